@@ -1,0 +1,198 @@
+"""Activations phi, each beside its own hand-written derivative phi'; softmax beside its Jacobian product.
+
+Everything here keeps full relative precision far into the tails, where 1 - y has long been rounded to 0:
+what is left of 1 is computed from exp(-|z|), never as a difference from 1. Adding an activation is adding an
+entry to `ACTIVATIONS`; tests, checks and the terminal pick it up from there.
+"""
+
+from collections.abc import Callable
+from math import pi, sqrt
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax, nn
+from jax.scipy.special import erfc
+
+__all__ = ["ACTIVATIONS", "Activation", "softmax_terms"]
+
+
+class Activation(NamedTuple):
+    """What the library knows of one activation, for one example's z: [n].
+
+    Attributes
+    ----------
+    phi
+        y = phi(z), [n].
+    pullback
+        (z, g) to J(z)^T g, both [n]: the product with the transposed Jacobian of phi, by which eq. (4) and (7)
+        take a gradient with respect to y back to one with respect to z. Elementwise phi: g * phi'(z).
+    gain
+        1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1): what initial weights are multiplied with so that signals keep
+        their size from layer to layer (He et al. 2015, arXiv 1502.01852). 1 where a layer is only an output.
+    error
+        (z, t) to phi(z) - t, [n], without cancellation where phi saturates at t.
+    derivative
+        phi'(z), [n], or None where phi mixes its inputs. At a kink it is that of `jax.nn`: relu'(0) = 0,
+        leaky_relu'(0) = 1, elu'(0) = 1.
+    """
+
+    phi: Callable[[Array], Array]
+    pullback: Callable[[Array, Array], Array]
+    gain: float
+    error: Callable[[Array, Array], Array]
+    derivative: Callable[[Array], Array] | None
+
+
+def _elementwise(
+    phi: Callable[[Array], Array],
+    derivative: Callable[[Array], Array],
+    gain: float,
+    error: Callable[[Array, Array], Array] | None = None,
+) -> Activation:
+    return Activation(
+        phi=phi,
+        pullback=lambda z, g: g * derivative(z),
+        gain=gain,
+        error=error or (lambda z, t: phi(z) - t),
+        derivative=derivative,
+    )
+
+
+def _exp_minus_abs(z: Array) -> Array:
+    # Not exp(-abs(z)): abs has derivative 0 at 0, which would spoil autodiff of everything built on this.
+    return jnp.exp(jnp.where(z > 0, -z, z))
+
+
+def _sigmoid(z: Array) -> Array:
+    e = _exp_minus_abs(z)
+    return jnp.where(z > 0, 1, e) / (1 + e)
+
+
+def _sigmoid_derivative(z: Array) -> Array:
+    e = _exp_minus_abs(z)
+    return e / (1 + e) ** 2
+
+
+def _sigmoid_error(z: Array, t: Array) -> Array:
+    # For t in {0, 1} this is (1 - t) sigma(z) - t sigma(-z), exactly.
+    e = _exp_minus_abs(z)
+    tail = e / (1 + e)
+    return jnp.where(z > 0, (1 - t) - tail, tail - t)
+
+
+def _tanh_derivative(z: Array) -> Array:
+    e = _exp_minus_abs(2 * z)
+    return 4 * e / (1 + e) ** 2
+
+
+def _tanh_error(z: Array, t: Array) -> Array:
+    sign = jnp.where(z > 0, 1, -1).astype(z.dtype)
+    e = _exp_minus_abs(2 * z)
+    tail = 2 * e / (1 + e)  # 1 - |tanh z|
+    return jnp.where(e < 1 / 3, (sign - t) - sign * tail, jnp.tanh(z) - t)
+
+
+def _silu_derivative(z: Array) -> Array:
+    return _sigmoid(z) * (1 + z * _sigmoid(-z))
+
+
+def _gelu_argument(z: Array) -> Array:
+    # 0.5 (1 + tanh(u)) = sigma(2u): this is 2u, and the left tail does not cancel.
+    return 2 * sqrt(2 / pi) * (z + 0.044715 * z**3)
+
+
+def _gelu(z: Array) -> Array:
+    return z * _sigmoid(_gelu_argument(z))
+
+
+def _gelu_derivative(z: Array) -> Array:
+    u = _gelu_argument(z)
+    slope = 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 * z**2)
+    return _sigmoid(u) * (1 + z * slope * _sigmoid(-u))
+
+
+def _gelu_exact(z: Array) -> Array:
+    return 0.5 * z * erfc(-z / sqrt(2))
+
+
+def _gelu_exact_derivative(z: Array) -> Array:
+    return 0.5 * erfc(-z / sqrt(2)) + z * jnp.exp(-(z**2) / 2) / sqrt(2 * pi)
+
+
+def softmax_terms(z: Array) -> tuple[Array, Array, Array, Array]:
+    """Softmax of z with all that is left of 1: y, 1 - y and -log y, each to full relative precision.
+
+    With e_i = exp(z_i - max z), the largest of which is exactly 1, everything follows from
+    `others` = sum_i e_i - 1, summed without that 1:
+
+        y_i = e_i / (1 + others),   1 - y_i = (others - (e_i - 1)) / (1 + others),
+        -log y_i = (max z - z_i) + log1p(others)
+
+    Parameters
+    ----------
+    z
+        [n].
+
+    Returns
+    -------
+    y, one_minus_y, minus_log_y, is_max
+        Each [n]; `is_max` is 1.0 at the maximum (at all of them, if tied), else 0.0.
+
+    Examples
+    --------
+    In float32, 1 - y would be 0 here:
+
+    >>> y, one_minus_y, minus_log_y, _ = softmax_terms(jnp.array([80.0, 0.0]))
+    >>> print(1 - y[0], f"{one_minus_y[0]:.3e} {minus_log_y[0]:.3e}")
+    0.0 1.805e-35 1.805e-35
+    """
+    # A constant to autodiff: the result does not depend on it, and a tie would give max a false derivative.
+    largest = lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True))
+    is_max = (z == largest).astype(z.dtype)
+    e = jnp.exp(z - largest)
+    others = jnp.sum(e - is_max, axis=-1, keepdims=True) + (jnp.sum(is_max, axis=-1, keepdims=True) - 1)
+    return (
+        e / (1 + others),
+        (others - (e - 1)) / (1 + others),
+        (largest - z) + jnp.log1p(others),
+        is_max,
+    )
+
+
+def _softmax_error(z: Array, t: Array) -> Array:
+    y, one_minus_y, _, is_max = softmax_terms(z)
+    return jnp.where(is_max > 0, (1 - t) - one_minus_y, y - t)
+
+
+def _softmax_pullback(z: Array, g: Array) -> Array:
+    # J^T g = y (g - <y, g>). Taken relative to g at the largest y, so that <y, g> cancels before rounding does.
+    y, _, _, is_max = softmax_terms(z)
+    g = g - jnp.sum(is_max * g, axis=-1, keepdims=True) / jnp.sum(is_max, axis=-1, keepdims=True)
+    return y * (g - jnp.sum(y * g, axis=-1, keepdims=True))
+
+
+_LEAK = 0.01
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": _elementwise(lambda z: z, jnp.ones_like, gain=1.0),
+    "sigmoid": _elementwise(_sigmoid, _sigmoid_derivative, gain=1.84623, error=_sigmoid_error),
+    "tanh": _elementwise(jnp.tanh, _tanh_derivative, gain=1.59254, error=_tanh_error),
+    "relu": _elementwise(nn.relu, lambda z: (z > 0).astype(z.dtype), gain=sqrt(2)),
+    "leaky_relu": _elementwise(
+        lambda z: jnp.where(z >= 0, z, _LEAK * z),
+        lambda z: jnp.where(z >= 0, 1, _LEAK).astype(z.dtype),
+        gain=sqrt(2 / (1 + _LEAK**2)),
+    ),
+    "elu": _elementwise(nn.elu, lambda z: jnp.exp(jnp.minimum(z, 0)), gain=1.2452),
+    "softplus": _elementwise(nn.softplus, _sigmoid, gain=1.04187),
+    "silu": _elementwise(lambda z: z * _sigmoid(z), _silu_derivative, gain=1.67653),
+    "gelu": _elementwise(_gelu, _gelu_derivative, gain=1.53358),
+    "gelu_exact": _elementwise(_gelu_exact, _gelu_exact_derivative, gain=1.53353),
+    "softmax": Activation(
+        phi=lambda z: softmax_terms(z)[0],
+        pullback=_softmax_pullback,
+        gain=1.0,
+        error=_softmax_error,
+        derivative=None,
+    ),
+}

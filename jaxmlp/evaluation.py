@@ -1,0 +1,146 @@
+"""How well a network does on a data set: loss, accuracy, coefficient of determination; and whether they fit."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmlp.activations import ACTIVATIONS
+from jaxmlp.data import Dataset
+from jaxmlp.losses import LOSSES, target_row
+from jaxmlp.network import MLP, Params, forward
+
+__all__ = ["Evaluation", "check_fit", "evaluate", "outputs"]
+
+_BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
+
+
+class Evaluation(NamedTuple):
+    """Mean loss over a data set, and either accuracy (classes) or r2 (real values); the other is None."""
+
+    loss: float
+    accuracy: float | None
+    r2: float | None
+
+
+def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
+    """Evaluate a network on a data set.
+
+    Parameters
+    ----------
+    mlp
+        Static.
+    params
+        A tuple of L `Layer`.
+    data
+        x: [N, n_0] and N targets.
+
+    Returns
+    -------
+    Evaluation(loss, accuracy, r2)
+        The mean loss; for classes the share of right ones (of right labels, with `binary_cross_entropy`); for
+        real values 1 - (squared errors) / (squared deviations from the mean), averaged over the outputs.
+
+    Raises
+    ------
+    ValueError
+        If the data do not fit the network.
+
+    Examples
+    --------
+    >>> from jaxmlp.network import init
+    >>> mlp = MLP((2, 2))
+    >>> data = Dataset(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
+    >>> params = jax.tree.map(jnp.zeros_like, init(mlp, jax.random.key(0)))
+    >>> params = (params[0]._replace(w=jnp.eye(2)),)
+    >>> evaluate(mlp, params, data).accuracy
+    1.0
+    """
+    check_fit(mlp, data)
+    loss, score = _evaluate(mlp, params, data.x, data.t)
+    if _is_classification(mlp, data.t):
+        return Evaluation(float(loss), float(score), None)
+    return Evaluation(float(loss), None, float(score))
+
+
+def outputs(mlp: MLP, params: Params, x: Array) -> Array:
+    """Return the outputs y_L: [N, n_L] for x: [N, n_0], in blocks, so that memory stays bounded.
+
+    >>> from jaxmlp.network import init
+    >>> mlp = MLP((4, 3, 2))
+    >>> outputs(mlp, init(mlp, jax.random.key(0)), jnp.ones((5, 4))).shape
+    (5, 2)
+    """
+    return _outputs(mlp, params, x)[1]
+
+
+@partial(jax.jit, static_argnames="mlp")
+def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
+    def output(x: Array) -> tuple[Array, Array]:
+        z, y = forward(mlp, params, x)
+        return z[-1], y[-1]
+
+    if x.shape[0] <= _BLOCK:
+        return jax.vmap(output)(x)
+    return jax.lax.map(output, x, batch_size=_BLOCK)
+
+
+@partial(jax.jit, static_argnames="mlp")
+def _evaluate(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Array]:
+    z, y = _outputs(mlp, params, x)
+    rows = jax.vmap(partial(target_row, output=mlp.output))(t, z)
+    loss = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows).mean()
+    if mlp.loss == "binary_cross_entropy" or (mlp.sizes[-1] == 1 and mlp.output != "softmax"):
+        right = (y > 0.5) == (rows > 0.5)
+    else:
+        right = y.argmax(1) == rows.argmax(1)
+    if _is_classification(mlp, t):
+        return loss, right.mean()
+    deviations = jnp.sum((rows - rows.mean(0)) ** 2, axis=0)
+    return loss, (1 - jnp.sum((y - rows) ** 2, axis=0) / deviations).mean()
+
+
+def _is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
+    return mlp.loss != "quadratic" or (t.ndim == 1 and not jnp.issubdtype(t.dtype, jnp.inexact))
+
+
+def check_fit(mlp: MLP, data: Dataset) -> None:
+    """Raise a ValueError that says how, if the data do not fit the network; called once, where users enter.
+
+    >>> check_fit(MLP((2, 3)), Dataset(np.ones((1, 2)), np.array([7])))
+    Traceback (most recent call last):
+    ValueError: t has class 7 in row 0, but the network has 3 outputs
+    """
+    n_in, n_out = mlp.sizes[0], mlp.sizes[-1]
+    if data.x.shape[1] != n_in:
+        raise ValueError(f"x has {data.x.shape[1]} features, but the network takes {n_in}")
+    t = np.asarray(data.t)
+    if t.ndim == 2:
+        _check_rows(mlp, t)
+    elif not np.issubdtype(t.dtype, np.inexact) and (n_out > 1 or mlp.output == "softmax"):
+        if t.max() >= n_out:
+            raise ValueError(f"t has class {t.max()} in row {t.argmax()}, but the network has {n_out} outputs")
+    elif n_out > 1 or mlp.output == "softmax":
+        raise ValueError(f"t must be integer classes or rows of {n_out}, got one real value an example")
+    else:
+        _check_rows(mlp, t[:, None])
+
+
+def _check_rows(mlp: MLP, t: np.ndarray) -> None:
+    if t.shape[1] != mlp.sizes[-1]:
+        raise ValueError(f"t has rows of {t.shape[1]}, but the network has {mlp.sizes[-1]} outputs")
+    if mlp.loss == "quadratic":
+        return
+    low, high = t.min(1), t.max(1)
+    outside = (low < 0) | (high > 1)
+    if outside.any():
+        row = int(outside.argmax())
+        raise ValueError(f"t must lie in [0, 1] for {mlp.loss}, got {t[row].tolist()} in row {row}")
+    if mlp.loss == "cross_entropy":
+        off = np.abs(t.sum(1, dtype=np.float64) - 1) > 1e-3
+        if off.any():
+            row = int(off.argmax())
+            raise ValueError(f"t must sum to 1 in every row for cross_entropy, got {t[row].sum()} in row {row}")

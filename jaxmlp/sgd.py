@@ -1,0 +1,87 @@
+"""Momentum SGD, eq. (3): dw_t = -eta grad L + alpha dw_{t-1}, with the rate inside the accumulated step."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from chex import Numeric
+from jax import Array
+
+from jaxmlp.network import Layer, Params
+
+__all__ = ["State", "effective_learning_rate", "init", "update"]
+
+
+class State(NamedTuple):
+    """What momentum SGD remembers: the last step dw, shaped like the parameters."""
+
+    dw: Params
+
+
+def init(params: Params) -> State:
+    """Return the state before the first step: dw = 0.
+
+    >>> print(init((Layer(jnp.ones((1, 2)), jnp.ones(1)),)).dw[0].w)
+    [[0. 0.]]
+    """
+    return State(jax.tree.map(jnp.zeros_like, params))
+
+
+def update(
+    params: Params,
+    state: State,
+    gradient: Params,
+    *,
+    learning_rate: Numeric,
+    momentum: Numeric = 0.0,
+    weight_decay: Numeric = 0.0,
+    nesterov: bool = False,
+) -> tuple[Params, State]:
+    """Take one step of eq. (3).
+
+    Parameters
+    ----------
+    params, gradient
+        Trees of one shape: the parameters and the mean gradient.
+    state
+        From `init` or the step before.
+    learning_rate, momentum
+        eta and alpha of eq. (3); may be traced.
+    weight_decay
+        Adds half of it times the squared weights (not biases) to the loss; may be traced.
+    nesterov
+        Static. Step on by alpha dw_t - eta grad L, the gradient as seen from where momentum leads
+        (Sutskever et al. 2013).
+
+    Returns
+    -------
+    params, state
+        After the step.
+
+    Examples
+    --------
+    >>> params = (Layer(jnp.array([[1.0]]), jnp.zeros(1)),)
+    >>> gradient = (Layer(jnp.array([[2.0]]), jnp.zeros(1)),)
+    >>> params, state = update(params, init(params), gradient, learning_rate=0.25, momentum=0.5)
+    >>> params, state = update(params, state, gradient, learning_rate=0.25, momentum=0.5)
+    >>> print(params[0].w, state.dw[0].w)
+    [[-0.25]] [[-0.75]]
+    """
+    eta, alpha = learning_rate, momentum
+
+    def step(gradient: Array, last: Array) -> Array:
+        return (-eta * gradient + alpha * last).astype(last.dtype)  # (3)
+
+    decayed = tuple(Layer(g.w + weight_decay * p.w, g.b) for g, p in zip(gradient, params, strict=True))
+    dw = jax.tree.map(step, decayed, state.dw)
+    move = jax.tree.map(step, decayed, dw) if nesterov else dw
+    return jax.tree.map(jnp.add, params, move), State(dw)
+
+
+def effective_learning_rate(learning_rate: Numeric, momentum: Numeric) -> Numeric:
+    """Return eta / (1 - alpha): the rate that momentum amounts to on flat ground, where steps add up.
+
+    >>> print(effective_learning_rate(0.25, 0.75))
+    1.0
+    """
+    return learning_rate / (1 - momentum)
