@@ -52,7 +52,7 @@ class TrainConfig:
     batch_size: int = 32
     learning_rate: float = 0.02
     momentum: float = 0.9
-    weight_decay: float = 1e-4
+    weight_decay: float = 1e-3
     nesterov: bool = False
     schedule: str = "cosine"
     warmup_epochs: float = 0.0

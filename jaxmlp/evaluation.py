@@ -93,7 +93,7 @@ def _evaluate(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Arra
     z, y = _outputs(mlp, params, x)
     rows = jax.vmap(partial(target_row, output=mlp.output))(t, z)
     loss = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows).mean()
-    if mlp.loss == "binary_cross_entropy" or (mlp.sizes[-1] == 1 and mlp.output != "softmax"):
+    if (t.ndim == 2 and mlp.loss == "binary_cross_entropy") or y.shape[1] == 1:
         right = (y > 0.5) == (rows > 0.5)
     else:
         right = y.argmax(1) == rows.argmax(1)

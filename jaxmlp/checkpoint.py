@@ -1,0 +1,183 @@
+"""Models and unfinished training runs as safetensors files: arrays by name, everything else as JSON beside them.
+
+Layer l's arrays are `layers.<l>.w` and `layers.<l>.b`, l from 0; the configuration, the scaling and the class
+names are JSON under the metadata key `jaxmlp`. Any language reads that without JAX, and nothing is unpickled.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxmlp import sgd
+from jaxmlp.data import Encoding
+from jaxmlp.evaluation import outputs
+from jaxmlp.files import write_whole
+from jaxmlp.network import MLP, Layer, Params
+from jaxmlp.training import Epoch, Trained
+
+__all__ = ["Model", "load", "load_training", "save", "save_training"]
+
+Tensors: TypeAlias = dict[str, np.ndarray]
+_KEY, _VERSION = "jaxmlp", 1
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with all that is needed to use it on raw inputs.
+
+    Parameters
+    ----------
+    mlp, params
+        The network.
+    encoding
+        How raw inputs and targets become the network's, and back; None if it was trained on raw ones.
+    about
+        How it was trained, as plain JSON values.
+    """
+
+    mlp: MLP
+    params: Params
+    encoding: Encoding | None
+    about: dict[str, Any]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return the outputs [N, n_L] for raw inputs x: [N, n_0]: probabilities, or values in their own units.
+
+        >>> from jaxmlp.network import init
+        >>> import jax
+        >>> mlp = MLP((2, 3))
+        >>> Model(mlp, init(mlp, jax.random.key(0)), None, {}).predict(np.ones((5, 2))).shape
+        (5, 3)
+        """
+        if self.encoding is None:
+            return np.asarray(outputs(self.mlp, self.params, jnp.asarray(x)))
+        y = np.asarray(outputs(self.mlp, self.params, jnp.asarray(self.encoding.encode_inputs(x))))
+        return y if self.encoding.targets is None else self.encoding.targets.inverse(y)
+
+
+def save(
+    path: str | PathLike[str],
+    mlp: MLP,
+    params: Params,
+    *,
+    encoding: Encoding | None = None,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Write a model to a safetensors file, whole or not at all; the same model is the same bytes.
+
+    Parameters
+    ----------
+    path
+        Usually ends in `.safetensors`.
+    mlp, params, encoding, about
+        See `Model`; `about` must be plain JSON values.
+
+    Examples
+    --------
+    >>> import jax, tempfile
+    >>> from jaxmlp.network import init
+    >>> mlp = MLP((2, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/model.safetensors", mlp, init(mlp, jax.random.key(0)))
+    ...     load(f"{folder}/model.safetensors").mlp == mlp
+    True
+    """
+    header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": about or {}}
+    _write(Path(path), _name_layers("layers", params), header)
+
+
+def load(path: str | PathLike[str]) -> Model:
+    """Read a model that `save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no safetensors file, not one of ours, or its parts do not fit together.
+    """
+    tensors, header = _read(Path(path))
+    try:
+        mlp = MLP(**header["mlp"])
+        encoding = None if header["encoding"] is None else Encoding.from_json(header["encoding"])
+        params = _layers(tensors, "layers", mlp)
+        if encoding is not None and encoding.feature_count != mlp.sizes[0]:
+            raise ValueError(f"the scaling of {encoding.feature_count} features for {mlp.sizes[0]} inputs")
+        return Model(mlp, params, encoding, dict(header["about"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: a damaged jaxmlp model: {_reason(error)}") from error
+
+
+def save_training(path: Path, trained: Trained) -> None:
+    """Write all that is needed to go on with a training run, in one file, whole or not at all."""
+    tensors = _name_layers("last", trained.last_params) | _name_layers("dw", trained.state.dw)
+    if trained.best_epoch != len(trained.history):
+        tensors |= _name_layers("best", trained.params)
+    header = {"history": trained.history, "best_epoch": trained.best_epoch, "status": trained.status}
+    _write(path, tensors, header)
+
+
+def load_training(path: Path, mlp: MLP) -> Trained:
+    """Read what `save_training` wrote; raises like `load`."""
+    tensors, header = _read(path)
+    try:
+        history = tuple(Epoch(*row) for row in header["history"])
+        last, dw = (_layers(tensors, name, mlp) for name in ("last", "dw"))
+        best_epoch, status = int(header["best_epoch"]), str(header["status"])
+        params = last if best_epoch == len(history) else _layers(tensors, "best", mlp)
+        return Trained(params, sgd.State(dw), history, last, best_epoch, status)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: a damaged checkpoint: {_reason(error)}") from error
+
+
+def _name_layers(prefix: str, layers: Params) -> Tensors:
+    return {
+        f"{prefix}.{number}.{name}": np.ascontiguousarray(array)
+        for number, layer in enumerate(layers)
+        for name, array in layer._asdict().items()
+    }
+
+
+def _layers(tensors: Tensors, prefix: str, mlp: MLP) -> Params:
+    layers = []
+    for number, (n_in, n_out) in enumerate(zip(mlp.sizes, mlp.sizes[1:], strict=False)):
+        w, b = (tensors[f"{prefix}.{number}.{name}"] for name in ("w", "b"))
+        if (w.shape, b.shape) != ((n_out, n_in), (n_out,)):
+            raise ValueError(f"{prefix}.{number} has shapes {w.shape} and {b.shape}, expected sizes {mlp.sizes}")
+        layers.append(Layer(jnp.asarray(w), jnp.asarray(b)))
+    return tuple(layers)
+
+
+def _write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
+    metadata = {_KEY: json.dumps({"version": _VERSION, **header})}
+    write_whole(path, safetensors.numpy.save(tensors, metadata))
+
+
+def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file, expected a model saved by jaxmlp")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, TypeError) as error:
+        raise ValueError(f"{path}: not a safetensors file: {_reason(error)}") from error
+    try:
+        header = json.loads(metadata[_KEY])
+        if header["version"] != _VERSION:
+            raise ValueError(f"{path}: written by a newer jaxmlp, format {header['version']!r}")
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: a safetensors file, but not a model saved by jaxmlp") from error
+    return tensors, header
+
+
+def _reason(error: Exception) -> str:
+    missing = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+    return " ".join(missing.split())

@@ -1,0 +1,192 @@
+"""What can be typed: commands, options, their help; and one line for what was mistyped. Imports nothing slow."""
+
+import re
+import sys
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from jaxmlp import __version__
+from jaxmlp._names import unknown_name
+from jaxmlp.config import TrainConfig
+
+__all__ = ["TRAIN_DEFAULTS", "parse"]
+
+_SOURCE = (
+    "an embedded data set (see `jaxmlp datasets`), a .csv, .parquet or .npz file, or a folder with IDX files as "
+    "those of MNIST"
+)
+
+# What `train` takes beside the numbers of `TrainConfig`. None: what the data suggest.
+TRAIN_DEFAULTS: dict[str, Any] = {
+    "target": None,
+    "task": None,
+    "hidden": [128],
+    "activation": ["relu"],
+    "output": None,
+    "loss": None,
+    "scaling": "standard",
+    "test_fraction": 0.2,
+    "seed": 0,
+} | {field.name: field.default for field in fields(TrainConfig)}
+
+_CONFIG_HELP = {
+    "epochs": "how often every example is seen",
+    "batch_size": "examples a step",
+    "learning_rate": "of the mean gradient of a batch",
+    "momentum": "share of the last step that is taken again, 0 or larger and below 1",
+    "weight_decay": "times half the squared weights, added to the loss",
+    "nesterov": "Nesterov's momentum",
+    "schedule": "of the learning rate: constant, cosine or step",
+    "warmup_epochs": "epochs over which the learning rate grows from 0",
+    "step_epochs": "with --schedule step: epochs between steps",
+    "step_factor": "with --schedule step: factor at each step",
+    "init_scale": "factor on the initial weights",
+    "patience": "stop after this many epochs without a lower test loss, and keep the best",
+}
+
+
+class _Parser(ArgumentParser):
+    """An `ArgumentParser` whose errors are one line, with the nearest name."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        if unknown := re.match(r"unrecognized arguments: (-\S*)", message):
+            options = [name for name in self._option_string_actions if name.startswith("--")]
+            message = unknown_name("option", unknown[1].partition("=")[0], options)
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """Parse the command line; options that were not given are absent.
+
+    >>> parse(["train", "digits", "--hidden", "64,32"])
+    Namespace(command='train', source='digits', hidden=[64, 32])
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(prog="jaxmlp", description="Train multilayer perceptrons on real data.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"jaxmlp {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (summary, add_arguments) in _COMMANDS.items():
+        command = subparsers.add_parser(
+            name, help=summary, description=f"{summary}.", allow_abbrev=False, argument_default=SUPPRESS
+        )
+        add_arguments(command)
+    if argv and not argv[0].startswith("-") and argv[0] not in _COMMANDS:
+        parser.error(unknown_name("command", argv[0], _COMMANDS))
+    # Not parse_args: it would let the main parser, which has none of them, speak of a command's options.
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        subparsers.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
+
+
+def _add_train(parser: ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    data = parser.add_argument_group("data")
+    data.add_argument("--target", metavar="COLUMN", help="of a table: the column to predict")
+    data.add_argument(
+        "--task", metavar="KIND", help="classes or values; by default text and whole numbers are classes"
+    )
+    data.add_argument("--scaling", metavar="KIND", help="of the features: standard (default), minmax or none")
+    data.add_argument("--test-fraction", **_number(float), help="held out, if SOURCE has no test part (0.2)")
+    network = parser.add_argument_group("network")
+    network.add_argument("--hidden", metavar="N,N", type=_widths, help="widths of hidden layers, or none (128)")
+    network.add_argument(
+        "--activation",
+        metavar="NAME",
+        type=lambda text: text.split(","),
+        help="of the hidden layers, one name or one each: identity, sigmoid, tanh, relu (default), leaky_relu, "
+        "elu, softplus, silu, gelu, gelu_exact",
+    )
+    network.add_argument(
+        "--output", metavar="NAME", help="activation of the output; by default what suits the loss"
+    )
+    network.add_argument(
+        "--loss", metavar="NAME", help="cross_entropy (classes), quadratic (values) or binary_cross_entropy"
+    )
+    training = parser.add_argument_group("training")
+    for name, text in _CONFIG_HELP.items():
+        _add_number(training, name, text)
+    training.add_argument("--seed", **_number(int), help="of initial weights, order and split (0)")
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", metavar="DIR", help="folder for the results; by default a new one under runs/")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    _add_common(run)
+
+
+def _add_evaluate(parser: ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--target", metavar="COLUMN", help="if it is called otherwise than in training")
+    _add_common(parser)
+
+
+def _add_predict(parser: ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--out", metavar="FILE", help="the CSV file to write (predictions.csv)")
+    _add_common(parser)
+
+
+def _add_info(parser: ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_datasets(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
+    "train": ("Train a network", _add_train),
+    "evaluate": ("Measure how well a trained network does", _add_evaluate),
+    "predict": ("Write a trained network's predictions to a CSV file", _add_predict),
+    "info": ("Show what a trained network is, and how it was trained", _add_info),
+    "datasets": ("List the embedded data sets", _add_datasets),
+}
+
+
+def _add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a model.safetensors, or the run folder that holds it")
+
+
+def _add_common(parser: Any) -> None:
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--no-cache", action="store_true", help="keep no compiled programs for the next start")
+
+
+def _add_number(parser: Any, name: str, text: str) -> None:
+    option, default = f"--{name.replace('_', '-')}", TRAIN_DEFAULTS[name]
+    if isinstance(default, bool):
+        parser.add_argument(option, action="store_true", help=text)
+    elif isinstance(default, str):
+        parser.add_argument(option, metavar="NAME", help=f"{text} ({default})")
+    else:
+        kind = float if isinstance(default, float) else int
+        shown = "" if default is None else f" ({default:g})"
+        parser.add_argument(option, **_number(kind), help=text + shown)
+
+
+def _number(kind: type[int] | type[float]) -> dict[str, Any]:
+    expected, metavar = ("a whole number", "N") if kind is int else ("a number", "X")
+
+    def convert(text: str) -> int | float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ArgumentTypeError(f"expected {expected}, got {text!r}") from None
+
+    return {"metavar": metavar, "type": convert}
+
+
+def _widths(text: str) -> list[int]:
+    if text == "none":
+        return []
+    widths = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if min(widths) < 1:
+        raise ArgumentTypeError(f"expected whole numbers, each 1 or larger, as 128,64, or none, got {text!r}")
+    return widths

@@ -1,0 +1,73 @@
+"""`jaxmlp evaluate`: how well a trained network does on a source of data."""
+
+from argparse import Namespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.table import Table
+from sklearn import metrics
+
+from jaxmlp.checkpoint import Model
+from jaxmlp.cli.cache import keep_compiled_programs
+from jaxmlp.cli.display import show, table
+from jaxmlp.cli.models import find_model, read_for
+from jaxmlp.data import Dataset, Source, fingerprint, split
+from jaxmlp.evaluation import evaluate
+
+__all__ = ["run"]
+
+
+class _Part(NamedTuple):
+    """The examples to evaluate on, raw, and where they come from."""
+
+    x: np.ndarray
+    t: np.ndarray
+    origin: str
+
+
+def run(arguments: Namespace) -> int:
+    """Print loss, accuracy and confusion matrix, or R2 and errors in the target's own units."""
+    keep_compiled_programs(arguments)
+    model = find_model(arguments.model)
+    source, encoding = read_for(model, arguments.source, target=getattr(arguments, "target", None))
+    part = _part(model, source)
+    data = encoding.encode(part.x, part.t, source.class_names)
+    result = evaluate(model.mlp, model.params, data)
+    values: dict[str, Any] = {"examples": len(data), "origin": part.origin, "test_loss": result.loss}
+    y = model.predict(part.x)
+    if encoding.class_names is None:
+        t = part.t.reshape(y.shape)
+        values["test_r2"] = result.r2
+        values["mean_absolute_error"] = float(metrics.mean_absolute_error(t, y))
+        values["root_mean_squared_error"] = float(metrics.root_mean_squared_error(t, y))
+        show(arguments, values, table(values))
+        return 0
+    values["test_accuracy"] = result.accuracy
+    confusion = metrics.confusion_matrix(data.t, y.argmax(1), labels=range(len(encoding.class_names)))
+    more = {"classes": encoding.class_names, "confusion": confusion.tolist()}
+    show(arguments, values | more, table(values), _confusion_table(confusion, encoding.class_names))
+    return 0
+
+
+def _part(model: Model, source: Source) -> _Part:
+    """Choose the source's own test part, or what training held out of it, or, of other data, everything."""
+    if source.t is None:
+        raise ValueError(f"{source.name}: no targets, expected some to compare with")
+    if source.x_test is not None and source.t_test is not None:
+        return _Part(source.x_test, source.t_test, "the test part")
+    if fingerprint(Dataset(source.x, source.t)) == model.about.get("data"):
+        options = model.about["options"]
+        held_out = split(source, test_fraction=options["test_fraction"], seed=options["seed"]).test
+        return _Part(held_out.x, held_out.t, "held out in training")
+    return _Part(source.x, source.t, "all examples")
+
+
+def _confusion_table(confusion: np.ndarray, names: tuple[str, ...]) -> Table:
+    printed = Table(title="true class (rows) and predicted (columns)", title_justify="left", box=None)
+    printed.add_column("", style="dim")
+    for name in names:
+        printed.add_column(name, justify="right", overflow="fold")
+    for index, (name, row) in enumerate(zip(names, confusion, strict=True)):
+        cells = [f"[bold]{n}[/]" if n and i == index else str(n) if n else "·" for i, n in enumerate(row)]
+        printed.add_row(name, *cells)
+    return printed

@@ -1,0 +1,61 @@
+"""`jaxmlp info`: what a trained network is, and how it was trained."""
+
+from argparse import Namespace
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+from rich.table import Table
+
+from jaxmlp.checkpoint import Model
+from jaxmlp.cli.display import show, table
+from jaxmlp.cli.models import find_model
+from jaxmlp.network import MLP
+
+__all__ = ["run"]
+
+
+def run(arguments: Namespace) -> int:
+    """Print layers, parameters, activations, scaling, classes, and how the network was trained."""
+    model = find_model(arguments.model)
+    values = {
+        "network": asdict(model.mlp),
+        "parameters": model.mlp.n_parameters,
+        "encoding": model.encoding and model.encoding.to_json(),
+        "about": model.about,
+    }
+    show(arguments, values, _layers(model.mlp), table(_summary(model)), _training(model))
+    return 0
+
+
+def _layers(mlp: MLP) -> Table:
+    printed = Table("layer", "inputs", "outputs", "activation", "parameters", box=None)
+    for number, (sizes, activation) in enumerate(zip(pairwise(mlp.sizes), mlp.activations, strict=True), start=1):
+        n_in, n_out = sizes
+        printed.add_row(str(number), str(n_in), str(n_out), activation, f"{n_out * (n_in + 1):,}")
+    return printed
+
+
+def _summary(model: Model) -> dict[str, Any]:
+    values: dict[str, Any] = {"loss": model.mlp.loss, "parameters": f"{model.mlp.n_parameters:,}"}
+    encoding = model.encoding
+    if encoding is None:
+        return values | {"inputs": "as they are"}
+    shared = "one factor for all" if encoding.inputs.factor.size == 1 else "each by its own factor"
+    values["inputs"] = f"{encoding.feature_count}, scaled, {shared}"
+    if encoding.feature_names:
+        values["features"] = _some(encoding.feature_names)
+    values["targets"] = "real values" if encoding.class_names is None else f"classes {_some(encoding.class_names)}"
+    return values
+
+
+def _some(names: tuple[str, ...], limit: int = 12) -> str:
+    more = [f"… ({len(names) - limit} more)"] if len(names) > limit else []
+    return ", ".join([*names[:limit], *more])
+
+
+def _training(model: Model) -> Table:
+    about = model.about
+    values = {name: about[name] for name in ("source", "target") if about.get(name)}
+    values |= {name: value for name, value in about.get("options", {}).items() if value is not None}
+    return table(values | about.get("results", {}), title="trained with")

@@ -1,0 +1,39 @@
+"""Finding a saved model, and reading new data as that model needs them."""
+
+from pathlib import Path
+from typing import Any
+
+from jaxmlp.checkpoint import Model, load
+from jaxmlp.data import Encoding, Source, read
+
+__all__ = ["find_model", "read_for"]
+
+
+def find_model(given: str) -> Model:
+    """Load the model in a file, or in a run folder."""
+    path = Path(given)
+    if path.is_dir():
+        if not (path / "model.safetensors").exists():
+            unfinished = (path / "checkpoint.safetensors").exists()
+            hint = "; its run is unfinished: go on with it by --resume" if unfinished else ""
+            raise FileNotFoundError(f"{path}: a folder without model.safetensors{hint}")
+        path = path / "model.safetensors"
+    return load(path)
+
+
+def read_for(
+    model: Model, given: str, *, target: str | None = None, labelled: bool = True
+) -> tuple[Source, Encoding]:
+    """Read a source with the features that a model was trained with."""
+    if model.encoding is None:
+        raise ValueError("the model does not say how its inputs were scaled; use it from Python")
+    options: dict[str, Any] = model.about.get("options", {})
+    is_table = Path(given).suffix in (".csv", ".parquet")
+    source = read(
+        given,
+        target=(target or model.about.get("target")) if is_table else target,
+        task=options.get("task"),
+        features=model.encoding.feature_names or None,
+        labelled=labelled,
+    )
+    return source, model.encoding

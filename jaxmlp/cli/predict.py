@@ -1,0 +1,38 @@
+"""`jaxmlp predict`: a trained network's predictions, one row an example."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from jaxmlp.cli.cache import keep_compiled_programs
+from jaxmlp.cli.display import show, table
+from jaxmlp.cli.models import find_model, read_for
+from jaxmlp.files import write_whole
+
+__all__ = ["run"]
+
+
+def run(arguments: Namespace) -> int:
+    """Write class and probabilities, or values in their own units, for every example in the source's order."""
+    keep_compiled_programs(arguments)
+    model = find_model(arguments.model)
+    source, encoding = read_for(model, arguments.source, labelled=False)
+    y = model.predict(source.x if source.x_test is None else source.x_test)
+    out = Path(getattr(arguments, "out", "predictions.csv"))
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
+    write_whole(out, _frame(y, encoding.class_names).write_csv().encode())
+    values = {"examples": len(y), "out": str(out)}
+    show(arguments, values, table(values))
+    return 0
+
+
+def _frame(y: np.ndarray, class_names: tuple[str, ...] | None) -> pl.DataFrame:
+    if class_names is None:
+        names = ["prediction"] if y.shape[1] == 1 else [f"prediction_{index}" for index in range(y.shape[1])]
+        return pl.DataFrame(y, schema=names)
+    predicted = [class_names[index] for index in y.argmax(1)]
+    probabilities = pl.DataFrame(y, schema=[f"p_{name}" for name in class_names])
+    return probabilities.insert_column(0, pl.Series("prediction", predicted))

@@ -1,0 +1,139 @@
+"""`jaxmlp train`: from a source of data to a run folder with a trained network."""
+
+import shlex
+import sys
+import warnings
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxmlp.cli.arguments import TRAIN_DEFAULTS
+from jaxmlp.cli.cache import keep_compiled_programs
+from jaxmlp.cli.display import score, show, table, training_display
+from jaxmlp.config import TrainConfig
+from jaxmlp.data import Dataset, Encoding, Prepared, Source, fingerprint, prepare, read
+from jaxmlp.network import MLP
+from jaxmlp.runs import Run, new_folder, read_config, start_run
+from jaxmlp.training import Trained, divergence, train
+
+__all__ = ["run"]
+
+
+def run(arguments: Namespace) -> int:
+    """Train, and say how it went; everything is checked before the run folder is made."""
+    resume = hasattr(arguments, "resume")
+    if resume and not hasattr(arguments, "out"):
+        raise ValueError("--resume goes on with the run in --out DIR, which was not given")
+    name = Path(arguments.source).stem or "run"
+    folder = Path(arguments.out) if hasattr(arguments, "out") else new_folder(Path("runs"), name)
+    saved = read_config(folder, resume)
+    options = _options(arguments, saved, folder)
+    source = read(arguments.source, target=options["target"], task=options["task"])
+    prepared = prepare(
+        source, scaling=options["scaling"], test_fraction=options["test_fraction"], seed=options["seed"]
+    )
+    if "batch_size" not in vars(arguments) and saved is None:
+        options["batch_size"] = min(options["batch_size"], len(prepared.train))
+    mlp = _network(prepared, options, source.name)
+    config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
+    data = fingerprint(Dataset(source.x, source.t))
+    if saved is not None and saved["data"] != data:
+        raise ValueError(f"{folder}: these are not the data that the run was started with")
+    opened = start_run(folder, {"source": arguments.source, "options": options, "data": data}, mlp)
+    return _train(arguments, opened, mlp, config, prepared, _about(source, options, data))
+
+
+def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path) -> dict[str, Any]:
+    """Return every option's value: as typed, else as the resumed run has it, else the default."""
+    given = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
+    if saved is None:
+        return TRAIN_DEFAULTS | given
+    options = TRAIN_DEFAULTS | saved["options"]
+    for name, value in given.items():
+        if value != options[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{folder}: the run was started with {option} {options[name]}, got {value}")
+    return options
+
+
+def _network(prepared: Prepared, options: dict[str, Any], source: str) -> MLP:
+    data, encoding = prepared.train, prepared.encoding
+    loss = options["loss"] or ("quadratic" if encoding.class_names is None else "cross_entropy")
+    if encoding.class_names is None:
+        if loss != "quadratic":
+            raise ValueError(f"loss {loss!r} is for classes, but the targets of {source} are real values")
+        output, n_out = "identity", data.t[0].size
+    else:
+        output, n_out = "softmax" if loss == "cross_entropy" else "sigmoid", len(encoding.class_names)
+    activation = options["activation"]
+    return MLP(
+        (data.x.shape[1], *options["hidden"], n_out),
+        activation[0] if len(activation) == 1 else tuple(activation),
+        options["output"] or output,
+        loss,
+    )
+
+
+def _about(source: Source, options: dict[str, Any], data: str) -> dict[str, Any]:
+    return {"source": source.name, "target": source.target, "data": data, "options": options}
+
+
+def _train(
+    arguments: Namespace, opened: Run, mlp: MLP, config: TrainConfig, prepared: Prepared, about: dict[str, Any]
+) -> int:
+    keep_compiled_programs(arguments)
+    key = jax.random.key(about["options"]["seed"])
+    done = len(opened.latest.history) if opened.latest else 0
+    try:
+        with training_display(arguments, config.epochs, done, len(prepared.train)) as display:
+
+            def callback(trained: Trained) -> None:
+                opened.save_checkpoint(trained)
+                display(trained)
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # divergence is reported below
+                trained = train(
+                    mlp,
+                    prepared.train,
+                    config,
+                    key=key,
+                    test=prepared.test,
+                    callback=callback,
+                    resume=opened.latest,
+                )
+    except KeyboardInterrupt:
+        opened.flush()
+        epochs = len(opened.latest.history) if opened.latest else 0
+        again = shlex.join(["jaxmlp", "train", arguments.source, "--out", str(opened.folder), "--resume"])
+        print(f"interrupted after epoch {epochs}; go on with: {again}", file=sys.stderr)
+        return 130
+    return _finish(arguments, opened, mlp, prepared.encoding, trained, about)
+
+
+def _finish(
+    arguments: Namespace, opened: Run, mlp: MLP, encoding: Encoding, trained: Trained, about: dict[str, Any]
+) -> int:
+    results = _results(mlp, trained)
+    opened.latest = trained
+    name = Path(about["source"]).stem
+    title = f"{name}: {'-'.join(map(str, mlp.sizes))}, {', '.join(sorted(set(mlp.activations[:-1])))}"
+    opened.finish(mlp, encoding, about | {"results": results}, title.rstrip(", "))
+    values = results | {"seconds": sum(row.seconds for row in trained.history), "out": str(opened.folder)}
+    show(arguments, values, table(values))
+    if trained.status == "diverged":
+        print(f"jaxmlp train: {divergence(trained)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _results(mlp: MLP, trained: Trained) -> dict[str, Any]:
+    """Return the numbers of the epoch whose parameters are kept; without times, so that they can be compared."""
+    row = trained.history[max(trained.best_epoch, 1) - 1]
+    values: dict[str, Any] = {"train_loss": row.train_loss, "test_loss": row.test_loss}
+    if (scored := score(row)) is not None:
+        values[scored[0]] = scored[1]
+    return values | {"epochs": len(trained.history), "parameters": mlp.n_parameters, "status": trained.status}

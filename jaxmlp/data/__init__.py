@@ -1,0 +1,26 @@
+"""Data sets: read from a name, a file or a folder, split, scaled, and checked before any training begins.
+
+`read` answers with a `Source`, the numbers as the file holds them; `prepare` makes of it what a network
+trains on: a checked training part and test part, and the `Encoding` that a saved model needs to meet new data.
+"""
+
+from jaxmlp.data.dataset import Dataset, fingerprint
+from jaxmlp.data.embedded import EMBEDDED
+from jaxmlp.data.encoding import Encoding
+from jaxmlp.data.preparing import Prepared, prepare, split
+from jaxmlp.data.reading import read
+from jaxmlp.data.scaling import Scaling
+from jaxmlp.data.source import Source
+
+__all__ = [
+    "EMBEDDED",
+    "Dataset",
+    "Encoding",
+    "Prepared",
+    "Scaling",
+    "Source",
+    "fingerprint",
+    "prepare",
+    "read",
+    "split",
+]

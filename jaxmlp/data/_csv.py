@@ -1,0 +1,103 @@
+"""CSV files as frames of text, with the line that each row begins in.
+
+Polars reads, because it is fast; Python's `csv` walks the file once more where something is wrong,
+because it knows the line of a record.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxmlp.data._extras import optional
+from jaxmlp.data._wording import plain, quoted
+
+if TYPE_CHECKING:
+    import polars
+
+
+def read_csv(path: Path) -> tuple[polars.DataFrame, Callable[[int], int]]:
+    """Read a CSV file whose first line names the columns; raise a `ValueError` of one line where it is broken.
+
+    Returns the cells as text, None where empty, and a function from a row's index to its line in the file.
+    """
+    raw = _read_utf8(path)
+    header = _read_header(path)
+    frame = _read_frame(path, raw, header)
+    # A row with too few fields has no value in the last column. Neither has a blank line, which is passed over
+    # (save in a table of one column, where it may be a missing value).
+    if frame.width == 1 or not frame.to_series(-1).null_count():
+        return frame, lambda index: _line_of(path, index)
+    _refuse_ragged(path, len(header))
+    pl = optional("polars")
+    blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    kept = (~blank).arg_true()
+    return frame.filter(~blank), lambda index: _line_of(path, kept[index])
+
+
+def _read_utf8(path: Path) -> bytes:
+    raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        row, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
+        raise ValueError(f"{plain(path)}, row {row}: byte {byte:#04x} is not UTF-8, expected UTF-8 text") from None
+    return raw
+
+
+def _read_header(path: Path) -> list[str]:
+    _, fields = next(_records(path), (1, []))
+    header = [field.strip() for field in fields]
+    if not any(header):
+        raise ValueError(f"{plain(path)}, row 1: empty, expected the names of the columns")
+    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+        raise ValueError(f"{plain(path)}, row 1: two columns named {quoted(repeated[0])}, expected distinct names")
+    return header
+
+
+def _read_frame(path: Path, raw: bytes, header: list[str]) -> polars.DataFrame:
+    pl = optional("polars")
+    try:
+        # Behind a line feed, which polars skips: a file that begins with "x^" it would take for a compressed one.
+        frame: polars.DataFrame = pl.read_csv(io.BytesIO(b"\n" + raw), infer_schema=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        _refuse_ragged(path, len(header))
+        reason = plain(str(error).partition("\n")[0])
+        raise ValueError(f"{plain(path)}: not a table of comma-separated values: {reason}") from error
+    if frame.width != len(header):
+        raise ValueError(f"{plain(path)}, row 1: expected the names of the columns, and a line feed after them")
+    frame.columns = header
+    return frame
+
+
+def _refuse_ragged(path: Path, width: int) -> None:
+    for line, fields in _records(path):
+        if fields and len(fields) != width:
+            raise ValueError(f"{plain(path)}, row {line}: {len(fields)} fields, expected {width} as in the header")
+
+
+def _line_of(path: Path, index: int) -> int:
+    # Where the two parsers disagree, or a cell is longer than `csv` takes: the line if every row has one.
+    in_plain_table = index + 2
+    try:
+        return next(islice(_records(path), index + 1, None), (in_plain_table, []))[0]
+    except ValueError:
+        return in_plain_table
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record with the line that it begins in; a blank line is a record without fields."""
+    with path.open(encoding="utf-8-sig", newline="") as text:
+        reader, line = csv.reader(text, strict=True), 1
+        try:
+            for fields in reader:
+                yield line, fields
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise ValueError(f"{plain(path)}, row {line}: {error}, expected comma-separated values") from error

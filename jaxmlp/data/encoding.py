@@ -1,0 +1,172 @@
+"""What a trained network must remember of its data to meet new data: names, and the scaling of both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxmlp.data._wording import listed, plain, quoted
+from jaxmlp.data.dataset import Dataset
+from jaxmlp.data.scaling import Scaling
+
+__all__ = ["Encoding"]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """How raw inputs and targets become numbers to train on.
+
+    Parameters
+    ----------
+    feature_count : int
+        n, the number of inputs.
+    feature_names : tuple of n str, or empty
+        Their names, if they have any.
+    class_names : tuple of str, or None
+        The classes in the order of the network's outputs; None for real values.
+    inputs : Scaling
+        Scales x.
+    targets : Scaling or None
+        Scales real values, so that one learning rate suits them all; None for classes.
+
+    Examples
+    --------
+    >>> same = Scaling([0.0], [1.0])
+    >>> encoding = Encoding(2, ("height", "width"), ("cat", "dog"), inputs=same, targets=None)
+    >>> encoding.encode(np.ones((1, 2)), np.array([0]), ("dog",)).t
+    array([1])
+    """
+
+    feature_count: int
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    inputs: Scaling
+    targets: Scaling | None
+
+    def __post_init__(self) -> None:
+        """Check that names and scalings fit together."""
+        if self.feature_count < 1 or len(self.feature_names) not in (0, self.feature_count):
+            raise ValueError(f"{len(self.feature_names)} feature names for {self.feature_count} features")
+        if self.inputs.offset.size not in (1, self.feature_count):
+            raise ValueError(f"the scaling of {self.inputs.offset.size} inputs for {self.feature_count} features")
+        if (self.class_names is None) == (self.targets is None):
+            raise ValueError("an encoding has either class_names or the scaling of its targets")
+        if self.class_names is not None and len(set(self.class_names)) < max(2, len(self.class_names)):
+            raise ValueError(f"class_names must be two or more distinct names, got {listed(self.class_names)}")
+
+    def encode_inputs(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Scale inputs x: [N, n]; raise a `ValueError` if n is not what the network was trained with."""
+        if x.ndim != 2 or x.shape[1] != self.feature_count:
+            raise ValueError(f"{self.feature_count} features expected, got x of shape {x.shape}")
+        return self.inputs(x)
+
+    def encode(self, x: NDArray[Any], t: NDArray[Any], class_names: tuple[str, ...] | None = None) -> Dataset:
+        """Return what a network can train on or be tested on.
+
+        Parameters
+        ----------
+        x : [N, n] array
+            Raw inputs.
+        t : [N] integers, [N] or [N, K] real values
+            Raw targets, as in a `Source`.
+        class_names : tuple of str, or None
+            What the classes in `t` are called; they are matched to this encoding's by name.
+
+        Raises
+        ------
+        ValueError
+            If the number of features or values differs, if classes meet real values, or if a class is unknown.
+        """
+        return Dataset(self.encode_inputs(x), self._encode_targets(t, class_names))
+
+    def _encode_targets(self, t: NDArray[Any], class_names: tuple[str, ...] | None) -> NDArray[Any]:
+        if self.targets is not None:
+            if class_names is not None:
+                raise ValueError(f"the targets are the classes {listed(class_names)}, expected real values")
+            if (count := t[0].size) != self.targets.offset.size:
+                raise ValueError(f"{self.targets.offset.size} values expected for each example, got {count}")
+            return self.targets(t)
+        if self.class_names is None or class_names is None:
+            raise ValueError(f"the targets are real values, expected the classes {listed(self.class_names or ())}")
+        position = {name: index for index, name in enumerate(self.class_names)}
+        order = np.array([position.get(name, -1) for name in class_names])
+        t_known = order[t]
+        if (t_known < 0).any():
+            row = int(np.argmin(t_known))
+            raise ValueError(
+                f"class {quoted(class_names[t[row]])} of example {row} is none of the network's classes: "
+                f"{listed(self.class_names)}"
+            )
+        return t_known
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, from which `from_json` makes the same encoding to the last bit."""
+        return {
+            "feature_count": self.feature_count,
+            "feature_names": list(self.feature_names),
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "inputs": _scaling_to_json(self.inputs),
+            "targets": None if self.targets is None else _scaling_to_json(self.targets),
+        }
+
+    @classmethod
+    def from_json(cls, saved: object) -> Encoding:
+        """Return the encoding that `to_json` saved.
+
+        Raises
+        ------
+        ValueError
+            If `saved` is not what `to_json` returns; says in one line what is wrong.
+
+        Examples
+        --------
+        >>> same = Scaling([0.0], [1.0])
+        >>> saved = Encoding(1, (), None, inputs=same, targets=same).to_json()
+        >>> Encoding.from_json(saved).to_json() == saved
+        True
+        """
+        match saved:
+            case {
+                "feature_count": int(count),
+                "feature_names": list(names),
+                "class_names": (list() | None) as classes,
+                "inputs": dict(inputs),
+                "targets": (dict() | None) as targets,
+            }:
+                return cls(
+                    feature_count=count,
+                    feature_names=_names_from_json("feature_names", names),
+                    class_names=None if classes is None else _names_from_json("class_names", classes),
+                    inputs=_scaling_from_json("inputs", inputs),
+                    targets=None if targets is None else _scaling_from_json("targets", targets),
+                )
+        expected = "feature_count, feature_names, class_names, inputs and targets"
+        raise ValueError(f"a saved encoding must have {expected}, got {plain(saved)}")
+
+
+def _scaling_to_json(scaling: Scaling) -> dict[str, list[float]]:
+    return {"offset": scaling.offset.tolist(), "factor": scaling.factor.tolist()}
+
+
+def _scaling_from_json(side: str, saved: dict[str, Any]) -> Scaling:
+    arrays = [_floats_from_json(f"{side}.{name}", saved.get(name)) for name in ("offset", "factor")]
+    return Scaling(*arrays)
+
+
+def _floats_from_json(name: str, saved: object) -> NDArray[np.float64]:
+    if not (isinstance(saved, list) and all(type(number) in (int, float) for number in saved)):
+        raise ValueError(f"{name} must be a list of numbers, got {plain(saved)}")
+    try:
+        return np.array(saved, dtype=np.float64)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be numbers within the range of float64") from error
+
+
+def _names_from_json(name: str, saved: Sequence[object]) -> tuple[str, ...]:
+    if not all(isinstance(entry, str) for entry in saved):
+        raise ValueError(f"{name} must be a list of strings, got {plain(saved)}")
+    return tuple(str(entry) for entry in saved)

@@ -1,0 +1,168 @@
+"""From a `Source` to what a network trains on: the split, then the scaling of both parts by the training part."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxmlp._names import unknown_name
+from jaxmlp.data._extras import optional
+from jaxmlp.data._wording import plain, quoted
+from jaxmlp.data.dataset import Dataset
+from jaxmlp.data.encoding import Encoding
+from jaxmlp.data.scaling import KINDS, Scaling
+from jaxmlp.data.source import Source
+
+__all__ = ["Part", "Prepared", "Split", "prepare", "split"]
+
+
+class Part(NamedTuple):
+    """Raw inputs x: [N, n] and targets t of some of a source's examples."""
+
+    x: NDArray[Any]
+    t: NDArray[Any]
+
+
+class Split(NamedTuple):
+    """A source's examples to train with, and those that are held out."""
+
+    train: Part
+    test: Part
+
+
+class Prepared(NamedTuple):
+    """Checked and scaled data, and the encoding that made it and will make more."""
+
+    train: Dataset
+    test: Dataset
+    encoding: Encoding
+
+
+def prepare(source: Source, *, scaling: str = "standard", test_fraction: float = 0.2, seed: int = 0) -> Prepared:
+    """Split a source, and scale both parts with what the training part alone shows.
+
+    Parameters
+    ----------
+    source : Source
+        As `read` returns it, with targets.
+    scaling : "standard", "minmax" or "none"
+        How inputs are scaled, see `Scaling.fit`: column by column, images with one factor for all pixels.
+        Real-valued targets are always standardised.
+    test_fraction, seed : float, int
+        See `split`.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, or if there are too few examples or classes to learn and to test.
+
+    Examples
+    --------
+    >>> from jaxmlp.data import read
+    >>> train, test, encoding = prepare(read("iris"))
+    >>> len(train), len(test), encoding.class_names
+    (120, 30, ('setosa', 'versicolor', 'virginica'))
+    """
+    if scaling not in KINDS:
+        raise ValueError(unknown_name("scaling", scaling, KINDS))
+    train, test = split(source, test_fraction=test_fraction, seed=seed)
+    is_image = not source.feature_names and source.x.dtype.kind in "iu"
+    encoding = Encoding(
+        feature_count=source.x.shape[1],
+        feature_names=source.feature_names,
+        class_names=source.class_names,
+        inputs=Scaling.fit(train.x, scaling, shared=is_image),
+        targets=Scaling.fit(train.t, "standard") if source.class_names is None else None,
+    )
+    return Prepared(
+        train=encoding.encode(train.x, train.t, source.class_names),
+        test=encoding.encode(test.x, test.t, source.class_names),
+        encoding=encoding,
+    )
+
+
+def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split:
+    """Return the source's own two parts, or draw them.
+
+    Parameters
+    ----------
+    source : Source
+        With targets.
+    test_fraction : float
+        Between 0 and 1: the share that is held out, from every class alike, if the source has no test part.
+    seed : int
+        From 0 to 2**32 - 1; the same seed draws the same parts.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, or if there are too few examples or classes.
+
+    Examples
+    --------
+    >>> from jaxmlp.data import read
+    >>> np.bincount(split(read("iris"), test_fraction=0.1).test.t)
+    array([5, 5, 5])
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+    if source.t is None:
+        raise ValueError(f"{plain(source.name)}: no targets, expected some to learn")
+    _check_classes(source, source.t)
+    if source.x_test is not None and source.t_test is not None:
+        return Split(Part(source.x, source.t), Part(source.x_test, source.t_test))
+    train, test = _draw(source, source.t, test_fraction, seed)
+    return Split(Part(source.x[train], source.t[train]), Part(source.x[test], source.t[test]))
+
+
+def _check_classes(source: Source, t: NDArray[Any]) -> None:
+    if source.class_names is not None and len(np.unique(t)) < 2:
+        only = quoted(source.class_names[t[0]])
+        raise ValueError(f"{plain(source.name)}: every target is of class {only}, expected two classes or more")
+
+
+def _draw(
+    source: Source, t: NDArray[Any], test_fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    held_out = math.ceil(test_fraction * len(t))
+    _check_counts(source, t, held_out)
+    train, test = optional("sklearn.model_selection").train_test_split(
+        np.arange(len(t)),
+        test_size=held_out,
+        random_state=seed,
+        stratify=None if source.class_names is None else t,
+    )
+    return train, test
+
+
+def _check_counts(source: Source, t: NDArray[Any], held_out: int) -> None:
+    """Refuse what cannot be divided with every class on both sides."""
+    least = 1
+    if source.class_names is not None:
+        classes, counts = np.unique(t, return_counts=True)
+        least = len(classes)
+        if counts.min() < 2:
+            name = source.class_names[classes[np.argmin(counts)]]
+            hint = " (--task values takes the targets as real values)" if _is_number(name) else ""
+            raise ValueError(
+                f"{plain(source.name)}: only one example of class {quoted(name)}, expected two or more "
+                f"to train and to test with{hint}"
+            )
+    if min(held_out, len(t) - held_out) < least:
+        raise ValueError(
+            f"{plain(source.name)}: {len(t) - held_out} examples to train and {held_out} to test with, expected "
+            f"at least {least} of both: change the test fraction or bring more examples"
+        )
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

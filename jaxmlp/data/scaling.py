@@ -1,0 +1,131 @@
+"""Scaling: one offset and one factor for each column, learned from the training part alone.
+
+Statistics are computed in float64, in blocks of rows: 60,000 images never exist as float64 all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from jaxmlp._names import unknown_name
+
+__all__ = ["KINDS", "Scaling"]
+
+Float64s = NDArray[np.float64]
+_BLOCK = 1 << 17  # numbers; 1 MiB of float64 stays in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """The map x -> (x - offset) * factor, column by column.
+
+    Parameters
+    ----------
+    offset, factor : [n] float64, or [1] for one offset and factor in all columns
+        Finite; no factor is 0.
+
+    Raises
+    ------
+    ValueError
+        If they are not as described.
+
+    Examples
+    --------
+    >>> scaling = Scaling.fit([[0.0, 5.0], [10.0, 5.0]], "minmax")
+    >>> scaling([[5.0, 5.0]])
+    array([[0.5, 0. ]], dtype=float32)
+    >>> scaling.inverse([[0.5, 0.0]])
+    array([[5., 5.]], dtype=float32)
+    """
+
+    offset: Float64s
+    factor: Float64s
+
+    def __post_init__(self) -> None:
+        """Check both arrays."""
+        for name in ("offset", "factor"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        if self.offset.ndim != 1 or self.offset.shape != self.factor.shape or not self.offset.size:
+            shapes = f"{self.offset.shape} and {self.factor.shape}"
+            raise ValueError(f"offset and factor must both be [n], got shapes {shapes}")
+        if not (np.isfinite(self.offset).all() and np.isfinite(self.factor).all() and self.factor.all()):
+            raise ValueError("offset and factor must be finite and no factor 0")
+
+    @classmethod
+    def fit(cls, x: ArrayLike, kind: str, *, shared: bool = False) -> Scaling:
+        """Learn a scaling from the columns of `x`.
+
+        Parameters
+        ----------
+        x : [N, n] or [N] finite numbers
+        kind : str
+            "standard" makes mean 0 and standard deviation 1, "minmax" makes minimum 0 and maximum 1,
+            "none" leaves everything as it is. A constant column becomes 0.
+        shared : bool
+            One offset and one factor for all columns, as images need it: a pixel near the border that is
+            0 in nearly every image would otherwise outweigh all others in the few where it is not.
+
+        Raises
+        ------
+        ValueError
+            If there is no such kind.
+        """
+        if kind not in KINDS:
+            raise ValueError(unknown_name("scaling", kind, KINDS))
+        offset, spread = KINDS[kind](np.asarray(x), None if shared else 0)
+        offset, spread = np.atleast_1d(offset), np.atleast_1d(spread)
+        return cls(offset, np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 0))
+
+    def __call__(self, x: ArrayLike) -> NDArray[np.float32]:
+        """Return (x - offset) * factor, computed in float64 and rounded once."""
+        return _by_blocks(lambda block: (block - self.offset) * self.factor, np.asarray(x))
+
+    def inverse(self, y: ArrayLike) -> NDArray[np.float32]:
+        """Return y / factor + offset, the x that was scaled to y."""
+        return _by_blocks(lambda block: block / self.factor + self.offset, np.asarray(y))
+
+
+def _by_blocks(apply: Callable[[Float64s], Float64s], x: NDArray[Any]) -> NDArray[np.float32]:
+    y = np.empty(x.shape, np.float32)
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and Dataset says where
+        for start, block in _blocks(x):
+            y[start : start + len(block)] = apply(block)
+    return y
+
+
+def _blocks(x: NDArray[Any]) -> Iterator[tuple[int, Float64s]]:
+    rows = max(1, _BLOCK * len(x) // max(1, x.size))
+    for start in range(0, len(x), rows):
+        yield start, x[start : start + rows].astype(np.float64)
+
+
+def _standard(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
+    # From the first value on: the deviations of a constant column are 0 exactly, whatever rounding does to a sum.
+    first = x.reshape(-1)[0].astype(np.float64) if axis is None else x[0].astype(np.float64)
+    count = x.size if axis is None else len(x)
+    mean = first + sum((block - first).sum(axis) for _, block in _blocks(x)) / count
+    variance = sum(np.square(block - mean).sum(axis) for _, block in _blocks(x)) / count
+    return np.asarray(mean), np.sqrt(variance)
+
+
+def _minmax(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
+    lowest, highest = np.asarray(x.min(axis), np.float64), np.asarray(x.max(axis), np.float64)
+    return lowest, highest - lowest
+
+
+def _none(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
+    shape = x.shape[1:] if axis == 0 else ()
+    return np.zeros(shape), np.ones(shape)
+
+
+KINDS: dict[str, Callable[[NDArray[Any], int | None], tuple[Float64s, Float64s]]] = {
+    "standard": _standard,
+    "minmax": _minmax,
+    "none": _none,
+}
+"""The kinds of scaling: functions from x to (offset, spread)."""

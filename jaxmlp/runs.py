@@ -1,0 +1,121 @@
+"""Run folders: what a training run was asked for, how far it came, and what came out.
+
+config.json               the options, and a fingerprint of the data
+checkpoint.safetensors    all that is needed to go on after a kill at any moment
+model.safetensors, history.csv, curves.png
+                          the result, written when the run ends
+"""
+
+import csv
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from jaxmlp.checkpoint import load_training, save, save_training
+from jaxmlp.data import Encoding
+from jaxmlp.files import is_leftover, write_whole
+from jaxmlp.network import MLP
+from jaxmlp.plots import curves
+from jaxmlp.training import Epoch, Trained
+
+__all__ = ["Run", "new_folder", "read_config", "start_run"]
+
+_CHECKPOINT_SECONDS = 1.0  # apart at least: a short epoch takes less time than flushing a file to the disk
+
+
+def read_config(folder: Path, resume: bool) -> dict[str, Any] | None:
+    """Return the configuration of the run that a folder holds, None if it holds nothing yet.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run and it is not to be resumed, or something else.
+
+    Examples
+    --------
+    >>> read_config(Path("no/such/folder"), resume=False)
+    """
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: a file, expected a folder for the run")
+    path = folder / "config.json"
+    if not path.exists():
+        if not all(is_leftover(entry) for entry in folder.iterdir()):
+            raise ValueError(f"{folder}: holds files but no run, expected a new or an empty folder")
+        return None
+    if not resume:
+        raise ValueError(f"{folder}: holds a run already; go on with it by --resume, or choose another --out")
+    try:
+        config = json.loads(path.read_text())
+        if not (isinstance(config["options"], dict) and isinstance(config["data"], str)):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not the configuration of a run") from error
+    return dict(config)
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Return the first of parent/name-1, parent/name-2, ... that is not there yet.
+
+    >>> new_folder(Path("no/such/folder"), "digits").as_posix()
+    'no/such/folder/digits-1'
+    """
+    return next(folder for number in count(1) if not (folder := parent / f"{name}-{number}").exists())
+
+
+@dataclass
+class Run:
+    """An open run folder; its `save_checkpoint` is a callback for `jaxmlp.train`."""
+
+    folder: Path
+    latest: Trained | None = None
+    _saved_at: float = field(default=0.0, repr=False)
+
+    def save_checkpoint(self, trained: Trained) -> None:
+        """Remember how far training has come; write it down at most once a second."""
+        self.latest = trained
+        if time.monotonic() - self._saved_at >= _CHECKPOINT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the checkpoint now."""
+        if self.latest is not None:
+            save_training(self.folder / "checkpoint.safetensors", self.latest)
+            self._saved_at = time.monotonic()
+
+    def finish(self, mlp: MLP, encoding: Encoding, about: Mapping[str, Any], title: str) -> None:
+        """Write the results of the run: the model last, so that where there is one all else is there too."""
+        trained = self.latest
+        if trained is None:
+            raise ValueError(f"{self.folder}: nothing was trained")
+        self.flush()
+        write_whole(self.folder / "history.csv", history_csv(trained))
+        best_epoch = trained.best_epoch if trained.best_epoch != len(trained.history) else None
+        write_whole(self.folder / "curves.png", curves(trained.history, title, best_epoch))
+        save(self.folder / "model.safetensors", mlp, trained.params, encoding=encoding, about=dict(about))
+
+
+def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
+    """Open a folder for a run, new or to be resumed (see `read_config`): its checkpoint is in `latest`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.json").exists():
+        write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    checkpoint = folder / "checkpoint.safetensors"
+    return Run(folder, load_training(checkpoint, mlp) if checkpoint.exists() else None)
+
+
+def history_csv(trained: Trained) -> bytes:
+    """Return the history as CSV, one row an epoch, without the columns that do not apply."""
+    rows = [row._asdict() for row in trained.history]
+    names = [name for name in Epoch._fields if any(row[name] is not None for row in rows)]
+    text = StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
