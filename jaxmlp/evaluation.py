@@ -13,7 +13,7 @@ from jaxmlp.data import Dataset
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Params, forward
 
-__all__ = ["Evaluation", "check_fit", "evaluate", "outputs"]
+__all__ = ["Evaluation", "check_fit", "evaluate", "evaluate_checked", "outputs"]
 
 _BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
 
@@ -60,8 +60,13 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     1.0
     """
     check_fit(mlp, data)
-    loss, score = _evaluate(mlp, params, data.x, data.t)
-    if _is_classification(mlp, data.t):
+    return evaluate_checked(mlp, params, data.x, data.t)
+
+
+def evaluate_checked(mlp: MLP, params: Params, x: Array | np.ndarray, t: Array | np.ndarray) -> Evaluation:
+    """Evaluate on arrays of which `check_fit` is known to hold, as training does after every epoch."""
+    loss, score = _evaluate(mlp, params, x, t)
+    if _is_classification(mlp, t):
         return Evaluation(float(loss), float(score), None)
     return Evaluation(float(loss), None, float(score))
 

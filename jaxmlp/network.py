@@ -187,9 +187,7 @@ def forward(mlp: MLP, params: Params, x: Array) -> Forward:
     [ 3.  -0.5] [3.] [3. 0.] [3.]
     """
     if jnp.shape(x) != mlp.sizes[:1]:
-        raise ValueError(
-            f"x must be one example of shape {mlp.sizes[:1]}, got {jnp.shape(x)}; batch with jax.vmap"
-        )
+        raise ValueError(f"x must be one example of shape {mlp.sizes[:1]}, got {jnp.shape(x)}; batch with jax.vmap")
     shapes = [jnp.shape(w) for w, _ in params]
     if shapes != [(n_out, n_in) for n_in, n_out in pairwise(mlp.sizes)]:
         raise ValueError(f"params must fit sizes {mlp.sizes}, got weights of shapes {shapes}")

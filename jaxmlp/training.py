@@ -21,7 +21,7 @@ from jaxmlp import sgd
 from jaxmlp.backpropagation import batch_gradient
 from jaxmlp.config import TrainConfig, learning_rates
 from jaxmlp.data import Dataset
-from jaxmlp.evaluation import check_fit, evaluate
+from jaxmlp.evaluation import check_fit, evaluate_checked
 from jaxmlp.network import MLP, Params, init
 
 __all__ = ["Epoch", "Hyperparameters", "Trained", "batch_order", "run_epoch", "train"]
@@ -147,9 +147,9 @@ def train(
     if trained is None:
         params, state = _start(mlp, key, config.init_scale)
         trained = Trained(params, state, (), params, 0, "running")
-    data, test = _on_device(data), test and _on_device(test)
+    examples, test_examples = _on_device(data), None if test is None else _on_device(test)
     while trained.status == "running":
-        trained = _train_epoch(mlp, trained, data, config, key, test)
+        trained = _train_epoch(mlp, trained, config, key, examples, test_examples)
         if callback:
             callback(trained)
     if trained.status == "diverged":
@@ -213,9 +213,7 @@ def run_epoch(
         After the epoch, and every batch's mean loss: [steps].
     """
 
-    def step(
-        carry: tuple[Params, sgd.State], batch: tuple[Array, Array]
-    ) -> tuple[tuple[Params, sgd.State], Array]:
+    def step(carry: tuple[Params, sgd.State], batch: tuple[Array, Array]) -> tuple[tuple[Params, sgd.State], Array]:
         params, state = carry
         rows, learning_rate = batch
         loss, gradient = batch_gradient(mlp, params, x[rows], t[rows])
@@ -248,9 +246,9 @@ def _copy(tree: chex.ArrayTree) -> chex.ArrayTree:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _on_device(data: Dataset) -> Dataset:
+def _on_device(data: Dataset) -> tuple[Array, Array]:
     # In place where it can be: nothing writes to it, and a copy of a large set takes as long as compiling.
-    return Dataset(*jax.device_put((data.x, data.t), may_alias=True))
+    return jax.device_put((data.x, data.t), may_alias=True)
 
 
 _NO_SCORES: tuple[float | None, float | None, float | None] = (None, None, None)
@@ -262,22 +260,27 @@ def _is_finite(tree: chex.ArrayTree) -> bool:
 
 
 def _train_epoch(
-    mlp: MLP, trained: Trained, data: Dataset, config: TrainConfig, key: PRNGKey, test: Dataset | None
+    mlp: MLP,
+    trained: Trained,
+    config: TrainConfig,
+    key: PRNGKey,
+    examples: tuple[Array, Array],
+    test_examples: tuple[Array, Array] | None,
 ) -> Trained:
     start = time.perf_counter()
     epoch = len(trained.history)
-    order = batch_order(key, epoch, len(data), config.batch_size)
+    order = batch_order(key, epoch, len(examples[0]), config.batch_size)
     rates = learning_rates(config, epoch, len(order))
     dtype = jax.tree.leaves(trained.last_params)[0].dtype
     numbers = Hyperparameters(*(jnp.asarray(n, dtype) for n in (rates, config.momentum, config.weight_decay)))
     # The epoch overwrites what it is given: copies save what a callback may hold, and what a diverged epoch
     # falls back to.
     params, state = _copy((trained.last_params, trained.state))
-    params, state, losses = _compiled_epoch(
-        mlp, params, state, data.x, data.t, order, numbers, nesterov=config.nesterov
-    )
+    params, state, losses = _compiled_epoch(mlp, params, state, *examples, order, numbers, nesterov=config.nesterov)
     diverged = not _is_finite((losses, params))
-    scores = _NO_SCORES if diverged or test is None else evaluate(mlp, params, test)
+    scores = _NO_SCORES
+    if test_examples is not None and not diverged:
+        scores = evaluate_checked(mlp, params, *test_examples)
     loss = float(np.asarray(losses).mean(dtype=np.float64))
     row = Epoch(epoch + 1, float(rates[0]), loss, *scores, time.perf_counter() - start)
     trained = trained._replace(history=(*trained.history, row))

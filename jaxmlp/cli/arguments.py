@@ -87,9 +87,7 @@ def _add_train(parser: ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
     data = parser.add_argument_group("data")
     data.add_argument("--target", metavar="COLUMN", help="of a table: the column to predict")
-    data.add_argument(
-        "--task", metavar="KIND", help="classes or values; by default text and whole numbers are classes"
-    )
+    data.add_argument("--task", metavar="KIND", help="classes or values; by default text and whole numbers are classes")
     data.add_argument("--scaling", metavar="KIND", help="of the features: standard (default), minmax or none")
     data.add_argument("--test-fraction", **_number(float), help="held out, if SOURCE has no test part (0.2)")
     network = parser.add_argument_group("network")
@@ -101,9 +99,7 @@ def _add_train(parser: ArgumentParser) -> None:
         help="of the hidden layers, one name or one each: identity, sigmoid, tanh, relu (default), leaky_relu, "
         "elu, softplus, silu, gelu, gelu_exact",
     )
-    network.add_argument(
-        "--output", metavar="NAME", help="activation of the output; by default what suits the loss"
-    )
+    network.add_argument("--output", metavar="NAME", help="activation of the output; by default what suits the loss")
     network.add_argument(
         "--loss", metavar="NAME", help="cross_entropy (classes), quadratic (values) or binary_cross_entropy"
     )

@@ -97,5 +97,5 @@ def table(values: Mapping[str, Any], title: str | None = None) -> Table:
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
     for name, value in values.items():
-        grid.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+        grid.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
     return grid

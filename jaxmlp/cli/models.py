@@ -21,9 +21,7 @@ def find_model(given: str) -> Model:
     return load(path)
 
 
-def read_for(
-    model: Model, given: str, *, target: str | None = None, labelled: bool = True
-) -> tuple[Source, Encoding]:
+def read_for(model: Model, given: str, *, target: str | None = None, labelled: bool = True) -> tuple[Source, Encoding]:
     """Read a source with the features that a model was trained with."""
     if model.encoding is None:
         raise ValueError("the model does not say how its inputs were scaled; use it from Python")

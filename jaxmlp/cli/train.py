@@ -32,13 +32,12 @@ def run(arguments: Namespace) -> int:
     saved = read_config(folder, resume)
     options = _options(arguments, saved, folder)
     source = read(arguments.source, target=options["target"], task=options["task"])
-    prepared = prepare(
-        source, scaling=options["scaling"], test_fraction=options["test_fraction"], seed=options["seed"]
-    )
+    prepared = prepare(source, scaling=options["scaling"], test_fraction=options["test_fraction"], seed=options["seed"])
     if "batch_size" not in vars(arguments) and saved is None:
         options["batch_size"] = min(options["batch_size"], len(prepared.train))
     mlp = _network(prepared, options, source.name)
     config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
+    assert source.t is not None  # it was prepared
     data = fingerprint(Dataset(source.x, source.t))
     if saved is not None and saved["data"] != data:
         raise ValueError(f"{folder}: these are not the data that the run was started with")

@@ -44,7 +44,5 @@ def read_parquet(path: Path) -> tuple[polars.DataFrame, Callable[[int], int]]:
 
 def _reason(stderr: bytes) -> str:
     """Return the message of the last exception that a dying Python printed."""
-    lines = [
-        line for line in stderr.decode(errors="replace").splitlines() if line.startswith("polars.exceptions.")
-    ]
+    lines = [line for line in stderr.decode(errors="replace").splitlines() if line.startswith("polars.exceptions.")]
     return plain(lines[-1].partition(": ")[2] if lines else "polars failed to read it")

@@ -71,9 +71,7 @@ def _find_features(table: _Table, target: str | None, wanted: Sequence[str] | No
     columns = table.frame.columns
     for name in wanted or ():
         if name not in columns:
-            raise ValueError(
-                f"{plain(table.path)}: a feature is missing: {unknown_among('column', name, columns)}"
-            )
+            raise ValueError(f"{plain(table.path)}: a feature is missing: {unknown_among('column', name, columns)}")
     features = list(wanted or (name for name in columns if name != target))
     if not features:
         raise ValueError(f"{plain(table.path)}: no column but the target {quoted(target)}, expected features")
@@ -87,7 +85,8 @@ def _inputs(table: _Table, features: list[str]) -> NDArray[np.float32]:
     for name, dtype in frame.schema.items():
         if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
             raise ValueError(f"{plain(table.path)}, column {quoted(name)}: {dtype} cells, expected numbers")
-    text = pl.selectors.string().str.strip_chars()
+    # In one expression, so that polars holds the stripped text of a few columns at a time, not of the whole table.
+    text = pl.selectors.string().str.strip_chars().cast(pl.Float32, strict=False)
     x: NDArray[np.float32] = frame.with_columns(text).cast(pl.Float32, strict=False).to_numpy(order="c")
     if (bad := first_not_finite(x)) is not None:
         index, name = bad[0], features[bad[1]]

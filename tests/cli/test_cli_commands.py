@@ -1,0 +1,265 @@
+"""The terminal program on real data: every command, what it prints and what it leaves."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+import safetensors
+
+from jaxmlp import MLP, TrainConfig, load, train
+from jaxmlp.data import EMBEDDED, prepare, read
+
+QUICK = ("--epochs", "3", "--hidden", "16")
+
+
+def write_csv(path, rows=40, text_target=True):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(rows, 2))
+    names = ["no", "yes"]
+    lines = ["height,width,answer"]
+    for a, b in x:
+        lines.append(f"{a:.6f},{b:.6f},{names[int(a + b > 0)] if text_target else f'{2 * a - b + 100:.6f}'}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_training_leaves_a_whole_run_folder(jaxmlp, tmp_path):
+    done = jaxmlp("train", "iris", *QUICK)
+    assert done.code == 0
+    folder = tmp_path / "runs" / "iris-1"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint.safetensors",
+        "config.json",
+        "curves.png",
+        "history.csv",
+        "model.safetensors",
+    ]
+    with open(folder / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert set(rows[0]) == {"epoch", "learning_rate", "train_loss", "test_loss", "test_accuracy", "seconds"}
+    assert "epoch 3/3" in done.err
+    assert f"{float(rows[-1]['test_accuracy']):.4g}" in done.out
+
+
+def test_json_is_one_object_with_the_promised_fields(jaxmlp):
+    done = jaxmlp("train", "iris", *QUICK, "--json")
+    values = json.loads(done.out)
+    assert done.err == ""
+    assert {"train_loss", "test_loss", "test_accuracy", "epochs", "parameters", "seconds", "out"} <= set(values)
+    assert values["epochs"] == 3
+    assert values["parameters"] == 4 * 16 + 16 + 16 * 3 + 3
+
+
+def test_real_values_are_scored_by_r2(jaxmlp):
+    values = json.loads(jaxmlp("train", "diabetes", *QUICK, "--json").out)
+    assert "test_r2" in values
+    assert "test_accuracy" not in values
+
+
+def test_quiet_prints_nothing(jaxmlp):
+    done = jaxmlp("train", "iris", *QUICK, "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_the_terminal_trains_what_three_lines_of_python_train(jaxmlp):
+    jaxmlp("train", "iris", *QUICK, "--seed", "5", "--out", "run", "--learning-rate", "0.1")
+    data = prepare(read("iris"), seed=5)
+    config = TrainConfig(epochs=3, learning_rate=0.1)
+    trained = train(MLP((4, 16, 3)), data.train, config, key=jax.random.key(5), test=data.test)
+    for saved, here in zip(load("run/model.safetensors").params, trained.params, strict=True):
+        np.testing.assert_array_equal(saved.w, here.w)
+        np.testing.assert_array_equal(saved.b, here.b)
+
+
+def test_every_option_reaches_the_run(jaxmlp, tmp_path):
+    options = {
+        "hidden": ("8,6", [8, 6]),
+        "activation": ("tanh,gelu", ["tanh", "gelu"]),
+        "loss": ("quadratic", "quadratic"),
+        "output": ("softmax", "softmax"),
+        "scaling": ("minmax", "minmax"),
+        "test-fraction": ("0.3", 0.3),
+        "seed": ("7", 7),
+        "epochs": ("2", 2),
+        "batch-size": ("16", 16),
+        "learning-rate": ("0.03", 0.03),
+        "momentum": ("0.5", 0.5),
+        "weight-decay": ("0.01", 0.01),
+        "schedule": ("step", "step"),
+        "warmup-epochs": ("0.5", 0.5),
+        "step-epochs": ("3", 3.0),
+        "step-factor": ("0.5", 0.5),
+        "init-scale": ("0.7", 0.7),
+        "patience": ("1", 1),
+    }
+    argv = [word for name, (text, _) in options.items() for word in (f"--{name}", text)]
+    assert jaxmlp("train", "iris", *argv, "--nesterov", "--out", "run").code == 0
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())["options"]
+    for name, (_, value) in options.items():
+        assert saved[name.replace("-", "_")] == value, name
+    assert saved["nesterov"] is True
+    mlp = load("run/model.safetensors").mlp
+    assert mlp == MLP((4, 8, 6, 3), ("tanh", "gelu"), "softmax", "quadratic")
+
+
+def test_a_network_without_hidden_layers_can_be_asked_for(jaxmlp):
+    assert jaxmlp("train", "iris", "--epochs", "1", "--hidden", "none", "--out", "run").code == 0
+    assert load("run/model.safetensors").mlp.sizes == (4, 3)
+
+
+def test_a_set_smaller_than_a_batch_trains_by_default(jaxmlp, tmp_path):
+    write_csv(tmp_path / "small.csv", rows=20)
+    assert jaxmlp("train", "small.csv", "--target", "answer", *QUICK).code == 0
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_evaluating_on_the_training_source_uses_what_was_held_out(jaxmlp, name):
+    trained = json.loads(jaxmlp("train", name, *QUICK, "--json", "--out", "run").out)
+    values = json.loads(jaxmlp("evaluate", "run", name, "--json").out)
+    assert values["origin"] == "held out in training"
+    # Compiled for other shapes, sums may be ordered otherwise: float32 rounding.
+    assert values["test_loss"] == pytest.approx(trained["test_loss"], rel=1e-5)
+    if name == "diabetes":
+        assert values["test_r2"] == pytest.approx(trained["test_r2"], abs=1e-5)
+        assert values["mean_absolute_error"] <= values["root_mean_squared_error"]
+    else:
+        assert values["test_accuracy"] == trained["test_accuracy"]
+        confusion = np.array(values["confusion"])
+        assert confusion.sum() == values["examples"]
+        assert np.trace(confusion) / confusion.sum() == pytest.approx(values["test_accuracy"])
+
+
+def test_a_csv_trains_evaluates_and_predicts_by_column_names(jaxmlp, tmp_path):
+    frame = pl.read_csv(write_csv(tmp_path / "flowers.csv", rows=200))
+    assert jaxmlp("train", "flowers.csv", "--target", "answer", "--epochs", "20", "--out", "run").code == 0
+    # Other columns, another order, no target: the model takes what it was trained with.
+    frame.select(pl.lit(3).alias("id"), "width", "height").write_csv(tmp_path / "new.csv")
+    assert jaxmlp("predict", "run", "new.csv", "--out", "predicted.csv").code == 0
+    predicted = pl.read_csv(tmp_path / "predicted.csv")
+    assert predicted.columns == ["prediction", "p_no", "p_yes"]
+    right = (predicted["prediction"] == frame["answer"]).mean()
+    assert right > 0.9
+    np.testing.assert_allclose(predicted["p_no"] + predicted["p_yes"], 1, atol=1e-6)
+    values = json.loads(jaxmlp("evaluate", "run", "flowers.csv", "--json").out)
+    assert values["classes"] == ["no", "yes"]
+
+
+def test_predicted_values_are_in_the_targets_own_units(jaxmlp, tmp_path):
+    frame = pl.read_csv(write_csv(tmp_path / "prices.csv", rows=200, text_target=False))
+    jaxmlp("train", "prices.csv", "--target", "answer", "--epochs", "40", "--out", "run")
+    jaxmlp("predict", "run", "prices.csv")
+    predicted = pl.read_csv(tmp_path / "predictions.csv")
+    assert float((predicted["prediction"] - frame["answer"]).abs().mean()) < 0.5  # of a spread of 2 around 100
+
+
+def test_info_shows_layers_scaling_classes_and_training(jaxmlp):
+    jaxmlp("train", "iris", *QUICK, "--out", "run")
+    shown = jaxmlp("info", "run")
+    assert shown.code == 0
+    for word in ("relu", "softmax", "cross_entropy", "petal width (cm)", "versicolor", "learning rate", "iris"):
+        assert word in shown.out
+    values = json.loads(jaxmlp("info", "run", "--json").out)
+    assert values["network"]["sizes"] == [4, 16, 3]
+
+
+def test_datasets_lists_what_is_embedded(jaxmlp):
+    shown = jaxmlp("datasets").out
+    assert all(name in shown for name in EMBEDDED)
+    assert set(json.loads(jaxmlp("datasets", "--json").out)) == set(EMBEDDED)
+
+
+def test_a_diverged_run_keeps_finite_parameters_and_says_what_to_try(jaxmlp):
+    done = jaxmlp("train", "diabetes", "--learning-rate", "1e20", "--epochs", "3", "--out", "run", "--json")
+    assert done.code == 1
+    assert "epoch 1" in done.err
+    assert "lower learning rate" in done.err
+    assert done.err.count("\n") == 1
+    assert json.loads(done.out)["status"] == "diverged"
+    for layer in load("run/model.safetensors").params:
+        assert np.isfinite(layer.w).all()
+
+
+def test_a_run_goes_on_where_it_was_and_ends_in_the_same_bytes(jaxmlp, tmp_path, monkeypatch):
+    jaxmlp("train", "iris", *QUICK, "--out", "whole")
+    from jaxmlp.runs import Run
+
+    save_checkpoint = Run.save_checkpoint
+
+    def interrupt(self, trained):
+        save_checkpoint(self, trained)
+        if len(trained.history) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save_checkpoint", interrupt)
+        done = jaxmlp("train", "iris", *QUICK, "--out", "cut")
+    assert done.code == 130
+    assert done.err.splitlines()[-1] == ("interrupted after epoch 2; go on with: jaxmlp train iris --out cut --resume")
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    assert jaxmlp("train", "iris", "--out", "cut", "--resume").code == 0
+    assert (tmp_path / "cut/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
+    command = [sys.executable, "-m", "jaxmlp", "train", "digits", "--epochs", "400", "--quiet", "--no-cache"]
+
+    def killed_after(seconds):
+        process = subprocess.Popen([*command, "--out", "killed", "--resume"], cwd=tmp_path)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        return process.wait() != 0
+
+    subprocess.run([*command, "--out", "whole"], cwd=tmp_path, check=True)
+    killed = [killed_after(seconds) for seconds in (0.5, 4.0, 5.0)]
+    assert any(killed)
+    subprocess.run([*command, "--out", "killed", "--resume"], cwd=tmp_path, check=True)
+    assert (tmp_path / "killed/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+
+
+def test_a_model_file_can_be_read_without_jax(jaxmlp):
+    jaxmlp("train", "iris", *QUICK, "--out", "run")
+    with safetensors.safe_open("run/model.safetensors", framework="numpy") as file:
+        header = json.loads(file.metadata()["jaxmlp"])
+        w = file.get_tensor("layers.0.w")
+    assert w.shape == (16, 4)
+    assert header["encoding"]["class_names"] == ["setosa", "versicolor", "virginica"]
+
+
+def test_help_is_there_without_jax(tmp_path):
+    code = (
+        "import sys; from jaxmlp.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('jax', 'polars', 'sklearn', 'matplotlib') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert shown.stdout.endswith("[]\n")
+
+
+def test_help_names_every_activation_and_loss(jaxmlp):
+    from jaxmlp.activations import ACTIVATIONS
+    from jaxmlp.config import SCHEDULES
+    from jaxmlp.losses import LOSSES
+
+    shown = jaxmlp("train", "--help").out
+    for name in [*ACTIVATIONS, *LOSSES, *SCHEDULES]:
+        assert name in shown or name == "softmax", name
+
+
+def test_the_compilation_cache_fills_the_users_cache_folder_unless_switched_off(tmp_path):
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "jaxmlp", "train", "iris", *QUICK, "--quiet"]
+    subprocess.run([*command, "--no-cache"], check=True, cwd=tmp_path, env=environment)
+    assert not list(tmp_path.rglob("compiled"))
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    (folder,) = tmp_path.rglob("compiled")
+    assert any(Path(folder).iterdir())

@@ -1,0 +1,176 @@
+"""NumPy archives: what x and y may be, and every way that an archive can lie."""
+
+import io
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from jaxmlp.data import read
+
+X = np.arange(8.0).reshape(4, 2)
+Y = np.array([3, 1, 3, 7])
+
+
+def save(tmp_path, **arrays):
+    np.savez(tmp_path / "data.npz", **arrays)
+    return tmp_path / "data.npz"
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def archive(tmp_path, compression=zipfile.ZIP_DEFLATED, **members):
+    with zipfile.ZipFile(tmp_path / "data.npz", "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+    return tmp_path / "data.npz"
+
+
+def claim(header):
+    """A member whose header is this text, and whose data are 64 bytes."""
+    text = header.encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(64)
+
+
+def test_integer_labels_become_classes_by_their_distinct_values(tmp_path):
+    source = read(save(tmp_path, x=X, y=Y))
+    assert source.class_names == ("1", "3", "7")
+    assert np.array_equal(source.t, [1, 0, 1, 2])
+    assert np.array_equal(source.x, X)
+    assert source.x.dtype == np.float32
+    assert source.x_test is None
+
+
+def test_text_labels_become_classes(tmp_path):
+    assert read(save(tmp_path, x=X, y=np.array(["b", "a", "b", "c"]))).class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("y", [np.array([0.5, 1.5, 2.5, 3.5]), np.arange(12).reshape(4, 3)])
+def test_real_and_row_targets_are_values(y, tmp_path):
+    source = read(save(tmp_path, x=X, y=y))
+    assert source.class_names is None
+    assert source.t.dtype == np.float32
+    assert np.array_equal(source.t, y)
+
+
+def test_classes_have_one_number_in_both_parts(tmp_path):
+    source = read(save(tmp_path, x=X, y=Y, x_test=X[:2], y_test=np.array([8, 3])))
+    assert source.class_names == ("1", "3", "7", "8")
+    assert np.array_equal(source.t, [1, 0, 1, 2])
+    assert np.array_equal(source.t_test, [3, 1])
+
+
+def test_images_are_flattened_and_stay_bytes(tmp_path):
+    images = np.arange(4 * 2 * 3, dtype=np.uint8).reshape(4, 2, 3)
+    source = read(save(tmp_path, x=images, y=Y))
+    assert source.x.dtype == np.uint8
+    assert np.array_equal(source.x, images.reshape(4, 6))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float16, ">f4", ">i2", "<f8", np.longdouble])
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+def test_any_real_type_and_layout_is_read(dtype, layout, tmp_path):
+    x = layout(np.arange(12).reshape(2, 3, 2).astype(dtype))
+    assert np.array_equal(read(save(tmp_path, x=x, y=[0, 1])).x, x.reshape(2, 6).astype(np.float32))
+
+
+def test_targets_may_be_missing_where_they_are_not_needed(tmp_path):
+    source = read(save(tmp_path, x=X, x_test=X), labelled=False)
+    assert (source.t, source.t_test, source.class_names) == (None, None, None)
+
+
+NAN = X.copy()
+NAN[2, 1] = np.nan
+REFUSED = {
+    "no x": ({"y": Y, "z": Y}, ["'x'", "'y', 'z'"]),
+    "no y": ({"x": X, "labels": Y}, ["'y'", "'labels'"]),
+    "no y_test": ({"x": X, "y": Y, "x_test": X}, ["'y_test'"]),
+    "no x_test": ({"x": X, "y": Y, "y_test": Y}, ["'x_test'"]),
+    "lengths": ({"x": X, "y": Y[:3]}, ["4 rows in x", "3 in y"]),
+    "test lengths": ({"x": X, "y": Y, "x_test": X, "y_test": Y[:1]}, ["4 rows in x_test", "1 in y_test"]),
+    "widths": ({"x": X, "y": Y, "x_test": X[:, :1], "y_test": Y}, ["2 columns in x", "1 in x_test"]),
+    "x of rank 1": ({"x": Y, "y": Y}, ["x holds int64", "(4,)", "[N, n]"]),
+    "y of rank 0": ({"x": X, "y": 3}, ["y holds int64", "()", "[N]"]),
+    "y of rank 3": ({"x": X, "y": Y.reshape(4, 1, 1)}, ["y holds int64", "(4, 1, 1)"]),
+    "text in rows": ({"x": X, "y": np.full((4, 2), "a")}, ["y holds <U1", "(4, 2)"]),
+    "complex": ({"x": X * 1j, "y": Y}, ["x holds complex128", "real numbers"]),
+    "text in x": ({"x": X.astype(str), "y": Y}, ["x holds <U", "real numbers"]),
+    "objects": ({"x": X, "y": np.array([1, "a", None, 2], object)}, ["y holds pickled objects", "expected"]),
+    "structured": ({"x": X, "y": np.zeros(4, [("a", int)])}, ["y holds", "expected"]),
+    "empty": ({"x": X[:0], "y": Y[:0]}, ["x is empty", "(0, 2)"]),
+    "nan": ({"x": NAN, "y": Y}, ["x[2, 1]", "nan", "finite"]),
+    "too large": ({"x": X * 1e300, "y": Y}, ["x[0, 1]", "1e+300", "float32"]),
+    "nan in y": ({"x": X, "y": NAN[:, 1]}, ["y[2]", "nan", "finite"]),
+    "nan in y_test": ({"x": X, "y": X[:, 0], "x_test": X, "y_test": NAN[:, 1]}, ["y_test[2]", "nan"]),
+    "kinds": ({"x": X, "y": Y, "x_test": X, "y_test": X[:, 0]}, ["y holds int64", "y_test float64"]),
+}
+
+
+@pytest.mark.parametrize(("arrays", "parts"), REFUSED.values(), ids=REFUSED)
+def test_wrong_arrays_are_refused_by_key(arrays, parts, tmp_path, refusal):
+    sentence = refusal(lambda: read(save(tmp_path, **arrays)))
+    for part in ["data.npz", *parts]:
+        assert part in sentence
+
+
+CLAIMS = {
+    "huge": ("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 2)}", "64 follow"),
+    "small": ("{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2)}", "more follow"),
+    "negative": ("{'descr': '<f8', 'fortran_order': False, 'shape': (-2, -4)}", "at least one row"),
+    "too many dimensions": ("{'descr': '|u1', 'fortran_order': False, 'shape': (64," + "1," * 70 + ")}", "[N, n]"),
+    "not a dictionary": ("[1, 2]", "damaged"),
+    "not a literal": ("{'descr': open('/etc/hostname')}", "damaged"),
+    "wrong escape": (r"{'descr': '\d', 'fortran_order': False, 'shape': (2, 4)}", "damaged"),
+    "Python 2": ("{'descr': '<f8', 'fortran_order': False, 'shape': (2L, 4L)}", "damaged"),
+    "unknown type": ("{'descr': '<q9', 'fortran_order': False, 'shape': (2, 4)}", "damaged"),
+}
+
+
+@pytest.mark.parametrize(("header", "part"), CLAIMS.values(), ids=CLAIMS)
+def test_a_lying_header_is_refused(header, part, tmp_path, refusal, recwarn):
+    sentence = refusal(lambda: read(archive(tmp_path, x=claim(header), y=npy(Y))))
+    assert part in sentence
+    assert "data.npz" in sentence
+    assert not recwarn
+
+
+def test_a_lie_takes_no_more_memory_than_the_truth(tmp_path, refusal):
+    bomb = npy(np.zeros((4, 2))) + bytes(100 << 20)
+    path = archive(tmp_path, x=bomb, y=npy(Y))
+    del bomb
+    tracemalloc.start()
+    try:
+        assert "more follow" in refusal(lambda: read(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_method_that_numpy_does_not_use_is_refused(tmp_path, refusal):
+    path = archive(tmp_path, zipfile.ZIP_LZMA, x=npy(X), y=npy(Y))
+    assert "method" in refusal(lambda: read(path))
+
+
+def test_a_pickle_is_never_opened(tmp_path, refusal):
+    marker = tmp_path / "opened"
+
+    class Trap:
+        def __reduce__(self):
+            return marker.touch, ()
+
+    np.savez(tmp_path / "data.npz", x=X, y=np.array([Trap()] * 4, object))
+    assert "pickled objects" in refusal(lambda: read(tmp_path / "data.npz"))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not an archive"])
+def test_what_is_no_archive_is_refused(content, tmp_path, refusal):
+    (tmp_path / "data.npz").write_bytes(content)
+    assert "damaged or no archive" in refusal(lambda: read(tmp_path / "data.npz"))

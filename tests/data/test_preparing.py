@@ -1,0 +1,115 @@
+"""prepare and split: who is held out, and by whose statistics everything is scaled."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxmlp.data import EMBEDDED, Scaling, Source, fingerprint, prepare, read, split
+
+
+def source_of(t, class_names=None, **options):
+    t = np.asarray(t)
+    x = np.arange(2.0 * len(t), dtype=np.float32).reshape(-1, 2)
+    return Source("made", x, t, feature_names=("a", "b"), class_names=class_names, **options)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_every_embedded_set_is_prepared(name):
+    train, test, encoding = prepare(read(name))
+    assert len(test) == -(-len(read(name).t) // 5)
+    assert np.allclose(np.mean(train.x, axis=0), 0, atol=1e-4)
+    assert (encoding.targets is None) == (encoding.class_names is not None)
+    if encoding.targets is not None:
+        assert abs(np.mean(train.t)) < 1e-4
+        assert abs(np.std(train.t) - 1) < 1e-4
+
+
+@given(
+    counts=st.lists(st.integers(2, 30), min_size=2, max_size=5),
+    test_fraction=st.floats(0.2, 0.5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_split_keeps_every_example_once_and_every_class_in_proportion(counts, test_fraction, seed):
+    t = np.repeat(np.arange(len(counts)), counts)
+    source = source_of(t, tuple("abcde"[: len(counts)]))
+    try:
+        train, test = split(source, test_fraction=test_fraction, seed=seed)
+    except ValueError as error:
+        assert "at least" in str(error)  # noqa: PT017
+        assert np.ceil(test_fraction * len(t)) < len(counts)
+        return
+    together = np.concatenate([train.x, test.x])
+    assert np.array_equal(together[np.argsort(together[:, 0])], source.x)
+    held_out = np.bincount(test.t, minlength=len(counts))
+    assert np.all(np.abs(held_out - len(test.t) * np.array(counts) / len(t)) <= 1)
+    assert np.array_equal(test.t, source.t[test.x[:, 0].astype(int) // 2])
+
+
+def test_the_same_seed_draws_the_same_parts_and_another_does_not():
+    iris = read("iris")
+    prints = [fingerprint(prepare(iris, seed=seed).test) for seed in (1, 1, 2)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_the_part_that_prepare_holds_out_is_the_one_that_split_gives_again():
+    iris = read("iris")
+    test, encoding = prepare(iris, test_fraction=0.3, seed=5)[1:]
+    again = encoding.encode(*split(iris, test_fraction=0.3, seed=5).test, iris.class_names)
+    assert fingerprint(again) == fingerprint(test)
+
+
+def test_a_source_with_a_test_part_of_its_own_is_not_split():
+    source = source_of([0, 1, 0], ("a", "b"), x_test=np.ones((1, 2), np.float32), t_test=np.array([1]))
+    train, test = split(source)
+    assert train.x is source.x
+    assert test.x is source.x_test
+
+
+@pytest.mark.parametrize("scaling", ["standard", "minmax", "none"])
+def test_the_training_part_alone_decides_the_scaling(scaling):
+    source = source_of([0.5, 1.5, 2.5], x_test=np.full((1, 2), 1e6, np.float32), t_test=np.array([1e6]))
+    train, test, encoding = prepare(source, scaling=scaling)
+    expected = Scaling.fit(source.x, scaling)
+    assert np.array_equal(encoding.inputs.offset, expected.offset)
+    assert np.array_equal(train.x, expected(source.x))
+    assert np.array_equal(test.x, expected(source.x_test))
+    assert np.allclose(encoding.targets.inverse(test.t), 1e6)
+
+
+def test_images_share_one_offset_and_one_factor():
+    image = replace(source_of([0, 1, 0, 1], ("a", "b")), feature_names=())
+    assert prepare(replace(image, x=image.x.astype(np.uint8)), test_fraction=0.5).encoding.inputs.offset.size == 1
+    assert prepare(image, test_fraction=0.5).encoding.inputs.offset.size == 2
+
+
+REFUSED = {
+    "scaling": (source_of([0, 1], "ab"), {"scaling": "minmx"}, ["scaling 'minmx'", "'minmax'"]),
+    "test fraction": (
+        source_of([0, 1], "ab"),
+        {"test_fraction": 1.0},
+        ["test_fraction", "1.0", "between 0 and 1"],
+    ),
+    "nan fraction": (source_of([0, 1], "ab"), {"test_fraction": np.nan}, ["test_fraction", "nan"]),
+    "seed": (source_of([0, 1], "ab"), {"seed": -1}, ["seed", "-1"]),
+    "no targets": (replace(source_of([0, 1]), t=None), {}, ["made", "no targets"]),
+    "single class": (source_of([1, 1, 1], ("a", "b")), {}, ["made", "'b'", "two classes"]),
+    "lonely class": (source_of([0, 0, 1], ("a", "b")), {}, ["made", "'b'", "only one example"]),
+    "lonely number": (source_of([0, 0, 1], ("1", "2.5")), {}, ["made", "'2.5'", "--task values"]),
+    "few of each": (source_of([0, 0, 1, 1], ("a", "b")), {"test_fraction": 0.1}, ["3", "1", "at least 2"]),
+    "few to train": (source_of([0, 0, 1, 1], ("a", "b")), {"test_fraction": 0.9}, ["0", "4", "at least 2"]),
+    "one value": (source_of([0.5]), {}, ["made", "0 examples to train", "at least 1"]),
+}
+
+
+@pytest.mark.parametrize(("source", "options", "parts"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_learned_or_tested_is_refused_before_any_work(source, options, parts, refusal):
+    sentence = refusal(lambda: prepare(source, **options))
+    for part in parts:
+        assert part in sentence
+
+
+def test_words_are_no_reason_to_hint_at_real_values(refusal):
+    assert "--task" not in refusal(lambda: prepare(source_of([0, 0, 1], ("a", "b"))))

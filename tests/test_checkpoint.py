@@ -1,0 +1,183 @@
+"""Models and checkpoints on disk: what is saved comes back to the last bit, and what is not ours is refused."""
+
+import json
+import struct
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxmlp import MLP, Dataset, TrainConfig, init, load, predict, save, train
+from jaxmlp.checkpoint import load_training, save_training
+from jaxmlp.data import prepare, read
+
+MLP_TANH = MLP((4, 5, 3), "tanh")
+
+
+@pytest.fixture(scope="module")
+def iris():
+    return prepare(read("iris"))
+
+
+def saved_model(path, mlp=MLP_TANH, **more):
+    save(path, mlp, init(mlp, jax.random.key(0)), **more)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_model_comes_back_to_the_last_bit(tmp_path, iris, dtype):
+    params = init(MLP_TANH, jax.random.key(0), dtype=dtype)
+    save(tmp_path / "model", MLP_TANH, params, encoding=iris.encoding, about={"source": "iris"})
+    model = load(tmp_path / "model")
+    assert model.mlp == MLP_TANH
+    assert model.about == {"source": "iris"}
+    assert model.encoding.to_json() == iris.encoding.to_json()
+    chex.assert_trees_all_equal(model.params, params, strict=True)
+
+
+def test_the_same_model_is_the_same_bytes(tmp_path, iris):
+    files = [saved_model(tmp_path / name, encoding=iris.encoding) for name in ("a", "b")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_weights_are_saved_by_name_as_out_by_in(tmp_path):
+    path = saved_model(tmp_path / "model")
+    tensors = safetensors.numpy.load_file(path)
+    assert {name: array.shape for name, array in tensors.items()} == {
+        "layers.0.w": (5, 4),
+        "layers.0.b": (5,),
+        "layers.1.w": (3, 5),
+        "layers.1.b": (3,),
+    }
+    np.testing.assert_array_equal(tensors["layers.0.w"], init(MLP_TANH, jax.random.key(0))[0].w)
+
+
+def test_an_array_in_another_memory_order_is_saved_right(tmp_path):
+    params = init(MLP_TANH, jax.random.key(0))
+    by_columns = jax.tree.map(lambda array: np.asfortranarray(array), params)
+    save(tmp_path / "model", MLP_TANH, by_columns)
+    chex.assert_trees_all_equal(load(tmp_path / "model").params, params)
+
+
+def test_raw_inputs_are_right_inputs(tmp_path, iris):
+    raw = read("iris").x
+    model = load(saved_model(tmp_path / "model", encoding=iris.encoding))
+    y = jax.vmap(lambda x: predict(model.mlp, model.params, x))(iris.encoding.encode_inputs(raw))
+    # Compiled in one piece or not, sums of at most five terms differ by rounding alone.
+    np.testing.assert_allclose(model.predict(raw), y, rtol=1e-6)
+
+
+def test_predictions_of_real_values_are_in_their_own_units(tmp_path):
+    source = read("diabetes")
+    diabetes = prepare(source)
+    mlp = MLP((10, 16, 1), "relu", "identity", "quadratic")
+    trained = train(mlp, diabetes.train, key=jax.random.key(0))
+    save(tmp_path / "model", mlp, trained.params, encoding=diabetes.encoding)
+    errors = load(tmp_path / "model").predict(source.x)[:, 0] - source.t
+    # In scaled units, or with inputs scaled twice, errors would be near the mean of 152.
+    assert np.sqrt(np.mean(errors**2)) < source.t.std()
+
+
+def test_training_goes_on_from_a_checkpoint_file_bit_for_bit(tmp_path, iris):
+    mlp, key = MLP((4, 8, 3)), jax.random.key(1)
+    config = TrainConfig(epochs=12, patience=3, learning_rate=0.3)
+    seen = []
+    whole = train(mlp, iris.train, config, key=key, test=iris.test, callback=seen.append)
+    for trained in seen[:-1]:
+        save_training(tmp_path / "checkpoint", trained)
+        resumed = load_training(tmp_path / "checkpoint", mlp)
+        chex.assert_trees_all_equal(resumed, trained)
+        rest = train(mlp, iris.train, config, key=key, test=iris.test, resume=resumed)
+        chex.assert_trees_all_equal(rest._replace(history=()), whole._replace(history=()))
+        assert [row[:-1] for row in rest.history] == [row[:-1] for row in whole.history]
+
+
+def test_a_checkpoint_holds_the_best_parameters_too(tmp_path):
+    data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
+    wrong = Dataset(data.x, 1 - data.t)  # the test loss only rises: the first epoch stays the best
+    trained = train(
+        MLP((4, 2)), data, TrainConfig(epochs=9, batch_size=4, patience=8), key=jax.random.key(0), test=wrong
+    )
+    assert trained.best_epoch == 1
+    save_training(tmp_path / "checkpoint", trained)
+    chex.assert_trees_all_equal(load_training(tmp_path / "checkpoint", MLP((4, 2))), trained)
+
+
+def test_a_missing_model_is_said_to_be_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load(tmp_path / "model")
+
+
+def with_header(path, change):
+    """Rewrite a model's metadata."""
+    content = path.read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    metadata = header["__metadata__"]
+    metadata["jaxmlp"] = json.dumps(change(json.loads(metadata["jaxmlp"])))
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
+
+
+CHANGES = {
+    "a newer version": (lambda header: header | {"version": 2}, "newer jaxmlp"),
+    "no version": (lambda header: {}, "not a model saved by jaxmlp"),
+    "no object": (lambda header: [1], "not a model saved by jaxmlp"),
+    "other sizes": (lambda header: header | {"mlp": header["mlp"] | {"sizes": [4, 6, 3]}}, "expected sizes"),
+    "more layers": (
+        lambda header: header | {"mlp": header["mlp"] | {"sizes": [4, 5, 3, 2]}},
+        "'layers.2.w' is missing",
+    ),
+    "an unknown activation": (
+        lambda header: header | {"mlp": header["mlp"] | {"activation": "rellu"}},
+        "did you mean 'relu'",
+    ),
+    "an unknown option": (lambda header: header | {"mlp": header["mlp"] | {"depth": 3}}, "depth"),
+    "no network": (lambda header: header | {"mlp": None}, "damaged"),
+    "no encoding": (
+        lambda header: {key: value for key, value in header.items() if key != "encoding"},
+        "'encoding'",
+    ),
+    "a broken encoding": (lambda header: header | {"encoding": {}}, "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_damaged_header_is_refused_in_one_line(tmp_path, name):
+    change, sentence = CHANGES[name]
+    path = saved_model(tmp_path / "model")
+    with_header(path, change)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_somebody_elses_safetensors_file_is_refused(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(safetensors.numpy.save({"w": np.ones(3)}))
+    with pytest.raises(ValueError, match="not a model saved by jaxmlp"):
+        load(path)
+
+
+@settings(deadline=None)  # the first example compiles
+@given(position=st.integers(0), byte=st.integers(0, 255), cut=st.booleans())
+def test_a_corrupted_model_loads_or_is_refused_in_one_line(tmp_path_factory, position, byte, cut):
+    folder = tmp_path_factory.mktemp("corrupted")
+    content = bytearray(saved_model(folder / "good", MLP((2, 3))).read_bytes())
+    position %= len(content)
+    content[position] = byte
+    (folder / "bad").write_bytes(content[: position if cut else None])
+    try:
+        model = load(folder / "bad")
+    except ValueError as error:
+        refusal = str(error)
+    else:
+        assert jnp.shape(model.params[0].w) == (3, 2)
+        return
+    assert refusal.splitlines() == [refusal]
