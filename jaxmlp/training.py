@@ -24,7 +24,16 @@ from jaxmlp.data import Dataset
 from jaxmlp.evaluation import check_fit, evaluate_checked
 from jaxmlp.network import MLP, Params, init
 
-__all__ = ["Epoch", "Hyperparameters", "Trained", "batch_order", "run_epoch", "train"]
+__all__ = [
+    "Epoch",
+    "Hyperparameters",
+    "Trained",
+    "batch_order",
+    "check_training",
+    "divergence",
+    "run_epoch",
+    "train",
+]
 
 
 class Epoch(NamedTuple):
@@ -142,7 +151,7 @@ def train(
     1.0
     """
     config = config or TrainConfig()
-    _check(mlp, data, config, test)
+    check_training(mlp, data, config, test)
     trained = resume
     if trained is None:
         params, state = _start(mlp, key, config.init_scale)
@@ -303,7 +312,8 @@ def _keep(trained: Trained, params: Params, state: sgd.State, config: TrainConfi
     return Trained(params if is_best else trained.params, state, history, params, best_epoch, status)
 
 
-def _check(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset | None) -> None:
+def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset | None = None) -> None:
+    """Raise the `ValueError` that `train` would, before any work is done."""
     check_fit(mlp, data)
     if test is not None:
         check_fit(mlp, test)

@@ -17,7 +17,7 @@ from jaxmlp.config import TrainConfig
 from jaxmlp.data import Dataset, Encoding, Prepared, Source, fingerprint, prepare, read
 from jaxmlp.network import MLP
 from jaxmlp.runs import Run, new_folder, read_config, start_run
-from jaxmlp.training import Trained, divergence, train
+from jaxmlp.training import Trained, check_training, divergence, train
 
 __all__ = ["run"]
 
@@ -37,6 +37,7 @@ def run(arguments: Namespace) -> int:
         options["batch_size"] = min(options["batch_size"], len(prepared.train))
     mlp = _network(prepared, options, source.name)
     config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
+    check_training(mlp, prepared.train, config, prepared.test)
     assert source.t is not None  # it was prepared
     data = fingerprint(Dataset(source.x, source.t))
     if saved is not None and saved["data"] != data:

@@ -163,7 +163,7 @@ def test_info_shows_layers_scaling_classes_and_training(jaxmlp):
     jaxmlp("train", "iris", *QUICK, "--out", "run")
     shown = jaxmlp("info", "run")
     assert shown.code == 0
-    for word in ("relu", "softmax", "cross_entropy", "petal width (cm)", "versicolor", "learning rate", "iris"):
+    for word in ("relu", "softmax", "cross_entropy", "petal width", "versicolor", "learning rate", "iris"):
         assert word in shown.out
     values = json.loads(jaxmlp("info", "run", "--json").out)
     assert values["network"]["sizes"] == [4, 16, 3]
