@@ -45,7 +45,8 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
     figure = Figure(figsize=(4.2 * (1 + len(scores)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(scores), squeeze=False)[0]
     _draw(axes[0], history, {"train_loss": "training", "test_loss": "test"}, "loss")
-    axes[0].set_yscale("log")
+    if any(row.train_loss > 0 for row in history):
+        axes[0].set_yscale("log")
     for axis, name in zip(axes[1:], scores, strict=True):
         _draw(axis, history, {name: "test"}, _SCORES[name])
     for axis in axes:

@@ -82,7 +82,8 @@ def show(arguments: Namespace, values: Mapping[str, Any], *tables: Table) -> Non
         finite = {name: None if _is_nan(value) else value for name, value in values.items()}
         print(json.dumps(finite, allow_nan=False))
     elif not hasattr(arguments, "quiet"):
-        console = Console()
+        # What is piped is for a program to search, or a person to open elsewhere: let no line be folded at 80.
+        console = Console(width=None if sys.stdout.isatty() else 200)
         for printed in tables:
             console.print(printed)
 

@@ -1,0 +1,47 @@
+"""The picture of a training run."""
+
+import struct
+
+import pytest
+
+from jaxmlp.plots import curves
+from jaxmlp.training import Epoch
+
+
+def size(png):
+    """Width and height that a PNG file declares."""
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", png[16:24])
+
+
+def row(epoch, **scores):
+    return Epoch(
+        epoch, 0.1, 1 / epoch, **{"test_loss": None, "test_accuracy": None, "test_r2": None} | scores, seconds=1
+    )
+
+
+def test_a_run_with_a_score_has_a_second_panel():
+    alone = size(curves([row(1), row(2)]))
+    scored = size(curves([row(1, test_loss=2.0, test_accuracy=0.5), row(2, test_loss=1.0, test_accuracy=0.7)]))
+    assert scored[0] == 2 * alone[0]
+    assert scored[1] == alone[1]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), 0.0, 1e30])
+def test_a_run_of_one_odd_epoch_is_drawn(loss):
+    assert size(curves([row(1)._replace(train_loss=loss)], best_epoch=1)) == size(curves([row(1)]))
+
+
+def test_every_line_changes_the_picture():
+    plain = [row(1, test_loss=1.0, test_r2=0.1), row(2, test_loss=0.5, test_r2=0.2)]
+    other = {
+        "train_loss": [plain[0], plain[1]._replace(train_loss=0.9)],
+        "test_loss": [plain[0], plain[1]._replace(test_loss=0.9)],
+        "test_r2": [plain[0], plain[1]._replace(test_r2=0.9)],
+    }
+    pictures = {name: curves(history) for name, history in other.items()} | {
+        "plain": curves(plain),
+        "title": curves(plain, title="a title"),
+        "kept": curves(plain, best_epoch=1),
+    }
+    assert len(set(pictures.values())) == len(pictures)
