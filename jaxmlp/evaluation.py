@@ -65,10 +65,10 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
 
 def evaluate_checked(mlp: MLP, params: Params, x: Array | np.ndarray, t: Array | np.ndarray) -> Evaluation:
     """Evaluate on arrays of which `check_fit` is known to hold, as training does after every epoch."""
-    loss, score = _evaluate(mlp, params, x, t)
+    loss, right, r2 = _evaluate(mlp, params, x, t)
     if _is_classification(mlp, t):
-        return Evaluation(float(loss), float(score), None)
-    return Evaluation(float(loss), None, float(score))
+        return Evaluation(float(loss), float(np.asarray(right).mean()), None)
+    return Evaluation(float(loss), None, float(r2))
 
 
 def outputs(mlp: MLP, params: Params, x: Array) -> Array:
@@ -94,7 +94,7 @@ def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnames="mlp")
-def _evaluate(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Array]:
+def _evaluate(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Array, Array]:
     z, y = _outputs(mlp, params, x)
     rows = jax.vmap(partial(target_row, output=mlp.output))(t, z)
     loss = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows).mean()
@@ -102,10 +102,8 @@ def _evaluate(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Arra
         right = (y > 0.5) == (rows > 0.5)
     else:
         right = y.argmax(1) == rows.argmax(1)
-    if _is_classification(mlp, t):
-        return loss, right.mean()
     deviations = jnp.sum((rows - rows.mean(0)) ** 2, axis=0)
-    return loss, (1 - jnp.sum((y - rows) ** 2, axis=0) / deviations).mean()
+    return loss, right, (1 - jnp.sum((y - rows) ** 2, axis=0) / deviations).mean()
 
 
 def _is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:

@@ -38,7 +38,7 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'jaxmlp[cli]'") from error
     scores = [name for name in _SCORES if getattr(history[-1], name) is not None]
@@ -47,6 +47,9 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
     _draw(axes[0], history, {"train_loss": "training", "test_loss": "test"}, "loss")
     if any(row.train_loss > 0 for row in history):
         axes[0].set_yscale("log")
+        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0].yaxis.set_major_formatter("{x:g}")
+        axes[0].yaxis.set_minor_formatter(NullFormatter())
     for axis, name in zip(axes[1:], scores, strict=True):
         _draw(axis, history, {name: "test"}, _SCORES[name])
     for axis in axes:

@@ -1,0 +1,30 @@
+"""The README keeps its word: its Python runs, and its commands exist."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxmlp import backprop, outer
+from jaxmlp.cli.arguments import parse
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_python_of_the_readme_runs_and_says_what_is_true(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert float(capsys.readouterr().out.split()[0]) > 0.9
+    # "every example's own gradient norm", against the gradient itself
+    example = backprop(names["mlp"], names["trained"].params, names["x"][3], names["t"][3])
+    gradient = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(outer(example.factors))])
+    np.testing.assert_allclose(names["norms"][3], np.linalg.norm(gradient), rtol=1e-5)
+
+
+def test_every_command_of_the_readme_can_be_typed():
+    commands = re.findall(r"jaxmlp (train [^\n`]+)", README)
+    assert commands
+    for command in commands:
+        assert parse(command.split()).command == "train"
