@@ -37,7 +37,7 @@ def _live(console: Console, epochs: int, done: int, n_examples: int) -> Iterator
     columns = (
         TextColumn("epoch"),
         MofNCompleteColumn(),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=20 if console.width >= 80 else 8),
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(compact=True),
     )
@@ -46,8 +46,8 @@ def _live(console: Console, epochs: int, done: int, n_examples: int) -> Iterator
 
         def callback(trained: Trained) -> None:
             row = trained.history[-1]
-            speed = f"{n_examples / row.seconds:,.0f} examples/s"
-            progress.update(task, completed=row.epoch, numbers=f"{_numbers(row)}  {speed}")
+            speed = f"  {n_examples / row.seconds:,.0f} examples/s" if console.width >= 100 else ""
+            progress.update(task, completed=row.epoch, numbers=_numbers(row, brief=console.width < 72) + speed)
 
         yield callback
 
@@ -59,9 +59,9 @@ def _print_some(trained: Trained, epochs: int) -> None:
         print(f"epoch {row.epoch}/{epochs}  {_numbers(row)}", file=sys.stderr, flush=True)
 
 
-def _numbers(row: Epoch) -> str:
+def _numbers(row: Epoch, brief: bool = False) -> str:
     text = f"loss {row.train_loss:.4f}"
-    if row.test_loss is not None:
+    if row.test_loss is not None and not brief:
         text += f"  test {row.test_loss:.4f}"
     if (name := score(row)) is not None:
         text += f"  {name[0].removeprefix('test_')} {name[1]:.4f}"
