@@ -42,9 +42,7 @@ def sigmoid(z: mpmath.mpf) -> mpmath.mpf:
 
 
 # What is computed of a margin z: by autodiff of the textbook formula, by us, and the truth.
-QUANTITIES: dict[
-    str, tuple[Callable[[Array], Array], Callable[[Array], Array], Callable[[mpmath.mpf], mpmath.mpf]]
-] = {
+QUANTITIES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array], Callable[[mpmath.mpf], mpmath.mpf]]] = {
     "loss, softmax with cross-entropy": (textbook_loss, our_loss, lambda z: mpmath.log1p(mpmath.exp(-z))),
     "its delta of the right class": (jax.grad(textbook_loss), our_delta, lambda z: -sigmoid(-z)),
     "sigma'(z)": (jax.grad(jax.nn.sigmoid), ACTIVATIONS["sigmoid"].derivative, lambda z: sigmoid(z) * sigmoid(-z)),
@@ -64,9 +62,7 @@ def relative_error(function: Callable[[Array], Array], truth: Callable[[mpmath.m
 def main() -> None:
     mpmath.mp.dps = 50
     errors = {
-        name: {
-            who: [relative_error(f, truth, z) for z in MARGINS] for who, f in (("autodiff", auto), ("ours", ours))
-        }
+        name: {who: [relative_error(f, truth, z) for z in MARGINS] for who, f in (("autodiff", auto), ("ours", ours))}
         for name, (auto, ours, truth) in QUANTITIES.items()
     }
     rows = [

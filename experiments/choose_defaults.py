@@ -47,16 +47,12 @@ def cell(scores: list[float]) -> str:
 
 
 def main() -> None:
-    scores = {
-        name: {rate: [score(name, rate, seed) for seed in SEEDS] for rate in LEARNING_RATES} for name in EMBEDDED
-    }
+    scores = {name: {rate: [score(name, rate, seed) for seed in SEEDS] for rate in LEARNING_RATES} for name in EMBEDDED}
     rows = [[name, *(cell(row[rate]) for rate in LEARNING_RATES)] for name, row in scores.items()]
     default = TrainConfig().learning_rate
     header = ["", *(f"{rate:g}{' (default)' if rate == default else ''}" for rate in LEARNING_RATES)]
     print_table("score on held-out data by learning rate", header, rows)
-    write_json(
-        "defaults", {"environment": environment("scikit-learn"), "config": str(TrainConfig()), "scores": scores}
-    )
+    write_json("defaults", {"environment": environment("scikit-learn"), "config": str(TrainConfig()), "scores": scores})
 
 
 if __name__ == "__main__":

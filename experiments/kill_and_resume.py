@@ -68,9 +68,7 @@ def main() -> None:
             hits += 1
             print(f"  kill {hits:2} after {after:4.1f} s, with {epochs_done(killed)} epochs kept", flush=True)
         subprocess.run(command(killed, "--resume"), check=True)
-        digests = [
-            hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest() for run in (reference, killed)
-        ]
+        digests = [hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest() for run in (reference, killed)]
     print(f"sha256 of both models:\n  {digests[0]}\n  {digests[1]}")
     sys.exit(0 if digests[0] == digests[1] else "the models differ")
 
