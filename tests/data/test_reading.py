@@ -64,12 +64,8 @@ def test_features_without_names_are_only_counted(tmp_path, refusal):
         assert part in sentence
 
 
-@pytest.mark.parametrize(
-    ("package", "name"), [("polars", "data.csv"), ("polars", "data.parquet"), ("sklearn", "iris")]
-)
-def test_a_missing_package_is_answered_with_the_line_that_installs_it(
-    package, name, tmp_path, monkeypatch, refusal
-):
+@pytest.mark.parametrize(("package", "name"), [("polars", "data.csv"), ("polars", "data.parquet"), ("sklearn", "iris")])
+def test_a_missing_package_is_answered_with_the_line_that_installs_it(package, name, tmp_path, monkeypatch, refusal):
     for module in [module for module in sys.modules if module.partition(".")[0] == package]:
         monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / "data.csv").write_text("a\n1\n")

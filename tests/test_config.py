@@ -1,0 +1,116 @@
+"""Every rule of `TrainConfig`, and the learning rates that follow from it."""
+
+import math
+from dataclasses import FrozenInstanceError, fields
+
+import numpy as np
+import pytest
+
+from jaxmlp.config import SCHEDULES, TrainConfig, learning_rates
+
+NAN, INF = math.nan, math.inf
+NOT_COUNTS = [0, -1, 1.0, 2.5, NAN, INF, True, "3", None]
+NOT_POSITIVE = [0, 0.0, -1, -1e-9, NAN, INF, -INF, True, "0.1", None, [0.1], np.array([0.1, 0.2]), 1j]
+NEGATIVE = [-1, -1e-9, NAN, INF, -INF, True, "0.1", None, [0.1], 1j]
+
+BAD = {
+    "epochs": NOT_COUNTS,
+    "batch_size": NOT_COUNTS,
+    "learning_rate": NOT_POSITIVE,
+    "momentum": [*NEGATIVE, 1, 1.0, 1.5],
+    "weight_decay": NEGATIVE,
+    "nesterov": [0, 1, "yes", None, NAN],
+    "schedule": ["linear", "", None, 3],
+    "warmup_epochs": NEGATIVE,
+    "step_epochs": NOT_POSITIVE,
+    "step_factor": NOT_POSITIVE,
+    "init_scale": NEGATIVE,
+    "patience": [value for value in NOT_COUNTS if value is not None],
+}
+
+
+def test_every_number_has_bad_values_here():
+    assert set(BAD) == {field.name for field in fields(TrainConfig)}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_bad_value_is_refused_in_one_line_that_names_field_and_value(name, value):
+    with pytest.raises(ValueError, match=rf"^(unknown )?{name}") as caught:
+        TrainConfig(**{name: value})
+    message = str(caught.value)
+    assert repr(value) in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("epochs", [1, np.int32(3)]),
+        ("batch_size", [1, np.int64(128)]),
+        ("learning_rate", [1e-9, 1, np.float32(0.5)]),
+        ("momentum", [0, 0.0, 0.999]),
+        ("weight_decay", [0, 1e-4]),
+        ("nesterov", [True, False]),
+        ("schedule", list(SCHEDULES)),
+        ("warmup_epochs", [0, 0.5, 5]),
+        ("step_epochs", [0.5, 10]),
+        ("step_factor", [0.1, 2]),
+        ("init_scale", [0, 0.1]),
+        ("patience", [None, 1, np.int32(3)]),
+    ],
+)
+def test_good_values_are_kept(name, values):
+    for value in values:
+        assert getattr(TrainConfig(**{name: value}), name) == value
+
+
+def test_unknown_schedule_is_told_the_nearest():
+    with pytest.raises(ValueError, match=r"^unknown schedule 'cosin', did you mean 'cosine'"):
+        TrainConfig(schedule="cosin")
+
+
+def test_config_is_frozen_hashable_and_equal_by_value():
+    config = TrainConfig(epochs=3)
+    assert config == TrainConfig(epochs=3)
+    assert hash(config) == hash(TrainConfig(epochs=3))
+    assert config != TrainConfig(epochs=4)
+    with pytest.raises(FrozenInstanceError):
+        config.epochs = 4
+
+
+def run(n_steps: int = 10, **numbers) -> np.ndarray:
+    """Return the factor on the learning rate at every step of a run."""
+    config = TrainConfig(learning_rate=2.0, **numbers)
+    return np.concatenate([learning_rates(config, epoch, n_steps) for epoch in range(config.epochs)]) / 2.0
+
+
+def test_constant_schedule_is_constant():
+    np.testing.assert_array_equal(run(epochs=3, schedule="constant"), 1)
+
+
+def test_cosine_falls_from_1_to_nearly_0_by_half_a_cosine():
+    factors = run(epochs=4, schedule="cosine")
+    share = np.arange(40) / 40
+    np.testing.assert_allclose(factors, 0.5 * (1 + np.cos(np.pi * share)), rtol=1e-13)  # 450 eps, near cos = -1
+    assert factors[0] == 1
+    assert np.all(np.diff(factors) < 0)
+    assert 0 < factors[-1] < 0.002  # (pi/40)^2 / 4
+
+
+def test_step_schedule_is_cut_after_every_so_many_epochs():
+    factors = run(epochs=4, schedule="step", step_epochs=1.5, step_factor=0.5)
+    np.testing.assert_array_equal(factors, np.repeat([1, 0.5, 0.25], [15, 15, 10]))
+
+
+@pytest.mark.parametrize("schedule", list(SCHEDULES))
+@pytest.mark.parametrize("warmup", [0.5, 2.0])
+def test_warm_up_grows_linearly_from_0_on_top_of_any_schedule(schedule, warmup):
+    numbers = {"epochs": 4, "schedule": schedule, "step_epochs": 1.0}
+    ramp = np.minimum(1, np.arange(1, 41) / 10 / warmup)
+    # 10 eps: both round a few times.
+    np.testing.assert_allclose(run(**numbers, warmup_epochs=warmup), run(**numbers) * ramp, rtol=10 * 2.0**-52)
+
+
+def test_rate_is_the_schedules_factor_times_the_learning_rate():
+    config = TrainConfig(learning_rate=0.125, schedule="constant")
+    np.testing.assert_array_equal(learning_rates(config, 3, 4), [0.125] * 4)

@@ -1,0 +1,205 @@
+"""The configuration's checks, the initial weights, and the forward pass."""
+
+from functools import partial
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmlp.activations import ACTIVATIONS
+from jaxmlp.losses import LOSSES
+from jaxmlp.network import MLP, Layer, forward, init, loss, predict
+
+HIDDEN = [name for name in ACTIVATIONS if name != "softmax"]
+
+
+def refusal(*arguments, **named) -> str:
+    with pytest.raises(ValueError, match=r".+") as caught:
+        MLP(*arguments, **named)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    "sizes", [(), (3,), (3, 0), (0, 3), (3, -1, 2), (3, 2.0), (3, True), (3, "2"), (3, None), (3, float("nan"))]
+)
+def test_bad_sizes_are_refused_and_named(sizes):
+    message = refusal(sizes)
+    assert message.startswith("sizes must be two or more whole numbers")
+    assert str(sizes) in message
+
+
+def test_unknown_activation_is_told_the_nearest():
+    assert refusal((3, 4, 2), "rellu").startswith("unknown activation 'rellu', did you mean 'relu'?")
+    assert refusal((3, 4, 4, 2), ("relu", "sigmoidd")).startswith(
+        "unknown activation 'sigmoidd', did you mean 'sigmoid'?"
+    )
+    assert refusal((3, 2), output="softmx").startswith("unknown activation 'softmx', did you mean 'softmax'?")
+
+
+def test_unknown_loss_is_told_the_nearest():
+    assert refusal((3, 2), loss="crossentropy").startswith("unknown loss 'crossentropy', did you mean 'cross_entropy'?")
+
+
+@pytest.mark.parametrize("hidden", ["softmax", ("relu", "softmax")])
+def test_softmax_as_a_hidden_layer_is_refused(hidden):
+    assert "softmax is an output only" in refusal((3, 4, 4, 2), hidden)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_pair_is_accepted_or_refused_with_a_list_of_the_pairs(name):
+    for output in ACTIVATIONS:
+        if output in LOSSES[name].outputs:
+            assert MLP((3, 2), output=output, loss=name).output == output
+        else:
+            message = refusal((3, 2), output=output, loss=name)
+            assert f"{name!r} makes no sense with output {output!r}" in message
+            for other, entry in LOSSES.items():
+                assert f"{other} with {', '.join(entry.outputs)}" in message
+
+
+@pytest.mark.parametrize("hidden", [(), ("relu",), ("relu", "tanh", "relu")])
+def test_wrong_count_of_activations_is_refused(hidden):
+    message = refusal((3, 4, 4, 2), hidden)
+    assert message == f"activation must be one name, or one for each of the 2 hidden layers, got {hidden}"
+
+
+def test_lists_are_accepted_and_equal_tuples():
+    given = MLP([3, 4, 4, 2], ["relu", "tanh"])
+    assert given == MLP((3, 4, 4, 2), ("relu", "tanh"))
+    assert hash(given) == hash(MLP((3, 4, 4, 2), ("relu", "tanh")))
+    assert given != MLP((3, 4, 4, 2), ("tanh", "relu"))
+
+
+def test_activations_are_one_a_layer_the_outputs_last():
+    assert MLP((3, 4, 5, 2), "tanh").activations == ("tanh", "tanh", "softmax")
+    assert MLP((3, 2), "tanh").activations == ("softmax",)
+    assert MLP((3, 4, 5, 2), ("tanh", "relu")).activations == ("tanh", "relu", "softmax")
+
+
+def test_n_parameters_counts_every_weight_and_bias():
+    mlp = MLP((3, 4, 5, 2))
+    assert mlp.n_parameters == sum(leaf.size for leaf in jax.tree.leaves(init(mlp, jax.random.key(0))))
+
+
+# ----- initial weights -----
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_weights_are_normal_with_deviation_scale_times_gain_over_root_of_inputs(hidden):
+    mlp = MLP((100, 200, 100), hidden)
+    layers = init(mlp, jax.random.key(1), scale=0.5)
+    for (w, b), name, (n_in, n_out) in zip(layers, mlp.activations, pairwise(mlp.sizes), strict=True):
+        assert w.shape == (n_out, n_in)
+        normal = np.asarray(w, np.float64) / (0.5 * ACTIVATIONS[name].gain / n_in**0.5)
+        # Of n samples, the mean deviates by 1/sqrt(n) and the deviation by 1/sqrt(2n): five of those. The fourth
+        # moment, 3 where normal (1.8 where uniform), deviates by sqrt(96/n).
+        n = normal.size
+        assert abs(normal.mean()) < 5 / np.sqrt(n)
+        assert abs(normal.std() - 1) < 5 / np.sqrt(2 * n)
+        assert abs((normal**4).mean() - 3) < 5 * np.sqrt(96 / n)
+        np.testing.assert_array_equal(b, np.zeros(n_out))
+
+
+def test_layers_do_not_share_draws():
+    first, second = init(MLP((8, 8, 8), "identity", "identity", "quadratic"), jax.random.key(0))
+    assert len(np.unique([first.w, second.w])) == 128
+
+
+def assert_identical(ours, theirs) -> None:
+    for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(our, their)
+
+
+def test_same_key_gives_the_same_weights_and_another_key_others():
+    mlp = MLP((4, 3, 2))
+    assert_identical(init(mlp, jax.random.key(3)), init(mlp, jax.random.key(3)))
+    assert np.all(init(mlp, jax.random.key(3))[0].w != init(mlp, jax.random.key(4))[0].w)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_compiled_init_gives_the_bits_of_plain_init(scale):
+    mlp = MLP((20, 30, 10), "gelu")
+    key = jax.random.key(0)
+    plain = init(mlp, key, scale=scale)
+    assert_identical(jax.jit(lambda key: init(mlp, key, scale=scale))(key), plain)
+    assert_identical(jax.jit(lambda key, scale: init(mlp, key, scale=scale))(key, scale), plain)
+
+
+def test_scale_can_be_mapped_over():
+    mlp, key = MLP((4, 3, 2)), jax.random.key(0)
+    scales = jnp.array([0.0, 0.5, 2.0])
+    mapped = jax.vmap(lambda scale: init(mlp, key, scale=scale))(scales)
+    for number, scale in enumerate(scales):
+        # Powers of two: multiplying by them does not round.
+        expected = [w * scale for w, _ in init(mlp, key)]
+        assert_identical([w[number] for w, _ in mapped], expected)
+
+
+def test_keys_can_be_mapped_over():
+    mlp = MLP((4, 3, 2))
+    keys = jax.random.split(jax.random.key(0), 3)
+    mapped = jax.vmap(partial(init, mlp))(keys)
+    for number, key in enumerate(keys):
+        assert_identical(jax.tree.map(lambda leaf, number=number: leaf[number], mapped), init(mlp, key))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("asked", "given"), [(None, "float64"), ("float32", "float32"), ("bfloat16", "bfloat16")])
+def test_parameters_have_the_type_that_is_asked_for_or_jaxs_default_float(asked, given):
+    params = init(MLP((4, 3, 2)), jax.random.key(0), scale=jnp.float32(0.5), dtype=asked)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {given}
+
+
+# ----- forward -----
+
+
+@pytest.mark.usefixtures("x64")
+def test_forward_is_the_formula_layer_by_layer():
+    mlp = MLP((4, 5, 3, 2), ("tanh", "sigmoid"), "identity", "quadratic")
+    params = init(mlp, jax.random.key(0))
+    params = tuple(Layer(w, b + 0.1 * number) for number, (w, b) in enumerate(params))
+    y = x = np.array([0.5, -1.0, 2.0, 0.0])
+    zs, ys = forward(mlp, params, jnp.asarray(x))
+    functions = (np.tanh, lambda z: 1 / (1 + np.exp(-z)), lambda z: z)
+    for (w, b), phi, our_z, our_y in zip(params, functions, zs, ys, strict=True):
+        z = np.array([sum(w[i, j] * y[j] for j in range(len(y))) + b[i] for i in range(len(b))])
+        y = phi(z)
+        np.testing.assert_allclose(our_z, z, rtol=0, atol=1e-14)  # sums of 5 terms of order 1
+        np.testing.assert_allclose(our_y, y, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_predict_and_loss_are_what_forward_says(name):
+    output = LOSSES[name].outputs[-1]
+    mlp = MLP((4, 3, 2), "tanh", output, name)
+    params, x, t = init(mlp, jax.random.key(0)), jnp.arange(4.0), jnp.array([0.25, 0.75])
+    z, y = forward(mlp, params, x)
+    np.testing.assert_array_equal(predict(mlp, params, x), y[-1])
+    np.testing.assert_array_equal(y[-1], ACTIVATIONS[output].phi(z[-1]))
+    np.testing.assert_array_equal(loss(mlp, params, x, t), LOSSES[name].value(ACTIVATIONS[output], z[-1], t))
+
+
+@pytest.mark.parametrize("shape", [(3,), (5,), (2, 4), (4, 1), ()])
+def test_wrong_shape_of_x_is_told_to_batch_with_vmap(shape):
+    mlp = MLP((4, 3, 2))
+    params = init(mlp, jax.random.key(0))
+    for f in (forward, predict, lambda *three: loss(*three, 0)):
+        with pytest.raises(ValueError, match=r"^x must be one example of shape \(4,\), got .*; batch with jax\.vmap$"):
+            f(mlp, params, jnp.ones(shape))
+
+
+@pytest.mark.parametrize("sizes", [(4, 2), (4, 4, 2), (4, 3, 3, 2)])
+def test_parameters_of_another_network_are_refused(sizes):
+    params = init(MLP(sizes), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"^params must fit sizes \(4, 3, 2\), got weights of shapes .*$"):
+        forward(MLP((4, 3, 2)), params, jnp.ones(4))
+
+
+def test_loss_of_a_bare_number_is_that_of_a_row_of_one():
+    mlp = MLP((4, 3, 1), "relu", "identity", "quadratic")
+    params = init(mlp, jax.random.key(0))
+    assert loss(mlp, params, jnp.ones(4), 0.5) == loss(mlp, params, jnp.ones(4), jnp.array([0.5]))
