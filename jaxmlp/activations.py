@@ -183,7 +183,8 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda z: jnp.where(z >= 0, 1, _LEAK).astype(z.dtype),
         gain=sqrt(2 / (1 + _LEAK**2)),
     ),
-    "elu": _elementwise(nn.elu, lambda z: jnp.exp(jnp.minimum(z, 0)), gain=1.2452),
+    # Not exp(minimum(z, 0)): at 0 autodiff would take half of its slope.
+    "elu": _elementwise(nn.elu, lambda z: jnp.exp(jnp.where(z > 0, 0, z)), gain=1.2452),
     "softplus": _elementwise(nn.softplus, _sigmoid, gain=1.04187),
     "silu": _elementwise(lambda z: z * _sigmoid(z), _silu_derivative, gain=1.67653),
     "gelu": _elementwise(_gelu, _gelu_derivative, gain=1.53358),

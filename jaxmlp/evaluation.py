@@ -102,8 +102,14 @@ def _evaluate(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Arra
         right = (y > 0.5) == (rows > 0.5)
     else:
         right = y.argmax(1) == rows.argmax(1)
-    deviations = jnp.sum((rows - rows.mean(0)) ** 2, axis=0)
-    return loss, right, (1 - jnp.sum((y - rows) ** 2, axis=0) / deviations).mean()
+    return loss, right, _r2(y, rows)
+
+
+def _r2(y: Array, t: Array) -> Array:
+    errors, deviations = jnp.sum((y - t) ** 2, axis=0), jnp.sum((t - t.mean(0)) ** 2, axis=0)
+    # Where all targets are equal there is nothing to explain: 1 for the right constant, else 0, as scikit-learn has it.
+    explained = 1 - errors / jnp.where(deviations > 0, deviations, 1)
+    return jnp.where(deviations > 0, explained, errors == 0).mean()
 
 
 def _is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:

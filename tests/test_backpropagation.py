@@ -160,7 +160,7 @@ def drawn_networks(n: int) -> list[MLP]:
         depth = 1 + number % 5
         sizes = tuple(int(2**power) for power in rng.uniform(0, 6.1, depth + 1))
         networks.append(MLP(sizes, tuple(rng.choice(HIDDEN, depth - 1).tolist()), output, name))
-    extremes = [MLP((1, 1, 1, 1), "tanh"), MLP((64,) * 6, "relu"), MLP((64, 1, 64, 1), "gelu", "identity", "quadratic")]
+    extremes = [MLP((1, 1, 1, 1), "tanh"), MLP((64, 1, 64, 1), "gelu", "identity", "quadratic")]
     return networks + extremes
 
 
@@ -279,7 +279,7 @@ def test_float32_gradient_is_at_most_twice_as_far_off_as_that_of_autodiff(mlp):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_bfloat16_gradient_is_at_most_twice_as_far_off_as_that_of_autodiff(hidden):
-    mlp = MLP((6, 6, 6, 6), hidden)
+    mlp = MLP((6, 6, 6), hidden)
     compiled = jax.jit(
         lambda *batch: (by_hand(mlp, *batch), by_autodiff(mlp, *batch)),
         compiler_options=WITHOUT_OPTIMISATION,
@@ -390,7 +390,11 @@ def test_batch_gradient_is_autodiff_of_the_mean_loss(name, output):
     def mean_loss(params):
         return jax.vmap(partial(loss, mlp, params))(x, t).mean()
 
-    ours, theirs = batch_gradient(mlp, params, x, t), jax.value_and_grad(mean_loss)(params)
+    @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+    def both(params):
+        return batch_gradient(mlp, params, x, t), jax.value_and_grad(mean_loss)(params)
+
+    ours, theirs = both(params)
     assert_same(ours, theirs, 1e-13)  # 450 eps: 8 examples of some 50 roundings
 
 

@@ -156,7 +156,7 @@ REAL = MLP((4, 2), output="identity", loss="quadratic")
     ],
 )
 def test_data_that_do_not_fit_are_refused_in_one_line(mlp, unfit, sentence):
-    for refuse in (check_fit, lambda mlp, unfit: evaluate(mlp, init(mlp, jax.random.key(0)), unfit)):
+    for refuse in (check_fit, lambda mlp, unfit: evaluate(mlp, one_layer(mlp.sizes[-1]), unfit)):
         with pytest.raises(ValueError, match=r".") as caught:
             refuse(mlp, unfit)
         assert str(caught.value) == sentence
@@ -177,4 +177,4 @@ def test_data_that_do_not_fit_are_refused_in_one_line(mlp, unfit, sentence):
 )
 def test_data_that_fit_are_accepted(mlp, fit):
     check_fit(mlp, fit)
-    assert np.isfinite(evaluate(mlp, init(mlp, jax.random.key(0)), fit).loss)
+    assert np.isfinite(evaluate(mlp, one_layer(mlp.sizes[-1]), fit).loss)

@@ -88,9 +88,8 @@ def test_n_parameters_counts_every_weight_and_bias():
 # ----- initial weights -----
 
 
-@pytest.mark.parametrize("hidden", HIDDEN)
-def test_weights_are_normal_with_deviation_scale_times_gain_over_root_of_inputs(hidden):
-    mlp = MLP((100, 200, 100), hidden)
+def test_weights_are_normal_with_deviation_scale_times_gain_over_root_of_inputs():
+    mlp = MLP((100, *[200] * len(HIDDEN), 100), HIDDEN)
     layers = init(mlp, jax.random.key(1), scale=0.5)
     for (w, b), name, (n_in, n_out) in zip(layers, mlp.activations, pairwise(mlp.sizes), strict=True):
         assert w.shape == (n_out, n_in)

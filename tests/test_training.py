@@ -111,10 +111,9 @@ def test_training_is_that_of_three_nested_loops(which, batch_size):
         )
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_train_loss_is_the_mean_over_batches_each_as_it_was_trained_on(nesterov):
+def test_train_loss_is_the_mean_over_batches_each_as_it_was_trained_on():
     data = classes()
-    config = TrainConfig(epochs=1, batch_size=17, nesterov=nesterov)
+    config = TrainConfig(epochs=1, batch_size=17)
     trained = train(MLP_OF_CLASSES, data, config, key=KEY)
     before = evaluate(MLP_OF_CLASSES, init(MLP_OF_CLASSES, KEY), data)
     assert trained.history[0].train_loss == pytest.approx(before.loss, rel=8 * 2.0**-23)  # a mean of 17
@@ -246,6 +245,18 @@ def test_history_holds_the_evaluation_after_every_epoch():
         assert (row.test_loss, row.test_accuracy, row.test_r2) == evaluate(MLP_OF_CLASSES, one.params, test)
         assert row.seconds > 0
         assert one.history == trained.history[: number + 1]
+
+
+def test_patience_changes_what_is_kept_and_not_the_path():
+    mlp, data, test, _ = overfitting()
+    paths = []
+    for patience in (None, 60):
+        config = TrainConfig(epochs=8, batch_size=5, learning_rate=0.2, schedule="constant", patience=patience)
+        seen = []
+        trained = train(mlp, data, config, key=KEY, test=test, callback=seen.append)
+        paths.append([(one.last_params, one.state) for one in seen])
+    assert trained.best_epoch < 7  # so that going on from the best parameters would be another path
+    chex.assert_trees_all_equal(*paths)
 
 
 # ----- resuming -----
