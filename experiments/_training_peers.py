@@ -71,7 +71,7 @@ def start_jaxmlp(problem: Problem) -> Epoch:
             trained = train(mlp, data, config, key=key)
         else:
             longer = replace(config, epochs=len(trained.history) + 1)
-            trained = train(mlp, data, longer, key=key, resume=trained._replace(status="running"))
+            trained = train(mlp, data, longer, key=key, resume=trained)
         return trained.history[-1].train_loss
 
     return epoch

@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for type checkers
     from jaxmlp import activations as activations
+    from jaxmlp import checkpoint as checkpoint
+    from jaxmlp import config as config
     from jaxmlp import data as data
+    from jaxmlp import evaluation as evaluation
+    from jaxmlp import history as history
     from jaxmlp import losses as losses
+    from jaxmlp import network as network
+    from jaxmlp import plots as plots
     from jaxmlp import sgd as sgd
+    from jaxmlp import training as training
     from jaxmlp.backpropagation import Backprop as Backprop
     from jaxmlp.backpropagation import Factors as Factors
     from jaxmlp.backpropagation import backprop as backprop
@@ -30,6 +37,8 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from jaxmlp.data import Dataset as Dataset
     from jaxmlp.evaluation import Evaluation as Evaluation
     from jaxmlp.evaluation import evaluate as evaluate
+    from jaxmlp.history import Epoch as Epoch
+    from jaxmlp.history import Trained as Trained
     from jaxmlp.network import MLP as MLP
     from jaxmlp.network import Forward as Forward
     from jaxmlp.network import Layer as Layer
@@ -37,8 +46,6 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from jaxmlp.network import init as init
     from jaxmlp.network import loss as loss
     from jaxmlp.network import predict as predict
-    from jaxmlp.training import Epoch as Epoch
-    from jaxmlp.training import Trained as Trained
     from jaxmlp.training import train as train
 
 _NAMES = {
@@ -49,10 +56,35 @@ _NAMES = {
     "data": ("Dataset",),
     "evaluation": ("Evaluation", "evaluate"),
     "network": ("MLP", "Forward", "Layer", "forward", "init", "loss", "predict"),
-    "training": ("Epoch", "Trained", "train"),
+    "history": ("Epoch", "Trained"),
+    "training": ("train",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("activations", "data", "losses", "sgd")
+_MODULES = (
+    "activations",
+    "checkpoint",
+    "config",
+    "data",
+    "evaluation",
+    "history",
+    "losses",
+    "network",
+    "plots",
+    "sgd",
+    "training",
+)
+    "activations",
+    "checkpoint",
+    "config",
+    "data",
+    "evaluation",
+    "history",
+    "losses",
+    "network",
+    "plots",
+    "sgd",
+    "training",
+)
 
 __version__ = "0.1.0"
 __all__ = [*_HOME, *_MODULES]

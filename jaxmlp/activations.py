@@ -1,8 +1,9 @@
 """Activations phi, each beside its own hand-written derivative phi'; softmax beside its Jacobian product.
 
-Everything here keeps full relative precision far into the tails, where 1 - y has long been rounded to 0:
-what is left of 1 is computed from exp(-|z|), never as a difference from 1. Adding an activation is adding an
-entry to `ACTIVATIONS`; tests, checks and the terminal pick it up from there.
+What is left of 1 is computed from exp(-|z|), never as a difference from 1: sigmoid, tanh, softmax and their
+derivatives keep full relative precision down to underflow, where 1 - y has long been rounded to 0. (The left tails of
+both gelu lose a few digits more, as exp(-z^2 / 2) makes of every rounding of z.) Adding an activation is adding an
+entry to `ACTIVATIONS`, which tests and checks pick up from there.
 """
 
 from collections.abc import Callable
@@ -27,8 +28,8 @@ class Activation(NamedTuple):
         (z, g) to J(z)^T g, both [n]: the product with the transposed Jacobian of phi, by which eq. (4) and (7)
         take a gradient with respect to y back to one with respect to z. Elementwise phi: g * phi'(z).
     gain
-        1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1): what initial weights are multiplied with so that signals keep
-        their size from layer to layer (He et al. 2015, arXiv 1502.01852). 1 where a layer is only an output.
+        1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1): what initial weights are multiplied with so that z keeps its size
+        in a stack of such layers (He et al. 2015, arXiv 1502.01852, for relu). 1 for softmax, only an output.
     error
         (z, t) to phi(z) - t, [n], without cancellation where phi saturates at t.
     derivative
@@ -81,8 +82,8 @@ def _sigmoid_error(z: Array, t: Array) -> Array:
 
 
 def _tanh_derivative(z: Array) -> Array:
-    e = _exp_minus_abs(2 * z)
-    return 4 * e / (1 + e) ** 2
+    e = _exp_minus_abs(z)
+    return (2 * e / (1 + e**2)) ** 2  # of exp(-|z|), which underflows later than exp(-2 |z|)
 
 
 def _tanh_error(z: Array, t: Array) -> Array:

@@ -19,13 +19,16 @@ from jax import Array
 
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
-from jaxmlp.network import MLP, Layer, Params, forward
+from jaxmlp.network import MLP, Layer, Params, forward, input_row
 
 __all__ = ["Backprop", "Factors", "backprop", "batch_gradient", "gradient", "outer"]
 
 
 class Factors(NamedTuple):
-    """One layer's two factors of the gradient, of one example: delta_l: [n_l] and y_{l-1}: [n_{l-1}]."""
+    """One layer's two factors of the gradient: delta_l: [n_l] and y_{l-1}: [n_{l-1}].
+
+    Always of one example's own loss: nothing in them is divided by a batch's size.
+    """
 
     delta: Array
     y_in: Array
@@ -77,11 +80,12 @@ def backprop(mlp: MLP, params: Params, x: Array, t: Numeric) -> Backprop:
     loss = LOSSES[mlp.loss]
     t = target_row(t, z[-1], mlp.output)
 
+    # Layer l of the formulas is number l - 1 here.
     deltas = [loss.delta(phi[-1], z[-1], t)]  # (4); (5), (6) by name
     for layer in reversed(range(len(params) - 1)):
         deltas.append(phi[layer].pullback(z[layer], params[layer + 1].w.T @ deltas[-1]))  # (7)
 
-    factors = tuple(map(Factors, reversed(deltas), (x, *y[:-1])))
+    factors = tuple(map(Factors, reversed(deltas), (input_row(mlp, params, x), *y[:-1])))
     return Backprop(loss.value(phi[-1], z[-1], t), y[-1], factors)
 
 

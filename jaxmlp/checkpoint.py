@@ -6,6 +6,7 @@ names are JSON under the metadata key `jaxmlp`. Any language reads that without 
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,9 +19,9 @@ import safetensors.numpy
 from jaxmlp import sgd
 from jaxmlp.data import Encoding
 from jaxmlp.evaluation import outputs
-from jaxmlp.files import write_whole
+from jaxmlp.files import to_json, write_whole
+from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP, Layer, Params
-from jaxmlp.training import Epoch, Trained
 
 __all__ = ["Model", "load", "load_training", "save", "save_training"]
 
@@ -128,13 +129,18 @@ def load_training(path: Path, mlp: MLP) -> Trained:
     """Read what `save_training` wrote; raises like `load`."""
     tensors, header = _read(path)
     try:
-        history = tuple(Epoch(*row) for row in header["history"])
+        history = tuple(_epoch(row) for row in header["history"])
         last, dw = (_layers(tensors, name, mlp) for name in ("last", "dw"))
         best_epoch, status = int(header["best_epoch"]), str(header["status"])
         params = last if best_epoch == len(history) else _layers(tensors, "best", mlp)
         return Trained(params, sgd.State(dw), history, last, best_epoch, status)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a damaged checkpoint: {_reason(error)}") from error
+
+
+def _epoch(row: list[Any]) -> Epoch:
+    epoch = Epoch(*row)
+    return epoch if epoch.train_loss is not None else epoch._replace(train_loss=float("nan"))
 
 
 def _name_layers(prefix: str, layers: Params) -> Tensors:
@@ -147,7 +153,7 @@ def _name_layers(prefix: str, layers: Params) -> Tensors:
 
 def _layers(tensors: Tensors, prefix: str, mlp: MLP) -> Params:
     layers = []
-    for number, (n_in, n_out) in enumerate(zip(mlp.sizes, mlp.sizes[1:], strict=False)):
+    for number, (n_in, n_out) in enumerate(pairwise(mlp.sizes)):
         w, b = (tensors[f"{prefix}.{number}.{name}"] for name in ("w", "b"))
         if (w.shape, b.shape) != ((n_out, n_in), (n_out,)):
             raise ValueError(f"{prefix}.{number} has shapes {w.shape} and {b.shape}, expected sizes {mlp.sizes}")
@@ -156,7 +162,7 @@ def _layers(tensors: Tensors, prefix: str, mlp: MLP) -> Params:
 
 
 def _write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
-    metadata = {_KEY: json.dumps({"version": _VERSION, **header})}
+    metadata = {_KEY: to_json({"version": _VERSION, **header})}
     write_whole(path, safetensors.numpy.save(tensors, metadata))
 
 

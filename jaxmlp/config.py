@@ -67,7 +67,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not (name == "patience" and value is None) and not holds(value):
                 raise ValueError(f"{name} must be {rule}, got {value!r}")
-        if self.schedule not in SCHEDULES:
+        if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise ValueError(unknown_name("schedule", self.schedule, SCHEDULES))
 
 
@@ -76,7 +76,10 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and isfinite(value)
+    try:
+        return isinstance(value, int | float | np.number) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:
+        return False
 
 
 _COUNT = ("a whole number, 1 or larger", _is_count)

@@ -13,7 +13,7 @@ from jaxmlp.data import Dataset
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Params, forward
 
-__all__ = ["Evaluation", "check_fit", "evaluate", "evaluate_checked", "outputs"]
+__all__ = ["Evaluation", "arrays", "check_fit", "evaluate", "evaluate_checked", "outputs"]
 
 _BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
 
@@ -60,10 +60,19 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     1.0
     """
     check_fit(mlp, data)
-    return evaluate_checked(mlp, params, data.x, data.t)
+    return evaluate_checked(mlp, params, *arrays(mlp, data))
 
 
-def evaluate_checked(mlp: MLP, params: Params, x: Array | np.ndarray, t: Array | np.ndarray) -> Evaluation:
+def arrays(mlp: MLP, data: Dataset) -> tuple[Array, Array]:
+    """Return x and t on the device: in place where they can be, and real values as floats, which never wrap.
+
+    In place, because a copy of a large set takes as long as compiling.
+    """
+    t = data.t if _is_classification(mlp, data.t) else np.asarray(data.t).astype(float)
+    return jax.device_put((data.x, t), may_alias=True)
+
+
+def evaluate_checked(mlp: MLP, params: Params, x: Array, t: Array) -> Evaluation:
     """Evaluate on arrays of which `check_fit` is known to hold, as training does after every epoch."""
     loss, right, r2 = _evaluate(mlp, params, x, t)
     if _is_classification(mlp, t):
@@ -96,7 +105,7 @@ def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
 @partial(jax.jit, static_argnames="mlp")
 def _evaluate(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Array, Array]:
     z, y = _outputs(mlp, params, x)
-    rows = jax.vmap(partial(target_row, output=mlp.output))(t, z)
+    rows = jax.vmap(partial(target_row, output_name=mlp.output))(t, z)
     loss = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows).mean()
     if (t.ndim == 2 and mlp.loss == "binary_cross_entropy") or y.shape[1] == 1:
         right = (y > 0.5) == (rows > 0.5)
@@ -113,7 +122,13 @@ def _r2(y: Array, t: Array) -> Array:
 
 
 def _is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
-    return mlp.loss != "quadratic" or (t.ndim == 1 and not jnp.issubdtype(t.dtype, jnp.inexact))
+    return mlp.loss != "quadratic" or _holds_classes(mlp, t)
+
+
+def _holds_classes(mlp: MLP, t: Array | np.ndarray) -> bool:
+    """Tell whether `target_row` takes these targets for classes."""
+    is_whole = t.ndim == 1 and not jnp.issubdtype(t.dtype, jnp.inexact)
+    return is_whole and (mlp.sizes[-1] > 1 or mlp.output == "softmax")
 
 
 def check_fit(mlp: MLP, data: Dataset) -> None:
@@ -129,7 +144,7 @@ def check_fit(mlp: MLP, data: Dataset) -> None:
     t = np.asarray(data.t)
     if t.ndim == 2:
         _check_rows(mlp, t)
-    elif not np.issubdtype(t.dtype, np.inexact) and (n_out > 1 or mlp.output == "softmax"):
+    elif _holds_classes(mlp, t):
         if t.max() >= n_out:
             raise ValueError(f"t has class {t.max()} in row {t.argmax()}, but the network has {n_out} outputs")
     elif n_out > 1 or mlp.output == "softmax":

@@ -1,9 +1,12 @@
-"""Files that are there whole or not at all, whenever the process is killed."""
+"""Files that are there whole or not at all, whenever the process is killed; and JSON that any language reads."""
 
+import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
-__all__ = ["is_leftover", "write_whole"]
+__all__ = ["is_leftover", "to_json", "write_whole"]
 
 _SUFFIX = ".unfinished"
 
@@ -15,11 +18,15 @@ def write_whole(path: Path, content: bytes) -> None:
     the next write.
     """
     aside = path.with_name(f".{path.name}{_SUFFIX}")
-    with open(aside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def is_leftover(path: Path) -> bool:
@@ -29,3 +36,23 @@ def is_leftover(path: Path) -> bool:
     True
     """
     return path.name.startswith(".") and path.name.endswith(_SUFFIX)
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """Write JSON in which numbers that are not finite are null: JSON has no other word for them.
+
+    >>> to_json({"losses": [0.5, float("nan")]})
+    '{"losses": [0.5, null]}'
+    """
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _finite(entry) for name, entry in value.items()}
+        case list() | tuple():
+            return [_finite(entry) for entry in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value

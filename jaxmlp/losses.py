@@ -62,17 +62,18 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def target_row(t: Numeric, z: Array, output: str) -> Array:
+def target_row(t: Numeric, z: Array, output_name: str) -> Array:
     """Return the target as a row like z: a class becomes one-hot, a bare number a row of one.
 
     Parameters
     ----------
     t
-        An integer class (scalar), a one-hot or soft row [n], or, where n = 1, a real value (scalar).
+        An integer class (scalar; one that is none of the n becomes a row of zeros), a one-hot or soft row [n],
+        or, where n = 1, a real value (scalar).
     z
         [n]: gives the row's length and dtype.
-    output
-        The output activation's name: with softmax a lone output is still a class.
+    output_name
+        The output activation's: with softmax a lone output is still a class.
 
     Returns
     -------
@@ -91,8 +92,8 @@ def target_row(t: Numeric, z: Array, output: str) -> Array:
     """
     t = jnp.asarray(t)
     is_class = t.ndim == 0 and not jnp.issubdtype(t.dtype, jnp.inexact)
-    if is_class and (z.shape[-1] > 1 or output == "softmax"):
-        return nn.one_hot(t, z.shape[-1], dtype=z.dtype)
+    if is_class and (z.shape[-1] > 1 or output_name == "softmax"):
+        return nn.one_hot(t.astype(int), z.shape[-1], dtype=z.dtype)
     if t.shape not in [z.shape, ()] or t.size != z.size:
         raise ValueError(
             f"t must be one example's target, an integer class or a row of shape {z.shape}, "

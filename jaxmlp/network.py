@@ -8,6 +8,7 @@ Functions take ONE example; batch them with `jax.vmap`.
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from operator import index
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -20,7 +21,7 @@ from jaxmlp._names import unknown_name
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
 
-__all__ = ["MLP", "Forward", "Layer", "Params", "forward", "init", "loss", "predict"]
+__all__ = ["MLP", "Forward", "Layer", "Params", "forward", "init", "input_row", "loss", "predict"]
 
 
 class Layer(NamedTuple):
@@ -73,8 +74,8 @@ class MLP:
 
     def __post_init__(self) -> None:
         """Bring lists to tuples, and check everything once."""
-        object.__setattr__(self, "sizes", tuple(self.sizes))
-        if not isinstance(self.activation, str):
+        object.__setattr__(self, "sizes", _whole_numbers(self.sizes))
+        if isinstance(self.activation, list):
             object.__setattr__(self, "activation", tuple(self.activation))
         _check_configuration(self)
 
@@ -92,20 +93,29 @@ class MLP:
         return sum(n_out * (n_in + 1) for n_in, n_out in pairwise(self.sizes))
 
 
+def _whole_numbers(sizes: Any) -> tuple[int, ...]:
+    """Bring sizes to Python's own integers, which hash and compare alike wherever they came from."""
+    try:
+        numbers = tuple(index(n) for n in sizes if not isinstance(n, bool))
+        if len(numbers) == len(sizes) >= 2 and min(numbers) >= 1:
+            return numbers
+    except TypeError:
+        pass
+    raise ValueError(f"sizes must be two or more whole numbers, each 1 or larger, got {sizes!r}")
+
+
 def _check_configuration(mlp: MLP) -> None:
     sizes, hidden = mlp.sizes, mlp.activations[:-1]
-    if len(sizes) < 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
-        raise ValueError(f"sizes must be two or more whole numbers, each 1 or larger, got {sizes}")
     if len(hidden) != len(sizes) - 2:
         raise ValueError(
             f"activation must be one name, or one for each of the {len(sizes) - 2} hidden layers, got {hidden}"
         )
     for name in mlp.activations:
-        if name not in ACTIVATIONS:
+        if not isinstance(name, str) or name not in ACTIVATIONS:
             raise ValueError(unknown_name("activation", name, ACTIVATIONS))
     if "softmax" in hidden:
         raise ValueError("softmax is an output only, got it as the activation of a hidden layer")
-    if mlp.loss not in LOSSES:
+    if not isinstance(mlp.loss, str) or mlp.loss not in LOSSES:
         raise ValueError(unknown_name("loss", mlp.loss, LOSSES))
     if mlp.output not in LOSSES[mlp.loss].outputs:
         pairs = "; ".join(f"{name} with {', '.join(entry.outputs)}" for name, entry in LOSSES.items())
@@ -188,17 +198,29 @@ def forward(mlp: MLP, params: Params, x: Array) -> Forward:
     """
     if jnp.shape(x) != mlp.sizes[:1]:
         raise ValueError(f"x must be one example of shape {mlp.sizes[:1]}, got {jnp.shape(x)}; batch with jax.vmap")
-    shapes = [jnp.shape(w) for w, _ in params]
-    if shapes != [(n_out, n_in) for n_in, n_out in pairwise(mlp.sizes)]:
-        raise ValueError(f"params must fit sizes {mlp.sizes}, got weights of shapes {shapes}")
+    shapes = [(jnp.shape(w), jnp.shape(b)) for w, b in params]
+    if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
+        raise ValueError(f"params must fit sizes {mlp.sizes}, got layers of shapes {shapes}")
     zs, ys = [], []
-    y = x
+    y = input_row(mlp, params, x)
     for (w, b), name in zip(params, mlp.activations, strict=True):
         z = w @ y + b
         y = ACTIVATIONS[name].phi(z)
         zs.append(z)
         ys.append(y)
     return Forward(tuple(zs), tuple(ys))
+
+
+def input_row(mlp: MLP, params: Params, x: Array) -> Array:
+    """Return x as y_0: [n_0], checked, and of the parameters' dtype: what is computed of it must not overflow uint8.
+
+    >>> mlp = MLP((2, 3))
+    >>> input_row(mlp, init(mlp, jax.random.key(0)), np.array([255, 0], np.uint8)).dtype
+    dtype('float32')
+    """
+    if jnp.shape(x) != mlp.sizes[:1]:
+        raise ValueError(f"x must be one example of shape {mlp.sizes[:1]}, got {jnp.shape(x)}; batch with jax.vmap")
+    return jnp.asarray(x, params[0].w.dtype)
 
 
 def predict(mlp: MLP, params: Params, x: Array) -> Array:

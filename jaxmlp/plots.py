@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from jaxmlp.training import Epoch
+from jaxmlp.history import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
         from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'jaxmlp[cli]'") from error
-    scores = [name for name in _SCORES if getattr(history[-1], name) is not None]
+    scores = [name for name in _SCORES if any(getattr(row, name) is not None for row in history)]
     figure = Figure(figsize=(4.2 * (1 + len(scores)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(scores), squeeze=False)[0]
     _draw(axes[0], history, {"train_loss": "training", "test_loss": "test"}, "loss")

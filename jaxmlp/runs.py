@@ -19,9 +19,9 @@ from typing import Any
 from jaxmlp.checkpoint import load_training, save, save_training
 from jaxmlp.data import Encoding
 from jaxmlp.files import is_leftover, write_whole
+from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP
 from jaxmlp.plots import curves
-from jaxmlp.training import Epoch, Trained
 
 __all__ = ["Run", "new_folder", "read_config", "start_run"]
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from math import isnan
 from typing import NamedTuple
 
 import chex
@@ -21,72 +22,20 @@ from jaxmlp import sgd
 from jaxmlp.backpropagation import batch_gradient
 from jaxmlp.config import TrainConfig, learning_rates
 from jaxmlp.data import Dataset
-from jaxmlp.evaluation import check_fit, evaluate_checked
+from jaxmlp.evaluation import arrays, check_fit, evaluate_checked
+from jaxmlp.history import Epoch, Trained, divergence
 from jaxmlp.network import MLP, Params, init
 
 __all__ = [
-    "Epoch",
     "Hyperparameters",
-    "Trained",
     "batch_order",
     "check_training",
-    "divergence",
     "run_epoch",
     "train",
 ]
 
 
-class Epoch(NamedTuple):
-    """One row of history.
-
-    Attributes
-    ----------
-    epoch
-        Counted from 1.
-    learning_rate
-        Of its first step.
-    train_loss
-        The mean over the epoch's batches, each taken as it was trained on.
-    test_loss, test_accuracy, test_r2
-        After the epoch; None where they do not apply.
-    seconds
-        Wall time, evaluation included.
-    """
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    test_loss: float | None
-    test_accuracy: float | None
-    test_r2: float | None
-    seconds: float
-
-
-class Trained(NamedTuple):
-    """What training gives, after every epoch and at the end.
-
-    Attributes
-    ----------
-    params
-        The parameters to use: of the best epoch where there is a patience, else of the last finite one.
-    state
-        The optimiser's, after the last finite epoch.
-    history
-        One `Epoch` an epoch.
-    last_params
-        Of the last finite epoch, from which training goes on.
-    best_epoch
-        The epoch that `params` are of, counted from 1; 0 before the first.
-    status
-        `"running"`, `"finished"`, `"stopped"` (patience ran out) or `"diverged"`.
-    """
-
-    params: Params
-    state: sgd.State
-    history: tuple[Epoch, ...]
-    last_params: Params
-    best_epoch: int
-    status: str
+_MOST_PARAMETERS = 2**31 - 1  # XLA indexes no larger array of weights safely, and aborts the process
 
 
 class Hyperparameters(NamedTuple):
@@ -114,7 +63,8 @@ def train(
     mlp
         Static.
     data
-        x: [N, n_0] and N targets that fit the network.
+        x: [N, n_0] and N targets that fit the network; read in place where possible, so not to be written to by a
+        callback.
     config
         `TrainConfig()` if None.
     key
@@ -126,7 +76,7 @@ def train(
         Called with the `Trained` so far after every epoch. Its arrays stay valid.
     resume
         Go on from here, with the same other arguments: the result is, bit for bit, that of a run which was
-        never interrupted.
+        never interrupted. A finished run goes on if the configuration now has more epochs.
 
     Returns
     -------
@@ -135,7 +85,7 @@ def train(
     Raises
     ------
     ValueError
-        If the data do not fit the network, or not even one batch.
+        If the data do not fit the network, or not even one batch, or `resume` has more epochs than `config`.
 
     Warns
     -----
@@ -156,7 +106,11 @@ def train(
     if trained is None:
         params, state = _start(mlp, key, config.init_scale)
         trained = Trained(params, state, (), params, 0, "running")
-    examples, test_examples = _on_device(data), None if test is None else _on_device(test)
+    elif len(trained.history) > config.epochs:
+        raise ValueError(f"epochs must be at least the {len(trained.history)} of resume, got {config.epochs}")
+    elif trained.status == "finished" and len(trained.history) < config.epochs:
+        trained = trained._replace(status="running")
+    examples, test_examples = arrays(mlp, data), None if test is None else arrays(mlp, test)
     while trained.status == "running":
         trained = _train_epoch(mlp, trained, config, key, examples, test_examples)
         if callback:
@@ -164,15 +118,6 @@ def train(
     if trained.status == "diverged":
         warnings.warn(divergence(trained), RuntimeWarning, stacklevel=2)
     return trained
-
-
-def divergence(trained: Trained) -> str:
-    """Say at which epoch a run diverged, and what to try."""
-    row = trained.history[-1]
-    return (
-        f"the loss was no longer finite in epoch {row.epoch}, at learning rate {row.learning_rate:g}; the "
-        f"parameters of epoch {row.epoch - 1} are kept; try a lower learning rate, a warm-up, or scaled inputs"
-    )
 
 
 def batch_order(key: PRNGKey, epoch: int, n_examples: int, batch_size: int) -> np.ndarray:
@@ -255,11 +200,6 @@ def _copy(tree: chex.ArrayTree) -> chex.ArrayTree:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _on_device(data: Dataset) -> tuple[Array, Array]:
-    # In place where it can be: nothing writes to it, and a copy of a large set takes as long as compiling.
-    return jax.device_put((data.x, data.t), may_alias=True)
-
-
 _NO_SCORES: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
@@ -295,14 +235,14 @@ def _train_epoch(
     trained = trained._replace(history=(*trained.history, row))
     if diverged:
         return trained._replace(status="diverged")
-    return _keep(trained, params, state, config)
+    return _after_epoch(trained, params, state, config)
 
 
-def _keep(trained: Trained, params: Params, state: sgd.State, config: TrainConfig) -> Trained:
+def _after_epoch(trained: Trained, params: Params, state: sgd.State, config: TrainConfig) -> Trained:
     """Take the epoch's parameters, and decide whether they are the best so far and whether to go on."""
     history = trained.history
-    losses = [row.train_loss if row.test_loss is None else row.test_loss for row in history]
-    is_best = config.patience is None or len(losses) == 1 or losses[-1] < min(losses[:-1])
+    is_best = config.patience is None or not trained.best_epoch
+    is_best = is_best or _watched(history[-1]) < _watched(history[trained.best_epoch - 1])
     best_epoch = len(history) if is_best else trained.best_epoch
     status = "running"
     if len(history) == config.epochs:
@@ -312,6 +252,11 @@ def _keep(trained: Trained, params: Params, state: sgd.State, config: TrainConfi
     return Trained(params if is_best else trained.params, state, history, params, best_epoch, status)
 
 
+def _watched(row: Epoch) -> float:
+    loss = row.train_loss if row.test_loss is None else row.test_loss
+    return float("inf") if isnan(loss) else loss
+
+
 def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset | None = None) -> None:
     """Raise the `ValueError` that `train` would, before any work is done."""
     check_fit(mlp, data)
@@ -319,3 +264,5 @@ def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset |
         check_fit(mlp, test)
     if config.batch_size > len(data):
         raise ValueError(f"batch_size must be at most the {len(data)} training examples, got {config.batch_size}")
+    if mlp.n_parameters > _MOST_PARAMETERS:
+        raise ValueError(f"sizes {mlp.sizes} make {mlp.n_parameters:,} parameters, more than {_MOST_PARAMETERS:,}")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jaxmlp.training import Epoch, Trained
+from jaxmlp.history import Epoch, Trained
 
 __all__ = ["score", "show", "table", "training_display"]
 

@@ -15,9 +15,10 @@ from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import score, show, table, training_display
 from jaxmlp.config import TrainConfig
 from jaxmlp.data import Dataset, Encoding, Prepared, Source, fingerprint, prepare, read
+from jaxmlp.history import Trained, divergence
 from jaxmlp.network import MLP
 from jaxmlp.runs import Run, new_folder, read_config, start_run
-from jaxmlp.training import Trained, check_training, divergence, train
+from jaxmlp.training import check_training, train
 
 __all__ = ["run"]
 

@@ -1,0 +1,71 @@
+"""What is recorded of a training run: a row an epoch, and how far it came."""
+
+from typing import NamedTuple
+
+from jaxmlp import sgd
+from jaxmlp.network import Params
+
+__all__ = ["Epoch", "Trained", "divergence"]
+
+
+class Epoch(NamedTuple):
+    """One row of history.
+
+    Attributes
+    ----------
+    epoch
+        Counted from 1.
+    learning_rate
+        Of its first step.
+    train_loss
+        The mean over the epoch's batches, each taken as it was trained on.
+    test_loss, test_accuracy, test_r2
+        After the epoch; None where they do not apply.
+    seconds
+        Wall time, evaluation included.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    test_loss: float | None
+    test_accuracy: float | None
+    test_r2: float | None
+    seconds: float
+
+
+class Trained(NamedTuple):
+    """What training gives, after every epoch and at the end.
+
+    Attributes
+    ----------
+    params
+        The parameters to use: of the best epoch where there is a patience, else of the last finite one.
+    state
+        The optimiser's, after the last finite epoch.
+    history
+        One `Epoch` an epoch.
+    last_params
+        Of the last finite epoch, from which training goes on.
+    best_epoch
+        The epoch that `params` are of, counted from 1; 0 before the first.
+    status
+        `"running"`, `"finished"`, `"stopped"` (patience ran out) or `"diverged"`.
+    """
+
+    params: Params
+    state: sgd.State
+    history: tuple[Epoch, ...]
+    last_params: Params
+    best_epoch: int
+    status: str
+
+
+def divergence(trained: Trained) -> str:
+    """Say at which epoch a run diverged, which parameters are kept, and what to try."""
+    row = trained.history[-1]
+    kept = f"the parameters of epoch {trained.best_epoch}" if trained.best_epoch else "the initial parameters"
+    return (
+        f"the loss was no longer finite in epoch {row.epoch}, at learning rate {row.learning_rate:g}; {kept} are kept; "
+        "try a lower learning rate, a warm-up, or scaled inputs"
+    )
