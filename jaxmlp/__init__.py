@@ -73,18 +73,6 @@ _MODULES = (
     "sgd",
     "training",
 )
-    "activations",
-    "checkpoint",
-    "config",
-    "data",
-    "evaluation",
-    "history",
-    "losses",
-    "network",
-    "plots",
-    "sgd",
-    "training",
-)
 
 __version__ = "0.1.0"
 __all__ = [*_HOME, *_MODULES]
