@@ -20,7 +20,7 @@ from jaxmlp import sgd
 from jaxmlp.data import Encoding
 from jaxmlp.evaluation import outputs
 from jaxmlp.files import to_json, write_whole
-from jaxmlp.history import Epoch, Trained
+from jaxmlp.history import STATUSES, Epoch, Trained
 from jaxmlp.network import MLP, Layer, Params
 
 __all__ = ["Model", "load", "load_training", "save", "save_training"]
@@ -111,7 +111,10 @@ def load(path: str | PathLike[str]) -> Model:
         params = _layers(tensors, "layers", mlp)
         if encoding is not None and encoding.feature_count != mlp.sizes[0]:
             raise ValueError(f"the scaling of {encoding.feature_count} features for {mlp.sizes[0]} inputs")
-        return Model(mlp, params, encoding, dict(header["about"]))
+        about = dict(header["about"])
+        if not all(isinstance(about.get(name, {}), dict) for name in ("options", "results")):
+            raise ValueError("about must hold options and results as objects")
+        return Model(mlp, params, encoding, about)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a damaged jaxmlp model: {_reason(error)}") from error
 
@@ -132,6 +135,8 @@ def load_training(path: Path, mlp: MLP) -> Trained:
         history = tuple(_epoch(row) for row in header["history"])
         last, dw = (_layers(tensors, name, mlp) for name in ("last", "dw"))
         best_epoch, status = int(header["best_epoch"]), str(header["status"])
+        if status not in STATUSES or not 0 <= best_epoch <= len(history):
+            raise ValueError(f"status {status!r} in epoch {len(history)}, the best being {best_epoch}")
         params = last if best_epoch == len(history) else _layers(tensors, "best", mlp)
         return Trained(params, sgd.State(dw), history, last, best_epoch, status)
     except (KeyError, TypeError, ValueError) as error:
@@ -178,7 +183,7 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     try:
         header = json.loads(metadata[_KEY])
         if header["version"] != _VERSION:
-            raise ValueError(f"{path}: written by a newer jaxmlp, format {header['version']!r}")
+            raise ValueError(f"{path}: a jaxmlp model of format {header['version']!r}, expected {_VERSION}")
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: a safetensors file, but not a model saved by jaxmlp") from error
     return tensors, header

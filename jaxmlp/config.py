@@ -77,14 +77,15 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     try:
-        return isinstance(value, int | float | np.number) and not isinstance(value, bool) and isfinite(value)
+        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        return is_number and isfinite(value) and abs(value) <= np.finfo(np.float32).max
     except OverflowError:
         return False
 
 
 _COUNT = ("a whole number, 1 or larger", _is_count)
-_POSITIVE = ("positive and finite", lambda value: _is_number(value) and value > 0)
-_NOT_NEGATIVE = ("0 or larger and finite", lambda value: _is_number(value) and value >= 0)
+_POSITIVE = ("positive and finite in float32", lambda value: _is_number(value) and value > 0)
+_NOT_NEGATIVE = ("0 or larger and finite in float32", lambda value: _is_number(value) and value >= 0)
 
 _RULES: dict[str, tuple[str, Callable[..., bool]]] = {
     "epochs": _COUNT,

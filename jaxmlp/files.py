@@ -15,8 +15,16 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file aside, flush it to the disk, and rename it into place.
 
     A reader sees the old content or the new, never a part; what a killed process leaves aside is overwritten by
-    the next write.
+    the next write. Of a link, the file that it points to is replaced.
+
+    Raises
+    ------
+    ValueError
+        If there is something else in the file's place: a folder, a device.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a regular file, expected the name of a file to write")
     aside = path.with_name(f".{path.name}{_SUFFIX}")
     try:
         with open(aside, "wb") as file:

@@ -5,7 +5,9 @@ from typing import NamedTuple
 from jaxmlp import sgd
 from jaxmlp.network import Params
 
-__all__ = ["Epoch", "Trained", "divergence"]
+__all__ = ["STATUSES", "Epoch", "Trained", "divergence"]
+
+STATUSES = ("running", "finished", "stopped", "diverged")
 
 
 class Epoch(NamedTuple):

@@ -10,6 +10,7 @@ import csv
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from itertools import count
@@ -55,18 +56,26 @@ def read_config(folder: Path, resume: bool) -> dict[str, Any] | None:
         config = json.loads(path.read_text())
         if not (isinstance(config["options"], dict) and isinstance(config["data"], str)):
             raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not the configuration of a run") from error
     return dict(config)
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Return the first of parent/name-1, parent/name-2, ... that is not there yet.
+    """Make the first of the folders parent/name-1, parent/name-2, ... that is not there yet.
 
-    >>> new_folder(Path("no/such/folder"), "digits").as_posix()
-    'no/such/folder/digits-1'
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as parent:
+    ...     [new_folder(Path(parent), "digits").name for _ in range(2)]
+    ['digits-1', 'digits-2']
     """
-    return next(folder for number in count(1) if not (folder := parent / f"{name}-{number}").exists())
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = parent / f"{name}-{number}"
+        with suppress(FileExistsError):
+            folder.mkdir()  # which fails where another process was quicker, and the next number is tried
+            return folder
+    raise AssertionError("numbers never end")
 
 
 @dataclass

@@ -425,3 +425,14 @@ def test_what_is_not_one_example_is_a_value_error_of_one_line(x, t, one_batch):
     mlp, params, _, _ = one_batch
     with pytest.raises(ValueError, match=r"^[xt] must be one example.*batch with jax\.vmap$"):
         backprop(mlp, params, x, t)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("given", ["uint8", "float64", "int32"])
+def test_factors_have_the_dtype_of_the_parameters_whatever_the_input_is(dtype, given):
+    # Squares of uint8 wrap: every statistic of the factors would be wrong without a word.
+    mlp = MLP((3, 2))
+    x = np.array([200, 0, 255]).astype(given)
+    factors = backprop(mlp, init(mlp, jax.random.key(0), dtype=dtype), x, 1).factors
+    assert [array.dtype for pair in factors for array in pair] == [jnp.dtype(dtype)] * 2
+    np.testing.assert_array_equal(np.asarray(factors[0].y_in, np.float32), x if dtype == "float32" else [200, 0, 256])

@@ -125,7 +125,7 @@ def with_header(path, change):
 
 
 CHANGES = {
-    "a newer version": (lambda header: header | {"version": 2}, "newer jaxmlp"),
+    "a newer version": (lambda header: header | {"version": 2}, "expected 1"),
     "no version": (lambda header: {}, "not a model saved by jaxmlp"),
     "no object": (lambda header: [1], "not a model saved by jaxmlp"),
     "other sizes": (lambda header: header | {"mlp": header["mlp"] | {"sizes": [4, 6, 3]}}, "expected sizes"),

@@ -178,3 +178,20 @@ def test_data_that_do_not_fit_are_refused_in_one_line(mlp, unfit, sentence):
 def test_data_that_fit_are_accepted(mlp, fit):
     check_fit(mlp, fit)
     assert np.isfinite(evaluate(mlp, one_layer(mlp.sizes[-1]), fit).loss)
+
+
+def test_whole_numbers_are_values_where_the_network_has_one_output_and_no_classes():
+    mlp = MLP((1, 1), output="identity", loss="quadratic")
+    x = np.arange(10.0)[:, None]
+    params = (Layer(jnp.ones((1, 1)), jnp.zeros(1)),)
+    assert evaluate(mlp, params, Dataset(x, np.arange(10))) == evaluate(mlp, params, Dataset(x, np.arange(10.0)))
+    far = Dataset(x, np.arange(10) + 2**40)  # as int32 this would wrap to something near
+    assert evaluate(mlp, params, far).loss > 2.0**78
+
+
+@pytest.mark.parametrize(("guess", "r2"), [(3.0, 1.0), (4.0, 0.0)])
+def test_r2_of_targets_that_are_all_equal_is_that_of_scikit_learn(guess, r2):
+    mlp = MLP((1, 1), output="identity", loss="quadratic")
+    params = (Layer(jnp.zeros((1, 1)), jnp.array([guess])),)
+    t = np.full(5, 3.0)
+    assert evaluate(mlp, params, Dataset(np.ones((5, 1)), t)).r2 == r2 == r2_score(t, np.full(5, guess))

@@ -56,3 +56,12 @@ import jaxmlp, jaxmlp.training, jaxmlp.cli.train
 print(dict(jax.config.values) == before)
 """
     assert run_python(code) == "True\n"
+
+
+def test_type_information_is_installed_with_the_package():
+    assert (Path(jaxmlp.__file__).parent / "py.typed").exists()
+
+
+def test_the_documented_modules_need_no_import_of_their_own():
+    code = "import jaxmlp; print(jaxmlp.training.train is jaxmlp.train, jaxmlp.sgd.init is not jaxmlp.init)"
+    assert run_python(code) == "True True\n"

@@ -24,7 +24,7 @@ def test_the_python_of_the_readme_runs_and_says_what_is_true(capsys):
 
 
 def test_every_command_of_the_readme_can_be_typed():
-    commands = re.findall(r"jaxmlp (train [^\n`]+)", README)
-    assert commands
-    for command in commands:
-        assert parse(command.split()).command == "train"
+    commands = [command.split() for command in re.findall(r"jaxmlp ((?:train|evaluate|predict|info) [^\n`]+)", README)]
+    assert {words[0] for words in commands} == {"train", "evaluate", "predict", "info"}
+    for words in commands:
+        assert parse(words).command == words[0]

@@ -22,7 +22,7 @@ def test_a_new_folder_takes_the_first_free_number(tmp_path):
     for number in (1, 2, 3):
         folder = new_folder(tmp_path, "digits")
         assert folder.name == f"digits-{number}"
-        folder.mkdir()
+        assert folder.is_dir()
 
 
 def test_what_a_run_was_started_with_is_read_back(tmp_path):

@@ -300,7 +300,9 @@ def test_same_arguments_give_the_same_bits_and_another_key_others():
 def test_divergence_in_the_first_epoch_keeps_the_initial_parameters():
     config = TrainConfig(epochs=3, batch_size=5, learning_rate=1e30)
     seen = []
-    with pytest.warns(RuntimeWarning, match=r"epoch 1, at learning rate 1e\+30.*epoch 0 are kept; try a lower learn"):
+    with pytest.warns(
+        RuntimeWarning, match=r"epoch 1, at learning rate 1e\+30.*the initial parameters are kept; try a lower learn"
+    ):
         trained = train(MLP_OF_CLASSES, classes(), config, key=KEY, callback=seen.append)
     assert trained.status == "diverged"
     assert len(trained.history) == len(seen) == 1
@@ -322,7 +324,7 @@ def test_divergence_in_a_later_epoch_keeps_the_parameters_of_the_one_before(pati
     assert number > 3
     (warning,) = warned
     assert f"in epoch {number}, at learning rate 3;" in str(warning.message)
-    assert f"parameters of epoch {number - 1} are kept" in str(warning.message)
+    assert f"parameters of epoch {trained.best_epoch} are kept" in str(warning.message)
     assert "lower learning rate" in str(warning.message)
     assert warning.filename == __file__
     assert trained.status == "diverged"
@@ -379,3 +381,26 @@ def test_data_that_do_not_fit_are_refused_in_one_line(x, t, batch_size, sentence
         with pytest.raises(ValueError, match=r".") as caught:
             train(MLP_OF_CLASSES, classes(), config, key=KEY, test=Dataset(x, t))
         assert str(caught.value) == sentence
+
+
+# ----- going on -----
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_epochs():
+    short, long = (TrainConfig(epochs=epochs, batch_size=5, schedule="constant") for epochs in (2, 4))
+    first = train(MLP_OF_CLASSES, classes(), short, key=KEY)
+    assert first.status == "finished"
+    assert_identical(
+        train(MLP_OF_CLASSES, classes(), long, key=KEY, resume=first), train(MLP_OF_CLASSES, classes(), long, key=KEY)
+    )
+
+
+def test_a_run_cannot_go_on_to_fewer_epochs_than_it_has():
+    long = train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=3, batch_size=5), key=KEY)
+    with pytest.raises(ValueError, match="at least the 3 of resume, got 2"):
+        train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=2, batch_size=5), key=KEY, resume=long)
+
+
+def test_a_network_larger_than_can_be_indexed_is_refused_before_any_work():
+    with pytest.raises(ValueError, match="parameters, more than"):
+        train(MLP((3, 10**10, 2)), classes(), TrainConfig(batch_size=5), key=KEY)

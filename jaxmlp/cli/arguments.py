@@ -63,7 +63,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     """Parse the command line; options that were not given are absent.
 
     >>> parse(["train", "digits", "--hidden", "64,32"])
-    Namespace(command='train', source='digits', hidden=[64, 32])
+    Namespace(resume=False, quiet=False, json=False, no_cache=False, command='train', source='digits', hidden=[64, 32])
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(prog="jaxmlp", description="Train multilayer perceptrons on real data.", allow_abbrev=False)
@@ -78,6 +78,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         parser.error(unknown_name("command", argv[0], _COMMANDS))
     # Not parse_args: it would let the main parser, which has none of them, speak of a command's options.
     arguments, rest = parser.parse_known_args(argv)
+    for name, value in vars(arguments).items():
+        if value == "":
+            subparsers.choices[arguments.command].error(f"{name.replace('_', '-')} is empty")
     if rest:
         subparsers.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
     return arguments
@@ -109,7 +112,7 @@ def _add_train(parser: ArgumentParser) -> None:
     training.add_argument("--seed", **_number(int), help="of initial weights, order and split (0)")
     run = parser.add_argument_group("run")
     run.add_argument("--out", metavar="DIR", help="folder for the results; by default a new one under runs/")
-    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    run.add_argument("--resume", action="store_true", default=False, help="go on with the run in --out")
     _add_common(run)
 
 
@@ -129,11 +132,11 @@ def _add_predict(parser: ArgumentParser) -> None:
 
 def _add_info(parser: ArgumentParser) -> None:
     _add_model(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_printing(parser)
 
 
 def _add_datasets(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_printing(parser)
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
@@ -149,10 +152,16 @@ def _add_model(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model.safetensors, or the run folder that holds it")
 
 
+def _add_printing(parser: Any) -> None:
+    parser.add_argument("--quiet", action="store_true", default=False, help="print nothing but errors")
+    parser.add_argument("--json", action="store_true", default=False, help="print one JSON object and nothing else")
+
+
 def _add_common(parser: Any) -> None:
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--no-cache", action="store_true", help="keep no compiled programs for the next start")
+    _add_printing(parser)
+    parser.add_argument(
+        "--no-cache", action="store_true", default=False, help="keep no compiled programs for the next start"
+    )
 
 
 def _add_number(parser: Any, name: str, text: str) -> None:
@@ -174,7 +183,7 @@ def _number(kind: type[int] | type[float]) -> dict[str, Any]:
         try:
             return kind(text)
         except ValueError:
-            raise ArgumentTypeError(f"expected {expected}, got {text!r}") from None
+            raise ArgumentTypeError(f"expected {expected}, got {_shortened(text)}") from None
 
     return {"metavar": metavar, "type": convert}
 
@@ -182,7 +191,14 @@ def _number(kind: type[int] | type[float]) -> dict[str, Any]:
 def _widths(text: str) -> list[int]:
     if text == "none":
         return []
-    widths = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    try:
+        widths = [int(part) for part in text.split(",")]
+    except ValueError:
+        widths = [0]
     if min(widths) < 1:
-        raise ArgumentTypeError(f"expected whole numbers, each 1 or larger, as 128,64, or none, got {text!r}")
+        raise ArgumentTypeError(f"expected whole numbers, each 1 or larger, as 128,64, or none, got {_shortened(text)}")
     return widths
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")

@@ -11,5 +11,5 @@ __all__ = ["keep_compiled_programs"]
 
 def keep_compiled_programs(arguments: Namespace) -> None:
     """Turn the compilation cache on, unless --no-cache."""
-    if not hasattr(arguments, "no_cache"):
+    if not arguments.no_cache:
         use_compilation_cache(user_cache_path("jaxmlp", appauthor=False) / "compiled")

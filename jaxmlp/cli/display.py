@@ -1,17 +1,17 @@
 """What a training run shows while it goes on, and what any command shows at its end."""
 
-import json
 import math
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from jaxmlp.files import to_json
 from jaxmlp.history import Epoch, Trained
 
 __all__ = ["score", "show", "table", "training_display"]
@@ -23,49 +23,46 @@ Show = Callable[[Trained], None]
 def training_display(arguments: Namespace, epochs: int, done: int, n_examples: int) -> Iterator[Show]:
     """Give a callback that shows progress: a live line in a terminal, ten lines in all elsewhere."""
     console = Console(stderr=True)
-    if hasattr(arguments, "quiet") or hasattr(arguments, "json"):
+    if arguments.quiet or arguments.json:
         yield lambda trained: None
     elif console.is_terminal:
         with _live(console, epochs, done, n_examples) as callback:
             yield callback
     else:
-        yield lambda trained: _print_some(trained, epochs)
+        yield lambda trained: _print_some(trained, epochs, n_examples)
 
 
 @contextmanager
 def _live(console: Console, epochs: int, done: int, n_examples: int) -> Iterator[Show]:
-    columns = (
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20 if console.width >= 80 else 8),
-        TextColumn("{task.fields[numbers]}"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console) as progress:
+    # A narrow terminal has no room for a bar and a second loss; the numbers that matter are never cut.
+    bar = [BarColumn(bar_width=20)] if console.width >= 90 else []
+    columns = (TextColumn("epoch {task.completed}/{task.total}  {task.fields[numbers]}"), *bar)
+    with Progress(*columns, TimeRemainingColumn(compact=True), console=console) as progress:
         task = progress.add_task("", total=epochs, completed=done, numbers="compiling")
 
         def callback(trained: Trained) -> None:
             row = trained.history[-1]
-            speed = f"  {n_examples / row.seconds:,.0f} examples/s" if console.width >= 100 else ""
-            progress.update(task, completed=row.epoch, numbers=_numbers(row, brief=console.width < 72) + speed)
+            numbers = _numbers(row, n_examples, brief=console.width < 90)
+            progress.update(task, completed=row.epoch, numbers=numbers)
 
         yield callback
 
 
-def _print_some(trained: Trained, epochs: int) -> None:
+def _print_some(trained: Trained, epochs: int, n_examples: int) -> None:
     row = trained.history[-1]
     every = math.ceil(epochs / 10)
     if row.epoch % every == 0 or row.epoch == epochs or trained.status != "running":
-        print(f"epoch {row.epoch}/{epochs}  {_numbers(row)}", file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):  # nobody looks any more, which is no reason to stop training
+            print(f"epoch {row.epoch}/{epochs}  {_numbers(row, n_examples)}", file=sys.stderr, flush=True)
 
 
-def _numbers(row: Epoch, brief: bool = False) -> str:
+def _numbers(row: Epoch, n_examples: int, brief: bool = False) -> str:
     text = f"loss {row.train_loss:.4f}"
     if row.test_loss is not None and not brief:
         text += f"  test {row.test_loss:.4f}"
     if (name := score(row)) is not None:
         text += f"  {name[0].removeprefix('test_')} {name[1]:.4f}"
-    return text
+    return f"{text}  {n_examples / row.seconds:,.0f} examples/s"
 
 
 def score(row: Epoch) -> tuple[str, float] | None:
@@ -78,18 +75,17 @@ def score(row: Epoch) -> tuple[str, float] | None:
 
 def show(arguments: Namespace, values: Mapping[str, Any], *tables: Table) -> None:
     """Print a command's result: one JSON object, or tables; nothing under --quiet unless --json asks for it."""
-    if hasattr(arguments, "json"):
-        finite = {name: None if _is_nan(value) else value for name, value in values.items()}
-        print(json.dumps(finite, allow_nan=False))
-    elif not hasattr(arguments, "quiet"):
+    if arguments.json:
+        print(to_json(values))
+    elif not arguments.quiet:
         # What is piped is for a program to search, or a person to open elsewhere: let no line be folded at 80.
-        console = Console(width=None if sys.stdout.isatty() else 200)
-        for printed in tables:
-            console.print(printed)
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+        # Names are the user's: what looks like markup in them is none.
+        piped = not sys.stdout.isatty()
+        console = Console(width=200 if piped else None, markup=False, highlight=not piped, emoji=False)
+        with console.capture() as captured:
+            for printed in tables:
+                console.print(printed)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def table(values: Mapping[str, Any], title: str | None = None) -> Table:

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 from sklearn import metrics
 
 from jaxmlp.checkpoint import Model
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import show, table
-from jaxmlp.cli.models import find_model, read_for
+from jaxmlp.cli.models import find_model, predict_finite, read_for
 from jaxmlp.data import Dataset, Source, fingerprint, split
 from jaxmlp.evaluation import evaluate
 
@@ -32,9 +33,9 @@ def run(arguments: Namespace) -> int:
     source, encoding = read_for(model, arguments.source, target=getattr(arguments, "target", None))
     part = _part(model, source)
     data = encoding.encode(part.x, part.t, source.class_names)
+    y = predict_finite(model, part.x, source.name)
     result = evaluate(model.mlp, model.params, data)
     values: dict[str, Any] = {"examples": len(data), "origin": part.origin, "test_loss": result.loss}
-    y = model.predict(part.x)
     if encoding.class_names is None:
         t = part.t.reshape(y.shape)
         values["test_r2"] = result.r2
@@ -55,8 +56,10 @@ def _part(model: Model, source: Source) -> _Part:
         raise ValueError(f"{source.name}: no targets, expected some to compare with")
     if source.x_test is not None and source.t_test is not None:
         return _Part(source.x_test, source.t_test, "the test part")
-    if fingerprint(Dataset(source.x, source.t)) == model.about.get("data"):
-        options = model.about["options"]
+    options = model.about.get("options", {})
+    if fingerprint(Dataset(source.x, source.t)) == model.about.get("data") and {"test_fraction", "seed"} <= set(
+        options
+    ):
         held_out = split(source, test_fraction=options["test_fraction"], seed=options["seed"]).test
         return _Part(held_out.x, held_out.t, "held out in training")
     return _Part(source.x, source.t, "all examples")
@@ -68,6 +71,6 @@ def _confusion_table(confusion: np.ndarray, names: tuple[str, ...]) -> Table:
     for name in names:
         printed.add_column(name, justify="right", overflow="fold")
     for index, (name, row) in enumerate(zip(names, confusion, strict=True)):
-        cells = [f"[bold]{n}[/]" if n and i == index else str(n) if n else "·" for i, n in enumerate(row)]
+        cells = [Text(str(n) if n else "·", "bold" if i == index else "") for i, n in enumerate(row)]
         printed.add_row(name, *cells)
     return printed

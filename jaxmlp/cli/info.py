@@ -41,11 +41,14 @@ def _summary(model: Model) -> dict[str, Any]:
     encoding = model.encoding
     if encoding is None:
         return values | {"inputs": "as they are"}
-    shared = "one factor for all" if encoding.inputs.factor.size == 1 else "each by its own factor"
-    values["inputs"] = f"{encoding.feature_count}, scaled, {shared}"
+    shared = "one factor for all" if encoding.inputs.factor.size < encoding.feature_count else "a factor each"
+    values["inputs"] = f"{encoding.feature_count}, scaled by {shared}"
     if encoding.feature_names:
         values["features"] = _some(encoding.feature_names)
-    values["targets"] = "real values" if encoding.class_names is None else f"classes {_some(encoding.class_names)}"
+    if encoding.class_names is None:
+        values["targets"] = "real values"
+    else:
+        values["classes"] = _some(encoding.class_names)
     return values
 
 
@@ -57,5 +60,10 @@ def _some(names: tuple[str, ...], limit: int = 12) -> str:
 def _training(model: Model) -> Table:
     about = model.about
     values = {name: about[name] for name in ("source", "target") if about.get(name)}
-    values |= {name: value for name, value in about.get("options", {}).items() if value is not None}
-    return table(values | about.get("results", {}), title="trained with")
+    values |= {name: _plain(value) for name, value in about.get("options", {}).items() if value is not None}
+    results = {name: value for name, value in about.get("results", {}).items() if name != "parameters"}
+    return table(values | results, title="trained with")
+
+
+def _plain(value: Any) -> Any:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value

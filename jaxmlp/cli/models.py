@@ -1,12 +1,13 @@
 """Finding a saved model, and reading new data as that model needs them."""
 
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from jaxmlp.checkpoint import Model, load
 from jaxmlp.data import Encoding, Source, read
 
-__all__ = ["find_model", "read_for"]
+__all__ = ["find_model", "predict_finite", "read_for"]
 
 
 def find_model(given: str) -> Model:
@@ -25,7 +26,7 @@ def read_for(model: Model, given: str, *, target: str | None = None, labelled: b
     """Read a source with the features that a model was trained with."""
     if model.encoding is None:
         raise ValueError("the model does not say how its inputs were scaled; use it from Python")
-    options: dict[str, Any] = model.about.get("options", {})
+    options = model.about.get("options", {})
     is_table = Path(given).suffix in (".csv", ".parquet")
     source = read(
         given,
@@ -35,3 +36,14 @@ def read_for(model: Model, given: str, *, target: str | None = None, labelled: b
         labelled=labelled,
     )
     return source, model.encoding
+
+
+def predict_finite(model: Model, x: np.ndarray, name: str) -> np.ndarray:
+    """Return the model's outputs [N, n_L] for raw x: [N, n_0], or say for which example they are not finite."""
+    y = model.predict(x)
+    finite = np.isfinite(y).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{name}: the output for example {int(finite.argmin())} is not finite: are its inputs too large?"
+        )
+    return y

@@ -25,12 +25,12 @@ __all__ = ["run"]
 
 def run(arguments: Namespace) -> int:
     """Train, and say how it went; everything is checked before the run folder is made."""
-    resume = hasattr(arguments, "resume")
-    if resume and not hasattr(arguments, "out"):
+    folder = Path(arguments.out) if hasattr(arguments, "out") else None
+    if arguments.resume and folder is None:
         raise ValueError("--resume goes on with the run in --out DIR, which was not given")
-    name = Path(arguments.source).stem or "run"
-    folder = Path(arguments.out) if hasattr(arguments, "out") else new_folder(Path("runs"), name)
-    saved = read_config(folder, resume)
+    saved = None if folder is None else read_config(folder, arguments.resume)
+    if arguments.resume and saved is None and not (arguments.quiet or arguments.json):
+        print(f"{folder}: nothing to resume yet, a new run begins", file=sys.stderr)
     options = _options(arguments, saved, folder)
     source = read(arguments.source, target=options["target"], task=options["task"])
     prepared = prepare(source, scaling=options["scaling"], test_fraction=options["test_fraction"], seed=options["seed"])
@@ -39,20 +39,23 @@ def run(arguments: Namespace) -> int:
     mlp = _network(prepared, options, source.name)
     config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
     check_training(mlp, prepared.train, config, prepared.test)
-    assert source.t is not None  # it was prepared
-    data = fingerprint(Dataset(source.x, source.t))
+    data = _fingerprint(source)
     if saved is not None and saved["data"] != data:
         raise ValueError(f"{folder}: these are not the data that the run was started with")
+    folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
     opened = start_run(folder, {"source": arguments.source, "options": options, "data": data}, mlp)
     return _train(arguments, opened, mlp, config, prepared, _about(source, options, data))
 
 
-def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path) -> dict[str, Any]:
+def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | None) -> dict[str, Any]:
     """Return every option's value: as typed, else as the resumed run has it, else the default."""
     given = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
     if saved is None:
         return TRAIN_DEFAULTS | given
     options = TRAIN_DEFAULTS | saved["options"]
+    for name, default in TRAIN_DEFAULTS.items():
+        if not _is_like(options[name], default):
+            raise ValueError(f"{folder}/config.json: {name} cannot be {options[name]!r}")
     for name, value in given.items():
         if value != options[name]:
             option = f"--{name.replace('_', '-')}"
@@ -60,9 +63,23 @@ def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path) -
     return options
 
 
+def _is_like(value: Any, default: Any) -> bool:
+    """Tell whether a saved option is of its default's type; what has no default is a name or a count."""
+    match default:
+        case list():
+            return isinstance(value, list) and all(isinstance(entry, type(default[0])) for entry in value)
+        case None:
+            return value is None or isinstance(value, str | int)
+        case float():
+            return isinstance(value, float | int)
+    return isinstance(value, type(default))
+
+
 def _network(prepared: Prepared, options: dict[str, Any], source: str) -> MLP:
     data, encoding = prepared.train, prepared.encoding
-    loss = options["loss"] or ("quadratic" if encoding.class_names is None else "cross_entropy")
+    loss = options["loss"]
+    if loss is None:
+        loss = "quadratic" if encoding.class_names is None else "cross_entropy"
     if encoding.class_names is None:
         if loss != "quadratic":
             raise ValueError(f"loss {loss!r} is for classes, but the targets of {source} are real values")
@@ -73,9 +90,14 @@ def _network(prepared: Prepared, options: dict[str, Any], source: str) -> MLP:
     return MLP(
         (data.x.shape[1], *options["hidden"], n_out),
         activation[0] if len(activation) == 1 else tuple(activation),
-        options["output"] or output,
+        output if options["output"] is None else options["output"],
         loss,
     )
+
+
+def _fingerprint(source: Source) -> str:
+    parts = [(source.x, source.t), (source.x_test, source.t_test)]
+    return "-".join(fingerprint(Dataset(x, t)) for x, t in parts if x is not None and t is not None)
 
 
 def _about(source: Source, options: dict[str, Any], data: str) -> dict[str, Any]:

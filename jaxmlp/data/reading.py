@@ -90,6 +90,8 @@ def _find_reader(name: str) -> Callable[[str, Request], Source]:
         return read_embedded
     if path.is_dir():
         return read_idx
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{plain(name)}: not a regular file, expected a file or a folder with data")
     if not path.is_file():
         raise FileNotFoundError(f"{unknown_name('data set', name, EMBEDDED)}, and there is no such file or folder")
     if (suffix := path.suffix.lower()) not in _READERS:

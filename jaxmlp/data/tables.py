@@ -90,7 +90,7 @@ def _inputs(table: _Table, features: list[str]) -> NDArray[np.float32]:
     x: NDArray[np.float32] = frame.with_columns(text).cast(pl.Float32, strict=False).to_numpy(order="c")
     if (bad := first_not_finite(x)) is not None:
         index, name = bad[0], features[bad[1]]
-        raise ValueError(f"{table.where(index, name)}: {table.cell(index, name)}, expected a finite number")
+        raise ValueError(f"{table.where(index, name)}: {table.cell(index, name)}, expected a finite number of float32")
     return x
 
 

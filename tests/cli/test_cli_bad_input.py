@@ -107,6 +107,13 @@ REFUSED = {
     "an option without its value": (["train", "iris", "--epochs"], ["--epochs"]),
     "an occupied folder": (["train", "iris", "--out", "occupied"], ["occupied", "files"]),
     "a file for a folder": (["train", "iris", "--out", "good.csv"], ["good.csv", "file"]),
+    "an empty source": (["train", ""], ["source is empty"]),
+    "an empty option": (["train", "iris", "--loss", ""], ["loss is empty"]),
+    "a device": (["train", "/dev/null"], ["/dev/null", "not a regular file"]),
+    "a network too large to index": (["train", "iris", "--hidden", "99999999,99999999"], ["parameters, more than"]),
+    "a width too large to index": (["train", "iris", "--hidden", "1" + "0" * 30], ["parameters, more than"]),
+    "a width of 5,000 digits": (["train", "iris", "--hidden", "9" * 5000], ["--hidden", "999…"]),
+    "a rate beyond float32": (["train", "iris", "--learning-rate", "1e39"], ["learning_rate", "float32"]),
     "to resume nowhere": (["train", "iris", "--resume"], ["--out"]),
     "a missing model": (["evaluate", "no.safetensors", "iris"], ["no.safetensors"]),
     "a model that is none": (["info", "hello.safetensors"], ["hello.safetensors", "not a safetensors file"]),
@@ -154,7 +161,7 @@ def test_a_run_is_not_resumed_with_other_options_or_data(jaxmlp, run_folder):
         assert word in done.err
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"options": 3, "data": "x"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"options": 3, "data": "x"}', "[" * 100_000])
 def test_a_damaged_configuration_is_refused(jaxmlp, run_folder, tmp_path, content):
     shutil.copytree(run_folder, tmp_path / "run")
     (tmp_path / "run" / "config.json").write_text(content)
@@ -163,15 +170,59 @@ def test_a_damaged_configuration_is_refused(jaxmlp, run_folder, tmp_path, conten
     assert "config.json" in done.err
 
 
-def test_an_option_of_a_later_version_in_a_configuration_is_refused(jaxmlp, run_folder, tmp_path):
+@pytest.mark.parametrize("name", ["epochs", "seed", "test_fraction", "hidden", "activation", "schedule", "loss"])
+@pytest.mark.parametrize("value", ["many", [1], {}, -1.5])
+def test_a_saved_option_that_cannot_be_is_refused(jaxmlp, run_folder, tmp_path, name, value):
     shutil.copytree(run_folder, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
     config = json.loads(path.read_text())
-    config["options"]["epochs"] = "many"
+    config["options"][name] = value
     path.write_text(json.dumps(config))
     done = jaxmlp("train", "iris", "--out", "run", "--resume")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "epochs" in done.err
+
+
+@pytest.mark.parametrize("change", [{"status": "?"}, {"best_epoch": 7}, {"history": [[1]]}, {"history": None}])
+def test_a_damaged_checkpoint_is_refused(jaxmlp, run_folder, tmp_path, change):
+    shutil.copytree(run_folder, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    with safetensors.safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["jaxmlp"]) | change
+    path.write_bytes(safetensors.numpy.save(safetensors.numpy.load_file(path), {"jaxmlp": json.dumps(header)}))
+    done = jaxmlp("train", "iris", "--out", "run", "--resume")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "checkpoint.safetensors" in done.err
+
+
+@pytest.mark.parametrize("options", [None, "x", [], -1, {}])
+def test_a_model_with_other_notes_about_its_training_is_refused_or_used(jaxmlp, run_folder, tmp_path, options):
+    path = tmp_path / "model.safetensors"
+    shutil.copy(run_folder / "model.safetensors", path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["jaxmlp"])
+    header["about"]["options"] = options
+    path.write_bytes(safetensors.numpy.save(safetensors.numpy.load_file(path), {"jaxmlp": json.dumps(header)}))
+    for argv in (["info", str(path)], ["evaluate", str(path), "iris"], ["predict", str(path), "iris"]):
+        done = jaxmlp(*argv)
+        assert (done.code, done.err.count("\n")) == ((0, 0) if options == {} else (2, 1))
+
+
+@pytest.mark.parametrize("out", ["folder", "/dev/null"])
+def test_predictions_go_to_a_regular_file_or_nowhere(jaxmlp, run_folder, tmp_path, out):
+    (tmp_path / "folder").mkdir()
+    done = jaxmlp("predict", str(run_folder), "iris", "--out", out)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "not a regular file" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_inputs_too_large_for_the_network_have_no_predictions(jaxmlp, run_folder, tmp_path):
+    names = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)"
+    (tmp_path / "huge.csv").write_text(f"{names},kind\n1,2,3,4,setosa\n" + "3e38,3e38,-3e38,3e38,setosa\n")
+    for argv in (["predict"], ["evaluate"]):
+        done = jaxmlp(*argv, str(run_folder), "huge.csv", *(["--target", "kind"] if argv == ["evaluate"] else []))
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "example 1 is not finite" in done.err
 
 
 def test_a_model_refuses_data_of_other_features_or_classes(jaxmlp, run_folder, tmp_path):

@@ -263,3 +263,40 @@ def test_the_compilation_cache_fills_the_users_cache_folder_unless_switched_off(
     subprocess.run(command, check=True, cwd=tmp_path, env=environment)
     (folder,) = tmp_path.rglob("compiled")
     assert any(Path(folder).iterdir())
+
+
+def test_brackets_in_names_are_shown_as_they_are(jaxmlp, tmp_path):
+    lines = [f"{i},{i % 3},{'[/red]' if i % 2 else '[bold]x'}" for i in range(20)]
+    (tmp_path / "odd.csv").write_text("\n".join(["temp [C],[/b],kind", *lines]) + "\n")
+    done = jaxmlp("train", "odd.csv", "--target", "kind", *QUICK, "--out", "[bold]run")
+    assert done.code == 0
+    assert "[bold]run" in done.out
+    shown = jaxmlp("info", "[bold]run").out + jaxmlp("evaluate", "[bold]run", "odd.csv").out
+    for name in ("temp [C]", "[/b]", "[/red]", "[bold]x"):
+        assert name in shown
+
+
+def test_training_goes_on_when_nobody_reads_its_progress(tmp_path):
+    command = [sys.executable, "-m", "jaxmlp", "train", "iris", *QUICK, "--no-cache", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process.stderr.close()
+    assert process.wait() == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_closed_streams_are_no_reason_to_fail(tmp_path):
+    command = f"{sys.executable} -m jaxmlp datasets >&- 2>&- <&-"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
+
+
+def test_a_new_run_says_that_there_was_nothing_to_resume(jaxmlp):
+    assert "nothing to resume" in jaxmlp("train", "iris", *QUICK, "--out", "new", "--resume").err
+
+
+def test_a_link_keeps_pointing_where_predictions_are_written(jaxmlp, tmp_path):
+    jaxmlp("train", "iris", *QUICK, "--out", "run")
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    assert jaxmlp("predict", "run", "iris", "--out", "link.csv").code == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("prediction,")
