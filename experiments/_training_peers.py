@@ -54,7 +54,8 @@ def start_jaxmlp(problem: Problem) -> Epoch:
     from jaxmlp import MLP, Dataset, TrainConfig, train
 
     mlp, key = MLP(problem.sizes), jax.random.key(0)
-    data = Dataset(jax.device_put(problem.x), jax.device_put(problem.t))
+    # Put there once, as `train` would: it is called again for every epoch.
+    data = Dataset(*jax.device_put((problem.x, problem.t), may_alias=True))
     config = TrainConfig(
         epochs=1,
         batch_size=problem.batch_size,

@@ -20,7 +20,7 @@ import pytest
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import backprop, batch_gradient, gradient, outer
 from jaxmlp.losses import LOSSES
-from jaxmlp.network import MLP, Layer, forward, loss
+from jaxmlp.network import MLP, Layer, forward, init, loss
 
 HIDDEN = [name for name in ACTIVATIONS if ACTIVATIONS[name].derivative is not None]
 PAIRS = [(name, output) for name, entry in LOSSES.items() for output in entry.outputs]

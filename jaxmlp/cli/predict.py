@@ -15,7 +15,7 @@ __all__ = ["run"]
 
 
 def run(arguments: Namespace) -> int:
-    """Write class and probabilities, or values in their own units, in the source's order; of its test part if it has one."""
+    """Write class and probabilities, or values in their own units; of the test part, if the source has one."""
     keep_compiled_programs(arguments)
     model = find_model(arguments.model)
     source, encoding = read_for(model, arguments.source, labelled=False)
