@@ -71,6 +71,9 @@ class TrainConfig:
             raise ValueError(unknown_name("schedule", self.schedule, SCHEDULES))
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
@@ -78,7 +81,7 @@ def _is_count(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     try:
         is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        return is_number and isfinite(value) and abs(value) <= np.finfo(np.float32).max
+        return is_number and isfinite(value) and abs(value) <= _LARGEST
     except OverflowError:
         return False
 

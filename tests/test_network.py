@@ -194,7 +194,7 @@ def test_wrong_shape_of_x_is_told_to_batch_with_vmap(shape):
 @pytest.mark.parametrize("sizes", [(4, 2), (4, 4, 2), (4, 3, 3, 2)])
 def test_parameters_of_another_network_are_refused(sizes):
     params = init(MLP(sizes), jax.random.key(0))
-    with pytest.raises(ValueError, match=r"^params must fit sizes \(4, 3, 2\), got weights of shapes .*$"):
+    with pytest.raises(ValueError, match=r"^params must fit sizes \(4, 3, 2\), got layers of shapes .*$"):
         forward(MLP((4, 3, 2)), params, jnp.ones(4))
 
 

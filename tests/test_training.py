@@ -403,4 +403,4 @@ def test_a_run_cannot_go_on_to_fewer_epochs_than_it_has():
 
 def test_a_network_larger_than_can_be_indexed_is_refused_before_any_work():
     with pytest.raises(ValueError, match="parameters, more than"):
-        train(MLP((3, 10**10, 2)), classes(), TrainConfig(batch_size=5), key=KEY)
+        train(MLP((3, 10**10, 4)), classes(), TrainConfig(batch_size=5), key=KEY)

@@ -62,8 +62,9 @@ class _Parser(ArgumentParser):
 def parse(argv: Sequence[str] | None) -> Namespace:
     """Parse the command line; options that were not given are absent.
 
-    >>> parse(["train", "digits", "--hidden", "64,32"])
-    Namespace(resume=False, quiet=False, json=False, no_cache=False, command='train', source='digits', hidden=[64, 32])
+    >>> arguments = parse(["train", "digits", "--hidden", "64,32"])
+    >>> arguments.hidden, "epochs" in arguments
+    ([64, 32], False)
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(prog="jaxmlp", description="Train multilayer perceptrons on real data.", allow_abbrev=False)

@@ -15,9 +15,13 @@ def test_a_mistyped_data_set_is_answered_with_the_nearest(refusal):
         assert part in sentence
 
 
-@pytest.mark.parametrize("name", ["missing.csv", "no/such/folder", "two\nlines", "nul\0byte", "/dev/null"])
+@pytest.mark.parametrize("name", ["missing.csv", "no/such/folder", "two\nlines", "nul\0byte"])
 def test_a_missing_file_is_a_file_not_found(name, refusal):
     assert "no such file or folder" in refusal(lambda: read(name), FileNotFoundError)
+
+
+def test_what_is_neither_file_nor_folder_is_said_to_be_so(refusal):
+    assert "/dev/null: not a regular file" in refusal(lambda: read("/dev/null"))
 
 
 def test_a_name_that_no_file_can_have_is_refused(refusal):
