@@ -26,22 +26,15 @@ from jaxmlp.evaluation import arrays, check_fit, evaluate_checked
 from jaxmlp.history import Epoch, Trained, divergence
 from jaxmlp.network import MLP, Params, init
 
-__all__ = [
-    "Hyperparameters",
-    "batch_order",
-    "check_training",
-    "run_epoch",
-    "train",
-]
+__all__ = ["Hyperparameters", "batch_order", "check_training", "run_epoch", "train"]
 
-
-_MOST_PARAMETERS = 2**31 - 1  # XLA indexes no larger array of weights safely, and aborts the process
+_MOST_PARAMETERS = 2**31 - 1  # beyond what can be indexed XLA aborts the whole process
 
 
 class Hyperparameters(NamedTuple):
     """The traced numbers of an epoch: a learning rate for each of its steps, [steps], and two scalars."""
 
-    learning_rates: Array
+    learning_rates: Array | np.ndarray
     momentum: Numeric
     weight_decay: Numeric
 
@@ -167,7 +160,7 @@ def run_epoch(
         After the epoch, and every batch's mean loss: [steps].
     """
 
-    def step(carry: tuple[Params, sgd.State], batch: tuple[Array, Array]) -> tuple[tuple[Params, sgd.State], Array]:
+    def step(carry: tuple[Params, sgd.State], batch: tuple[Array, Numeric]) -> tuple[tuple[Params, sgd.State], Array]:
         params, state = carry
         rows, learning_rate = batch
         loss, gradient = batch_gradient(mlp, params, x[rows], t[rows])
@@ -221,7 +214,7 @@ def _train_epoch(
     order = batch_order(key, epoch, len(examples[0]), config.batch_size)
     rates = learning_rates(config, epoch, len(order))
     dtype = jax.tree.leaves(trained.last_params)[0].dtype
-    numbers = Hyperparameters(*(jnp.asarray(n, dtype) for n in (rates, config.momentum, config.weight_decay)))
+    numbers = Hyperparameters(*(np.asarray(n, dtype) for n in (rates, config.momentum, config.weight_decay)))
     # The epoch overwrites what it is given: copies save what a callback may hold, and what a diverged epoch
     # falls back to.
     params, state = _copy((trained.last_params, trained.state))
