@@ -21,7 +21,9 @@ def use_compilation_cache(folder: str | PathLike[str]) -> None:
 
     Examples
     --------
-    >>> use_compilation_cache("~/.cache/my-experiments")  # doctest: +SKIP
+    At the beginning of a script::
+
+        jaxmlp.use_compilation_cache("~/.cache/my-experiments")
     """
     jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
     # By default only what took longer than a second to compile is kept; our programs take less.
