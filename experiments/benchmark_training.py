@@ -28,7 +28,8 @@ multiply-add, of which a batch of B needs
     B sum_{l>=2} n_{l-1} n_l    eq. (7):    w_l^T delta_l, which the input layer has no use for
 
 The peak is the best rate of large square products, measured between the rounds. Products as small as a network's
-need not reach it, so one row is the honest ceiling: exactly the products above, back to back, in JAX.
+need not reach it, so one row is what JAX makes of exactly the products above, back to back, on batches laid out
+beforehand.
 
 The first call is a fresh process's: from arrays in memory and libraries imported to the end of the first epoch.
 """
@@ -226,7 +227,7 @@ def print_case(case: Case, outcome: Outcome) -> None:
     peaks = "; ".join(f"{name}: {rate:.0f}" for name, rate in outcome.peaks.items())
     print(f"The products of an epoch: {outcome.gflop:.1f} GFLOP. Peak in GFLOP/s: {peaks}.")
     own = outcome.times_ours(PRODUCTS)
-    print(f"Of its own products' rate, the ceiling for this network, jaxmlp reached {own:.0%}.")
+    print(f"jaxmlp reached {own:.0%} of the rate of its own products alone.")
     empty, filled = (f"{median(seconds):.2f} s" for seconds in outcome.cached)
     print(f"First call of jaxmlp with a persistent cache that is empty: {empty}; that is filled: {filled}.")
     note = ": too many for a fair race" if outcome.is_disturbed else ""
