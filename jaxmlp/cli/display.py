@@ -62,7 +62,7 @@ def _numbers(row: Epoch, n_examples: int, brief: bool = False) -> str:
         text += f"  test {row.test_loss:.4f}"
     if (name := score(row)) is not None:
         text += f"  {name[0].removeprefix('test_')} {name[1]:.4f}"
-    return f"{text}  {n_examples / row.seconds:,.0f} examples/s"
+    return f"{text}  {n_examples / row.seconds:,.0f}{'' if brief else ' examples'}/s"
 
 
 def score(row: Epoch) -> tuple[str, float] | None:
