@@ -196,8 +196,6 @@ def forward(mlp: MLP, params: Params, x: Array) -> Forward:
     >>> print(*z, *y)
     [ 3.  -0.5] [3.] [3. 0.] [3.]
     """
-    if jnp.shape(x) != mlp.sizes[:1]:
-        raise ValueError(f"x must be one example of shape {mlp.sizes[:1]}, got {jnp.shape(x)}; batch with jax.vmap")
     shapes = [(jnp.shape(w), jnp.shape(b)) for w, b in params]
     if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
         raise ValueError(f"params must fit sizes {mlp.sizes}, got layers of shapes {shapes}")

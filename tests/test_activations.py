@@ -401,3 +401,10 @@ def test_softmax_of_one_lone_output_is_certain():
 
 def test_sigma_of_one_is_known():
     assert float(ACTIVATIONS["sigmoid"].phi(jnp.asarray(1.0))) == pytest.approx(e / (1 + e), rel=2.0**-23)
+
+
+@pytest.mark.parametrize("z", [43.0, -43.9])
+def test_tanh_derivative_is_exact_until_it_underflows_itself(z):
+    # exp(-2|z|) underflows before 4 exp(-2|z|) does; 8 units in the last place, as everywhere in the tails.
+    exact = mp.sech(mp.mpf(float(np.float32(z)))) ** 2
+    assert abs(float(ACTIVATIONS["tanh"].derivative(jnp.float32(z))) / float(exact) - 1) <= 8 * 2.0**-23

@@ -45,3 +45,9 @@ def test_every_line_changes_the_picture():
         "kept": curves(plain, best_epoch=1),
     }
     assert len(set(pictures.values())) == len(pictures)
+
+
+def test_a_run_that_diverged_keeps_the_panel_of_its_scores():
+    scored = row(1, test_loss=1.0, test_accuracy=0.5)
+    diverged = row(2)._replace(train_loss=float("nan"))
+    assert size(curves([scored, diverged])) == size(curves([scored, scored._replace(epoch=2)]))

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmlp import training
+from jaxmlp import sgd, training
 from jaxmlp.config import TrainConfig
 from jaxmlp.data import Dataset
 from jaxmlp.evaluation import evaluate
+from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP, init
-from jaxmlp.training import Trained, batch_order, train
+from jaxmlp.training import _after_epoch, batch_order, train
 
 MLP_OF_CLASSES = MLP((3, 5, 4))
 KEY = jax.random.key(11)
@@ -404,3 +405,13 @@ def test_a_run_cannot_go_on_to_fewer_epochs_than_it_has():
 def test_a_network_larger_than_can_be_indexed_is_refused_before_any_work():
     with pytest.raises(ValueError, match="parameters, more than"):
         train(MLP((3, 10**10, 4)), classes(), TrainConfig(batch_size=5), key=KEY)
+
+
+def test_patience_recovers_from_a_test_loss_that_was_not_a_number():
+    params = init(MLP_OF_CLASSES, KEY)
+    trained = Trained(params, sgd.init(params), (), params, 0, "running")
+    config = TrainConfig(epochs=9, patience=3)
+    for epoch, loss in enumerate([float("nan"), 3.0, 2.0, float("nan"), 2.5], start=1):
+        history = (*trained.history, Epoch(epoch, 0.1, 1.0, loss, None, None, 0.0))
+        trained = _after_epoch(trained._replace(history=history), params, trained.state, config)
+    assert (trained.best_epoch, trained.status) == (3, "running")

@@ -128,13 +128,13 @@ def _train(
                     callback=callback,
                     resume=opened.latest,
                 )
+        return _finish(arguments, opened, mlp, prepared.encoding, trained, about)
     except KeyboardInterrupt:
         opened.flush()
         epochs = len(opened.latest.history) if opened.latest else 0
         again = shlex.join(["jaxmlp", "train", arguments.source, "--out", str(opened.folder), "--resume"])
         print(f"interrupted after epoch {epochs}; go on with: {again}", file=sys.stderr)
         return 130
-    return _finish(arguments, opened, mlp, prepared.encoding, trained, about)
 
 
 def _finish(

@@ -243,3 +243,14 @@ def test_predictions_for_a_missing_folder_are_refused(jaxmlp, run_folder):
     done = jaxmlp("predict", str(run_folder), "iris", "--out", "no/such/folder.csv")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "no/such" in done.err
+
+
+def test_a_run_is_not_resumed_with_another_test_part(jaxmlp, tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
+    np.savez(tmp_path / "data.npz", x=x, y=y, x_test=x, y_test=y)
+    argv = ["train", "data.npz", "--epochs", "1", "--out", "run", "--quiet"]
+    assert jaxmlp(*argv).code == 0
+    np.savez(tmp_path / "data.npz", x=x, y=y, x_test=-x, y_test=y)
+    done = jaxmlp(*argv, "--resume")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "not the data" in done.err

@@ -184,6 +184,10 @@ def test_a_diverged_run_keeps_finite_parameters_and_says_what_to_try(jaxmlp):
     assert json.loads(done.out)["status"] == "diverged"
     for layer in load("run/model.safetensors").params:
         assert np.isfinite(layer.w).all()
+    shown = jaxmlp("info", "run", "--json")  # strict JSON knows no NaN
+    assert json.loads(shown.out, parse_constant=pytest.fail)["about"]["results"]["train_loss"] is None
+    again = jaxmlp("train", "diabetes", "--out", "run", "--resume", "--quiet")
+    assert (again.code, again.err) == (1, done.err)
 
 
 def test_a_run_goes_on_where_it_was_and_ends_in_the_same_bytes(jaxmlp, tmp_path, monkeypatch):
