@@ -1,4 +1,4 @@
-"""Activations phi, each beside its own hand-written derivative phi'; softmax beside its Jacobian product.
+"""Activations phi, each beside its own hand-written derivatives phi' and phi''; softmax beside its Jacobian product.
 
 What is left of 1 is computed from exp(-|z|), never as a difference from 1: sigmoid, tanh, softmax and their
 derivatives keep full relative precision down to underflow, where 1 - y has long been rounded to 0. (The left tails of
@@ -26,7 +26,11 @@ class Activation(NamedTuple):
         y = phi(z), [n].
     pullback
         (z, g) to J(z)^T g, both [n]: the product with the transposed Jacobian of phi, by which eq. (4) and (7)
-        take a gradient with respect to y back to one with respect to z. Elementwise phi: g * phi'(z).
+        take a gradient with respect to y back to one with respect to z. Elementwise phi: g * phi'(z). All J here are
+        symmetric, so it is also the product that takes a change of z on to the change of y.
+    pullback_change
+        (z, g, dz, dg) to the change of pullback(z, g) where z and g change by dz and dg, all [n]: what second-order
+        methods need. Elementwise phi: dg * phi'(z) + g * phi''(z) * dz.
     gain
         1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1): what initial weights are multiplied with so that z keeps its size
         in a stack of such layers (He et al. 2015, arXiv 1502.01852, for relu). 1 for softmax, only an output.
@@ -35,27 +39,34 @@ class Activation(NamedTuple):
     derivative
         phi'(z), [n], or None where phi mixes its inputs. At a kink it is that of `jax.nn`: relu'(0) = 0,
         leaky_relu'(0) = 1, elu'(0) = 1.
+    second_derivative
+        phi''(z), [n], or None where phi mixes its inputs. At a kink it is that of its left side.
     """
 
     phi: Callable[[Array], Array]
     pullback: Callable[[Array, Array], Array]
+    pullback_change: Callable[[Array, Array, Array, Array], Array]
     gain: float
     error: Callable[[Array, Array], Array]
     derivative: Callable[[Array], Array] | None
+    second_derivative: Callable[[Array], Array] | None
 
 
 def _elementwise(
     phi: Callable[[Array], Array],
     derivative: Callable[[Array], Array],
+    second_derivative: Callable[[Array], Array],
     gain: float,
     error: Callable[[Array, Array], Array] | None = None,
 ) -> Activation:
     return Activation(
         phi=phi,
         pullback=lambda z, g: g * derivative(z),
+        pullback_change=lambda z, g, dz, dg: dg * derivative(z) + g * second_derivative(z) * dz,
         gain=gain,
         error=error or (lambda z, t: phi(z) - t),
         derivative=derivative,
+        second_derivative=second_derivative,
     )
 
 
@@ -74,6 +85,10 @@ def _sigmoid_derivative(z: Array) -> Array:
     return e / (1 + e) ** 2
 
 
+def _sigmoid_second_derivative(z: Array) -> Array:
+    return -_sigmoid_derivative(z) * jnp.tanh(z / 2)  # 1 - 2 sigma(z) = -tanh(z / 2)
+
+
 def _sigmoid_error(z: Array, t: Array) -> Array:
     # For t in {0, 1} this is (1 - t) sigma(z) - t sigma(-z), exactly.
     e = _exp_minus_abs(z)
@@ -84,6 +99,10 @@ def _sigmoid_error(z: Array, t: Array) -> Array:
 def _tanh_derivative(z: Array) -> Array:
     e = _exp_minus_abs(z)
     return (2 * e / (1 + e**2)) ** 2  # of exp(-|z|), which underflows later than exp(-2 |z|)
+
+
+def _tanh_second_derivative(z: Array) -> Array:
+    return -2 * jnp.tanh(z) * _tanh_derivative(z)
 
 
 def _tanh_error(z: Array, t: Array) -> Array:
@@ -97,6 +116,10 @@ def _silu_derivative(z: Array) -> Array:
     return _sigmoid(z) * (1 + z * _sigmoid(-z))
 
 
+def _silu_second_derivative(z: Array) -> Array:
+    return _sigmoid_derivative(z) * (2 - z * jnp.tanh(z / 2))
+
+
 def _gelu_argument(z: Array) -> Array:
     # 0.5 (1 + tanh(u)) = sigma(2u): this is 2u, and the left tail does not cancel.
     return 2 * sqrt(2 / pi) * (z + 0.044715 * z**3)
@@ -108,8 +131,17 @@ def _gelu(z: Array) -> Array:
 
 def _gelu_derivative(z: Array) -> Array:
     u = _gelu_argument(z)
-    slope = 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 * z**2)
-    return _sigmoid(u) * (1 + z * slope * _sigmoid(-u))
+    return _sigmoid(u) * (1 + z * _gelu_slope(z) * _sigmoid(-u))
+
+
+def _gelu_slope(z: Array) -> Array:
+    return 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 * z**2)  # u'
+
+
+def _gelu_second_derivative(z: Array) -> Array:
+    u, slope = _gelu_argument(z), _gelu_slope(z)
+    bend = 2 * sqrt(2 / pi) * 6 * 0.044715 * z  # u''
+    return _sigmoid_derivative(u) * (2 * slope + z * bend - z * slope**2 * jnp.tanh(u / 2))
 
 
 def _gelu_exact(z: Array) -> Array:
@@ -118,6 +150,10 @@ def _gelu_exact(z: Array) -> Array:
 
 def _gelu_exact_derivative(z: Array) -> Array:
     return 0.5 * erfc(-z / sqrt(2)) + z * jnp.exp(-(z**2) / 2) / sqrt(2 * pi)
+
+
+def _gelu_exact_second_derivative(z: Array) -> Array:
+    return (2 - z**2) * jnp.exp(-(z**2) / 2) / sqrt(2 * pi)
 
 
 def softmax_terms(z: Array) -> tuple[Array, Array, Array, Array]:
@@ -172,29 +208,46 @@ def _softmax_pullback(z: Array, g: Array) -> Array:
     return y * (g - jnp.sum(y * g, axis=-1, keepdims=True))
 
 
+def _softmax_pullback_change(z: Array, g: Array, dz: Array, dg: Array) -> Array:
+    # Of y (g - <y, g>), with dy = y (dz - <y, dz>).
+    y, dy = softmax_terms(z)[0], _softmax_pullback(z, dz)
+    centred = g - jnp.sum(y * g, axis=-1, keepdims=True)
+    return dy * centred + _softmax_pullback(z, dg) - y * jnp.sum(dy * centred, axis=-1, keepdims=True)
+
+
 _LEAK = 0.01
 
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": _elementwise(lambda z: z, jnp.ones_like, gain=1.0),
-    "sigmoid": _elementwise(_sigmoid, _sigmoid_derivative, gain=1.84623, error=_sigmoid_error),
-    "tanh": _elementwise(jnp.tanh, _tanh_derivative, gain=1.59254, error=_tanh_error),
-    "relu": _elementwise(nn.relu, lambda z: (z > 0).astype(z.dtype), gain=sqrt(2)),
+    "identity": _elementwise(lambda z: z, jnp.ones_like, jnp.zeros_like, gain=1.0),
+    "sigmoid": _elementwise(
+        _sigmoid, _sigmoid_derivative, _sigmoid_second_derivative, gain=1.84623, error=_sigmoid_error
+    ),
+    "tanh": _elementwise(jnp.tanh, _tanh_derivative, _tanh_second_derivative, gain=1.59254, error=_tanh_error),
+    "relu": _elementwise(nn.relu, lambda z: (z > 0).astype(z.dtype), jnp.zeros_like, gain=sqrt(2)),
     "leaky_relu": _elementwise(
         lambda z: jnp.where(z >= 0, z, _LEAK * z),
         lambda z: jnp.where(z >= 0, 1, _LEAK).astype(z.dtype),
+        jnp.zeros_like,
         gain=sqrt(2 / (1 + _LEAK**2)),
     ),
     # Not exp(minimum(z, 0)): at 0 autodiff would take half of its slope.
-    "elu": _elementwise(nn.elu, lambda z: jnp.exp(jnp.where(z > 0, 0, z)), gain=1.2452),
-    "softplus": _elementwise(nn.softplus, _sigmoid, gain=1.04187),
-    "silu": _elementwise(lambda z: z * _sigmoid(z), _silu_derivative, gain=1.67653),
-    "gelu": _elementwise(_gelu, _gelu_derivative, gain=1.53358),
-    "gelu_exact": _elementwise(_gelu_exact, _gelu_exact_derivative, gain=1.53353),
+    "elu": _elementwise(
+        nn.elu,
+        lambda z: jnp.exp(jnp.where(z > 0, 0, z)),
+        lambda z: jnp.where(z > 0, 0, jnp.exp(jnp.where(z > 0, 0, z))),
+        gain=1.2452,
+    ),
+    "softplus": _elementwise(nn.softplus, _sigmoid, _sigmoid_derivative, gain=1.04187),
+    "silu": _elementwise(lambda z: z * _sigmoid(z), _silu_derivative, _silu_second_derivative, gain=1.67653),
+    "gelu": _elementwise(_gelu, _gelu_derivative, _gelu_second_derivative, gain=1.53358),
+    "gelu_exact": _elementwise(_gelu_exact, _gelu_exact_derivative, _gelu_exact_second_derivative, gain=1.53353),
     "softmax": Activation(
         phi=lambda z: softmax_terms(z)[0],
         pullback=_softmax_pullback,
+        pullback_change=_softmax_pullback_change,
         gain=1.0,
         error=_softmax_error,
         derivative=None,
+        second_derivative=None,
     ),
 }

@@ -25,12 +25,18 @@ class Loss(NamedTuple):
         (output, z, t) to the scalar loss, for the output activation, z: [n] and the target row t: [n].
     delta
         (output, z, t) to delta_L = dL/dz, [n].
+    delta_change
+        (output, z, t, dz) to the change of delta_L where z changes by dz, [n]: the product with the loss's Hessian.
+    gauss_newton
+        (output, z, dz) to its part that is never negative, [n]: what is left where the residual y - t is 0.
     outputs
         The output activations with which this loss makes sense.
     """
 
     value: Callable[[Activation, Array, Array], Array]
     delta: Callable[[Activation, Array, Array], Array]
+    delta_change: Callable[[Activation, Array, Array, Array], Array]
+    gauss_newton: Callable[[Activation, Array, Array], Array]
     outputs: tuple[str, ...]
 
 
@@ -40,6 +46,14 @@ def _quadratic(output: Activation, z: Array, t: Array) -> Array:
 
 def _quadratic_delta(output: Activation, z: Array, t: Array) -> Array:
     return output.pullback(z, output.error(z, t))  # (4); with sigmoid (5): (y - t) (1 - y) y
+
+
+def _quadratic_delta_change(output: Activation, z: Array, t: Array, dz: Array) -> Array:
+    return output.pullback_change(z, output.error(z, t), dz, output.pullback(z, dz))
+
+
+def _quadratic_gauss_newton(output: Activation, z: Array, dz: Array) -> Array:
+    return output.pullback(z, output.pullback(z, dz))
 
 
 def _cross_entropy(output: Activation, z: Array, t: Array) -> Array:
@@ -55,10 +69,22 @@ def _error_delta(output: Activation, z: Array, t: Array) -> Array:
     return output.error(z, t)  # (6) y - t: the loss cancels the derivative of the output
 
 
+def _error_delta_change(output: Activation, z: Array, t: Array, dz: Array) -> Array:
+    return output.pullback(z, dz)  # that of y: no residual is left
+
+
+def _error_gauss_newton(output: Activation, z: Array, dz: Array) -> Array:
+    return output.pullback(z, dz)
+
+
 LOSSES: dict[str, Loss] = {
-    "quadratic": Loss(_quadratic, _quadratic_delta, tuple(ACTIVATIONS)),
-    "cross_entropy": Loss(_cross_entropy, _error_delta, ("softmax",)),
-    "binary_cross_entropy": Loss(_binary_cross_entropy, _error_delta, ("sigmoid",)),
+    "quadratic": Loss(
+        _quadratic, _quadratic_delta, _quadratic_delta_change, _quadratic_gauss_newton, tuple(ACTIVATIONS)
+    ),
+    "cross_entropy": Loss(_cross_entropy, _error_delta, _error_delta_change, _error_gauss_newton, ("softmax",)),
+    "binary_cross_entropy": Loss(
+        _binary_cross_entropy, _error_delta, _error_delta_change, _error_gauss_newton, ("sigmoid",)
+    ),
 }
 
 
