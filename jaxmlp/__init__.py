@@ -15,11 +15,14 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from jaxmlp import activations as activations
     from jaxmlp import checkpoint as checkpoint
     from jaxmlp import config as config
+    from jaxmlp import curvature as curvature
     from jaxmlp import data as data
     from jaxmlp import evaluation as evaluation
     from jaxmlp import history as history
+    from jaxmlp import influence as influence
     from jaxmlp import losses as losses
     from jaxmlp import network as network
+    from jaxmlp import per_example as per_example
     from jaxmlp import plots as plots
     from jaxmlp import sgd as sgd
     from jaxmlp import training as training
@@ -64,11 +67,14 @@ _MODULES = (
     "activations",
     "checkpoint",
     "config",
+    "curvature",
     "data",
     "evaluation",
     "history",
+    "influence",
     "losses",
     "network",
+    "per_example",
     "plots",
     "sgd",
     "training",

@@ -21,7 +21,7 @@ from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Layer, Params, forward, input_row
 
-__all__ = ["Backprop", "Factors", "backprop", "batch_gradient", "gradient", "outer"]
+__all__ = ["Backprop", "Factors", "backprop", "batch_gradient", "gradient", "outer", "pull_back"]
 
 
 class Factors(NamedTuple):
@@ -76,17 +76,44 @@ def backprop(mlp: MLP, params: Params, x: Array, t: Numeric) -> Backprop:
     Array(True, dtype=bool)
     """
     z, y = forward(mlp, params, x)
-    phi = [ACTIVATIONS[name] for name in mlp.activations]
-    loss = LOSSES[mlp.loss]
+    phi, loss = ACTIVATIONS[mlp.output], LOSSES[mlp.loss]
     t = target_row(t, z[-1], mlp.output)
+    delta = loss.delta(phi, z[-1], t)  # (4); (5), (6) by name
+    deltas = pull_back(mlp, params, z, delta)
+    factors = tuple(map(Factors, deltas, (input_row(mlp, params, x), *y[:-1])))
+    return Backprop(loss.value(phi, z[-1], t), y[-1], factors)
 
-    # Layer l of the formulas is number l - 1 here.
-    deltas = [loss.delta(phi[-1], z[-1], t)]  # (4); (5), (6) by name
-    for layer in reversed(range(len(params) - 1)):
-        deltas.append(phi[layer].pullback(z[layer], params[layer + 1].w.T @ deltas[-1]))  # (7)
 
-    factors = tuple(map(Factors, reversed(deltas), (input_row(mlp, params, x), *y[:-1])))
-    return Backprop(loss.value(phi[-1], z[-1], t), y[-1], factors)
+def pull_back(mlp: MLP, params: Params, z: tuple[Array, ...], delta: Array) -> tuple[Array, ...]:
+    """Take a gradient with respect to z_L back through all layers: eq. (7).
+
+    Parameters
+    ----------
+    mlp
+        Static.
+    params, z
+        The network's, and every layer's z: [n_l] of one example.
+    delta
+        [n_L]: delta_L of a loss, or any other row to begin with.
+
+    Returns
+    -------
+    deltas
+        delta_1..delta_L, each [n_l].
+
+    Examples
+    --------
+    >>> mlp = MLP((2, 2, 1), "relu", "identity", "quadratic")
+    >>> params = (Layer(jnp.eye(2), jnp.zeros(2)), Layer(jnp.array([[3.0, 4.0]]), jnp.zeros(1)))
+    >>> z, y = forward(mlp, params, jnp.array([1.0, -1.0]))
+    >>> print(*pull_back(mlp, params, z, jnp.array([1.0])))
+    [3. 0.] [1.]
+    """
+    deltas = [delta]
+    for layer in reversed(range(len(params) - 1)):  # layer l of the formulas is number l - 1 here
+        phi = ACTIVATIONS[mlp.activations[layer]]
+        deltas.append(phi.pullback(z[layer], params[layer + 1].w.T @ deltas[-1]))  # (7)
+    return tuple(reversed(deltas))
 
 
 def outer(factors: tuple[Factors, ...]) -> Params:

@@ -23,7 +23,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxmlp.activations import ACTIVATIONS
-from jaxmlp.backpropagation import Factors, batch_gradient, gradient
+from jaxmlp.backpropagation import Factors, batch_gradient, gradient, pull_back
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Layer, Params, forward, input_row, loss
 
@@ -181,11 +181,8 @@ def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, di
 
     def factors(x: Array) -> tuple[Factors, ...]:
         z, y_in, rz, _ = _r_forward(mlp, params, direction, x)
-        phi = [ACTIVATIONS[name] for name in mlp.activations]
-        backward = [LOSSES[mlp.loss].gauss_newton(phi[-1], z[-1], rz[-1])]
-        for layer in reversed(range(len(params) - 1)):
-            backward.append(phi[layer].pullback(z[layer], params[layer + 1].w.T @ backward[-1]))  # as (7)
-        return tuple(map(Factors, reversed(backward), y_in))
+        last = LOSSES[mlp.loss].gauss_newton(ACTIVATIONS[mlp.output], z[-1], rz[-1])
+        return tuple(map(Factors, pull_back(mlp, params, z, last), y_in))
 
     return gradient(jax.vmap(factors)(x))
 

@@ -9,11 +9,12 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.activations import ACTIVATIONS
+from jaxmlp.blocks import in_blocks
 from jaxmlp.data import Dataset
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Params, forward
 
-__all__ = ["Evaluation", "arrays", "check_fit", "evaluate", "evaluate_checked", "outputs"]
+__all__ = ["Evaluation", "arrays", "check_fit", "evaluate", "evaluate_checked", "is_classification", "outputs"]
 
 _BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
 
@@ -68,14 +69,14 @@ def arrays(mlp: MLP, data: Dataset) -> tuple[Array, Array]:
 
     In place, because a copy of a large set takes as long as compiling.
     """
-    t = data.t if _is_classification(mlp, data.t) else np.asarray(data.t).astype(float)
+    t = data.t if is_classification(mlp, data.t) else np.asarray(data.t).astype(float)
     return jax.device_put((data.x, t), may_alias=True)
 
 
 def evaluate_checked(mlp: MLP, params: Params, x: Array, t: Array) -> Evaluation:
     """Evaluate on arrays of which `check_fit` is known to hold, as training does after every epoch."""
     loss, right, r2 = _evaluate(mlp, params, x, t)
-    if _is_classification(mlp, t):
+    if is_classification(mlp, t):
         return Evaluation(float(loss), float(np.asarray(right).mean()), None)
     return Evaluation(float(loss), None, float(r2))
 
@@ -97,9 +98,7 @@ def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
         z, y = forward(mlp, params, x)
         return z[-1], y[-1]
 
-    if x.shape[0] <= _BLOCK:
-        return jax.vmap(output)(x)
-    return jax.lax.map(output, x, batch_size=_BLOCK)
+    return in_blocks(jax.vmap(output), x, size=_BLOCK)
 
 
 @partial(jax.jit, static_argnames="mlp")
@@ -121,7 +120,12 @@ def _r2(y: Array, t: Array) -> Array:
     return jnp.where(deviations > 0, explained, errors == 0).mean()
 
 
-def _is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
+def is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
+    """Tell whether the targets say which outputs are right, or are real values.
+
+    >>> is_classification(MLP((2, 1), output="identity", loss="quadratic"), np.array([1.5]))
+    False
+    """
     return mlp.loss != "quadratic" or _holds_classes(mlp, t)
 
 
