@@ -9,12 +9,12 @@ import numpy as np
 
 from jaxmlp._names import unknown_name
 
-__all__ = ["SCHEDULES", "TrainConfig", "learning_rates"]
+__all__ = ["SCHEDULES", "TRACKED", "TrainConfig", "learning_rates"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The numbers of a training run. None but `batch_size` and `nesterov` is compiled into a program.
+    """The numbers of a training run. None but `batch_size` is compiled into a program, nor any value of `clip`.
 
     Parameters
     ----------
@@ -35,11 +35,18 @@ class TrainConfig:
     patience
         Stop after this many epochs without a new lowest loss (on the test data if there are any, else on the
         training data) and keep the parameters of the lowest. None: run to the end, keep the last.
+    clip
+        C: every example's gradient is scaled down to this norm if it is longer, before weights and averaging (see
+        `jaxmlp.per_example.clipped_mean`). None: no clipping.
+    track
+        Names of what to record once an epoch: `"norms"` (quantiles of the examples' gradient norms, before clipping),
+        `"noise_scale"`, `"variance"` (tr Sigma), `"diversity"`, `"clipped"` (the share), `"curvature"` (the Hessian's
+        largest eigenvalue after the epoch, on a sample of 1,024 examples). See `jaxmlp.Epoch`.
 
     Raises
     ------
     ValueError
-        For a number out of its range or an unknown schedule.
+        For a number out of its range, an unknown name, or something to track that this run does not have.
 
     Examples
     --------
@@ -60,15 +67,30 @@ class TrainConfig:
     step_factor: float = 0.1
     init_scale: float = 1.0
     patience: int | None = None
+    clip: float | None = None
+    track: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every number once."""
         for name, (rule, holds) in _RULES.items():
             value = getattr(self, name)
-            if not (name == "patience" and value is None) and not holds(value):
+            if not (name in _OPTIONAL and value is None) and not holds(value):
                 raise ValueError(f"{name} must be {rule}, got {value!r}")
         if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise ValueError(unknown_name("schedule", self.schedule, SCHEDULES))
+        object.__setattr__(self, "track", tuple(self.track))
+        _check_track(self)
+
+
+def _check_track(config: TrainConfig) -> None:
+    for name in config.track:
+        if name not in TRACKED:
+            raise ValueError(unknown_name("track", name, TRACKED))
+    if "clipped" in config.track and config.clip is None:
+        raise ValueError("track 'clipped' needs clip, the norm to clip to")
+    for name in {"noise_scale", "variance"} & set(config.track):
+        if config.batch_size == 1:
+            raise ValueError(f"track {name!r} needs a batch_size of 2 or larger, got 1")
 
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -90,6 +112,8 @@ _COUNT = ("a whole number, 1 or larger", _is_count)
 _POSITIVE = ("positive and finite in float32", lambda value: _is_number(value) and value > 0)
 _NOT_NEGATIVE = ("0 or larger and finite in float32", lambda value: _is_number(value) and value >= 0)
 
+_OPTIONAL = ("patience", "clip")
+
 _RULES: dict[str, tuple[str, Callable[..., bool]]] = {
     "epochs": _COUNT,
     "batch_size": _COUNT,
@@ -102,6 +126,21 @@ _RULES: dict[str, tuple[str, Callable[..., bool]]] = {
     "step_factor": _POSITIVE,
     "init_scale": _NOT_NEGATIVE,
     "patience": _COUNT,
+    "clip": _POSITIVE,
+    "track": (
+        "a tuple of names",
+        lambda value: isinstance(value, tuple | list) and all(isinstance(name, str) for name in value),
+    ),
+}
+
+# What can be tracked, and the columns of history that it fills.
+TRACKED: dict[str, tuple[str, ...]] = {
+    "norms": ("norm_q10", "norm_median", "norm_q90", "norm_max"),
+    "noise_scale": ("noise_scale",),
+    "variance": ("gradient_variance",),
+    "diversity": ("diversity",),
+    "clipped": ("share_clipped",),
+    "curvature": ("top_eigenvalue",),
 }
 
 # From the time since the start, in epochs, to the factor on the learning rate.

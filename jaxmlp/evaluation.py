@@ -1,7 +1,7 @@
 """How well a network does on a data set: loss, accuracy, coefficient of determination; and whether they fit."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,26 @@ from jaxmlp.data import Dataset
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Params, forward
 
-__all__ = ["Evaluation", "arrays", "check_fit", "evaluate", "evaluate_checked", "is_classification", "outputs"]
+__all__ = [
+    "Evaluation",
+    "Examples",
+    "arrays",
+    "check_fit",
+    "evaluate",
+    "evaluate_checked",
+    "is_classification",
+    "outputs",
+]
 
 _BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
+
+
+class Examples(NamedTuple):
+    """A data set, or a batch of it, on the device: x: [N, n_0], N targets, and [N] weights or None."""
+
+    x: Array
+    t: Array
+    weights: Array | None
 
 
 class Evaluation(NamedTuple):
@@ -37,7 +54,7 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     params
         A tuple of L `Layer`.
     data
-        x: [N, n_0] and N targets.
+        x: [N, n_0] and N targets; with weights every mean here is a weighted one.
 
     Returns
     -------
@@ -61,23 +78,24 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     1.0
     """
     check_fit(mlp, data)
-    return evaluate_checked(mlp, params, *arrays(mlp, data))
+    return evaluate_checked(mlp, params, arrays(mlp, data))
 
 
-def arrays(mlp: MLP, data: Dataset) -> tuple[Array, Array]:
-    """Return x and t on the device: in place where they can be, and real values as floats, which never wrap.
+def arrays(mlp: MLP, data: Dataset) -> Examples:
+    """Return the data on the device: in place where they can be, and real values as floats, which never wrap.
 
     In place, because a copy of a large set takes as long as compiling.
     """
     t = data.t if is_classification(mlp, data.t) else np.asarray(data.t).astype(float)
-    return jax.device_put((data.x, t), may_alias=True)
+    on_host: Any = (data.x, t, data.weights)
+    return Examples(*jax.device_put(on_host, may_alias=True))
 
 
-def evaluate_checked(mlp: MLP, params: Params, x: Array, t: Array) -> Evaluation:
+def evaluate_checked(mlp: MLP, params: Params, examples: Examples) -> Evaluation:
     """Evaluate on arrays of which `check_fit` is known to hold, as training does after every epoch."""
-    loss, right, r2 = _evaluate(mlp, params, x, t)
-    if is_classification(mlp, t):
-        return Evaluation(float(loss), float(np.asarray(right).mean()), None)
+    loss, right, r2 = _evaluate(mlp, params, examples)
+    if is_classification(mlp, examples.t):
+        return Evaluation(float(loss), float(np.average(right, axis=0, weights=examples.weights).mean()), None)
     return Evaluation(float(loss), None, float(r2))
 
 
@@ -102,19 +120,25 @@ def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnames="mlp")
-def _evaluate(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Array, Array]:
+def _evaluate(mlp: MLP, params: Params, examples: Examples) -> tuple[Array, Array, Array]:
+    x, t, weights = examples
     z, y = _outputs(mlp, params, x)
     rows = jax.vmap(partial(target_row, output_name=mlp.output))(t, z)
-    loss = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows).mean()
+    losses = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows)
     if (t.ndim == 2 and mlp.loss == "binary_cross_entropy") or y.shape[1] == 1:
         right = (y > 0.5) == (rows > 0.5)
     else:
         right = y.argmax(1) == rows.argmax(1)
-    return loss, right, _r2(y, rows)
+    return _mean(losses, weights), right, _r2(y, rows, weights)
 
 
-def _r2(y: Array, t: Array) -> Array:
-    errors, deviations = jnp.sum((y - t) ** 2, axis=0), jnp.sum((t - t.mean(0)) ** 2, axis=0)
+def _mean(values: Array, weights: Array | None) -> Array:
+    """Average over the examples; the plain mean has a program of its own, as it always had."""
+    return values.mean(0) if weights is None else jnp.average(values, axis=0, weights=weights)
+
+
+def _r2(y: Array, t: Array, weights: Array | None) -> Array:
+    errors, deviations = _mean((y - t) ** 2, weights), _mean((t - _mean(t, weights)) ** 2, weights)
     # Where all targets are equal there is nothing to explain: 1 for the right constant, else 0, as scikit-learn has it.
     explained = 1 - errors / jnp.where(deviations > 0, deviations, 1)
     return jnp.where(deviations > 0, explained, errors == 0).mean()

@@ -25,6 +25,20 @@ class Epoch(NamedTuple):
         After the epoch; None where they do not apply.
     seconds
         Wall time, evaluation included.
+    norm_q10, norm_median, norm_q90, norm_max
+        Quantiles over the epoch of the norms of each example's own gradient, before weights and clipping, as it was
+        when it was trained on. This and all that follows is None unless `TrainConfig.track` asks for it.
+    noise_scale
+        tr(Sigma) / |G|^2 in examples, both parts averaged over the steps (see `jaxmlp.per_example.noise_scale`), of the
+        gradients as they are averaged: weighted and clipped. None too where |G|^2 is lost in the noise.
+    gradient_variance
+        tr(Sigma): the variance of one example's gradient, summed over the parameters.
+    diversity
+        Of the batches' gradients (see `jaxmlp.per_example.diversity`).
+    share_clipped
+        Of the examples, how many had a gradient longer than `TrainConfig.clip`.
+    top_eigenvalue
+        Of the Hessian of the unweighted loss after the epoch, over the same sample of examples at every epoch.
     """
 
     epoch: int
@@ -34,6 +48,19 @@ class Epoch(NamedTuple):
     test_accuracy: float | None
     test_r2: float | None
     seconds: float
+    norm_q10: float | None = None
+    norm_median: float | None = None
+    norm_q90: float | None = None
+    norm_max: float | None = None
+    noise_scale: float | None = None
+    gradient_variance: float | None = None
+    diversity: float | None = None
+    share_clipped: float | None = None
+    top_eigenvalue: float | None = None
+
+    def tracked(self) -> dict[str, float | None]:
+        """Return the columns that `TrainConfig.track` fills, by name."""
+        return {name: getattr(self, name) for name in self._field_defaults}
 
 
 class Trained(NamedTuple):

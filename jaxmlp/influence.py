@@ -22,7 +22,7 @@ from jaxmlp.losses import target_row
 from jaxmlp.network import MLP, Params, forward, input_row
 from jaxmlp.per_example import gram, norms
 
-__all__ = ["Influences", "Scores", "TangentKernel", "scores", "tangent_kernel", "tracin"]
+__all__ = ["Influences", "Scores", "TangentKernel", "scores", "suspects", "tangent_kernel", "tracin"]
 
 _BLOCK = 1024  # examples at a time: large enough for full speed
 
@@ -105,7 +105,7 @@ def scores(mlp: MLP, params: Params, data: Dataset) -> Scores:
     array([ 3., -3.], dtype=float32)
     """
     check_fit(mlp, data)
-    x, t = arrays(mlp, data)
+    x, t, _ = arrays(mlp, data)
     return Scores(*jax.tree.map(np.asarray, _scores(mlp, params, x, t, is_classification(mlp, data.t))))
 
 
@@ -130,6 +130,49 @@ def _margin(mlp: MLP, z: Array, t: Array) -> Array:
         return jnp.min(jnp.where(t > 0.5, z, -z))
     is_right = jnp.arange(len(z)) == t.argmax()
     return z[t.argmax()] - jnp.max(jnp.where(is_right, -jnp.inf, z))
+
+
+def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Tell which examples are likely to be mislabelled.
+
+    Those for which the network predicts another class j than the label, and gives j at least the probability that it
+    gives j on average where j is the label: confident learning (Northcutt et al. 2021, arXiv 1911.00068). A class that
+    no example has is never what a suspect should have been.
+
+    Parameters
+    ----------
+    probabilities
+        [N, n_L]: the outputs of a network, best of one that was not trained with these examples.
+    labels
+        [N] integers from 0 to n_L - 1.
+
+    Returns
+    -------
+    suspected
+        [N] booleans.
+
+    Raises
+    ------
+    ValueError
+        If the shapes are not these, or a label is none of the classes.
+
+    Examples
+    --------
+    >>> suspects(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]]), np.array([0, 1, 0, 0]))
+    array([False, False,  True, False])
+    """
+    if np.ndim(probabilities) != 2 or np.shape(labels) != np.shape(probabilities)[:1]:
+        shapes = f"{np.shape(probabilities)} and {np.shape(labels)}"
+        raise ValueError(f"probabilities and labels must be [N, n_L] and [N], got shapes {shapes}")
+    n_classes = probabilities.shape[1]
+    if not np.isin(labels, range(n_classes)).all():
+        raise ValueError(f"labels must be from 0 to {n_classes - 1}, got {labels.min()} to {labels.max()}")
+    of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    counts = np.bincount(labels, minlength=n_classes)
+    sums = np.bincount(labels, weights=of_label, minlength=n_classes)
+    thresholds = np.divide(sums, counts, out=np.full(n_classes, np.inf), where=counts > 0)
+    predicted = probabilities.argmax(1)
+    return (predicted != labels) & (probabilities.max(1) >= thresholds[predicted])
 
 
 def tracin(
@@ -188,7 +231,7 @@ def tracin(
         raise ValueError(f"one or more checkpoints, and a learning rate each, expected: got {len(checkpoints)} of them")
     run = jax.tree.map(lambda *leaves: jnp.stack(leaves), *checkpoints)
     etas = jnp.asarray(rates, run[0].w.dtype)
-    found = _tracin(mlp, run, etas, arrays(mlp, train), arrays(mlp, test), top)
+    found = _tracin(mlp, run, etas, arrays(mlp, train)[:2], arrays(mlp, test)[:2], top)
     return Influences(*map(np.asarray, found))
 
 

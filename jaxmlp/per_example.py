@@ -113,7 +113,7 @@ def gradients(factors: BatchFactors) -> Params:
 def norms(factors: BatchFactors, by_layer: bool = False) -> Array:
     """Compute every example's gradient norm.
 
-    sqrt(sum_l |delta|^2 (|y|^2 + 1)) (Goodfellow 2015, arXiv 1510.01799), from numbers brought to size 1 first: a
+    sqrt(sum_l |delta|^2 (|y|^2 + 1)) (Goodfellow 2015, arXiv 1510.01799), from deltas brought to size 1 first: a
     gradient of 1e-30 has its norm in float32 too, though its square underflows.
 
     Parameters
@@ -135,7 +135,7 @@ def norms(factors: BatchFactors, by_layer: bool = False) -> Array:
     [1.4142135 6.7082043]
     """
     _check_batch(factors)
-    layers = jnp.stack([_norm(delta) * jnp.hypot(_norm(y_in), 1) for delta, y_in in factors])
+    layers = jnp.stack([_norm(delta) * jnp.sqrt(jnp.sum(y_in**2, axis=1) + 1) for delta, y_in in factors])
     return layers if by_layer else _norm(layers.T)
 
 

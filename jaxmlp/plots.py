@@ -1,8 +1,9 @@
 """Pictures of a training run. Needs matplotlib, of the extra `cli`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxmlp.history import Epoch
 
@@ -11,11 +12,35 @@ if TYPE_CHECKING:
 
 __all__ = ["curves"]
 
-_SCORES = {"test_accuracy": "test accuracy", "test_r2": "test $R^2$"}
+
+class _Panel(NamedTuple):
+    """One set of axes: its label, the columns drawn as lines with their names, and whether the scale is logarithmic."""
+
+    label: str
+    lines: dict[str, str]
+    is_log: bool = False
+
+
+_PANELS = (
+    _Panel("loss", {"train_loss": "training", "test_loss": "test"}, is_log=True),
+    _Panel("test accuracy", {"test_accuracy": "test"}),
+    _Panel("test $R^2$", {"test_r2": "test"}),
+    _Panel(
+        "gradient norm of an example",
+        {"norm_q10": "10 %", "norm_median": "median", "norm_q90": "90 %", "norm_max": "largest"},
+        is_log=True,
+    ),
+    _Panel("noise scale in examples", {"noise_scale": "noise scale"}, is_log=True),
+    _Panel("variance of the gradient", {"gradient_variance": "variance"}, is_log=True),
+    _Panel("gradient diversity", {"diversity": "diversity"}),
+    _Panel("share of examples clipped", {"share_clipped": "clipped"}),
+    _Panel("largest eigenvalue", {"top_eigenvalue": "eigenvalue"}),
+)
+_COLUMNS = 4
 
 
 def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = None) -> bytes:
-    """Draw loss and score over the epochs.
+    """Draw loss, score and whatever else was tracked over the epochs.
 
     Parameters
     ----------
@@ -41,35 +66,48 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
         from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'jaxmlp[cli]'") from error
-    scores = [name for name in _SCORES if any(getattr(row, name) is not None for row in history)]
-    figure = Figure(figsize=(4.2 * (1 + len(scores)), 3.2), layout="constrained")
-    axes = figure.subplots(1, 1 + len(scores), squeeze=False)[0]
-    _draw(axes[0], history, {"train_loss": "training", "test_loss": "test"}, "loss")
-    if any(row.train_loss > 0 for row in history):
-        axes[0].set_yscale("log")
-        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes[0].yaxis.set_major_formatter("{x:g}")
-        axes[0].yaxis.set_minor_formatter(NullFormatter())
-    for axis, name in zip(axes[1:], scores, strict=True):
-        _draw(axis, history, {name: "test"}, _SCORES[name])
-    for axis in axes:
+    panels = [panel for panel in _PANELS if panel.label == "loss" or any(map(_has(history), panel.lines))]
+    n_rows = ceil(len(panels) / _COLUMNS)
+    n_columns = ceil(len(panels) / n_rows)
+    figure = Figure(figsize=(4.2 * n_columns, 3.2 * n_rows), layout="constrained")
+    all_axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis in all_axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, panel in zip(all_axes, panels, strict=False):
+        _draw(axis, history, panel)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if panel.is_log and any((value or 0) > 0 for name in panel.lines for value in _column(history, name)):
+            axis.set_yscale("log")
+            low, high = axis.get_ylim()
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
         if best_epoch:
             axis.axvline(best_epoch, color="0.6", linewidth=0.8, linestyle=":", label="kept")
         if len(axis.get_legend_handles_labels()[0]) > 1:
-            axis.legend(frameon=False)
+            above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4, "fontsize": "small"}
+            axis.legend(frameon=False, **(above if len(panel.lines) > 2 else {}))
     figure.suptitle(title, fontsize=10)
     picture = BytesIO()
     figure.savefig(picture, dpi=200, format="png")
     return picture.getvalue()
 
 
-def _draw(axis: "Axes", history: Sequence[Epoch], lines: dict[str, str], label: str) -> None:
-    for color, (name, what) in zip(("C0", "C1"), lines.items(), strict=False):
+def _column(history: Sequence[Epoch], name: str) -> list[float | None]:
+    return [getattr(row, name) for row in history]
+
+
+def _has(history: Sequence[Epoch]) -> Callable[[str], bool]:
+    return lambda name: any(value is not None for value in _column(history, name))
+
+
+def _draw(axis: "Axes", history: Sequence[Epoch], panel: _Panel) -> None:
+    for number, (name, what) in enumerate(panel.lines.items()):
         points = [(row.epoch, getattr(row, name)) for row in history if getattr(row, name) is not None]
         if points:
             # A run of one epoch is a point, and a line would show nothing.
-            axis.plot(*zip(*points, strict=True), color=color, label=what, marker="." if len(points) < 15 else "")
+            marker = "." if len(points) < 15 else ""
+            axis.plot(*zip(*points, strict=True), color=f"C{number}", label=what, marker=marker)
     axis.set_xlabel("epoch")
-    axis.set_ylabel(label)
+    axis.set_ylabel(panel.label)
     axis.spines[["top", "right"]].set_visible(False)

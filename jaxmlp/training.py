@@ -19,24 +19,31 @@ from chex import Numeric, PRNGKey
 from jax import Array, lax
 
 from jaxmlp import sgd
-from jaxmlp.backpropagation import batch_gradient
+from jaxmlp.backpropagation import backprop, gradient
 from jaxmlp.config import TrainConfig, learning_rates
 from jaxmlp.data import Dataset
-from jaxmlp.evaluation import arrays, check_fit, evaluate_checked
+from jaxmlp.evaluation import Examples, arrays, check_fit, evaluate_checked
 from jaxmlp.history import Epoch, Trained, divergence
 from jaxmlp.network import MLP, Params, init
+from jaxmlp.per_example import clipping_weights, norms, weighted_mean
+from jaxmlp.tracking import StepStatistics, epoch_statistics, sampled_steps, step_statistics, top_eigenvalue
 
-__all__ = ["Hyperparameters", "batch_order", "check_training", "run_epoch", "train"]
+__all__ = ["Hyperparameters", "batch_order", "check_training", "run_epoch", "step_gradient", "train"]
 
+_CURVATURE_EXAMPLES = 1024
 _MOST_PARAMETERS = 2**31 - 1  # beyond what can be indexed XLA aborts the whole process
 
 
 class Hyperparameters(NamedTuple):
-    """The traced numbers of an epoch: a learning rate for each of its steps, [steps], and two scalars."""
+    """The traced numbers of an epoch: a learning rate for each of its steps, [steps], and scalars.
+
+    Without clipping `clip` is None, and nothing of it in the program.
+    """
 
     learning_rates: Array | np.ndarray
     momentum: Numeric
     weight_decay: Numeric
+    clip: Numeric | None = None
 
 
 def train(
@@ -56,8 +63,8 @@ def train(
     mlp
         Static.
     data
-        x: [N, n_0] and N targets that fit the network; read in place where possible, so not to be written to by a
-        callback.
+        x: [N, n_0] and N targets that fit the network, and perhaps weights, which multiply each example's loss; read
+        in place where possible, so not to be written to by a callback.
     config
         `TrainConfig()` if None.
     key
@@ -132,23 +139,23 @@ def run_epoch(
     mlp: MLP,
     params: Params,
     state: sgd.State,
-    x: Array,
-    t: Array,
+    examples: Examples,
     order: Array,
     hyperparameters: Hyperparameters,
     *,
     nesterov: bool = False,
-) -> tuple[Params, sgd.State, Array]:
+    track: tuple[str, ...] = (),
+) -> tuple[Params, sgd.State, Array, StepStatistics | None]:
     """Run one epoch as one `scan` over its batches; a pure function, to be compiled by its caller.
 
     Parameters
     ----------
-    mlp, nesterov
+    mlp, nesterov, track
         Static.
     params, state
         Before the epoch.
-    x, t
-        The data set: [N, n_0] and N targets.
+    examples
+        The data set: x: [N, n_0], N targets, and [N] weights or None.
     order
         [steps, B] from `batch_order`.
     hyperparameters
@@ -156,14 +163,17 @@ def run_epoch(
 
     Returns
     -------
-    params, state, losses
-        After the epoch, and every batch's mean loss: [steps].
+    params, state, losses, statistics
+        After the epoch; every batch's mean loss, [steps]; and what `track` needs of every step.
     """
 
-    def step(carry: tuple[Params, sgd.State], batch: tuple[Array, Numeric]) -> tuple[tuple[Params, sgd.State], Array]:
+    def step(
+        carry: tuple[Params, sgd.State], batch: tuple[Array, Numeric, Array]
+    ) -> tuple[tuple[Params, sgd.State], tuple[Array, StepStatistics | None]]:
         params, state = carry
-        rows, learning_rate = batch
-        loss, gradient = batch_gradient(mlp, params, x[rows], t[rows])
+        rows, learning_rate, sampled = batch
+        of_batch = jax.tree.map(lambda array: array[rows], examples)
+        loss, gradient, statistics = step_gradient(mlp, params, of_batch, hyperparameters.clip, track, sampled)
         params, state = sgd.update(
             params,
             state,
@@ -173,13 +183,61 @@ def run_epoch(
             weight_decay=hyperparameters.weight_decay,
             nesterov=nesterov,
         )
-        return (params, state), loss
+        return (params, state), (loss, statistics)
 
-    (params, state), losses = lax.scan(step, (params, state), (order, hyperparameters.learning_rates))
-    return params, state, losses
+    steps = (order, jnp.asarray(hyperparameters.learning_rates), jnp.asarray(sampled_steps(len(order))))
+    (params, state), records = lax.scan(step, (params, state), steps)
+    return params, state, *records
 
 
-_compiled_epoch = jax.jit(run_epoch, static_argnames=("mlp", "nesterov"), donate_argnames=("params", "state"))
+_compiled_epoch = jax.jit(run_epoch, static_argnames=("mlp", "nesterov", "track"), donate_argnames=("params", "state"))
+
+
+def step_gradient(
+    mlp: MLP,
+    params: Params,
+    batch: Examples,
+    clip: Numeric | None,
+    track: tuple[str, ...] = (),
+    sampled: Array | bool = True,
+) -> tuple[Array, Params, StepStatistics | None]:
+    """Compute what one step goes by: a batch's mean loss and mean gradient, clipped first and weighted then.
+
+    Parameters
+    ----------
+    mlp, track
+        Static.
+    params
+        A tuple of L `Layer`.
+    batch
+        x: [B, n_0], B targets, and [B] weights or None.
+    clip
+        The norm that every example's gradient is clipped to, or None.
+    sampled
+        Whether this step takes all statistics, see `jaxmlp.tracking.sampled_steps`.
+
+    Returns
+    -------
+    loss, gradient, statistics
+        The mean of weight times loss, what is followed (shaped like the parameters), and what `track` needs.
+
+    Examples
+    --------
+    >>> mlp = MLP((2, 2))
+    >>> batch = Examples(jnp.ones((3, 2)), jnp.zeros(3, int), None)
+    >>> loss, gradient, _ = step_gradient(mlp, init(mlp, jax.random.key(0)), batch, clip=0.1)
+    >>> print(round(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(gradient)) ** 0.5, 3))
+    0.1
+    """
+    losses, _, factors = jax.vmap(partial(backprop, mlp, params))(batch.x, batch.t)
+    weights = None if batch.weights is None else batch.weights.astype(losses.dtype)
+    loss = losses.mean() if weights is None else (weights * losses).mean()
+    lengths = norms(factors)  # dropped by the compiler where neither clipping nor tracking looks at it
+    if clip is not None:
+        scale = clipping_weights(lengths, clip)
+        weights = scale if weights is None else weights * scale
+    mean = gradient(factors) if weights is None else weighted_mean(factors, weights)
+    return loss, mean, step_statistics(track, lengths, weights, mean, sampled)
 
 
 @partial(jax.jit, static_argnames="mlp")
@@ -206,25 +264,33 @@ def _train_epoch(
     trained: Trained,
     config: TrainConfig,
     key: PRNGKey,
-    examples: tuple[Array, Array],
-    test_examples: tuple[Array, Array] | None,
+    examples: Examples,
+    test_examples: Examples | None,
 ) -> Trained:
     start = time.perf_counter()
     epoch = len(trained.history)
-    order = batch_order(key, epoch, len(examples[0]), config.batch_size)
+    order = batch_order(key, epoch, len(examples.x), config.batch_size)
     rates = learning_rates(config, epoch, len(order))
     dtype = jax.tree.leaves(trained.last_params)[0].dtype
-    numbers = Hyperparameters(*(np.asarray(n, dtype) for n in (rates, config.momentum, config.weight_decay)))
+    numbers = Hyperparameters(rates, config.momentum, config.weight_decay, config.clip)
+    numbers = jax.tree.map(lambda number: np.asarray(number, dtype), numbers)
     # The epoch overwrites what it is given: copies save what a callback may hold, and what a diverged epoch
     # falls back to.
     params, state = _copy((trained.last_params, trained.state))
-    params, state, losses = _compiled_epoch(mlp, params, state, *examples, order, numbers, nesterov=config.nesterov)
+    params, state, losses, statistics = _compiled_epoch(
+        mlp, params, state, examples, order, numbers, nesterov=config.nesterov, track=config.track
+    )
     diverged = not _is_finite((losses, params))
     scores = _NO_SCORES
     if test_examples is not None and not diverged:
-        scores = evaluate_checked(mlp, params, *test_examples)
+        scores = evaluate_checked(mlp, params, test_examples)
     loss = float(np.asarray(losses).mean(dtype=np.float64))
-    row = Epoch(epoch + 1, float(rates[0]), loss, *scores, time.perf_counter() - start)
+    tracked = epoch_statistics(config, statistics)
+    if "curvature" in config.track and not diverged:
+        # The same examples after every epoch: what changes is the network.
+        rows = batch_order(key, 0, len(examples.x), min(len(examples.x), _CURVATURE_EXAMPLES))[0]
+        tracked["top_eigenvalue"] = top_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key)
+    row = Epoch(epoch + 1, float(rates[0]), loss, *scores, time.perf_counter() - start, **tracked)
     trained = trained._replace(history=(*trained.history, row))
     if diverged:
         return trained._replace(status="diverged")

@@ -189,9 +189,9 @@ def test_other_numbers_do_not_compile_anything_anew(caplog):
 
 
 def test_epoch_is_traced_once_for_all_epochs_and_numbers(monkeypatch):
-    # `run_epoch` looks `batch_gradient` up only while it is traced.
-    counted = chex.assert_max_traces(training.batch_gradient, n=1)
-    monkeypatch.setattr(training, "batch_gradient", lambda mlp, *arrays: counted(*[None, mlp, *arrays][1:]))
+    # `run_epoch` looks `step_gradient` up only while it is traced.
+    counted = chex.assert_max_traces(training.step_gradient, n=1)
+    monkeypatch.setattr(training, "step_gradient", lambda mlp, *arrays: counted(*[None, mlp, *arrays][1:]))
     mlp = MLP((3, 6, 4))
     for rate in (0.1, 0.2):
         train(mlp, classes(), TrainConfig(epochs=2, batch_size=5, learning_rate=rate), key=KEY)

@@ -4,12 +4,13 @@ import shlex
 import sys
 import warnings
 from argparse import Namespace
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxmlp._names import unknown_name
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import score, show, table, training_display
@@ -34,6 +35,7 @@ def run(arguments: Namespace) -> int:
     options = _options(arguments, saved, folder)
     source = read(arguments.source, target=options["target"], task=options["task"])
     prepared = prepare(source, scaling=options["scaling"], test_fraction=options["test_fraction"], seed=options["seed"])
+    prepared = _weighted(prepared, options["class_weights"])
     if "batch_size" not in vars(arguments) and saved is None:
         options["batch_size"] = min(options["batch_size"], len(prepared.train))
     mlp = _network(prepared, options, source.name)
@@ -67,9 +69,10 @@ def _is_like(value: Any, default: Any) -> bool:
     """Tell whether a saved option is of its default's type; what has no default is a name or a count."""
     match default:
         case list():
-            return isinstance(value, list) and all(isinstance(entry, type(default[0])) for entry in value)
+            kind = type(default[0]) if default else str
+            return isinstance(value, list) and all(isinstance(entry, kind) for entry in value)
         case None:
-            return value is None or isinstance(value, str | int)
+            return value is None or isinstance(value, str | int | float)
         case float():
             return isinstance(value, float | int)
     return isinstance(value, type(default))
@@ -93,6 +96,17 @@ def _network(prepared: Prepared, options: dict[str, Any], source: str) -> MLP:
         output if options["output"] is None else options["output"],
         loss,
     )
+
+
+def _weighted(prepared: Prepared, kind: str | None) -> Prepared:
+    """Weigh the training examples; the test part is measured as it is."""
+    if kind is None:
+        return prepared
+    if kind != "balanced":
+        raise ValueError(unknown_name("class weights", kind, ["balanced"]))
+    if prepared.encoding.class_names is None:
+        raise ValueError("class weights are for classes, but the targets are real values")
+    return prepared._replace(train=replace(prepared.train, weights="balanced"))
 
 
 def _fingerprint(source: Source) -> str:
@@ -159,4 +173,5 @@ def _results(mlp: MLP, trained: Trained) -> dict[str, Any]:
     values: dict[str, Any] = {"train_loss": row.train_loss, "test_loss": row.test_loss}
     if (scored := score(row)) is not None:
         values[scored[0]] = scored[1]
+    values |= {name: value for name, value in row.tracked().items() if value is not None}
     return values | {"epochs": len(trained.history), "parameters": mlp.n_parameters, "status": trained.status}

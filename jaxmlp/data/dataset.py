@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ class Dataset:
         The inputs, a row for each example; N and n are at least 1.
     t : [N] integers, [N] real numbers, or [N, K] numbers
         The targets: classes 0, 1, ...; one real value for each example; or rows of K values.
+    weights : [N] array, "balanced", or None
+        What each example's loss is multiplied with, in training and in evaluation: 0 or larger, and not all 0. In
+        training the sum over a batch is still divided by B, so that weights of mean 1 leave the learning rate its
+        meaning. "balanced" gives every class the same sum of weights, and all of them mean 1. None: all count alike.
 
     Raises
     ------
@@ -44,19 +48,24 @@ class Dataset:
     >>> Dataset([[0.0, float("nan")]], [0])
     Traceback (most recent call last):
     ValueError: x must be finite, got nan in row 0, column 1
+    >>> Dataset([[0.0], [1.0], [2.0]], [0, 1, 1], weights="balanced").weights
+    array([1.5 , 0.75, 0.75])
     """
 
     x: Array
     t: Array
+    weights: Array | Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
-        """Check both arrays, each by itself and then together."""
+        """Check all arrays, each by itself and then together."""
         for name in ("x", "t"):
             object.__setattr__(self, name, _array(name, getattr(self, name)))
         _check_inputs(self.x)
         _check_targets(self.t)
         if len(self.x) != len(self.t):
             raise ValueError(f"x and t must have equally many rows, got {len(self.x)} and {len(self.t)}")
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _weights(self.weights, self.t))
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
@@ -75,7 +84,8 @@ def fingerprint(data: Dataset) -> str:
     False
     """
     digest = hashlib.sha256()
-    for array in (np.asarray(data.x), np.asarray(data.t)):
+    arrays = (data.x, data.t) if data.weights is None else (data.x, data.t, data.weights)
+    for array in map(np.asarray, arrays):
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]
@@ -132,6 +142,33 @@ def _check_targets(t: Array) -> None:
         lowest = int(np.asarray(t).argmin())
         if t[lowest] < 0:
             raise ValueError(f"t must be classes 0, 1, ..., got {t[lowest]} in row {lowest}")
+
+
+def _weights(given: Any, t: Array) -> Array:
+    if isinstance(given, str):
+        return _balanced(given, t)
+    weights = _array("weights", given)
+    if weights.shape != (len(t),):
+        raise ValueError(f"weights must be [{len(t)}], one for each row of t, got shape {weights.shape}")
+    if not (_is_real(weights.dtype) or weights.dtype.kind == "b"):
+        raise ValueError(f"weights must be real numbers, got {weights.dtype}")
+    _check_finite("weights", weights)
+    values = np.asarray(weights)
+    if (values < 0).any():
+        row = int(values.argmin())
+        raise ValueError(f"weights must be 0 or larger, got {values[row]} in row {row}")
+    if not values.any():
+        raise ValueError("weights must not be all 0")
+    return weights if weights.dtype.kind == "f" else values.astype(float)
+
+
+def _balanced(given: str, t: Array) -> NDArray[Any]:
+    if given != "balanced":
+        raise ValueError(f"weights must be an array, 'balanced' or None, got {given!r}")
+    if t.ndim != 1 or t.dtype.kind not in "iu":
+        raise ValueError(f"weights 'balanced' need integer classes as targets, got {t.dtype} of shape {t.shape}")
+    _, positions, counts = np.unique(np.asarray(t), return_inverse=True, return_counts=True)
+    return (len(t) / (len(counts) * counts))[positions]
 
 
 def _check_finite(name: str, array: Array) -> None:

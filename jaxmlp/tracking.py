@@ -1,0 +1,112 @@
+"""What training records of its gradients: a few numbers from every step, made one row of history an epoch."""
+
+import math
+from collections.abc import Collection
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from chex import PRNGKey
+from jax import Array, lax
+
+from jaxmlp.config import TRACKED, TrainConfig
+from jaxmlp.curvature import largest_eigenvalue
+from jaxmlp.network import MLP, Params
+
+__all__ = ["StepStatistics", "epoch_statistics", "sampled_steps", "step_statistics", "top_eigenvalue"]
+
+_OF_THE_MEAN = {"noise_scale", "variance", "diversity"}
+_NAMES = {column: name for name, columns in TRACKED.items() for column in columns}
+_SAMPLES = 128
+_QUANTILES = {"norm_q10": 0.1, "norm_median": 0.5, "norm_q90": 0.9, "norm_max": 1.0}
+
+
+class StepStatistics(NamedTuple):
+    """What one step tells; stacked over an epoch's steps, each with an axis of them in front.
+
+    Attributes
+    ----------
+    norms
+        [B]: of each example's own gradient, before weights and clipping.
+    mean_square
+        The mean of |g_b|^2 over the gradients as they are averaged, weighted and clipped; None if not needed.
+    squared_mean
+        |mean of g_b|^2 of the same gradients, nan at steps where it is not taken; None if not needed.
+    """
+
+    norms: Array
+    mean_square: Array | None
+    squared_mean: Array | None
+
+
+def sampled_steps(n_steps: int) -> np.ndarray:
+    """Tell at which steps of an epoch |mean of g_b|^2 is taken, evenly spread: [n_steps] booleans.
+
+    It reads the whole gradient once more, which at every step of a small network would be a tenth of the time.
+
+    >>> sampled_steps(300).sum()
+    np.int64(100)
+    """
+    return np.arange(n_steps) % math.ceil(n_steps / _SAMPLES) == 0
+
+
+def step_statistics(
+    track: Collection[str], norms: Array, weights: Array | None, gradient: Params, sampled: Array | bool
+) -> StepStatistics | None:
+    """Return what the names in `track` need of a step, in full if it is `sampled`; None if they need nothing."""
+    if not set(track) - {"curvature"}:
+        return None
+    if not _OF_THE_MEAN & set(track):
+        return StepStatistics(norms, None, None)
+    lengths = norms if weights is None else weights * norms
+    squared_mean = lax.cond(sampled, _squared_norm, lambda gradient: jnp.full((), jnp.nan, norms.dtype), gradient)
+    return StepStatistics(norms, jnp.mean(lengths**2), squared_mean)
+
+
+def _squared_norm(gradient: Params) -> Array:
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(leaf**2), gradient))
+
+
+def epoch_statistics(config: TrainConfig, statistics: StepStatistics | None) -> dict[str, float | None]:
+    """Return an epoch's columns of history from the statistics of its steps.
+
+    Noise scale and diversity are ratios of parts averaged over the steps (see `jaxmlp.per_example.noise_scale`); None
+    where the estimate of the gradient they are relative to is not positive.
+    """
+    if statistics is None:
+        return {}
+    row: dict[str, float | None] = {}
+    norms = np.asarray(statistics.norms, np.float64)
+    if "norms" in config.track:
+        row |= {name: float(np.quantile(norms, level)) for name, level in _QUANTILES.items()}
+    if "clipped" in config.track and config.clip is not None:
+        row["share_clipped"] = float(np.mean(norms > config.clip))
+    if statistics.squared_mean is not None:
+        of_mean = _of_the_mean(statistics, norms.shape[1])
+        row |= {column: value for column, value in of_mean.items() if _NAMES[column] in config.track}
+    return row
+
+
+def _of_the_mean(statistics: StepStatistics, batch_size: int) -> dict[str, float | None]:
+    squares, squared_means = (np.asarray(part, np.float64) for part in statistics[1:])
+    sampled = ~np.isnan(squared_means)
+    square, squared_mean = float(squares[sampled].mean()), float(squared_means[sampled].mean())
+    trace = (square - squared_mean) * batch_size / max(batch_size - 1, 1)
+    return {
+        "noise_scale": _ratio(trace, squared_mean - trace / batch_size),
+        "gradient_variance": trace,
+        "diversity": _ratio(square / batch_size, squared_mean),
+    }
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def top_eigenvalue(mlp: MLP, params: Params, x: Array, t: Array, key: PRNGKey) -> float | None:
+    """Return the largest eigenvalue of the Hessian over these examples; None if the iteration does not converge."""
+    try:
+        return largest_eigenvalue(mlp, params, x, t, key=key).value
+    except RuntimeError:
+        return None
