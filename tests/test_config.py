@@ -1,6 +1,7 @@
 """Every rule of `TrainConfig`, and the learning rates that follow from it."""
 
 import math
+import re
 from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
@@ -26,6 +27,8 @@ BAD = {
     "step_factor": NOT_POSITIVE,
     "init_scale": NEGATIVE,
     "patience": [value for value in NOT_COUNTS if value is not None],
+    "clip": [value for value in NOT_POSITIVE if value is not None],
+    "track": ["norms", None, 3, {"norms"}, ("norms", 1)],
 }
 
 
@@ -57,6 +60,8 @@ def test_bad_value_is_refused_in_one_line_that_names_field_and_value(name, value
         ("step_factor", [0.1, 2]),
         ("init_scale", [0, 0.1]),
         ("patience", [None, 1, np.int32(3)]),
+        ("clip", [None, 1e-9, 1, np.float32(0.5)]),
+        ("track", [(), ("norms",), ("norms", "noise_scale", "variance", "diversity", "curvature")]),
     ],
 )
 def test_good_values_are_kept(name, values):
@@ -67,6 +72,24 @@ def test_good_values_are_kept(name, values):
 def test_unknown_schedule_is_told_the_nearest():
     with pytest.raises(ValueError, match=r"^unknown schedule 'cosin', did you mean 'cosine'"):
         TrainConfig(schedule="cosin")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"track": ("norm",)}, "unknown track 'norm', did you mean 'norms'?"),
+        ({"track": ("clipped",)}, "track 'clipped' needs clip"),
+        ({"track": ("noise_scale",), "batch_size": 1}, "'noise_scale' needs a batch_size of 2 or larger, got 1"),
+        ({"track": ("variance",), "batch_size": 1}, "'variance' needs a batch_size of 2 or larger, got 1"),
+    ],
+)
+def test_what_a_run_does_not_have_cannot_be_tracked(options, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        TrainConfig(**options)
+
+
+def test_a_list_of_names_to_track_becomes_a_tuple():
+    assert TrainConfig(track=["norms"]) == TrainConfig(track=("norms",))
 
 
 def test_config_is_frozen_hashable_and_equal_by_value():

@@ -49,6 +49,28 @@ def test_accuracy_and_loss_of_classes_are_those_of_numpy(n):
     assert result.r2 is None
 
 
+def whole_weights(n: int) -> np.ndarray:
+    """Draw weights 0, 1, 2 or 3: each must do what so many copies of the example would."""
+    return np.random.default_rng(n).integers(0, 4, n)
+
+
+@pytest.mark.parametrize(
+    ("mlp", "draw"),
+    [
+        (MLP((4, 3)), lambda rng: rng.integers(0, 3, 50)),
+        (MLP((4, 3), output="sigmoid", loss="binary_cross_entropy"), lambda rng: rng.integers(0, 2, (50, 3))),
+        (MLP((4, 3), output="identity", loss="quadratic"), lambda rng: rng.normal(size=(50, 3))),
+    ],
+    ids=["classes", "labels", "values"],
+)
+def test_a_whole_weight_counts_as_so_many_copies(mlp, draw):
+    rng, x = random_data(50)
+    t, weights = draw(rng), whole_weights(50)
+    weighted = evaluate(mlp, one_layer(3), Dataset(x, t, weights))
+    copied = evaluate(mlp, one_layer(3), Dataset(np.repeat(x, weights, axis=0), np.repeat(t, weights, axis=0)))
+    assert weighted == tuple(None if one is None else pytest.approx(one, **CLOSE) for one in copied)
+
+
 def test_one_hot_rows_give_the_result_of_classes():
     rng, x = random_data(50)
     t = rng.integers(0, 3, 50)

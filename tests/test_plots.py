@@ -47,6 +47,23 @@ def test_every_line_changes_the_picture():
     assert len(set(pictures.values())) == len(pictures)
 
 
+def test_everything_that_is_tracked_has_a_panel_and_changes_the_picture():
+    two = [row(1), row(2)]
+    plain = curves(two)
+    pictures = set()
+    for column in row(1).tracked():
+        tracked = curves([one._replace(**{column: 0.25 * one.epoch}) for one in two])
+        assert size(tracked) == (2 * size(plain)[0], size(plain)[1])
+        pictures.add(tracked)
+    assert len(pictures) == len(row(1).tracked())
+
+
+def test_many_panels_take_several_rows():
+    tracked = dict.fromkeys(row(1).tracked(), 0.5)
+    plain = size(curves([row(1)]))
+    assert size(curves([row(1, test_loss=1.0, test_accuracy=0.5, **tracked)])) == (4 * plain[0], 2 * plain[1])
+
+
 def test_a_run_that_diverged_keeps_the_panel_of_its_scores():
     scored = row(1, test_loss=1.0, test_accuracy=0.5)
     diverged = row(2)._replace(train_loss=float("nan"))

@@ -27,6 +27,54 @@ def test_targets_may_be_classes_values_or_rows_of_values(t):
     assert np.array_equal(Dataset(X, t).t, t)
 
 
+@pytest.mark.parametrize(
+    "weights", [[0.0, 1.0, 2.5], np.array([0, 1, 1]), jnp.array([0.5, 0.5, 0.0]), [True, False, True]]
+)
+def test_weights_may_be_any_numbers_that_are_not_negative(weights):
+    data = Dataset(X, [0, 1, 1], weights)
+    assert np.array_equal(data.weights, weights)
+    assert data.weights.dtype.kind == "f"
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=50))
+def test_balanced_weights_give_every_class_the_same_sum_and_all_examples_mean_1(t):
+    weights = Dataset(np.zeros((len(t), 1)), t, "balanced").weights
+    sums = np.bincount(t, weights)[np.bincount(t) > 0]
+    np.testing.assert_allclose(sums, len(t) / len(sums), rtol=1e-13)  # of at most 50 additions
+    assert weights.mean() == pytest.approx(1, rel=1e-13)
+    assert all(len(set(weights[np.array(t) == label])) == 1 for label in t)
+
+
+REFUSED_WEIGHTS = {
+    "too few": ([1.0, 1.0], ["weights must be [3]", "(2,)"]),
+    "rank 2": (np.ones((3, 1)), ["weights must be [3]", "(3, 1)"]),
+    "text": (["a", "b", "c"], ["weights must be real numbers", "<U1"]),
+    "nan": ([1.0, np.nan, 1.0], ["weights must be finite", "nan", "row 1"]),
+    "negative": ([1.0, 1.0, -0.5], ["weights must be 0 or larger", "-0.5", "row 2"]),
+    "all zero": ([0.0, 0.0, 0.0], ["weights must not be all 0"]),
+    "unknown word": ("balance", ["weights must be an array, 'balanced' or None", "'balance'"]),
+}
+
+
+@pytest.mark.parametrize(("weights", "words"), REFUSED_WEIGHTS.values(), ids=REFUSED_WEIGHTS)
+def test_wrong_weights_are_refused_in_one_line(weights, words):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are looked at below
+        Dataset(X, [0, 1, 1], weights)
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("t", [[0.5, 1.0, 1.5], np.eye(3)])
+def test_balanced_weights_need_classes(t):
+    with pytest.raises(ValueError, match="need integer classes"):
+        Dataset(X, t, "balanced")
+
+
+def test_fingerprint_knows_the_weights():
+    prints = {fingerprint(Dataset(X, [0, 1, 1], weights)) for weights in (None, [1.0, 1, 1], [1.0, 1, 2])}
+    assert len(prints) == 3
+
+
 def test_arrays_are_stored_as_they_were_given():
     t = np.array([0, 1, 2])
     data = Dataset(X, t)
