@@ -231,13 +231,13 @@ def clipped_mean(factors: BatchFactors, max_norm: Numeric, by_layer: bool = Fals
 def variance(factors: BatchFactors) -> Params:
     """Compute the variance over the batch of every weight's gradient.
 
-    With the means taken out of both factors, delta = delta_mean + d and y = y_mean + e, what varies of g = delta y is
-    u = d y + delta_mean e, and
+    E[delta^2 y^2] - E[delta y]^2 would be a difference of large numbers where the mean is large. So the means are taken
+    out of both factors first, delta = delta_mean + d and y = y_mean + e. With what then varies of their squares,
+    p = delta^2 - delta_mean^2 = (2 delta_mean + d) d and q = (2 y_mean + e) e, and C = E[d e],
 
-        Var = E[u^2] - E[u]^2 = E[d^2 y^2] + 2 delta_mean E[d y e] + delta_mean^2 E[e^2] - E[d e]^2
+        Var = E[p q] + y_mean^2 E[d^2] + delta_mean^2 E[e^2] - (2 delta_mean y_mean + C) C
 
-    three products in all, where E[delta^2 y^2] - E[delta y]^2 needs two. But that one is a difference of large numbers
-    where the mean is large: here the mean of g is never formed, and rounding is relative to what the factors vary.
+    where every term is as small as what d and e vary. Two products, as the formula that cancels needs.
 
     Parameters
     ----------
@@ -261,12 +261,15 @@ def variance(factors: BatchFactors) -> Params:
 
 
 def _variance(layer: Factors) -> Layer:
-    delta, y = layer
-    mean, d, e = delta.mean(0), delta - delta.mean(0), y - y.mean(0)
-    n_examples = len(delta)
-    squares = (d**2).T @ y**2 / n_examples
-    mixed = mean[:, None] * (2 * (d.T @ (y * e)) / n_examples + mean[:, None] * (e**2).mean(0))
-    return Layer(jnp.maximum(squares + mixed - (d.T @ e / n_examples) ** 2, 0), (d**2).mean(0))
+    n_examples = len(layer.delta)
+    mean, y_mean = layer.delta.mean(0), layer.y_in.mean(0)
+    d, e = layer.delta - mean, layer.y_in - y_mean
+    of_products = ((2 * mean + d) * d).T @ ((2 * y_mean + e) * e) / n_examples
+    covariance = d.T @ e / n_examples
+    d_squared, e_squared = (d**2).mean(0), (e**2).mean(0)
+    of_factors = jnp.outer(d_squared, y_mean**2) + jnp.outer(mean**2, e_squared)
+    mixed = (2 * jnp.outer(mean, y_mean) + covariance) * covariance
+    return Layer(jnp.maximum(of_products + of_factors - mixed, 0), d_squared)
 
 
 def gram(factors: BatchFactors, other: BatchFactors | None = None) -> Array:
@@ -300,13 +303,12 @@ def gram(factors: BatchFactors, other: BatchFactors | None = None) -> Array:
 def cosines(factors: BatchFactors, other: BatchFactors | None = None) -> Array:
     """Compute the cosines between all pairs of gradients: [B, B'], as `gram`; 0 where a gradient is 0.
 
-    >>> factors = (Factors(jnp.array([[1.0], [-3.0]]), jnp.array([[1.0, 0.0], [1.0, 0.0]])),)
+    >>> factors = (Factors(jnp.array([[1.0], [-3.0]]), jnp.array([[1.0, 0.0], [0.0, 0.0]])),)
     >>> print(cosines(factors).round(3))
-    [[ 1. -1.]
-     [-1.  1.]]
+    [[ 1.    -0.707]
+     [-0.707  1.   ]]
     """
-    unit = _unit(factors)
-    return jnp.clip(gram(unit, None if other is None else _unit(other)), -1, 1)
+    return jnp.clip(gram(_to_unit_norm(factors), other and _to_unit_norm(other)), -1, 1)
 
 
 def dots(factors: BatchFactors, direction: Params) -> Array:
@@ -379,9 +381,9 @@ def noise_scale(factors: BatchFactors) -> NoiseScale:
     trace, squared_mean = map(_sum, zip(*moments, strict=True))
     trace = jnp.maximum(trace, 0) * n_examples / (n_examples - 1)
     squared_norm = squared_mean - trace / n_examples
-    ratio = jnp.where(squared_norm > 0, trace / jnp.where(squared_norm > 0, squared_norm, 1), jnp.inf)
+    ratio = jnp.where(squared_norm <= 0, jnp.inf, trace / jnp.where(squared_norm > 0, squared_norm, 1))
     # Not times scale**2, which may be infinite where the trace is 0.
-    return NoiseScale(jnp.where(trace > 0, ratio, 0), trace * scale * scale, squared_norm * scale * scale)
+    return NoiseScale(jnp.where(trace == 0, 0, ratio), trace * scale * scale, squared_norm * scale * scale)
 
 
 def _moments(layer: Factors) -> tuple[Array, Array]:
@@ -453,8 +455,8 @@ def diversity(factors: BatchFactors) -> Array:
     squares = jnp.sum(norms(scaled) ** 2)
     total = weighted_sum(scaled, jnp.ones(n_examples, scaled[0].delta.dtype))
     squared_sum = _sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(total))
-    ratio = jnp.where(squared_sum > 0, squares / jnp.where(squared_sum > 0, squared_sum, 1), jnp.inf)
-    return jnp.where(squares > 0, ratio, 1 / n_examples)
+    ratio = jnp.where(squared_sum == 0, jnp.inf, squares / jnp.where(squared_sum == 0, 1, squared_sum))
+    return jnp.where(squares == 0, 1 / n_examples, ratio)
 
 
 def _weighted(layer: Factors, weights: Array) -> Layer:
@@ -489,9 +491,13 @@ def _largest_to_one(factors: BatchFactors) -> tuple[BatchFactors, Array]:
     return tuple(Factors(delta / scale, y_in) for delta, y_in in factors), scale
 
 
-def _unit(factors: BatchFactors) -> BatchFactors:
-    scale = _scale(norms(factors))[:, None]
-    return tuple(Factors(delta / scale, y_in) for delta, y_in in factors)
+def _to_unit_norm(factors: BatchFactors) -> BatchFactors:
+    """Scale every gradient to norm 1, but for those that are 0."""
+    lengths = norms(factors)[:, None]
+    # In two steps: the reciprocal of a length may overflow where both quotients do not.
+    scale = _scale(lengths)
+    length = jnp.where(lengths > 0, lengths / scale, 1)
+    return tuple(Factors(delta / scale / length, y_in) for delta, y_in in factors)
 
 
 def _check_batch(factors: BatchFactors) -> int:

@@ -85,7 +85,8 @@ def test_predictions_of_real_values_are_in_their_own_units(tmp_path):
 
 def test_training_goes_on_from_a_checkpoint_file_bit_for_bit(tmp_path, iris):
     mlp, key = MLP((4, 8, 3)), jax.random.key(1)
-    config = TrainConfig(epochs=12, patience=3, learning_rate=0.3)
+    track = ("norms", "noise_scale", "variance", "diversity", "clipped")
+    config = TrainConfig(epochs=12, patience=3, learning_rate=0.3, clip=0.5, track=track)
     seen = []
     whole = train(mlp, iris.train, config, key=key, test=iris.test, callback=seen.append)
     for trained in seen[:-1]:

@@ -164,6 +164,23 @@ def test_every_example_sits_out_now_and_then():
     assert set(out) == {0, 1, 2}
 
 
+# ----- weights -----
+
+
+def test_weights_of_1_change_nothing_and_an_example_of_weight_0_might_be_any_other():
+    config = TrainConfig(epochs=3, batch_size=5)
+    data = classes()
+    plain = train(MLP_OF_CLASSES, data, config, key=KEY)
+    ones = train(MLP_OF_CLASSES, Dataset(data.x, data.t, np.ones(17)), config, key=KEY)
+    chex.assert_trees_all_close(ones.params, plain.params, rtol=1e-5, atol=1e-7)  # another program, as it may round
+    x, weights = np.array(data.x), np.ones(17)
+    weights[[3, 8]] = 0
+    with_zeros = train(MLP_OF_CLASSES, Dataset(x, data.t, weights), config, key=KEY)
+    x[[3, 8]] = 7.0
+    assert_identical(train(MLP_OF_CLASSES, Dataset(x, data.t, weights), config, key=KEY), with_zeros)
+    assert np.any(with_zeros.params[0].w != ones.params[0].w)
+
+
 # ----- compiling -----
 
 
@@ -186,6 +203,8 @@ def test_other_numbers_do_not_compile_anything_anew(caplog):
         {"patience": 1},
     ):
         assert messages(**numbers) == [], numbers
+    assert messages(clip=0.5) != []  # clipping is another program
+    assert messages(clip=0.7) == []  # but its norm is not in it
 
 
 def test_epoch_is_traced_once_for_all_epochs_and_numbers(monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 import safetensors
 
 from jaxmlp import MLP, TrainConfig, load, train
-from jaxmlp.data import EMBEDDED, prepare, read
+from jaxmlp.data import EMBEDDED, Dataset, prepare, read
 
 QUICK = ("--epochs", "3", "--hidden", "16")
 
@@ -98,6 +98,9 @@ def test_every_option_reaches_the_run(jaxmlp, tmp_path):
         "step-factor": ("0.5", 0.5),
         "init-scale": ("0.7", 0.7),
         "patience": ("1", 1),
+        "clip": ("0.5", 0.5),
+        "class-weights": ("balanced", "balanced"),
+        "track": ("noise_scale,norms", ["noise_scale", "norms"]),
     }
     argv = [word for name, (text, _) in options.items() for word in (f"--{name}", text)]
     assert jaxmlp("train", "iris", *argv, "--nesterov", "--out", "run").code == 0
@@ -107,6 +110,23 @@ def test_every_option_reaches_the_run(jaxmlp, tmp_path):
     assert saved["nesterov"] is True
     mlp = load("run/model.safetensors").mlp
     assert mlp == MLP((4, 8, 6, 3), ("tanh", "gelu"), "softmax", "quadratic")
+
+
+def test_clipped_weighted_and_tracked_training_is_that_of_python_and_can_be_resumed(jaxmlp, tmp_path):
+    tracked = ("--clip", "0.5", "--class-weights", "balanced", "--track", "norms,noise_scale")
+    values = json.loads(jaxmlp("train", "wine", *QUICK, *tracked, "--out", "run", "--json").out)
+    data = prepare(read("wine"))
+    weighted = Dataset(data.train.x, data.train.t, "balanced")
+    config = TrainConfig(epochs=3, clip=0.5, track=("norms", "noise_scale"))
+    trained = train(MLP((13, 16, 3)), weighted, config, key=jax.random.key(0), test=data.test)
+    np.testing.assert_array_equal(load("run/model.safetensors").params[0].w, trained.params[0].w)
+    columns = ["norm_q10", "norm_median", "norm_q90", "norm_max", "noise_scale"]
+    with open(tmp_path / "run" / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-5:] == columns
+    assert [float(rows[-1][name]) for name in columns] == [getattr(trained.history[-1], name) for name in columns]
+    assert all(values[name] == getattr(trained.history[-1], name) for name in columns)
+    assert jaxmlp("train", "wine", "--out", "run", "--resume").code == 0
 
 
 def test_a_network_without_hidden_layers_can_be_asked_for(jaxmlp):
