@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_leftover", "to_json", "write_whole"]
+__all__ = ["check_place", "is_leftover", "to_json", "write_whole"]
 
 _SUFFIX = ".unfinished"
 
@@ -23,8 +23,7 @@ def write_whole(path: Path, content: bytes) -> None:
         If there is something else in the file's place: a folder, a device.
     """
     path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: not a regular file, expected the name of a file to write")
+    check_place(path)
     aside = path.with_name(f".{path.name}{_SUFFIX}")
     try:
         with open(aside, "wb") as file:
@@ -35,6 +34,28 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         aside.unlink(missing_ok=True)
         raise
+
+
+def check_place(path: Path) -> None:
+    """Raise what `write_whole` would if a file cannot be there: to be called before the work that it will hold.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If there is something else in the file's place: a folder, a device.
+
+    Examples
+    --------
+    >>> check_place(Path("no/such/folder/file.csv"))
+    Traceback (most recent call last):
+    FileNotFoundError: no/such/folder/file.csv: there is no folder no/such/folder
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a regular file, expected the name of a file to write")
 
 
 def is_leftover(path: Path) -> bool:

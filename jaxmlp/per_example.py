@@ -28,6 +28,7 @@ from jaxmlp.network import Layer, Params
 __all__ = [
     "Clipped",
     "Kronecker",
+    "Moments",
     "NoiseScale",
     "clipped_mean",
     "clipping_weights",
@@ -37,6 +38,7 @@ __all__ = [
     "gradients",
     "gram",
     "kronecker",
+    "mean_and_variance",
     "noise_scale",
     "norms",
     "variance",
@@ -52,6 +54,13 @@ class Clipped(NamedTuple):
 
     gradient: Params
     n_clipped: Array
+
+
+class Moments(NamedTuple):
+    """Mean and variance of every weight's gradient, both shaped like the parameters."""
+
+    mean: Params
+    variance: Params
 
 
 class NoiseScale(NamedTuple):
@@ -256,11 +265,25 @@ def variance(factors: BatchFactors) -> Params:
     >>> print(variance(factors)[0].w, variance(factors)[0].b)
     [[0.25 9.  ]] [1.]
     """
+    return mean_and_variance(factors).variance
+
+
+def mean_and_variance(factors: BatchFactors) -> Moments:
+    """Compute mean and variance of every weight's gradient in two products, one less than by `gradient` and `variance`.
+
+    The mean is delta_mean y_mean + C, with C as in `variance`.
+
+    >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
+    >>> mean, variance = mean_and_variance(factors)
+    >>> print(mean[0].w, variance[0].w)
+    [[0.5 3. ]] [[0.25 9.  ]]
+    """
     _check_batch(factors)
-    return tuple(map(_variance, factors))
+    layers = map(_mean_and_variance, factors)
+    return Moments(*zip(*layers, strict=True))
 
 
-def _variance(layer: Factors) -> Layer:
+def _mean_and_variance(layer: Factors) -> tuple[Layer, Layer]:
     n_examples = len(layer.delta)
     mean, y_mean = layer.delta.mean(0), layer.y_in.mean(0)
     d, e = layer.delta - mean, layer.y_in - y_mean
@@ -268,8 +291,9 @@ def _variance(layer: Factors) -> Layer:
     covariance = d.T @ e / n_examples
     d_squared, e_squared = (d**2).mean(0), (e**2).mean(0)
     of_factors = jnp.outer(d_squared, y_mean**2) + jnp.outer(mean**2, e_squared)
-    mixed = (2 * jnp.outer(mean, y_mean) + covariance) * covariance
-    return Layer(jnp.maximum(of_products + of_factors - mixed, 0), d_squared)
+    of_means = jnp.outer(mean, y_mean)
+    variance = jnp.maximum(of_products + of_factors - (2 * of_means + covariance) * covariance, 0)
+    return Layer(of_means + covariance, mean), Layer(variance, d_squared)
 
 
 def gram(factors: BatchFactors, other: BatchFactors | None = None) -> Array:

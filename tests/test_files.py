@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jaxmlp.files import is_leftover, write_whole
+from jaxmlp.files import check_place, is_leftover, write_whole
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
@@ -36,3 +36,13 @@ def test_the_content_is_flushed_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda old, new: (events.append("replace"), replace(old, new)))
     write_whole(tmp_path / "model", b"content")
     assert events == ["fsync", "replace"]
+
+
+def test_a_place_that_cannot_be_written_is_known_before(tmp_path):
+    (tmp_path / "folder").mkdir()
+    check_place(tmp_path / "new.csv")
+    with pytest.raises(FileNotFoundError, match="no/such"):
+        check_place(tmp_path / "no" / "such" / "file.csv")
+    with pytest.raises(ValueError, match="folder: not a regular file"):
+        check_place(tmp_path / "folder")
+    assert os.listdir(tmp_path) == ["folder"]

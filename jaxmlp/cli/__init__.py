@@ -1,4 +1,4 @@
-"""The terminal: `jaxmlp train`, `evaluate`, `predict`, `info`, `datasets`. Parse, call, print; no mathematics."""
+"""The terminal: `jaxmlp train`, `evaluate`, `predict`, `examples`, `info`, `datasets`; to parse, call and print."""
 
 import os
 import sys

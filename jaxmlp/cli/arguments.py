@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from jaxmlp import __version__
 from jaxmlp._names import unknown_name
-from jaxmlp.config import TrainConfig
+from jaxmlp.config import TRACKED, TrainConfig
 
 __all__ = ["TRAIN_DEFAULTS", "parse"]
 
@@ -26,10 +26,13 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "activation": ["relu"],
     "output": None,
     "loss": None,
+    "class_weights": None,
     "scaling": "standard",
     "test_fraction": 0.2,
     "seed": 0,
-} | {field.name: field.default for field in fields(TrainConfig)}
+    **{field.name: field.default for field in fields(TrainConfig)},
+    "track": [],  # a list, as it is in a run's configuration file
+}
 
 _CONFIG_HELP = {
     "epochs": "how often every example is seen",
@@ -44,6 +47,8 @@ _CONFIG_HELP = {
     "step_factor": "with --schedule step: factor at each step",
     "init_scale": "factor on the initial weights",
     "patience": "stop after this many epochs without a lower test loss, and keep the best",
+    "clip": "scale every example's gradient down to this norm if it is longer",
+    "track": f"what to record of the gradients once an epoch, separated by commas: {', '.join(TRACKED)}",
 }
 
 
@@ -93,6 +98,7 @@ def _add_train(parser: ArgumentParser) -> None:
     data.add_argument("--target", metavar="COLUMN", help="of a table: the column to predict")
     data.add_argument("--task", metavar="KIND", help="classes or values; by default text and whole numbers are classes")
     data.add_argument("--scaling", metavar="KIND", help="of the features: standard (default), minmax or none")
+    data.add_argument("--class-weights", metavar="KIND", help="balanced: rare classes count as much as frequent ones")
     data.add_argument("--test-fraction", **_number(float), help="held out, if SOURCE has no test part (0.2)")
     network = parser.add_argument_group("network")
     network.add_argument("--hidden", metavar="N,N", type=_widths, help="widths of hidden layers, or none (128)")
@@ -131,6 +137,33 @@ def _add_predict(parser: ArgumentParser) -> None:
     _add_common(parser)
 
 
+def _add_examples(parser: ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--target", metavar="COLUMN", help="if it is called otherwise than in training")
+    parser.add_argument(
+        "--test", action="store_true", default=False, help="rank SOURCE's own test part, not its training part"
+    )
+    parser.add_argument(
+        "--by",
+        metavar="SCORE",
+        help="loss (default), error_norm (of y - t), norm (of the gradient), or margin (smallest first)",
+    )
+    parser.add_argument("--top", **_number(int), default=16, help="how many to show (16)")
+    parser.add_argument(
+        "--influence",
+        **(_number(int) | {"metavar": "INDEX"}),
+        help="show instead the training examples that helped and harmed this one: a row of the test part, or, if "
+        "SOURCE has none of its own, of SOURCE, counted from 0",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the CSV file to write (examples.csv or influence.csv); of images a picture beside it, with .png",
+    )
+    _add_common(parser)
+
+
 def _add_info(parser: ArgumentParser) -> None:
     _add_model(parser)
     _add_printing(parser)
@@ -144,6 +177,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "train": ("Train a network", _add_train),
     "evaluate": ("Measure how well a trained network does", _add_evaluate),
     "predict": ("Write a trained network's predictions to a CSV file", _add_predict),
+    "examples": ("Find the examples that are hard for a trained network, or likely to be mislabelled", _add_examples),
     "info": ("Show what a trained network is, and how it was trained", _add_info),
     "datasets": ("List the embedded data sets", _add_datasets),
 }
@@ -167,12 +201,14 @@ def _add_common(parser: Any) -> None:
 
 def _add_number(parser: Any, name: str, text: str) -> None:
     option, default = f"--{name.replace('_', '-')}", TRAIN_DEFAULTS[name]
-    if isinstance(default, bool):
+    if isinstance(default, list):
+        parser.add_argument(option, metavar="NAMES", type=lambda text: text.split(","), help=text)
+    elif isinstance(default, bool):
         parser.add_argument(option, action="store_true", help=text)
     elif isinstance(default, str):
         parser.add_argument(option, metavar="NAME", help=f"{text} ({default})")
     else:
-        kind = float if isinstance(default, float) else int
+        kind = float if isinstance(default, float) or name == "clip" else int
         shown = "" if default is None else f" ({default:g})"
         parser.add_argument(option, **_number(kind), help=text + shown)
 

@@ -11,8 +11,8 @@ from sklearn import metrics
 from jaxmlp.checkpoint import Model
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import show, table
-from jaxmlp.cli.models import find_model, predict_finite, read_for
-from jaxmlp.data import Dataset, Source, fingerprint, split
+from jaxmlp.cli.models import find_model, predict_finite, read_for, split_of_training
+from jaxmlp.data import Source
 from jaxmlp.evaluation import evaluate
 
 __all__ = ["run"]
@@ -56,12 +56,8 @@ def _part(model: Model, source: Source) -> _Part:
         raise ValueError(f"{source.name}: no targets, expected some to compare with")
     if source.x_test is not None and source.t_test is not None:
         return _Part(source.x_test, source.t_test, "the test part")
-    options = model.about.get("options", {})
-    if fingerprint(Dataset(source.x, source.t)) == model.about.get("data") and {"test_fraction", "seed"} <= set(
-        options
-    ):
-        held_out = split(source, test_fraction=options["test_fraction"], seed=options["seed"]).test
-        return _Part(held_out.x, held_out.t, "held out in training")
+    if (drawn := split_of_training(model, source)) is not None:
+        return _Part(drawn.test.x, drawn.test.t, "held out in training")
     return _Part(source.x, source.t, "all examples")
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxmlp.checkpoint import Model, load
-from jaxmlp.data import Encoding, Source, read
+from jaxmlp.data import Dataset, Encoding, Source, Split, fingerprint, read, split
 
-__all__ = ["find_model", "predict_finite", "read_for"]
+__all__ = ["find_model", "predict_finite", "read_for", "split_of_training"]
 
 
 def find_model(given: str) -> Model:
@@ -36,6 +36,16 @@ def read_for(model: Model, given: str, *, target: str | None = None, labelled: b
         labelled=labelled,
     )
     return source, model.encoding
+
+
+def split_of_training(model: Model, source: Source) -> Split | None:
+    """Return what training drew of these data, and what it held out; None if it knew other data, or did not draw."""
+    options = model.about.get("options", {})
+    if source.t is None or source.x_test is not None or not {"test_fraction", "seed"} <= set(options):
+        return None
+    if fingerprint(Dataset(source.x, source.t)) != model.about.get("data"):
+        return None
+    return split(source, test_fraction=options["test_fraction"], seed=options["seed"])
 
 
 def predict_finite(model: Model, x: np.ndarray, name: str) -> np.ndarray:

@@ -9,21 +9,20 @@ import polars as pl
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import show, table
 from jaxmlp.cli.models import find_model, predict_finite, read_for
-from jaxmlp.files import write_whole
+from jaxmlp.files import check_place, write_whole
 
 __all__ = ["run"]
 
 
 def run(arguments: Namespace) -> int:
     """Write class and probabilities, or values in their own units; of the test part, if the source has one."""
+    out = Path(getattr(arguments, "out", "predictions.csv"))
+    check_place(out)
     keep_compiled_programs(arguments)
     model = find_model(arguments.model)
     source, encoding = read_for(model, arguments.source, labelled=False)
     x, origin = (source.x, "all examples") if source.x_test is None else (source.x_test, "the test part")
     y = predict_finite(model, x, source.name)
-    out = Path(getattr(arguments, "out", "predictions.csv"))
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out}: there is no folder {out.parent}")
     write_whole(out, _frame(y, encoding.class_names).write_csv().encode())
     values = {"examples": len(y), "origin": origin, "out": str(out)}
     show(arguments, values, table(values))

@@ -17,10 +17,11 @@ class Embedded(NamedTuple):
     loader: str
     options: dict[str, bool]
     description: str
+    image_shape: tuple[int, int] | None = None
 
 
 EMBEDDED: dict[str, Embedded] = {
-    "digits": Embedded("load_digits", {}, "1,797 handwritten digits of 8 x 8 pixels, 10 classes"),
+    "digits": Embedded("load_digits", {}, "1,797 handwritten digits of 8 x 8 pixels, 10 classes", (8, 8)),
     "iris": Embedded("load_iris", {}, "150 iris flowers, 4 measurements, 3 classes"),
     "wine": Embedded("load_wine", {}, "178 wines, 13 chemical measurements, 3 classes"),
     "breast_cancer": Embedded("load_breast_cancer", {}, "569 tumours, 30 measurements, 2 classes"),
@@ -44,4 +45,5 @@ def read_embedded(name: str, request: Request) -> Source:
         t=t,
         feature_names=tuple(map(str, bunch.feature_names)),
         class_names=class_names,
+        image_shape=entry.image_shape,
     )

@@ -57,6 +57,7 @@ def read_idx(name: str, request: Request) -> Source:
         x_test=parts[1].x if has_test else None,
         t_test=targets[1] if has_test else None,
         class_names=class_names,
+        image_shape=(sizes[0][0], sizes[0][1]),
     )
 
 

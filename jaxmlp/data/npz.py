@@ -63,7 +63,17 @@ def read_npz(name: str, request: Request) -> Source:
         x_test=inputs.get("x_test"),
         t_test=targets.get("y_test"),
         class_names=class_names,
+        image_shape=_image_shape([arrays[key] for key in inputs]),
     )
+
+
+def _image_shape(parts: list[NDArray[Any]]) -> tuple[int, int] | None:
+    """Take bytes and floats of rank 3 for images, if they are of one size in both parts."""
+    shapes = {part.shape[1:] for part in parts}
+    height_and_width = shapes.pop()
+    if shapes or len(height_and_width) != 2 or not all(x.dtype == np.uint8 or x.dtype.kind == "f" for x in parts):
+        return None
+    return height_and_width[0], height_and_width[1]
 
 
 def _inputs(path: Path, key: str, array: NDArray[Any]) -> NDArray[Any]:

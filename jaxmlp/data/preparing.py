@@ -20,10 +20,19 @@ __all__ = ["Part", "Prepared", "Split", "prepare", "split"]
 
 
 class Part(NamedTuple):
-    """Raw inputs x: [N, n] and targets t of some of a source's examples."""
+    """Some of a source's examples, raw.
+
+    Attributes
+    ----------
+    x, t
+        Inputs [N, n] and targets.
+    rows
+        Where they are in the source: [N] positions in its x, or in its x_test if this is its own test part.
+    """
 
     x: NDArray[Any]
     t: NDArray[Any]
+    rows: NDArray[np.int64]
 
 
 class Split(NamedTuple):
@@ -69,7 +78,8 @@ def prepare(source: Source, *, scaling: str = "standard", test_fraction: float =
     if scaling not in KINDS:
         raise ValueError(unknown_name("scaling", scaling, KINDS))
     train, test = split(source, test_fraction=test_fraction, seed=seed)
-    is_image = not source.feature_names and source.x.dtype.kind in "iu"
+    # A column each would blow up the noise of pixels at the border that are nearly always empty.
+    is_image = source.image_shape is not None or (not source.feature_names and source.x.dtype.kind in "iu")
     encoding = Encoding(
         feature_count=source.x.shape[1],
         feature_names=source.feature_names,
@@ -115,9 +125,13 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
         raise ValueError(f"{plain(source.name)}: no targets, expected some to learn")
     _check_classes(source, source.t)
     if source.x_test is not None and source.t_test is not None:
-        return Split(Part(source.x, source.t), Part(source.x_test, source.t_test))
+        return Split(_whole(source.x, source.t), _whole(source.x_test, source.t_test))
     train, test = _draw(source, source.t, test_fraction, seed)
-    return Split(Part(source.x[train], source.t[train]), Part(source.x[test], source.t[test]))
+    return Split(Part(source.x[train], source.t[train], train), Part(source.x[test], source.t[test], test))
+
+
+def _whole(x: NDArray[Any], t: NDArray[Any]) -> Part:
+    return Part(x, t, np.arange(len(x)))
 
 
 def _check_classes(source: Source, t: NDArray[Any]) -> None:

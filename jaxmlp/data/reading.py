@@ -112,4 +112,4 @@ def _select(source: Source, features: Sequence[str]) -> Source:
             missing = unknown_among("feature", name, source.feature_names)
             raise ValueError(f"{plain(source.name)}: a feature is missing: {missing}")
     columns = [source.feature_names.index(name) for name in features]
-    return replace(source, x=source.x[:, columns], feature_names=tuple(features))
+    return replace(source, x=source.x[:, columns], feature_names=tuple(features), image_shape=None)

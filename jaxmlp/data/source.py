@@ -39,6 +39,8 @@ class Source:
         None if the targets are real values or missing.
     target : str or None
         The name of the target's column.
+    image_shape : (int, int) or None
+        Rows and columns of the image that each row of x is, pixel after pixel; None if they are no images.
 
     Examples
     --------
@@ -55,3 +57,4 @@ class Source:
     feature_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
     target: str | None = None
+    image_shape: tuple[int, int] | None = None

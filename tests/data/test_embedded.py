@@ -39,3 +39,8 @@ def test_task_values_makes_real_values_of_classes():
     source = read("digits", task="values")
     assert source.class_names is None
     assert set(source.t) == set(range(10))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_digits_alone_are_images(name):
+    assert read(name).image_shape == ((8, 8) if name == "digits" else None)

@@ -52,6 +52,7 @@ def test_a_folder_is_read_plain_or_gzipped(zipped, tmp_path):
     assert np.array_equal(source.t_test, LABELS[:2])
     assert source.class_names == tuple("01234567")
     assert source.feature_names == ()
+    assert source.image_shape == (3, 4)
 
 
 def test_classes_are_counted_over_both_parts(tmp_path):

@@ -20,7 +20,8 @@ def source_of(t, class_names=None, **options):
 def test_every_embedded_set_is_prepared(name):
     train, test, encoding = prepare(read(name))
     assert len(test) == -(-len(read(name).t) // 5)
-    assert np.allclose(np.mean(train.x, axis=0), 0, atol=1e-4)
+    is_image = read(name).image_shape is not None
+    assert np.allclose(np.mean(train.x, axis=None if is_image else 0), 0, atol=1e-4)
     assert (encoding.targets is None) == (encoding.class_names is not None)
     if encoding.targets is not None:
         assert abs(np.mean(train.t)) < 1e-4
@@ -57,8 +58,18 @@ def test_the_same_seed_draws_the_same_parts_and_another_does_not():
 def test_the_part_that_prepare_holds_out_is_the_one_that_split_gives_again():
     iris = read("iris")
     test, encoding = prepare(iris, test_fraction=0.3, seed=5)[1:]
-    again = encoding.encode(*split(iris, test_fraction=0.3, seed=5).test, iris.class_names)
+    held_out = split(iris, test_fraction=0.3, seed=5).test
+    again = encoding.encode(held_out.x, held_out.t, iris.class_names)
     assert fingerprint(again) == fingerprint(test)
+
+
+def test_parts_know_the_rows_of_the_source_that_they_were_drawn_from():
+    iris = read("iris")
+    parts = split(iris, seed=3)
+    assert sorted(np.concatenate([part.rows for part in parts])) == list(range(150))
+    for part in parts:
+        assert np.array_equal(part.x, iris.x[part.rows])
+        assert np.array_equal(part.t, iris.t[part.rows])
 
 
 def test_a_source_with_a_test_part_of_its_own_is_not_split():
@@ -66,6 +77,7 @@ def test_a_source_with_a_test_part_of_its_own_is_not_split():
     train, test = split(source)
     assert train.x is source.x
     assert test.x is source.x_test
+    assert (train.rows.tolist(), test.rows.tolist()) == ([0, 1, 2], [0])
 
 
 @pytest.mark.parametrize("scaling", ["standard", "minmax", "none"])
@@ -82,6 +94,7 @@ def test_the_training_part_alone_decides_the_scaling(scaling):
 def test_images_share_one_offset_and_one_factor():
     image = replace(source_of([0, 1, 0, 1], ("a", "b")), feature_names=())
     assert prepare(replace(image, x=image.x.astype(np.uint8)), test_fraction=0.5).encoding.inputs.offset.size == 1
+    assert prepare(replace(image, image_shape=(1, 2)), test_fraction=0.5).encoding.inputs.offset.size == 1
     assert prepare(image, test_fraction=0.5).encoding.inputs.offset.size == 2
 
 

@@ -57,6 +57,9 @@ def test_named_features_are_selected_by_name(refusal):
     iris = read("iris")
     names = iris.feature_names[::-1][:2]
     assert np.array_equal(read("iris", features=names).x, iris.x[:, [3, 2]])
+    digits = read("digits")
+    assert read("digits", features=digits.feature_names).image_shape == (8, 8)
+    assert read("digits", features=digits.feature_names[::-1]).image_shape is None
     assert "did you mean 'petal width (cm)'?" in refusal(lambda: read("iris", features=["petal widht (cm)"]))
 
 

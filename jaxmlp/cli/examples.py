@@ -1,0 +1,97 @@
+"""`jaxmlp examples`: which examples of a data set are hard for a trained network, or likely to be mislabelled."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from jaxmlp._names import unknown_name
+from jaxmlp.checkpoint import Model
+from jaxmlp.cli import influence
+from jaxmlp.cli.cache import keep_compiled_programs
+from jaxmlp.cli.display import show, table
+from jaxmlp.cli.listing import captions, check_out, named, picture, printed, whole, write
+from jaxmlp.cli.models import find_model, predict_finite, read_for
+from jaxmlp.data import Encoding, Part, Source
+from jaxmlp.influence import scores, suspects
+
+__all__ = ["run"]
+
+_SCORES = {"loss": "losses", "error_norm": "error_norms", "norm": "norms", "margin": "margins"}
+_PAIRS = 10  # of a label and a wrong prediction, at most
+_PICTURED = 200  # images, at most
+
+
+def run(arguments: Namespace) -> int:
+    """Rank a source's examples by a score, or, with --influence, by what they did to one test example."""
+    index = getattr(arguments, "influence", None)
+    by = getattr(arguments, "by", "loss")
+    if by not in _SCORES:
+        raise ValueError(unknown_name("score", by, _SCORES))
+    if index is not None and "by" in arguments:
+        raise ValueError(f"--influence {index} ranks by influence, --by {by} by a score: choose one of them")
+    if arguments.top < 1:
+        raise ValueError(f"--top must be 1 or larger, got {arguments.top}")
+    out = Path(getattr(arguments, "out", "examples.csv" if index is None else "influence.csv"))
+    check_out(out, arguments.source)
+    keep_compiled_programs(arguments)
+    model = find_model(arguments.model)
+    source, encoding = read_for(model, arguments.source, target=getattr(arguments, "target", None))
+    if arguments.test and source.x_test is None:
+        raise ValueError(f"{source.name}: no test part of its own, which --test asks for")
+    if index is not None:
+        return influence.trace(arguments, model, source, encoding, index, out)
+    if by == "margin" and encoding.class_names is None:
+        raise ValueError(f"--by margin is for classes, but the targets of {source.name} are real values")
+    return _rank(arguments, model, source, encoding, by, out)
+
+
+def _rank(arguments: Namespace, model: Model, source: Source, encoding: Encoding, by: str, out: Path) -> int:
+    part, origin = whole(source.x, source.t), "all examples" if source.x_test is None else "the training part"
+    if arguments.test:
+        part, origin = whole(source.x_test, source.t_test), "the test part"
+    frame = _scored(model, source, encoding, part)
+    order = np.argsort(frame[by] if by == "margin" else -frame[by], kind="stable")
+    frame = frame[order].with_row_index("rank", offset=1)
+    hardest, wrong = frame.head(arguments.top), None if encoding.class_names is None else _wrong(frame)
+    what = f"by {by.replace('_', ' ')}"
+
+    shown = hardest.head(_PICTURED)
+    title = f"{Path(source.name).stem}, {origin}: hardest {len(shown)} {what}"
+    drawn = picture(source, part.x[shown["row"]], captions(shown, by), title)
+    values: dict[str, Any] = {"examples": len(frame), "origin": origin}
+    if wrong is not None:
+        values["wrong"] = int(wrong["count"].sum())
+    if "suspected" in frame.columns:
+        values["suspected"] = int(frame["suspected"].sum())
+    values |= {"ranked_by": by} | write(out, frame, drawn)
+
+    more = {"hardest": hardest.to_dicts()}
+    tables = [printed(hardest, f"\nhardest {len(hardest)} {what}", optional=set(_SCORES) - {by})]
+    if wrong is not None:
+        more["most_often_wrong"] = wrong.head(_PAIRS).to_dicts()
+        tables.append(printed(wrong.head(_PAIRS), "\nmost often wrong"))
+    show(arguments, values | more, table(values), *tables)
+    return 0
+
+
+def _scored(model: Model, source: Source, encoding: Encoding, part: Part) -> pl.DataFrame:
+    """Return row, label, prediction, probability of the label, scores and suspicion: those that apply."""
+    data = encoding.encode(part.x, part.t, source.class_names)
+    y = predict_finite(model, part.x, source.name)
+    found = scores(model.mlp, model.params, data)._asdict()
+    columns = {name: found[field] for name, field in _SCORES.items() if found[field] is not None}
+    if encoding.class_names is not None and model.mlp.output in ("softmax", "sigmoid"):  # others are no probabilities
+        labels = np.asarray(data.t)
+        columns = {"probability": y[np.arange(len(y)), labels]} | columns | {"suspected": suspects(y, labels)}
+    return named(source, encoding, part, y).with_columns(**{name: pl.Series(array) for name, array in columns.items()})
+
+
+def _wrong(frame: pl.DataFrame) -> pl.DataFrame:
+    """Count every label with every other prediction, most frequent first, and their shares of the label's examples."""
+    pairs = frame.group_by("label", "prediction").agg(count=pl.len())
+    pairs = pairs.with_columns(share_of_label=pl.col("count") / pl.col("count").sum().over("label"))
+    wrong = pairs.filter(pl.col("label") != pl.col("prediction"))
+    return wrong.sort("count", "label", "prediction", descending=[True, False, False])

@@ -1,0 +1,151 @@
+"""Many small images in one picture, each with a caption. Needs matplotlib, of the extra `cli`."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["contact_sheet"]
+
+_DOTS = 200  # an inch
+# Inches.
+_CELL, _IMAGE, _CAPTION, _LINE, _HEADING, _TITLE, _MARGIN = 1.15, 1.05, 0.05, 0.13, 0.2, 0.34, 0.08
+_LEFT = _MARGIN + (_CELL - _IMAGE) / 2  # where images, headings and the title begin
+_LEAST_CELLS = 4  # in a row, however few images there are: room for the title
+_SIZE_LIMIT = 2**16 / _DOTS  # more pixels on a side matplotlib cannot draw
+_CAPTION_LENGTH, _TITLE_LENGTH = 20, 14  # characters that fit into a cell's width
+
+
+class _Place(NamedTuple):
+    """A cell's left and top edge, in inches from the sheet's top left corner."""
+
+    left: float
+    top: float
+
+
+def contact_sheet(
+    images: np.ndarray,
+    captions: Sequence[str],
+    title: str = "",
+    columns: int = 8,
+    groups: Sequence[tuple[str, int]] = (),
+) -> bytes:
+    """Draw images row by row, from the darkest number in any of them (black) to the brightest (white).
+
+    Parameters
+    ----------
+    images
+        [K, h, w], K at least 1.
+    captions
+        K of them, of one or two short lines; what is wider than an image is cut. Nothing in them is markup.
+    title
+        Above the picture.
+    columns
+        Images in a row, at most.
+    groups
+        A heading and a number of images each, K in all: every group begins a row, under its heading. One group
+        without heading if there are none.
+
+    Returns
+    -------
+    picture
+        The bytes of a PNG file.
+
+    Raises
+    ------
+    ValueError
+        If a number is not as described, or the sheet would be too long to draw.
+
+    Examples
+    --------
+    >>> contact_sheet(np.eye(4).reshape(1, 4, 4), ["row 17\\n3 → 8"])[1:4]
+    b'PNG'
+    """
+    groups = list(groups) or [("", len(images))]
+    _check(images, captions, columns, groups)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'jaxmlp[cli]'") from error
+    height, width = (_IMAGE * side / max(images.shape[1:]) for side in images.shape[1:])
+    n_lines = max(caption.count("\n") + 1 for caption in captions)
+    row_height = height + _CAPTION + n_lines * _LINE + _MARGIN
+    headings, places, bottom = _layout(groups, columns, row_height, _TITLE if title else _MARGIN)
+    n_cells = max(min(columns, max(count for _, count in groups)), _LEAST_CELLS)
+    if max(bottom, n_cells * _CELL) > _SIZE_LIMIT:
+        raise ValueError(f"{len(images)} images in {columns} columns are too large a picture, expected fewer")
+    figure = Figure(figsize=(n_cells * _CELL + 2 * _MARGIN, bottom))
+    # One pair of axes, in inches from the top left corner: a pair for each image takes seconds.
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    _draw(axes, images, captions, places, height, width)
+    for heading, top in headings:
+        axes.text(_LEFT, top, heading, size=9, weight="bold", va="top", parse_math=False)
+    axes.text(_LEFT, _MARGIN, _cut(title, n_cells * _TITLE_LENGTH), size=10, va="top", parse_math=False)
+    axes.set(xlim=(0, figure.get_figwidth()), ylim=(bottom, 0))
+    picture = BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in its place is all that can be done
+        figure.savefig(picture, dpi=_DOTS, format="png")
+    return picture.getvalue()
+
+
+def _draw(
+    axes: "Axes", images: np.ndarray, captions: Sequence[str], places: Sequence[_Place], height: float, width: float
+) -> None:
+    darkest, brightest = images.min(), images.max()
+    for image, caption, (left, top) in zip(images, captions, places, strict=True):
+        middle = left + _CELL / 2
+        axes.imshow(
+            image,
+            cmap="gray",
+            vmin=darkest,
+            vmax=brightest,
+            extent=(middle - width / 2, middle + width / 2, top + height, top),
+            interpolation="nearest",
+            aspect="auto",
+        )
+        lines = "\n".join(_cut(line, _CAPTION_LENGTH) for line in caption.split("\n"))
+        axes.text(middle, top + height + _CAPTION, lines, size=7, ha="center", va="top", parse_math=False)
+
+
+def _check(images: np.ndarray, captions: Sequence[str], columns: int, groups: Sequence[tuple[str, int]]) -> None:
+    if np.ndim(images) != 3 or 0 in np.shape(images):
+        raise ValueError(f"images must be [K, h, w], at least one, got shape {np.shape(images)}")
+    if columns < 1:
+        raise ValueError(f"columns must be 1 or larger, got {columns}")
+    if len(captions) != len(images):
+        raise ValueError(f"captions must be one for each of the {len(images)} images, got {len(captions)}")
+    counts = [count for _, count in groups]
+    if sum(counts) != len(images) or min(counts) < 0:
+        raise ValueError(f"groups must hold the {len(images)} images together, got {counts}")
+
+
+def _layout(
+    groups: Sequence[tuple[str, int]], columns: int, row_height: float, top: float
+) -> tuple[list[tuple[str, float]], list[_Place], float]:
+    """Return headings and images with their places, and where the sheet ends."""
+    headings: list[tuple[str, float]] = []
+    places: list[_Place] = []
+    for heading, count in groups:
+        if heading and count:
+            headings.append((heading, top))
+            top += _HEADING
+        places.extend(_rows(count, columns, row_height, top))
+        top += -(-count // columns) * row_height
+    return headings, places, top
+
+
+def _rows(count: int, columns: int, row_height: float, top: float) -> Iterator[_Place]:
+    for number in range(count):
+        row, column = divmod(number, columns)
+        yield _Place(_MARGIN + column * _CELL, top + row * row_height)
+
+
+def _cut(line: str, length: int) -> str:
+    return line if len(line) <= length else f"{line[: length - 1]}…"
