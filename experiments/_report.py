@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["environment", "print_table", "write_json"]
+__all__ = ["MOST_CORES_OF_OTHERS", "Verdict", "environment", "print_table", "print_verdicts", "write_json"]
+
+MOST_CORES_OF_OTHERS = 0.1  # threads that wait in a busy loop lose most by others: a busy machine flatters JAX
 
 
 def environment(*packages: str) -> dict[str, str]:
@@ -55,3 +57,19 @@ def write_json(name: str, values: dict[str, Any]) -> None:
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+class Verdict(NamedTuple):
+    """A claim, what was measured, whether that bears it out, and whether nobody else used the machine."""
+
+    claim: str
+    measured: str
+    reached: bool
+    undisturbed: bool
+
+
+def print_verdicts(rows: list[Verdict]) -> None:
+    words = {True: "reached", False: "NOT reached"}
+    busy = {True: "", False: ", on a busy machine"}
+    marked = [(row.claim, row.measured, words[row.reached] + busy[row.undisturbed]) for row in rows]
+    print_table("Claims", ("claim", "measured", ""), marked)

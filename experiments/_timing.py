@@ -24,6 +24,7 @@ __all__ = [
     "in_fresh_process",
     "in_turn",
     "is_installed",
+    "peak_memory",
     "seconds_of_others",
     "spread",
     "square_products",
@@ -82,6 +83,16 @@ def seconds_of_others() -> float:
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, counters.read_text().split(maxsplit=9)[1:9])
     busy = user + nice + system + irq + softirq + steal  # the last: by other machines on the same processor
     return busy / os.sysconf("SC_CLK_TCK") - process_time()
+
+
+def peak_memory() -> float:
+    """Return the most main memory that this process has had so far, in MB; nan where the system does not say.
+
+    Not `ru_maxrss`: Linux hands a parent's peak on to its child.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), nan)
 
 
 def torch_device() -> Any:

@@ -48,7 +48,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments._report import environment, print_table
+from experiments._cases import Case, load
+from experiments._report import MOST_CORES_OF_OTHERS, Verdict, environment, print_table, print_verdicts
 from experiments._timing import (
     cores,
     in_fresh_process,
@@ -61,19 +62,7 @@ from experiments._timing import (
 )
 from experiments._training_peers import OURS, PEERS, PRODUCTS, Epoch, Problem
 
-MOST_CORES_OF_OTHERS = 0.1  # threads that wait in a busy loop lose most by others: a busy machine flatters JAX
 PACKAGES = ("jaxmlp", "torch", "scikit-learn", "flax", "optax")
-
-
-class Case(NamedTuple):
-    """A network and its batch size."""
-
-    sizes: tuple[int, ...]
-    batch_size: int
-
-    def __str__(self) -> str:
-        """Write it as in 784-128-10, batch 32."""
-        return f"{'-'.join(map(str, self.sizes))}, batch {self.batch_size}"
 
 
 CASES = {
@@ -250,15 +239,6 @@ def _row(name: str, outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-class Verdict(NamedTuple):
-    """A claim, what was measured, whether that bears it out, and whether nobody else used the machine."""
-
-    claim: str
-    measured: str
-    reached: bool
-    undisturbed: bool
-
-
 def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
     """Hold the outcome of each case against the claims about it; a peer that did not run has none."""
     rows = []
@@ -276,27 +256,6 @@ def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
             first, most = median(ours.first_calls), FIRST_CALLS[name]
             rows.append(Verdict(f"{case}: first call in at most {most} s", f"{first:.2f} s", first <= most, fair))
     return rows
-
-
-def print_verdicts(rows: list[Verdict]) -> None:
-    words = {True: "reached", False: "NOT reached"}
-    busy = {True: "", False: ", on a busy machine"}
-    marked = [(row.claim, row.measured, words[row.reached] + busy[row.undisturbed]) for row in rows]
-    print_table("Claims", ("claim", "measured", ""), marked)
-
-
-def load(folder: Path | None, quick: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return x: [N, 784] float32 in [0, 1], and t: [N] int64 classes, of a folder or of a random linear rule."""
-    if folder:
-        from jaxmlp.data import read
-
-        source = read(folder, task="classes")
-        x, t = source.x / np.float32(255), np.asarray(source.t)
-    else:
-        random = np.random.default_rng(0)
-        x = random.random((60_000, 784), np.float32)
-        t = ((x - 0.5) @ random.standard_normal((784, 10), np.float32)).argmax(1)
-    return (x[:6400], t[:6400]) if quick else (x, t)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

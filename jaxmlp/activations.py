@@ -55,18 +55,22 @@ class Activation(NamedTuple):
 def _elementwise(
     phi: Callable[[Array], Array],
     derivative: Callable[[Array], Array],
-    second_derivative: Callable[[Array], Array],
+    second_derivative: Callable[[Array], Array] | None,  # None: 0 everywhere
     gain: float,
     error: Callable[[Array, Array], Array] | None = None,
 ) -> Activation:
+    def pullback_change(z: Array, g: Array, dz: Array, dg: Array) -> Array:
+        change = dg * derivative(z)
+        return change if second_derivative is None else change + g * second_derivative(z) * dz
+
     return Activation(
         phi=phi,
         pullback=lambda z, g: g * derivative(z),
-        pullback_change=lambda z, g, dz, dg: dg * derivative(z) + g * second_derivative(z) * dz,
+        pullback_change=pullback_change,
         gain=gain,
         error=error or (lambda z, t: phi(z) - t),
         derivative=derivative,
-        second_derivative=second_derivative,
+        second_derivative=second_derivative or jnp.zeros_like,
     )
 
 
@@ -218,16 +222,16 @@ def _softmax_pullback_change(z: Array, g: Array, dz: Array, dg: Array) -> Array:
 _LEAK = 0.01
 
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": _elementwise(lambda z: z, jnp.ones_like, jnp.zeros_like, gain=1.0),
+    "identity": _elementwise(lambda z: z, jnp.ones_like, None, gain=1.0),
     "sigmoid": _elementwise(
         _sigmoid, _sigmoid_derivative, _sigmoid_second_derivative, gain=1.84623, error=_sigmoid_error
     ),
     "tanh": _elementwise(jnp.tanh, _tanh_derivative, _tanh_second_derivative, gain=1.59254, error=_tanh_error),
-    "relu": _elementwise(nn.relu, lambda z: (z > 0).astype(z.dtype), jnp.zeros_like, gain=sqrt(2)),
+    "relu": _elementwise(nn.relu, lambda z: (z > 0).astype(z.dtype), None, gain=sqrt(2)),
     "leaky_relu": _elementwise(
         lambda z: jnp.where(z >= 0, z, _LEAK * z),
         lambda z: jnp.where(z >= 0, 1, _LEAK).astype(z.dtype),
-        jnp.zeros_like,
+        None,
         gain=sqrt(2 / (1 + _LEAK**2)),
     ),
     # Not exp(minimum(z, 0)): at 0 autodiff would take half of its slope.

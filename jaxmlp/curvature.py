@@ -121,7 +121,7 @@ def _r_backprop(
     r_deltas = [loss.delta_change(phi[-1], z[-1], t, rz[-1])]
     for layer in reversed(range(len(params) - 1)):
         w, v = params[layer + 1].w, direction[layer + 1].w
-        g, rg = w.T @ deltas[-1], v.T @ deltas[-1] + w.T @ r_deltas[-1]
+        g, rg = deltas[-1] @ w, deltas[-1] @ v + r_deltas[-1] @ w
         deltas.append(phi[layer].pullback(z[layer], g))  # (7)
         r_deltas.append(phi[layer].pullback_change(z[layer], g, rz[layer], rg))
 
