@@ -85,12 +85,19 @@ def seconds_of_others() -> float:
     return busy / os.sysconf("SC_CLK_TCK") - process_time()
 
 
-def peak_memory() -> float:
+def peak_memory(forget: bool = False) -> float:
     """Return the most main memory that this process has had so far, in MB; nan where the system does not say.
 
     Not `ru_maxrss`: Linux hands a parent's peak on to its child.
+
+    Parameters
+    ----------
+    forget
+        Begin anew: from here on, the peak is that of what is still in use now.
     """
     status = Path("/proc/self/status")
+    if forget and status.exists():
+        Path("/proc/self/clear_refs").write_text("5")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), nan)
 

@@ -75,7 +75,7 @@ def tasks(folder: Path | None) -> dict[str, Any]:
 def memory_growth(name: str, folder: Path | None) -> float:
     """Return by how many MB a task raises the peak; for a process that has run nothing yet."""
     task = tasks(folder)[name]
-    before = peak_memory()
+    before = peak_memory(forget=True)
     task()
     return peak_memory() - before
 

@@ -26,7 +26,7 @@ from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import Factors, backprop, gradient
 from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP, Layer, forward, loss
-from jaxmlp.per_example import Clipped, Kronecker, NoiseScale
+from jaxmlp.per_example import Clipped, Kronecker, Moments, NoiseScale
 
 HIDDEN = [name for name in ACTIVATIONS if ACTIVATIONS[name].derivative is not None]
 PAIRS = [(name, output) for name, entry in LOSSES.items() for output in entry.outputs]
@@ -102,6 +102,10 @@ def lengths_by_layer(truth: Truth) -> np.ndarray:
 
 def lengths(truth: Truth) -> np.ndarray:
     return np.array([length(row) for row in rows(truth.gradients)])
+
+
+def over_the_batch(statistic: Callable, truth: Truth) -> tuple[Layer, ...]:
+    return tuple(Layer(*(statistic(leaf, axis=0) for leaf in layer)) for layer in truth.gradients)
 
 
 def clipped_naively(truth: Truth, limit, by_layer: bool) -> Clipped:
@@ -191,8 +195,13 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "variance": Statistic(
         lambda b: per_example.variance(b.factors),
-        lambda t: tuple(Layer(*(np.var(leaf, axis=0) for leaf in layer)) for layer in t.gradients),
+        lambda t: over_the_batch(np.var, t),
         lambda t: [length((leaf**2).mean(0)) for layer in t.gradients for leaf in layer],
+    ),
+    "mean_and_variance": Statistic(
+        lambda b: per_example.mean_and_variance(b.factors),
+        lambda t: Moments(over_the_batch(np.mean, t), over_the_batch(np.var, t)),
+        lambda t: [length((abs(leaf) ** power).mean(0)) for power in (1, 2) for layer in t.gradients for leaf in layer],
     ),
     "gram": Statistic(
         lambda b: per_example.gram(b.factors),

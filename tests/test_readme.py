@@ -9,6 +9,7 @@ import numpy as np
 from jaxmlp import backprop, outer
 from jaxmlp.cli.arguments import parse
 
+COMMANDS = ("train", "evaluate", "predict", "examples", "info")
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
@@ -24,7 +25,7 @@ def test_the_python_of_the_readme_runs_and_says_what_is_true(capsys):
 
 
 def test_every_command_of_the_readme_can_be_typed():
-    commands = [command.split() for command in re.findall(r"jaxmlp ((?:train|evaluate|predict|info) [^\n`]+)", README)]
-    assert {words[0] for words in commands} == {"train", "evaluate", "predict", "info"}
+    commands = [command.split() for command in re.findall(rf"jaxmlp ((?:{'|'.join(COMMANDS)}) [^\n`]+)", README)]
+    assert {words[0] for words in commands} == set(COMMANDS)
     for words in commands:
         assert parse(words).command == words[0]
