@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import cache, partial
 from math import e, pi, sqrt
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import scipy.special
 from mpmath import mp
 from scipy.integrate import quad
 
-from jaxmlp.activations import ACTIVATIONS, softmax_terms
+from jaxmlp.activations import ACTIVATIONS, Activation, softmax_terms
 
 NAMES = list(ACTIVATIONS)
 ELEMENTWISE = [name for name in NAMES if ACTIVATIONS[name].derivative is not None]
@@ -70,9 +71,35 @@ EXACT_DERIVATIVES = {
 }
 
 
+def _gelu_argument_and_its_derivatives(z) -> tuple:
+    c = mp.mpf("0.044715")
+    return tuple(2 * mp.sqrt(2 / mp.pi) * u for u in (z + c * z**3, 1 + 3 * c * z**2, 6 * c * z))
+
+
+def _second_derivative_terms_of_gelu(z) -> tuple:
+    u, slope, bend = _gelu_argument_and_its_derivatives(z)
+    first, second = EXACT_DERIVATIVES["sigmoid"](u), -EXACT_DERIVATIVES["sigmoid"](u) * mp.tanh(u / 2)
+    return 2 * slope * first, z * bend * first, z * slope**2 * second
+
+
+# phi'' as a sum of terms: rounding is relative to these.
+EXACT_SECOND_DERIVATIVE_TERMS = {
+    "identity": lambda z: (mp.mpf(0),),
+    "sigmoid": lambda z: (-EXACT_DERIVATIVES["sigmoid"](z) * mp.tanh(z / 2),),
+    "tanh": lambda z: (-2 * mp.tanh(z) * mp.sech(z) ** 2,),
+    "relu": lambda z: (mp.mpf(0),),
+    "leaky_relu": lambda z: (mp.mpf(0),),
+    "elu": lambda z: (mp.mpf(0) if z > 0 else mp.exp(z),),
+    "softplus": lambda z: (EXACT_DERIVATIVES["sigmoid"](z),),
+    "silu": lambda z: (2 * EXACT_DERIVATIVES["sigmoid"](z), -z * EXACT_DERIVATIVES["sigmoid"](z) * mp.tanh(z / 2)),
+    "gelu": _second_derivative_terms_of_gelu,
+    "gelu_exact": lambda z: tuple(term * mp.exp(-(z**2) / 2) / mp.sqrt(2 * mp.pi) for term in (2, -(z**2))),
+}
+
+
 def test_every_activation_of_the_table_has_a_closed_form_here():
     assert set(CLOSED_FORMS) == set(NAMES)
-    assert set(EXACT) == set(EXACT_DERIVATIVES) == set(ELEMENTWISE)
+    assert set(EXACT) == set(EXACT_DERIVATIVES) == set(EXACT_SECOND_DERIVATIVE_TERMS) == set(ELEMENTWISE)
 
 
 def points(seed: int = 0) -> np.ndarray:
@@ -84,17 +111,32 @@ def points(seed: int = 0) -> np.ndarray:
 WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
 
 
+class Values(NamedTuple):
+    """phi, phi' and phi'', the latter two beside what autodiff makes of phi and of phi'; None for softmax."""
+
+    phi: jax.Array
+    derivative: jax.Array | None
+    slope: jax.Array | None
+    second_derivative: jax.Array | None
+    bend: jax.Array | None
+
+
+def all_of(activation: Activation, z: jax.Array) -> Values:
+    phi, derivative, second_derivative = activation.phi, activation.derivative, activation.second_derivative
+    if derivative is None:
+        return Values(phi(z), None, None, None, None)
+    slope, bend = (jax.vmap(jax.grad(f))(z) for f in (phi, derivative))
+    return Values(phi(z), derivative(z), slope, second_derivative(z), bend)
+
+
 @cache
-def values_and_slopes(at_zero: bool) -> dict:
-    """phi, phi' and what autodiff makes of phi, of every activation: compiled together, to save time."""
+def values_and_slopes(at_zero: bool) -> dict[str, Values]:
+    """Everything of one variable, of every activation: compiled together, to save time."""
     z = jnp.array([0.0, -0.0]) if at_zero else jnp.asarray(points())
 
     @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
     def of_all(z):
-        return {
-            name: (phi(z), derivative and derivative(z), derivative and jax.vmap(jax.grad(phi))(z))
-            for name, (phi, _, _, _, derivative) in ACTIVATIONS.items()
-        }
+        return {name: all_of(activation, z) for name, activation in ACTIVATIONS.items()}
 
     return of_all(z)
 
@@ -103,7 +145,7 @@ def values_and_slopes(at_zero: bool) -> dict:
 @pytest.mark.parametrize("name", NAMES)
 def test_phi_is_the_closed_form(name):
     z = points()
-    y, _, _ = values_and_slopes(at_zero=False)[name]
+    y = values_and_slopes(at_zero=False)[name].phi
     # Either side rounds up to ten times, at the size of the largest term, 1 or |z|. (That small values are right
     # to all of their own digits is `test_phi_and_derivative_hold_their_digits_in_both_tails`.)
     assert np.all(np.abs(y - CLOSED_FORMS[name](z)) <= 10 * EPS * np.maximum(1, np.abs(z)))
@@ -112,16 +154,25 @@ def test_phi_is_the_closed_form(name):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_derivative_is_that_of_autodiff(name):
-    _, ours, theirs = values_and_slopes(at_zero=False)[name]
+    values = values_and_slopes(at_zero=False)[name]
     # No derivative and no term of one is larger than 2, and neither side rounds more than 16 times.
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=16 * EPS)
+    np.testing.assert_allclose(values.derivative, values.slope, rtol=0, atol=16 * EPS)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_derivative_at_zero_is_that_of_autodiff_of_phi(name):
-    _, ours, theirs = values_and_slopes(at_zero=True)[name]
-    np.testing.assert_array_equal(ours, theirs)
+    values = values_and_slopes(at_zero=True)[name]
+    np.testing.assert_array_equal(values.derivative, values.slope)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ELEMENTWISE)
+@pytest.mark.parametrize("at_zero", [False, True], ids=["everywhere", "at zero"])
+def test_second_derivative_is_autodiff_of_the_derivative(name, at_zero):
+    values = values_and_slopes(at_zero)[name]
+    # As above: no term is larger than 2. At zero, a kink has the second derivative of its left side on both sides.
+    np.testing.assert_allclose(values.second_derivative, values.bend, rtol=0, atol=16 * EPS)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +240,34 @@ def test_pullback_of_softmax_is_diag_y_minus_y_outer_y(which):
     np.testing.assert_allclose(rows, np.diag(y) - np.outer(y, y), rtol=0, atol=16 * EPS)  # entries below 1
 
 
+@cache
+def changes_of_pullbacks(n: int) -> dict:
+    """The change of J(z)^T g of every activation, ours and autodiff's of phi alone, for many z, g, dz and dg."""
+    z = np.stack(list(rows_of_z(n).values())).repeat(4, axis=0)
+    g, dz, dg = (jnp.asarray(draw) for draw in np.random.default_rng(4).uniform(-2, 2, (3, *z.shape)))
+
+    def by_autodiff(name, z, g, dz, dg):
+        return jax.jvp(lambda z, g: jax.vjp(ACTIVATIONS[name].phi, z)[1](g)[0], (z, g), (dz, dg))[1]
+
+    @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+    def changes(*rows):
+        return {
+            name: (jax.vmap(ACTIVATIONS[name].pullback_change)(*rows), jax.vmap(partial(by_autodiff, name))(*rows))
+            for name in NAMES
+        }
+
+    return changes(jnp.asarray(z), g, dz, dg)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_pullback_change_is_autodiff_of_the_product_with_the_transposed_jacobian(name, n):
+    ours, theirs = changes_of_pullbacks(n)[name]
+    # Terms g dz phi'', at most 4 times a second derivative of 2 at most, with up to 32 roundings on either side.
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=256 * EPS)
+
+
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_gain_undoes_what_phi_does_to_a_standard_normal_signal(name):
     def density(z):
@@ -220,12 +299,14 @@ def far_out(dtype: str) -> dict:
             found[name] = {
                 "phi": activation.phi(z),
                 "pullback": activation.pullback(z, ones),
+                "pullback_change": activation.pullback_change(z, ones, ones, ones),
                 "error": activation.error(z, ones),
                 "autodiff": jax.vjp(activation.phi, z)[1](ones)[0],
                 "autodiff of pullback": jax.vjp(activation.pullback, z, ones)[1](ones)[0],
             }
             if activation.derivative:
                 found[name]["derivative"] = activation.derivative(z)
+                found[name]["second_derivative"] = activation.second_derivative(z)
         return found
 
     return results(z)
@@ -300,6 +381,28 @@ def test_phi_and_derivative_hold_their_digits_in_both_tails(name, dtype):
             of_derivative.append((8 * terms + abs(x * bend)) / abs(slope) * eps if slope else eps)
         assert_close(ACTIVATIONS[name].phi(jnp.asarray(z)), values, of_phi)
         assert_close(ACTIVATIONS[name].derivative(jnp.asarray(z)), slopes, of_derivative)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", MARGIN)
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_second_derivative_holds_its_digits_in_both_tails(name, dtype):
+    eps = float(jnp.finfo(dtype).eps)
+    reach = REACH[dtype].get(name, MARGIN[dtype])
+    rng = np.random.default_rng(0)
+    z = np.concatenate([np.linspace(-reach, reach, 41), rng.normal(size=30), [-1e-6, 1e-6]]).astype(dtype)
+    z = z[z != 0]  # kinks: tested above
+    terms_of = EXACT_SECOND_DERIVATIVE_TERMS[name]
+    with mp.workdps(60):
+        bends, allowed, step = [], [], mp.mpf(10) ** -20
+        for x in exact(z):
+            terms = terms_of(x)
+            third = (mp.fsum(terms_of(x + step)) - mp.fsum(terms_of(x - step))) / (2 * step)
+            bends.append(mp.fsum(terms))
+            # As for the derivative: 8 roundings of the terms, and one of z, magnified by its condition number.
+            rounding = 8 * mp.fsum(map(abs, terms)) + abs(x * third)
+            allowed.append(rounding / abs(bends[-1]) * eps if bends[-1] else 0)
+        assert_close(ACTIVATIONS[name].second_derivative(jnp.asarray(z)), bends, allowed)
 
 
 @pytest.mark.usefixtures("x64", "digits")

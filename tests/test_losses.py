@@ -1,7 +1,8 @@
-"""Every loss of the table, and its delta, against NumPy in float64 and, far into the tails, against mpmath."""
+"""Every loss of the table, its delta and its curvature, against NumPy and autodiff, and mpmath far into the tails."""
 
 from collections.abc import Iterator
 from functools import cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,12 @@ FORMULAS = {
 def plain_value_and_delta(name: str, output: str, z, t):
     entry, activation = LOSSES[name], ACTIVATIONS[output]
     return jax.vmap(lambda z, t: (entry.value(activation, z, t), entry.delta(activation, z, t)))(z, t)
+
+
+def plain_changes(name: str, output: str, z, t, dz):
+    entry, activation = LOSSES[name], ACTIVATIONS[output]
+    delta_change = jax.vmap(partial(entry.delta_change, activation))(z, t, dz)
+    return delta_change, jax.vmap(partial(entry.gauss_newton, activation))(z, dz)
 
 
 WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
@@ -116,16 +123,103 @@ def test_delta_of_quadratic_with_identity_is_y_minus_t():
     np.testing.assert_array_equal(deltas, z - t)
 
 
+class Curvatures(NamedTuple):
+    """Products with the loss's Hessian in z and its part that is never negative, beside those of autodiff."""
+
+    delta_change: jax.Array
+    by_autodiff: jax.Array
+    gauss_newton: jax.Array
+    gauss_newton_by_autodiff: jax.Array
+    delta_change_without_residual: jax.Array
+
+
+@cache
+def directions() -> np.ndarray:
+    return np.random.default_rng(1).uniform(-2, 2, (24, 4))
+
+
+def curvatures(name: str, output: str, z, t, dz) -> Curvatures:
+    """Compute all of them for one example."""
+    entry, activation = LOSSES[name], ACTIVATIONS[output]
+
+    def hessian_product(of_loss, at, change):
+        return jax.jvp(jax.grad(of_loss), (at,), (change,))[1]
+
+    by_autodiff = hessian_product(lambda z: entry.value(activation, z, t), z, dz)
+    if name == "quadratic":  # J^T H_L J, of y
+        y, dy = jax.jvp(activation.phi, (z,), (dz,))
+        of_y = hessian_product(lambda y: 0.5 * jnp.sum((y - t) ** 2), y, dy)
+        (positive,) = jax.vjp(activation.phi, z)[1](of_y)
+    else:  # of z
+        positive = by_autodiff
+    return Curvatures(
+        entry.delta_change(activation, z, t, dz),
+        by_autodiff,
+        entry.gauss_newton(activation, z, dz),
+        positive,
+        entry.delta_change(activation, z, activation.phi(z), dz),
+    )
+
+
+@cache
+def curvatures_of_all_pairs() -> dict[str, Curvatures]:
+    """Compiled together, to save time."""
+
+    @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+    def all_pairs(examples, dz):
+        return {
+            f"{name}/{output}": jax.vmap(partial(curvatures, name, output))(*examples[name], dz)
+            for name, output in PAIRS
+        }
+
+    return all_pairs({name: rows(name) for name in LOSSES}, directions())
+
+
+# Numbers below 16, products of |dz| <= 2, |y - t| <= 4 and derivatives of at most 2: 32 roundings on either side.
+OF_CURVATURE = {"rtol": 0, "atol": 1024 * EPS}
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_PAIR
+def test_delta_change_is_the_product_with_the_hessian_of_the_value(name, output):
+    found = curvatures_of_all_pairs()[f"{name}/{output}"]
+    np.testing.assert_allclose(found.delta_change, found.by_autodiff, **OF_CURVATURE)
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_PAIR
+def test_gauss_newton_is_the_product_with_the_hessian_of_a_loss_that_is_convex(name, output):
+    found = curvatures_of_all_pairs()[f"{name}/{output}"]
+    np.testing.assert_allclose(found.gauss_newton, found.gauss_newton_by_autodiff, **OF_CURVATURE)
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_PAIR
+def test_gauss_newton_is_what_is_left_of_delta_change_where_the_residual_is_zero(name, output):
+    found = curvatures_of_all_pairs()[f"{name}/{output}"]
+    np.testing.assert_allclose(found.gauss_newton, found.delta_change_without_residual, **OF_CURVATURE)
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_PAIR
+def test_gauss_newton_is_never_negative(name, output):
+    along = directions() * np.asarray(curvatures_of_all_pairs()[f"{name}/{output}"].gauss_newton)
+    assert np.all(along.sum(1) >= -64 * EPS)  # four terms below 16 each, where they cancel
+
+
 @cache
 def far_out(dtype: str) -> dict:
-    """Value and delta of every pair for |z| up to 10,000, compiled together to save time."""
+    """All of every pair for |z| up to 10,000, compiled together to save time."""
     magnitudes = np.concatenate([[0.0], np.geomspace(1e-3, 1e4, 30)])
     z = np.tile(np.stack([magnitudes, -magnitudes, magnitudes / 2], axis=1), (3, 1))
     t = np.repeat(np.eye(3), len(magnitudes), axis=0)
 
     @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
     def all_pairs(z, t):
-        return {f"{name}/{output}": plain_value_and_delta(name, output, z, t) for name, output in PAIRS}
+        return {
+            f"{name}/{output}": (*plain_value_and_delta(name, output, z, t), *plain_changes(name, output, z, t, t))
+            for name, output in PAIRS
+        }
 
     return all_pairs(jnp.asarray(z, dtype), jnp.asarray(t, dtype))
 
@@ -133,7 +227,7 @@ def far_out(dtype: str) -> dict:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @EVERY_PAIR
-def test_value_and_delta_are_finite_up_to_ten_thousand(name, output, dtype):
+def test_everything_is_finite_and_of_the_same_type_up_to_ten_thousand(name, output, dtype):
     for result in far_out(dtype)[f"{name}/{output}"]:
         assert result.dtype == dtype
         assert np.isfinite(np.asarray(result, np.float64)).all()

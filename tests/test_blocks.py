@@ -1,0 +1,92 @@
+"""Answers put together from blocks are those of all examples at once."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxmlp.blocks import in_blocks
+
+
+class Answer(NamedTuple):
+    """A tree with what such trees have: a scalar and a row for each example, and nothing."""
+
+    number: jax.Array
+    row: jax.Array
+    nothing: None
+
+
+def of_batch(x: jax.Array, t: jax.Array) -> Answer:
+    return Answer(x.sum(1) * t, x + t[:, None], None)
+
+
+def examples(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return integers, of which sums are exact."""
+    return np.arange(3 * n).reshape(n, 3), np.arange(n) ** 2
+
+
+def assert_is_the_answer_at_once(found: Answer, n: int) -> None:
+    number, row, nothing = of_batch(*examples(n))
+    np.testing.assert_array_equal(found.number, number)
+    np.testing.assert_array_equal(found.row, row)
+    assert found.nothing is nothing is None
+
+
+@pytest.mark.parametrize(
+    ("n", "size"),
+    [(1, 1), (3, 4), (4, 4), (5, 4), (7, 4), (8, 4), (9, 4), (3, 1)],
+    ids=lambda number: str(number),
+)
+@pytest.mark.parametrize("transform", [lambda function: function, jax.jit], ids=["plain", "jit"])
+def test_answer_in_blocks_is_that_at_once(n, size, transform):
+    found = transform(lambda *arrays: in_blocks(of_batch, *arrays, size=size))(*map(jnp.asarray, examples(n)))
+    assert_is_the_answer_at_once(found, n)
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+@settings(max_examples=8, deadline=None)  # each pair compiles
+def test_answer_in_blocks_is_that_at_once_for_any_number_and_size(n, size):
+    assert_is_the_answer_at_once(in_blocks(of_batch, *map(jnp.asarray, examples(n)), size=size), n)
+
+
+@pytest.mark.parametrize(("n", "size", "expected"), [(3, 4, [3]), (4, 4, [4]), (8, 4, [4]), (9, 4, [4])])
+def test_function_is_traced_once_for_blocks_of_one_size(n, size, expected):
+    lengths = []
+
+    def of_batch(x):
+        lengths.append(len(x))
+        return x
+
+    jax.jit(lambda x: in_blocks(of_batch, x, size=size))(jnp.arange(n))
+    assert lengths == expected
+
+
+def test_arrays_of_any_type_and_rank_keep_both():
+    x, t = jnp.arange(24, dtype="uint8").reshape(6, 2, 2), jnp.arange(6) > 2
+    found = in_blocks(lambda x, t: {"x": x, "t": t}, x, t, size=4)
+    assert (found["x"].dtype, found["t"].dtype) == (jnp.uint8, jnp.bool_)
+    np.testing.assert_array_equal(found["x"], x)
+    np.testing.assert_array_equal(found["t"], t)
+
+
+def test_autodiff_of_an_answer_in_blocks_counts_every_example_once():
+    x = jnp.arange(7.0)
+    slope = jax.grad(lambda x: in_blocks(lambda x: x**2, x, size=3).sum())(x)
+    np.testing.assert_array_equal(slope, 2 * x)
+
+
+def test_memory_for_what_is_in_between_does_not_grow_with_the_number_of_examples():
+    def temporary(n: int) -> int:
+        def wide(x):
+            return jnp.sort(jnp.sin(x[:, None] * jnp.arange(1000.0)), axis=1)[:, 0]
+
+        program = jax.jit(lambda x: in_blocks(wide, x, size=16)).lower(jnp.zeros(n)).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    # Four times the examples may take four times the memory of their answers, 4 bytes each and twice (as blocks, and
+    # joined), but no more for what is in between, 4,000 bytes an example.
+    assert temporary(6400) - temporary(1600) <= 8 * 6400

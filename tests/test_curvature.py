@@ -1,0 +1,571 @@
+"""Products with the Hessian and the Gauss-Newton matrix, written by hand, against autodiff in float64.
+
+As in the tests of backpropagation, each example has weights of its own, and all runs operation by operation under
+`vmap`, with layers of one width: a program for each network would take a minute to compile. One network for each
+loss and output, of two hidden layers, so that every activation is a first and a second one. Depths, widths and batches
+of several examples have networks of their own.
+"""
+
+from functools import cache, partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from scipy.sparse.linalg import ArpackNoConvergence
+
+from jaxmlp import sgd
+from jaxmlp.activations import ACTIVATIONS
+from jaxmlp.backpropagation import batch_gradient
+from jaxmlp.curvature import (
+    critical_learning_rate,
+    gauss_newton_vector_product,
+    hessian_vector_product,
+    largest_eigenvalue,
+    taylor,
+)
+from jaxmlp.losses import LOSSES, target_row
+from jaxmlp.network import MLP, Layer, Params, forward, loss
+
+HIDDEN = [name for name in ACTIVATIONS if ACTIVATIONS[name].derivative is not None]
+PAIRS = [(name, output) for name, entry in LOSSES.items() for output in entry.outputs]
+MIXED = [
+    MLP((6, 6, 6, 6), (HIDDEN[number % len(HIDDEN)], HIDDEN[(number + 3) % len(HIDDEN)]), output, name)
+    for number, (name, output) in enumerate(PAIRS)
+]
+EVERY_NETWORK = pytest.mark.parametrize("mlp", MIXED, ids=lambda mlp: "-".join((*mlp.activations, mlp.loss)))
+WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
+
+
+# ----- the truth: autodiff of the mean loss -----
+
+
+def mean_loss(mlp: MLP, x, t, params: Params):
+    return jax.vmap(partial(loss, mlp, params))(x, t).mean()
+
+
+def hessian_product_by_autodiff(mlp: MLP, params: Params, x, t, direction: Params) -> Params:
+    return jax.jvp(jax.grad(partial(mean_loss, mlp, x, t)), (params,), (direction,))[1]
+
+
+def dense_hessian(mlp: MLP, params: Params, x, t) -> np.ndarray:
+    flat, unravel = ravel_pytree(params)
+    hessian = jax.hessian(lambda flat: mean_loss(mlp, x, t, unravel(flat)))
+    return np.asarray(jax.jit(hessian, compiler_options=WITHOUT_OPTIMISATION)(flat))
+
+
+def gauss_newton_product_by_autodiff(mlp: MLP, params: Params, x, t, direction: Params) -> Params:
+    """J^T H_L J v: of y_L for the quadratic loss, of z_L for the others, whose loss is written here once more."""
+
+    def outputs(params: Params):
+        z, y = jax.vmap(partial(forward, mlp, params))(x)
+        return y[-1] if mlp.loss == "quadratic" else z[-1]
+
+    def of_outputs(outputs):
+        if mlp.loss == "quadratic":
+            return 0.5 * jnp.sum((outputs - t) ** 2) / len(x)
+        if mlp.loss == "cross_entropy":
+            return -jnp.sum(t * jax.nn.log_softmax(outputs)) / len(x)
+        return -jnp.sum(t * jax.nn.log_sigmoid(outputs) + (1 - t) * jax.nn.log_sigmoid(-outputs)) / len(x)
+
+    at, change = jax.jvp(outputs, (params,), (direction,))
+    curved = jax.jvp(jax.grad(of_outputs), (at,), (change,))[1]
+    return jax.vjp(outputs, params)[1](curved)[0]
+
+
+class Products(NamedTuple):
+    """Hv and Gv, by hand and by autodiff."""
+
+    hessian: Params
+    hessian_by_autodiff: Params
+    gauss_newton: Params
+    gauss_newton_by_autodiff: Params
+
+
+def all_products(mlp: MLP, params: Params, x, t, direction: Params) -> Products:
+    given = mlp, params, x, t, direction
+    return Products(
+        hessian_vector_product(*given),
+        hessian_product_by_autodiff(*given),
+        gauss_newton_vector_product(*given),
+        gauss_newton_product_by_autodiff(*given),
+    )
+
+
+def inner(a, b):
+    """Return the inner product of two trees, along all axes of their leaves."""
+    return sum(jnp.vdot(one, other) for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def length(tree):
+    return jnp.sqrt(inner(tree, tree))
+
+
+# ----- every activation, every loss and output -----
+
+KINDS = {"random": slice(0, 6), "zero": slice(6, 8), "equal": slice(8, 10), "large": slice(10, 12)}
+N = 12
+
+
+def drawn(rng: np.random.Generator, sizes: tuple[int, ...], *front: int) -> Params:
+    """Draw weights that keep z of order 1, in float32, so that every type holds them."""
+    return tuple(
+        Layer(
+            (rng.normal(size=(*front, n_out, n_in)) * (1.5 / np.sqrt(n_in))).astype(np.float32),
+            (0.3 * rng.normal(size=(*front, n_out))).astype(np.float32),
+        )
+        for n_in, n_out in pairwise(sizes)
+    )
+
+
+def drawn_targets(rng: np.random.Generator, n: int, n_out: int, name: str) -> np.ndarray:
+    """Draw one-hot and soft rows; for cross-entropy they sum to 1."""
+    labels, others = (np.eye(n_out)[rng.integers(0, n_out, n)] for _ in range(2))
+    soft = 0.25 * labels + 0.75 * others if name == "cross_entropy" else rng.integers(0, 17, (n, n_out)) / 16
+    return np.where(np.arange(n)[:, None] % 2, labels, soft).astype(np.float32)
+
+
+@cache
+def examples(name: str) -> tuple:
+    """Draw params, x, t and a direction of a network (6, 6, 6, 6), all with an axis of N examples in front.
+
+    zero: all weights and biases are 0, so that every z is exactly 0, where relu and its like have their kink.
+    equal: all inputs and all weights of a layer are equal, so that the outputs tie. large: weights are 30 times as
+    large, so that activations saturate.
+    """
+    rng = np.random.default_rng(0)
+    params, direction = (drawn(rng, (6, 6, 6, 6), N) for _ in range(2))
+    x = rng.normal(size=(N, 6)).astype(np.float32)
+    x[KINDS["equal"]] = 0.7
+    for w, b in params:
+        w[KINDS["zero"]], b[KINDS["zero"]] = 0, 0
+        w[KINDS["equal"]], b[KINDS["equal"]] = 0.4 / 6, -0.1
+        w[KINDS["large"]] *= 30
+    return params, x, drawn_targets(rng, N, 6, name), direction
+
+
+def cast(tree, dtype):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def each_in_a_batch_of_one(function, mlp: MLP, params, x, t, direction):
+    return jax.vmap(lambda p, x, t, v: function(mlp, p, x[None], t[None], v))(params, x, t, direction)
+
+
+@cache
+def in_float64(mlp: MLP) -> Products:
+    """Compute once what several tests of a combination need."""
+    return each_in_a_batch_of_one(all_products, mlp, *cast(examples(mlp.loss), float))
+
+
+def assert_products_agree(ours, theirs, direction) -> None:
+    """Hold every leaf of every example's product to 1e-12 of what it is summed up from.
+
+    1e-12 is 4,500 eps: sums of up to 64 terms, up to 5 layers there and back, three products of weights for each. The
+    terms are as large as v is long, times weights, inputs and derivatives of order 1; or as the product, if longer.
+    """
+    scale = jnp.maximum(jax.vmap(length)(theirs), jax.vmap(length)(direction))
+    for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        excess = np.asarray(jax.vmap(length)(our - their) / (1e-12 * scale))
+        assert np.all(excess <= 1), f"{excess} times the bound"
+
+
+def of_order_one(tree):
+    """Leave out the large examples, of which even autodiff loses the digits."""
+    return jax.tree.map(lambda leaf: leaf[: KINDS["large"].start], tree)
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_NETWORK
+def test_hessian_product_is_that_of_autodiff(mlp):
+    products, direction = in_float64(mlp), cast(examples(mlp.loss)[-1], float)
+    assert_products_agree(*map(of_order_one, (products.hessian, products.hessian_by_autodiff, direction)))
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_NETWORK
+def test_gauss_newton_product_is_that_of_autodiff(mlp):
+    products, direction = in_float64(mlp), cast(examples(mlp.loss)[-1], float)
+    assert_products_agree(*map(of_order_one, (products.gauss_newton, products.gauss_newton_by_autodiff, direction)))
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_NETWORK
+def test_gauss_newton_is_positive_semi_definite(mlp):
+    ours, direction = in_float64(mlp).gauss_newton, cast(examples(mlp.loss)[-1], float)
+    # Rounding: 1e-12 of the product, as above, along v.
+    allowed = 1e-12 * jax.vmap(length)(ours) * jax.vmap(length)(direction)
+    assert np.all(np.asarray(jax.vmap(inner)(direction, ours) + allowed) >= 0)
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_NETWORK
+def test_products_are_finite_where_activations_saturate(mlp):
+    products = in_float64(mlp)
+    for leaf in jax.tree.leaves((products.hessian, products.gauss_newton)):
+        assert np.isfinite(leaf).all()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("mlp", MIXED[1::5], ids=lambda mlp: f"{mlp.output}-{mlp.loss}")
+def test_hessian_is_gauss_newton_where_the_residual_is_zero(mlp):
+    params, x, _, direction = cast(examples(mlp.loss), float)
+    at_target = jax.vmap(partial(forward, mlp))(params, x).y[-1]
+    ours, theirs = (
+        each_in_a_batch_of_one(f, mlp, params, x, at_target, direction)
+        for f in (hessian_vector_product, gauss_newton_vector_product)
+    )
+    assert_products_agree(*map(of_order_one, (ours, theirs, direction)))
+
+
+# ----- depths, widths and batches -----
+
+
+def networks() -> list[tuple[MLP, int]]:
+    """Networks of depth 1 to 4 and width 1 to 24, a hidden activation for each layer, and the size of a batch."""
+    return [
+        (MLP((5, 4)), 7),
+        (MLP((1, 1), output="identity", loss="quadratic"), 1),
+        (MLP((3, 24, 2), "silu", "sigmoid", "binary_cross_entropy"), 16),
+        (MLP((2, 5, 1, 4, 3), ("gelu", "tanh", "softplus"), "softmax", "quadratic"), 5),
+    ]
+
+
+EVERY_DEPTH = pytest.mark.parametrize(
+    ("mlp", "n"), networks(), ids=[f"{mlp.sizes} with {mlp.loss}" for mlp, _ in networks()]
+)
+
+
+def batch(mlp: MLP, n: int) -> tuple:
+    """Draw params, x, t and two directions, in float64."""
+    rng = np.random.default_rng(1)
+    params, u, v = (cast(drawn(rng, mlp.sizes), float) for _ in range(3))
+    x, t = rng.normal(size=(n, mlp.sizes[0])), drawn_targets(rng, n, mlp.sizes[-1], mlp.loss)
+    return params, jnp.asarray(x), jnp.asarray(t, float), u, v
+
+
+class Several(NamedTuple):
+    """Products with u, with v, and with 2u - 3v."""
+
+    of_u: Products
+    of_v: Products
+    of_both: Products
+
+
+@cache
+def several_products(mlp: MLP, n: int) -> Several:
+    """Compile one program for all properties of a network."""
+    params, x, t, u, v = batch(mlp, n)
+
+    @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+    def compiled(directions):
+        return jax.vmap(partial(all_products, mlp, params, x, t))(directions)
+
+    directions = jax.tree.map(lambda u, v: jnp.stack([u, v, 2 * u - 3 * v]), u, v)
+    found = compiled(directions)
+    return Several(*(jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(3)))
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_DEPTH
+def test_products_are_those_of_autodiff_at_every_depth_width_and_batch(mlp, n):
+    *_, u, v = batch(mlp, n)
+    for direction, found in zip((u, v), several_products(mlp, n)[:2], strict=True):
+        ones = jax.tree.map(lambda leaf: leaf[None], (found, direction))
+        assert_products_agree(ones[0].hessian, ones[0].hessian_by_autodiff, ones[1])
+        assert_products_agree(ones[0].gauss_newton, ones[0].gauss_newton_by_autodiff, ones[1])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton"])
+@EVERY_DEPTH
+def test_matrix_is_symmetric(mlp, n, matrix):
+    *_, u, v = batch(mlp, n)
+    of_u, of_v, _ = (getattr(found, matrix) for found in several_products(mlp, n))
+    # 1e-12 of either product along the other direction, as above.
+    allowed = 1e-12 * float(length(u) * length(of_v) + length(v) * length(of_u))
+    assert abs(float(inner(u, of_v) - inner(v, of_u))) <= allowed
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton"])
+@EVERY_DEPTH
+def test_product_is_linear_in_the_direction(mlp, n, matrix):
+    of_u, of_v, of_both = (getattr(found, matrix) for found in several_products(mlp, n))
+    combined = jax.tree.map(lambda u, v: 2 * u - 3 * v, of_u, of_v)
+    off = length(jax.tree.map(jnp.subtract, combined, of_both))
+    assert float(off) <= 1e-12 * float(2 * length(of_u) + 3 * length(of_v))  # as above, of either term
+
+
+@pytest.mark.usefixtures("x64")
+def test_gauss_newton_does_not_look_at_the_targets():
+    mlp = MIXED[0]
+    params, x, t, direction = cast(examples(mlp.loss), float)
+    others = each_in_a_batch_of_one(gauss_newton_vector_product, mlp, params, x, 1 - t, direction)
+    for one, other in zip(jax.tree.leaves(in_float64(mlp).gauss_newton), jax.tree.leaves(others), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.usefixtures("x64")
+def test_class_and_its_one_hot_row_have_one_hessian():
+    mlp = MLP((5, 4))
+    params, x, _, u, _ = batch(mlp, 3)
+    labels = jnp.array([0, 3, 1])
+    rows = jax.vmap(target_row, (0, None, None))(labels, jnp.zeros(4), "softmax")
+    found = [hessian_vector_product(mlp, params, x, t, u) for t in (labels, rows)]
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.usefixtures("x64")
+def test_product_with_every_unit_vector_under_jit_and_vmap_is_the_dense_hessian():
+    mlp = MLP((3, 4, 2), "tanh")
+    params, x, t, *_ = batch(mlp, 5)
+    _, unravel = ravel_pytree(params)
+    along_each = jax.vmap(hessian_vector_product, (None, None, None, None, 0))
+    compiled = jax.jit(along_each, static_argnums=0, compiler_options=WITHOUT_OPTIMISATION)
+    found = compiled(mlp, params, x, t, jax.vmap(unravel)(jnp.eye(26)))
+    rows = np.concatenate([np.asarray(leaf).reshape(26, -1) for leaf in jax.tree.leaves(found)], axis=1)
+    # Entries below 1, of some 100 roundings.
+    np.testing.assert_allclose(rows, dense_hessian(mlp, params, x, t), rtol=0, atol=1e-13)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("mlp", MIXED[4::7], ids=lambda mlp: "-".join((*mlp.activations, mlp.loss)))
+def test_float32_hessian_product_is_at_most_twice_as_far_off_as_that_of_autodiff(mlp):
+    exact = of_order_one(in_float64(mlp).hessian_by_autodiff)
+    given = of_order_one(cast(examples(mlp.loss), "float32"))
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(exact))
+    functions = (hessian_vector_product, hessian_product_by_autodiff)
+
+    @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+    def both(*given):
+        return tuple(each_in_a_batch_of_one(function, mlp, *given) for function in functions)
+
+    errors = []
+    for found in both(*given):
+        assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+        off = [
+            np.asarray(leaf, float) - truth for leaf, truth in zip(*map(jax.tree.leaves, (found, exact)), strict=True)
+        ]
+        errors.append(np.sqrt(sum((leaf.reshape(len(leaf), -1) ** 2).sum(1) for leaf in off)))
+    # Both share the forward pass and its errors, and differ by luck in those of the way back: taken over the examples
+    # that is less than a factor of 2, and a few roundings where both are all but exact.
+    of_ours, of_theirs = (np.sqrt(np.mean(error**2)) for error in errors)
+    assert of_ours <= 2 * of_theirs + 4 * 2.0**-23 * largest
+
+
+@pytest.fixture
+def small() -> tuple:
+    """A network of 26 parameters, a batch of 5, and a direction, in JAX's default float."""
+    mlp = MLP((3, 4, 2), "tanh")
+    rng = np.random.default_rng(2)
+    params, direction = (cast(drawn(rng, mlp.sizes), float) for _ in range(2))
+    return mlp, params, jnp.asarray(rng.normal(size=(5, 3))), jnp.array([0, 1, 1, 0, 1]), direction
+
+
+@pytest.mark.parametrize("function", [hessian_vector_product, gauss_newton_vector_product, taylor])
+def test_direction_of_another_shape_is_a_value_error_of_one_line(function, small):
+    mlp, params, x, t, direction = small
+    name = "step" if function is taylor else "direction"
+    transposed = tuple(Layer(w.T, b) for w, b in direction)
+    for wrong in (direction[:1], transposed, direction[0], (Layer(direction[0].w, 0.0), direction[1])):
+        with pytest.raises(ValueError, match=rf"^{name} must be shaped like the parameters, .*, got .*\)$"):
+            function(mlp, params, x, t, wrong)
+
+
+@pytest.mark.parametrize("function", [hessian_vector_product, gauss_newton_vector_product, taylor])
+def test_x_that_is_no_batch_is_a_value_error_of_one_line(function, small):
+    mlp, params, x, t, direction = small
+    with pytest.raises(ValueError, match=r"^x must be a batch of shape \[B, 3\], got \(3,\)$"):
+        function(mlp, params, x[0], t[0], direction)
+    with pytest.raises(ValueError, match=r"^x must be one example of shape \(3,\), got \(2,\); batch with jax\.vmap"):
+        function(mlp, params, x[:, :2], t, direction)
+
+
+def test_largest_eigenvalue_of_what_is_no_batch_is_a_value_error_of_one_line(small):
+    mlp, params, x, t, _ = small
+    with pytest.raises(ValueError, match=r"^x must be a batch") as caught:
+        largest_eigenvalue(mlp, params, x[0], t[0], key=jax.random.key(0))
+    assert str(caught.value) == "x must be a batch of shape [B, 3], got (3,)"
+
+
+# ----- what eq. (1) promises -----
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("mlp", [MLP((3, 4, 2), "tanh"), MLP((3, 4, 2), "silu", "sigmoid", "quadratic")], ids=repr)
+def test_errors_of_first_and_second_order_fall_as_the_square_and_the_cube_of_the_step(mlp):
+    params, x, t, u, _ = batch(mlp, 5)
+    h = np.geomspace(1e-4, 1e-2, 9)
+    steps = jax.tree.map(lambda leaf: jnp.asarray(h).reshape(-1, *[1] * leaf.ndim) * leaf, u)
+    before, first_order, second_order, actual = jax.jit(jax.vmap(partial(taylor, mlp, params, x, t)))(steps)
+    np.testing.assert_allclose(before, mean_loss(mlp, x, t, params), rtol=1e-14)  # sums of 5 numbers
+    for order, promise in ((2, first_order), (3, second_order)):
+        slopes = np.diff(np.log(np.abs(np.asarray(actual - promise)))) / np.diff(np.log(h))
+        # The next order changes a slope by about h (below 0.01), times a ratio of derivatives of order 1; rounding,
+        # 1e-16 of a loss of order 1 in errors of at least 1e-13, by 1e-3 / log(h'/h).
+        np.testing.assert_allclose(slopes, order, rtol=0, atol=0.1)
+
+
+@pytest.mark.usefixtures("x64")
+def test_second_order_is_exact_for_a_quadratic_and_first_order_leaves_half_of_the_curvature_out():
+    mlp = MLP((3, 2), output="identity", loss="quadratic")
+    params, x, t, u, _ = batch(mlp, 5)
+    found = taylor(mlp, params, x, t, u)
+    np.testing.assert_allclose(found.second_order, found.actual, rtol=1e-14)  # 5 examples of some 10 roundings
+    half = inner(u, hessian_product_by_autodiff(mlp, params, x, t, u)) / 2
+    np.testing.assert_allclose(found.actual - found.first_order, half, rtol=1e-13)  # the same, less what cancels
+    np.testing.assert_allclose(found.actual, mean_loss(mlp, x, t, jax.tree.map(jnp.add, params, u)), rtol=1e-14)
+
+
+# ----- the largest eigenvalue -----
+
+
+def assert_is_the_largest(mlp: MLP, params: Params, x, t, *tolerances: float) -> np.ndarray:
+    """Hold value and vector to the dense Hessian, and return its eigenvalues, least first."""
+    dense = dense_hessian(mlp, params, x, t)
+    eigenvalues = np.linalg.eigvalsh(dense)
+    for tolerance in tolerances:
+        value, vector = largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0), tolerance=tolerance)
+        # A residual r puts an eigenvalue within r of the value; twice the tolerance: Lanczos estimates its residual.
+        allowed = 2 * tolerance * abs(eigenvalues[-1]) + 1e-13 * np.abs(eigenvalues).max()
+        assert abs(value - eigenvalues[-1]) <= allowed
+        flat = np.asarray(ravel_pytree(vector)[0])
+        assert np.linalg.norm(flat) == pytest.approx(1, rel=1e-13)  # up to 43 squares
+        assert np.linalg.norm(dense @ flat - value * flat) <= allowed
+    return eigenvalues
+
+
+@pytest.mark.usefixtures("x64")
+def test_largest_eigenvalue_is_that_of_the_dense_hessian():
+    mlp = MLP((4, 5, 3), "tanh")  # 43 parameters: more than Lanczos keeps vectors of
+    params, x, t, *_ = batch(mlp, 12)
+    eigenvalues = assert_is_the_largest(mlp, params, x, t, 1e-3, 1e-8)
+    assert eigenvalues[0] < 0 < eigenvalues[-1]
+
+
+def bent_down(n_bent_up: int) -> tuple:
+    """Return a sigmoid's network and batch where (phi')^2 + (phi - t) phi'' is negative but for some examples."""
+    mlp = MLP((24, 1), output="sigmoid", loss="quadratic")
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 24))
+    params = (Layer(jnp.zeros((1, 24)), jnp.array([-3.0])),)  # y = 0.05, bent up where the target is 0
+    return mlp, params, jnp.asarray(x), jnp.asarray(np.where(np.arange(60) < n_bent_up, 0.0, 1.0))[:, None]
+
+
+@pytest.mark.usefixtures("x64")
+def test_largest_eigenvalue_is_the_largest_by_sign_where_that_of_largest_magnitude_is_negative():
+    eigenvalues = assert_is_the_largest(*bent_down(n_bent_up=20), 1e-6)
+    assert 0 < 3 * eigenvalues[-1] < -eigenvalues[0]
+
+
+@pytest.mark.usefixtures("x64")
+def test_largest_eigenvalue_is_negative_where_all_are():
+    eigenvalues = assert_is_the_largest(*bent_down(n_bent_up=0), 1e-6)
+    assert eigenvalues[-1] < 0
+    mlp, params, x, t = bent_down(n_bent_up=0)
+    value = largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0)).value
+    assert critical_learning_rate(value) == np.inf
+
+
+@pytest.mark.usefixtures("x64")
+def test_largest_eigenvalue_of_the_smallest_network_is_that_of_two_by_two():
+    mlp = MLP((1, 1), output="identity", loss="quadratic")
+    params, x, t, *_ = batch(mlp, 4)
+    eigenvalues = assert_is_the_largest(mlp, params, x, t, 1e-3)
+    row = np.asarray(x)[:, 0]
+    closed_form = np.linalg.eigvalsh([[(row**2).mean(), row.mean()], [row.mean(), 1]])
+    np.testing.assert_allclose(eigenvalues, closed_form, rtol=1e-13)  # two by two
+
+
+def test_largest_eigenvalue_of_a_zero_hessian_is_zero():
+    mlp = MLP((3, 2), output="relu", loss="quadratic")
+    dead = (Layer(jnp.zeros((2, 3)), jnp.full(2, -1.0)),)
+    value, vector = largest_eigenvalue(mlp, dead, jnp.ones((4, 3)), jnp.ones((4, 2)), key=jax.random.key(0))
+    assert value == 0
+    assert float(length(vector)) == pytest.approx(1, rel=8 * 2.0**-23)  # eight numbers of float32
+
+
+def test_largest_eigenvalue_in_float32_is_that_of_float64(small):
+    mlp, params, x, t, _ = small
+    found = largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.vector)} == {jnp.dtype("float32")}
+    with jax.enable_x64(True):
+        eigenvalues = np.linalg.eigvalsh(dense_hessian(mlp, cast(params, float), cast(x, float), t))
+    assert found.value == pytest.approx(eigenvalues[-1], rel=1e-3)  # the tolerance
+
+
+def test_largest_eigenvalue_is_reproducible_by_its_key(small):
+    mlp, params, x, t, _ = small
+    first, again, other = (largest_eigenvalue(mlp, params, x, t, key=jax.random.key(seed)) for seed in (1, 1, 2))
+    assert first.value == again.value
+    for one, same in zip(jax.tree.leaves(first.vector), jax.tree.leaves(again.vector), strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert first.value == pytest.approx(other.value, rel=1e-3)  # the tolerance
+    assert any(
+        np.any(one != another)
+        for one, another in zip(jax.tree.leaves(first.vector), jax.tree.leaves(other.vector), strict=True)
+    )
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_a_value_error_of_one_line(number, small):
+    mlp, params, x, t, _ = small
+    diverged = (params[0], params[1]._replace(w=params[1].w.at[0, 0].set(number)))
+    with pytest.raises(ValueError, match=r"^the curvature is not finite at these parameters: .*\?$"):
+        largest_eigenvalue(mlp, diverged, x, t, key=jax.random.key(0))
+
+
+def test_iteration_that_does_not_converge_is_a_runtime_error_of_one_line(small, monkeypatch):
+    def never(*_, **__):
+        raise ArpackNoConvergence("no convergence", np.array([]), np.array([]))
+
+    monkeypatch.setattr("scipy.sparse.linalg.eigsh", never)
+    mlp, params, x, t, _ = small
+    with pytest.raises(RuntimeError, match=r"^no eigenvalue to a relative residual of 1e-05 in 1000 restarts$"):
+        largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0), tolerance=1e-5)
+
+
+# ----- the critical learning rate -----
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_descent_converges_just_below_the_critical_learning_rate_and_diverges_just_above(momentum):
+    mlp = MLP((3, 2), output="identity", loss="quadratic")
+    minimum, x, *_ = batch(mlp, 6)
+    t = jax.vmap(partial(forward, mlp, minimum))(x).y[-1]
+    value, vector = largest_eigenvalue(mlp, minimum, x, t, key=jax.random.key(0), tolerance=1e-10)
+    critical = critical_learning_rate(value, momentum)
+
+    @jax.jit
+    def distance_after_500_steps(learning_rate):
+        def step(run, _):
+            params, state = run
+            _, gradient = batch_gradient(mlp, params, x, t)
+            return sgd.update(params, state, gradient, learning_rate=learning_rate, momentum=momentum), None
+
+        start = jax.tree.map(jnp.add, minimum, vector)
+        (params, _), _ = jax.lax.scan(step, (start, sgd.init(start)), None, 500)
+        return length(jax.tree.map(jnp.subtract, params, minimum))
+
+    # Without momentum the distance, 1 at first, is multiplied with 1 - eta lambda = -0.98 or -1.02 in every step:
+    # 4e-5 and 2e4 after 500. With momentum it shrinks and grows faster.
+    assert float(distance_after_500_steps(0.99 * critical)) < 1e-3
+    assert float(distance_after_500_steps(1.01 * critical)) > 1e3
+
+
+@pytest.mark.parametrize("eigenvalue", [0.0, -1.0, -np.inf])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_critical_learning_rate_is_infinite_where_the_curvature_is_not_positive(eigenvalue, momentum):
+    assert critical_learning_rate(eigenvalue, momentum) == np.inf
+
+
+def test_critical_learning_rates_of_many_eigenvalues_and_momenta_are_two_and_twice_alpha_over_lambda():
+    eigenvalues, momenta = np.array([1.0, 4.0, -2.0, 8.0]), np.array([0.0, 0.5, 0.5, 1.0])
+    for function in (critical_learning_rate, jax.jit(critical_learning_rate), jax.vmap(critical_learning_rate)):
+        np.testing.assert_array_equal(function(eigenvalues, momenta), [2.0, 0.75, np.inf, 0.5])

@@ -1,0 +1,341 @@
+"""Scores, influences and kernels against gradients of every example formed one by one, by autodiff in float64."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmlp import influence
+from jaxmlp.data import Dataset
+from jaxmlp.influence import scores, tangent_kernel, tracin
+from jaxmlp.losses import target_row
+from jaxmlp.network import MLP, Layer, Params, forward, loss
+
+CLASSES = MLP((4, 5, 3), "tanh")
+WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
+PROGRAMS = (influence._scores, influence._tracin)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch) -> Iterator[int]:
+    """Let a block be 4 examples; programs compiled for other blocks are forgotten."""
+    monkeypatch.setattr(influence, "_BLOCK", 4)
+    for program in PROGRAMS:
+        program.clear_cache()
+    yield 4
+    for program in PROGRAMS:
+        program.clear_cache()
+
+
+def drawn(mlp: MLP, seed: int = 0) -> Params:
+    """Draw weights that keep z of order 1, in JAX's default float."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        Layer(jnp.asarray(rng.normal(size=(n_out, n_in)) * 1.5 / np.sqrt(n_in)), jnp.asarray(rng.normal(size=n_out)))
+        for n_in, n_out in pairwise(mlp.sizes)
+    )
+
+
+def inputs(n: int, n_in: int = 4) -> np.ndarray:
+    return np.random.default_rng(n).normal(size=(n, n_in))
+
+
+def labels(n: int, n_classes: int = 3) -> np.ndarray:
+    return np.random.default_rng(n + 1).integers(0, n_classes, n)
+
+
+def gradients(mlp: MLP, params: Params, data: Dataset) -> np.ndarray:
+    """Form every example's gradient, by autodiff: [N, parameters]."""
+    every = jax.vmap(jax.grad(partial(loss, mlp)), (None, 0, 0))
+    formed = jax.jit(every, compiler_options=WITHOUT_OPTIMISATION)(params, data.x, data.t)
+    return np.concatenate([np.asarray(leaf).reshape(len(data), -1) for leaf in jax.tree.leaves(formed)], axis=1)
+
+
+# ----- scores -----
+
+ONE_LABEL = MLP((4, 5, 1), "tanh", "sigmoid", "binary_cross_entropy")
+LABELS = MLP((4, 5, 3), "tanh", "sigmoid", "binary_cross_entropy")
+SIGMOIDS = MLP((4, 5, 3), "silu", "sigmoid", "quadratic")
+
+
+def of_largest_other(z: np.ndarray, row: np.ndarray) -> float:
+    right = int(np.argmax(row))
+    return z[right] - max(np.delete(z, right))
+
+
+def of_least_label(z: np.ndarray, row: np.ndarray) -> float:
+    return min(number if is_on else -number for number, is_on in zip(z, row > 0.5, strict=True))
+
+
+# Network, targets of N examples, and the margin as its definition has it, of one example's z and row.
+CASES = {
+    "classes": (CLASSES, labels, of_largest_other),
+    "soft rows": (CLASSES, lambda n: np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]])[labels(n, 2)], of_largest_other),
+    "classes with sigmoids and quadratic loss": (SIGMOIDS, labels, of_largest_other),
+    "real values": (SIGMOIDS, lambda n: inputs(n, 3), None),
+    "whole numbers of one output": (MLP((4, 1), output="identity", loss="quadratic"), labels, None),
+    "one label": (ONE_LABEL, partial(labels, n_classes=2), of_least_label),
+    "rows of labels": (LABELS, lambda n: (inputs(n, 3) > 0).astype(int), of_least_label),
+    "classes with labels": (LABELS, labels, of_least_label),
+}
+EVERY_CASE = pytest.mark.parametrize(("mlp", "targets", "margin"), CASES.values(), ids=CASES)
+
+
+def assert_are_those_of_every_example(mlp: MLP, data: Dataset, margin: Callable | None) -> None:
+    params = drawn(mlp)
+    found = scores(mlp, params, data)
+    assert {one.shape for one in found if one is not None} == {(len(data),)}
+    z, y = jax.vmap(partial(forward, mlp, params))(jnp.asarray(data.x))
+    z, y = np.asarray(z[-1]), np.asarray(y[-1])
+    rows = np.stack([target_row(t, one, mlp.output) for t, one in zip(data.t, z, strict=True)])
+    exact = {"rtol": 1e-12, "atol": 1e-14}  # numbers of order 1, sums of some 60 terms: 4,500 eps; a margin may cancel
+    np.testing.assert_allclose(found.norms, np.linalg.norm(gradients(mlp, params, data), axis=1), **exact)
+    np.testing.assert_allclose(found.error_norms, np.sqrt(((y - rows) ** 2).sum(1)), **exact)
+    np.testing.assert_allclose(found.losses, jax.vmap(partial(loss, mlp, params))(data.x, data.t), **exact)
+    if margin is None:
+        assert found.margins is None
+    else:
+        np.testing.assert_allclose(found.margins, list(map(margin, z, rows)), **exact)
+
+
+@pytest.mark.usefixtures("x64")
+@EVERY_CASE
+def test_scores_are_those_of_every_examples_gradient_error_loss_and_margin(mlp, targets, margin):
+    assert_are_those_of_every_example(mlp, Dataset(inputs(11), targets(11)), margin)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("n", [1, 11])
+def test_scores_in_blocks_are_those_of_every_example(n, small_blocks):
+    assert_are_those_of_every_example(CLASSES, Dataset(inputs(n), labels(n)), of_largest_other)
+
+
+def test_scores_of_more_than_two_blocks_are_those_of_each_part():
+    data = Dataset(inputs(2 * influence._BLOCK + 5).astype(np.float32), labels(2 * influence._BLOCK + 5))
+    params = drawn(CLASSES)
+    parts = [
+        scores(CLASSES, params, Dataset(data.x[start : start + 700], data.t[start : start + 700]))
+        for start in range(0, len(data), 700)
+    ]
+    for whole, pieces in zip(scores(CLASSES, params, data), zip(*parts, strict=True), strict=True):
+        assert whole.dtype == np.float32
+        # Matrix products of another size sum in another order: some 16 eps of numbers up to 8.
+        np.testing.assert_allclose(whole, np.concatenate(pieces), rtol=2.0**-19, atol=2.0**-17)
+
+
+def test_norm_of_a_gradient_whose_square_underflows_is_kept():
+    mlp = MLP((1, 2))
+    sure = (Layer(jnp.array([[60.0], [0.0]]), jnp.zeros(2)),)
+    found = scores(mlp, sure, Dataset(np.ones((1, 1)), np.array([0])))
+    # |y - t| = sqrt(2) exp(-60), times sqrt(2) for x = 1 and the bias: 8 roundings of float32.
+    np.testing.assert_allclose(found.norms, [2 * np.exp(-60)], rtol=8 * 2.0**-23)
+
+
+def temporary_memory(program, *given, **options) -> int:
+    return program.lower(*given, **options).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_memory_of_scores_grows_by_the_answers_alone():
+    mlp = MLP((4, 200, 3))
+
+    def needed(n: int) -> int:
+        return temporary_memory(influence._scores, mlp, drawn(mlp), jnp.ones((n, 4)), jnp.zeros(n, int), True)
+
+    # Four answers an example, as blocks and joined, 4 bytes each: one hidden layer would be 800 bytes an example.
+    assert needed(16 * 1024) - needed(4 * 1024) <= 2 * 4 * 4 * (12 * 1024)
+
+
+# ----- what helped and harmed -----
+
+
+def all_influences(mlp: MLP, checkpoints, train: Dataset, test: Dataset, rates) -> np.ndarray:
+    """Sum all inner products of gradients over the checkpoints: [T, N]."""
+    return sum(
+        rate * gradients(mlp, params, test) @ gradients(mlp, params, train).T
+        for params, rate in zip(checkpoints, rates, strict=True)
+    )
+
+
+def assert_are_the_extremes(found: influence.Influences, truth: np.ndarray, top: int) -> None:
+    exact = {"rtol": 0, "atol": 1e-12 * np.abs(truth).max()}  # some 45 products a checkpoint, each off by a few eps
+    order = np.argsort(-truth, axis=1)
+    for rows, values, expected in (
+        (found.helped, found.helped_by, order[:, :top]),
+        (found.harmed, found.harmed_by, order[:, ::-1][:, :top]),
+    ):
+        np.testing.assert_array_equal(rows, expected)  # no ties: numbers at random
+        np.testing.assert_allclose(values, np.take_along_axis(truth, expected, axis=1), **exact)
+
+
+@pytest.fixture(scope="module")
+def run() -> list[Params]:
+    """Three checkpoints, in float64."""
+    with jax.enable_x64(True):
+        return [drawn(CLASSES, seed) for seed in range(3)]
+
+
+def two_sets(n_train: int, n_test: int) -> tuple[Dataset, Dataset]:
+    return Dataset(inputs(n_train), labels(n_train)), Dataset(inputs(n_test) + 0.5, labels(n_test))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("top", "rates"), [(5, [0.5, 2.0, -0.25]), (23, None)])
+def test_influences_are_the_largest_and_smallest_of_all_inner_products(rates, top, run):
+    train, test = two_sets(23, 5)
+    truth = all_influences(CLASSES, run, train, test, rates or [1.0] * 3)
+    assert_are_the_extremes(tracin(CLASSES, run, train, test, top, learning_rates=rates), truth, top)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("n_train", "n_test", "top"),
+    [(1, 1, 1), (23, 5, 23), (22, 3, 6)],
+)
+def test_influences_in_blocks_are_those_of_all_examples(n_train, n_test, top, run, small_blocks):
+    train, test = two_sets(n_train, n_test)
+    truth = all_influences(CLASSES, run[:2], train, test, [3.0, 0.5])
+    assert_are_the_extremes(tracin(CLASSES, run[:2], train, test, top, learning_rates=[3.0, 0.5]), truth, top)
+
+
+@pytest.mark.usefixtures("x64")
+def test_influences_of_real_values_are_the_largest_and_smallest_of_all_inner_products():
+    train, test = Dataset(inputs(9), inputs(9, 3)), Dataset(inputs(3), inputs(3, 3))
+    run = [drawn(SIGMOIDS)]
+    truth = all_influences(SIGMOIDS, run, train, test, [1.0])
+    assert_are_the_extremes(tracin(SIGMOIDS, run, train, test, top=4), truth, 4)
+
+
+def test_example_helps_itself_by_its_squared_norm_and_is_found_again():
+    train, _ = two_sets(30, 1)
+    params = drawn(CLASSES)
+    norms = scores(CLASSES, params, train).norms
+    lone = int(norms.argmax())  # by Cauchy and Schwarz no other can help it more
+    found = tracin(CLASSES, [params], train, Dataset(train.x[lone : lone + 1], train.t[lone : lone + 1]), top=2)
+    assert found.helped[0, 0] == lone
+    np.testing.assert_allclose(found.helped_by[0, 0], norms[lone] ** 2, rtol=64 * 2.0**-23)  # a sum of 43 squares
+    assert [array.dtype for array in found] == [np.int32, np.float32] * 2
+    assert {array.shape for array in found} == {(1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("n_checkpoints", "top", "rates", "sentence"),
+    [
+        (1, 0, None, "top must be from 1 to the 6 training examples, got 0"),
+        (1, -1, None, "top must be from 1 to the 6 training examples, got -1"),
+        (1, 7, None, "top must be from 1 to the 6 training examples, got 7"),
+        (0, 1, None, "one or more checkpoints, and a learning rate each, expected: got 0 of them"),
+        (2, 1, [1.0], "one or more checkpoints, and a learning rate each, expected: got 2 of them"),
+        (1, 1, [1.0, 1.0], "one or more checkpoints, and a learning rate each, expected: got 1 of them"),
+        (0, 1, [], "one or more checkpoints, and a learning rate each, expected: got 0 of them"),
+    ],
+)
+def test_what_tracin_cannot_do_is_a_value_error_of_one_line(n_checkpoints, top, rates, sentence):
+    train, test = two_sets(6, 2)
+    with pytest.raises(ValueError, match=r".") as caught:
+        tracin(CLASSES, [drawn(CLASSES)] * n_checkpoints, train, test, top, learning_rates=rates)
+    assert str(caught.value) == sentence
+
+
+def test_data_that_do_not_fit_are_a_value_error_of_one_line():
+    params, (fit, _) = drawn(CLASSES), two_sets(6, 2)
+    unfit = Dataset(inputs(6, 5), labels(6))
+    for refuse in (
+        lambda: scores(CLASSES, params, unfit),
+        lambda: tracin(CLASSES, [params], unfit, fit, top=1),
+        lambda: tracin(CLASSES, [params], fit, unfit, top=1),
+    ):
+        with pytest.raises(ValueError, match=r"^x has 5 features, but the network takes 4$"):
+            refuse()
+
+
+def test_memory_of_tracin_does_not_grow_with_the_training_examples():
+    run = jax.tree.map(lambda *leaves: jnp.stack(leaves), drawn(CLASSES, 0), drawn(CLASSES, 1))
+    test = jnp.ones((600, 4)), jnp.zeros(600, int)  # more than one block
+
+    def needed(n: int) -> int:
+        train = jnp.ones((n, 4)), jnp.zeros(n, int)
+        return temporary_memory(influence._tracin, CLASSES, run, jnp.ones(2), train, test, 5)
+
+    # But for the first row's number of each block: 4 bytes for 1,024 examples, and as many to spare for alignment.
+    assert needed(64 * 1024) - needed(16 * 1024) <= 2 * 4 * 48
+
+
+# ----- tangent kernels -----
+
+
+def jacobians(mlp: MLP, params: Params, x: np.ndarray) -> np.ndarray:
+    """Form the Jacobian of every example's z_L, by autodiff: [n_L, N, parameters]."""
+    every = jax.vmap(jax.jacrev(lambda params, x: forward(mlp, params, x).z[-1]), (None, 0))
+    formed = jax.jit(every, compiler_options=WITHOUT_OPTIMISATION)(params, x)
+    leaves = [np.asarray(leaf).reshape(len(x), mlp.sizes[-1], -1) for leaf in jax.tree.leaves(formed)]
+    return np.concatenate(leaves, axis=2).transpose(1, 0, 2)
+
+
+def assert_is_that_of_jacobians(mlp: MLP, x: np.ndarray, other: np.ndarray | None) -> None:
+    params = drawn(mlp)
+    left = jacobians(mlp, params, x)
+    right = left if other is None else jacobians(mlp, params, other)
+    truth = left @ right.transpose(0, 2, 1)
+    found = tangent_kernel(mlp, params, x, other)
+    exact = {"rtol": 0, "atol": 1e-12 * np.abs(truth).max()}  # sums of some 60 products, each off by a few eps
+    np.testing.assert_allclose(found.outputs, truth, **exact)
+    np.testing.assert_allclose(found.trace, truth.sum(0), **exact)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "mlp",
+    [
+        MLP((4, 3)),
+        MLP((4, 6, 5, 2), ("gelu", "relu"), "tanh", "quadratic"),
+        MLP((4, 1, 1), "elu", "sigmoid", "binary_cross_entropy"),
+    ],
+    ids=lambda mlp: str(mlp.sizes),
+)
+def test_tangent_kernel_is_the_product_of_plain_jacobians(mlp):
+    assert_is_that_of_jacobians(mlp, inputs(6), inputs(3))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("n", "m"), [(1, 8), (11, 9)])
+def test_tangent_kernel_in_blocks_is_the_product_of_plain_jacobians(n, m, small_blocks):
+    assert_is_that_of_jacobians(CLASSES, inputs(n), inputs(m))
+
+
+@pytest.mark.usefixtures("x64")
+def test_tangent_kernel_of_x_with_itself_is_symmetric_and_positive_semi_definite():
+    x = inputs(60)  # more examples than the 43 parameters
+    assert_is_that_of_jacobians(CLASSES, x, None)
+    outputs, trace = tangent_kernel(CLASSES, drawn(CLASSES), x)
+    for kernel in (*outputs, trace):
+        # Rounding: sums of 60 products, of the largest entry's size at most.
+        np.testing.assert_allclose(kernel, kernel.T, rtol=0, atol=1e-14 * np.abs(kernel).max())
+        eigenvalues = np.linalg.eigvalsh(kernel)
+        assert eigenvalues[0] >= -1e-14 * eigenvalues[-1] * 60
+
+
+def test_tangent_kernel_does_not_depend_on_the_output_and_is_of_the_parameters_type():
+    params, x = drawn(CLASSES), inputs(5).astype(np.float32)
+    outputs, trace = tangent_kernel(CLASSES, params, x)
+    assert (outputs.dtype, trace.dtype) == (np.float32, np.float32)
+    other = tangent_kernel(MLP(CLASSES.sizes, "tanh", "tanh", "quadratic"), params, x)
+    np.testing.assert_array_equal(other.outputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("x", "other", "sentence"),
+    [
+        (np.ones(4), None, "x must be [N, 4], got shape (4,)"),
+        (np.ones((2, 3)), None, "x must be [N, 4], got shape (2, 3)"),
+        (np.ones((2, 4)), np.ones((2, 5)), "other must be [N, 4], got shape (2, 5)"),
+        (np.ones((2, 4)), np.ones((1, 2, 4)), "other must be [N, 4], got shape (1, 2, 4)"),
+    ],
+)
+def test_examples_of_another_shape_have_no_kernel(x, other, sentence):
+    with pytest.raises(ValueError, match=r".") as caught:
+        tangent_kernel(CLASSES, drawn(CLASSES), x, other)
+    assert str(caught.value) == sentence
