@@ -39,8 +39,9 @@ def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> A
     n_examples = len(examples[0])
     if n_examples <= size:
         return function(*examples)
-    # The last block begins where it still is whole; what it has in common with the one before is left out.
-    starts = jnp.minimum(jnp.arange(0, n_examples, size), n_examples - size)
+    # `dynamic_slice` lets the last block begin where it still is whole; what it has in common with the one before is
+    # left out.
+    starts = jnp.arange(0, n_examples, size)
     n_common = -n_examples % size
 
     def of_block(start: Array) -> Answer:

@@ -266,6 +266,7 @@ def largest_eigenvalue(
     """
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+    _check_batch(mlp, params, x, params)
     flat, unravel = ravel_pytree(params)
     x, t = jnp.asarray(x), jnp.asarray(t)
 
@@ -301,8 +302,7 @@ def critical_learning_rate(eigenvalue: Numeric, momentum: Numeric = 0.0) -> Arra
     0.2 0.38
     """
     eigenvalue = jnp.asarray(eigenvalue, float)
-    is_positive = eigenvalue > 0
-    return jnp.where(is_positive, 2 * (1 + momentum) / jnp.where(is_positive, eigenvalue, 1), jnp.inf)
+    return jnp.where(eigenvalue <= 0, jnp.inf, 2 * (1 + momentum) / eigenvalue)
 
 
 def _inner(a: Params, b: Params) -> Array:
