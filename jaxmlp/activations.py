@@ -134,6 +134,7 @@ def _gelu(z: Array) -> Array:
 
 
 def _gelu_derivative(z: Array) -> Array:
+    z = jnp.clip(z, -30, 30)  # beyond, it is 0 or 1 to the last bit, and z^3 might overflow
     u = _gelu_argument(z)
     return _sigmoid(u) * (1 + z * _gelu_slope(z) * _sigmoid(-u))
 
@@ -143,6 +144,7 @@ def _gelu_slope(z: Array) -> Array:
 
 
 def _gelu_second_derivative(z: Array) -> Array:
+    z = jnp.clip(z, -30, 30)
     u, slope = _gelu_argument(z), _gelu_slope(z)
     bend = 2 * sqrt(2 / pi) * 6 * 0.044715 * z  # u''
     return _sigmoid_derivative(u) * (2 * slope + z * bend - z * slope**2 * jnp.tanh(u / 2))
@@ -157,6 +159,7 @@ def _gelu_exact_derivative(z: Array) -> Array:
 
 
 def _gelu_exact_second_derivative(z: Array) -> Array:
+    z = jnp.clip(z, -40, 40)  # beyond, exp(-z^2 / 2) is 0
     return (2 - z**2) * jnp.exp(-(z**2) / 2) / sqrt(2 * pi)
 
 

@@ -111,12 +111,25 @@ def load(path: str | PathLike[str]) -> Model:
         params = _layers(tensors, "layers", mlp)
         if encoding is not None and encoding.feature_count != mlp.sizes[0]:
             raise ValueError(f"the scaling of {encoding.feature_count} features for {mlp.sizes[0]} inputs")
+        if encoding is not None and len(encoding.class_names or ()) not in (0, mlp.sizes[-1]):
+            raise ValueError(f"names of {len(encoding.class_names or ())} classes for {mlp.sizes[-1]} outputs")
         about = dict(header["about"])
-        if not all(isinstance(about.get(name, {}), dict) for name in ("options", "results")):
-            raise ValueError("about must hold options and results as objects")
+        _check_about(about)
         return Model(mlp, params, encoding, about)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a damaged jaxmlp model: {_reason(error)}") from error
+
+
+def _check_about(about: dict[str, Any]) -> None:
+    """Check what is read from it again, where anybody else might have written it."""
+    if not all(isinstance(about.get(name, {}), dict) for name in ("options", "results")):
+        raise ValueError("about must hold options and results as objects")
+    options = about.get("options", {})
+    values: list[tuple[str, Any, type]] = [("target", about.get("target"), str), ("task", options.get("task"), str)]
+    values += [("seed", options.get("seed"), int), ("test_fraction", options.get("test_fraction"), float)]
+    for name, value, kind in values:
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
 
 
 def save_training(path: Path, trained: Trained) -> None:
@@ -144,6 +157,8 @@ def load_training(path: Path, mlp: MLP) -> Trained:
 
 
 def _epoch(row: list[Any]) -> Epoch:
+    if not all(value is None or isinstance(value, int | float) for value in row):
+        raise TypeError(f"an epoch must be numbers, got {row!r}")
     epoch = Epoch(*row)
     return epoch if epoch.train_loss is not None else epoch._replace(train_loss=float("nan"))
 

@@ -14,7 +14,9 @@ __all__ = ["SCHEDULES", "TRACKED", "TrainConfig", "learning_rates"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The numbers of a training run. None but `batch_size` is compiled into a program, nor any value of `clip`.
+    """The numbers of a training run.
+
+    What is compiled into a program is `batch_size`, `nesterov`, `track`, and whether there is a `clip`: no other value.
 
     Parameters
     ----------
@@ -78,8 +80,9 @@ class TrainConfig:
                 raise ValueError(f"{name} must be {rule}, got {value!r}")
         if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise ValueError(unknown_name("schedule", self.schedule, SCHEDULES))
-        object.__setattr__(self, "track", tuple(self.track))
         _check_track(self)
+        # In one order, so that one set of names is one program.
+        object.__setattr__(self, "track", tuple(name for name in TRACKED if name in self.track))
 
 
 def _check_track(config: TrainConfig) -> None:
@@ -93,7 +96,7 @@ def _check_track(config: TrainConfig) -> None:
             raise ValueError(f"track {name!r} needs a batch_size of 2 or larger, got 1")
 
 
-_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
 
 def _is_count(value: Any) -> bool:
@@ -109,7 +112,7 @@ def _is_number(value: Any) -> bool:
 
 
 _COUNT = ("a whole number, 1 or larger", _is_count)
-_POSITIVE = ("positive and finite in float32", lambda value: _is_number(value) and value > 0)
+_POSITIVE = ("positive and finite in float32", lambda value: _is_number(value) and value >= _SMALLEST)
 _NOT_NEGATIVE = ("0 or larger and finite in float32", lambda value: _is_number(value) and value >= 0)
 
 _OPTIONAL = ("patience", "clip")

@@ -66,7 +66,7 @@ def contact_sheet(
     >>> contact_sheet(np.eye(4).reshape(1, 4, 4), ["row 17\\n3 → 8"])[1:4]
     b'PNG'
     """
-    groups = list(groups) or [("", len(images))]
+    images, groups = np.asarray(images), list(groups) or [("", len(images))]
     _check(images, captions, columns, groups)
     try:
         from matplotlib.figure import Figure

@@ -29,6 +29,7 @@ from jaxmlp.network import MLP, Layer, Params, forward, input_row, loss
 
 __all__ = [
     "Eigenpair",
+    "NoEigenvalue",
     "Taylor",
     "critical_learning_rate",
     "gauss_newton_vector_product",
@@ -52,6 +53,10 @@ class Eigenpair(NamedTuple):
 
     value: float
     vector: Params
+
+
+class NoEigenvalue(ValueError):
+    """The iteration found no eigenvalue: the curvature is not finite, or it did not converge."""
 
 
 class _Changes(NamedTuple):
@@ -94,7 +99,7 @@ def hessian_vector_product(mlp: MLP, params: Params, x: Array, t: Array, directi
     >>> print(product.w, product.b)
     [[9.]] [3.]
     """
-    _check_batch(mlp, params, x, direction)
+    _check_batch(mlp, params, x, t, direction)
     factors, changes = jax.vmap(partial(_r_backprop, mlp, params, direction))(x, t)
     return tuple(map(_product_rule, factors, changes))
 
@@ -177,7 +182,7 @@ def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, di
     >>> print(product.w, product.b)
     [[9.]] [3.]
     """
-    _check_batch(mlp, params, x, direction)
+    _check_batch(mlp, params, x, t, direction)
 
     def factors(x: Array) -> tuple[Factors, ...]:
         z, y_in, rz, _ = _r_forward(mlp, params, direction, x)
@@ -218,7 +223,7 @@ def taylor(mlp: MLP, params: Params, x: Array, t: Array, step: Params) -> Taylor
     >>> print(*taylor(mlp, params, jnp.array([[2.0]]), jnp.array([0.0]), step))
     2.0 4.0 4.5 4.5
     """
-    _check_batch(mlp, params, x, step, "step")
+    _check_batch(mlp, params, x, t, step, "step")
     before, slope = batch_gradient(mlp, params, x, t)
     first_order = before + _inner(slope, step)
     second_order = first_order + _inner(step, hessian_vector_product(mlp, params, x, t, step)) / 2
@@ -252,9 +257,9 @@ def largest_eigenvalue(
     Raises
     ------
     ValueError
-        If x is no batch, or the curvature is not finite.
-    RuntimeError
-        If the iteration does not converge.
+        If x is no batch, or the tolerance is not positive.
+    NoEigenvalue
+        If the curvature is not finite, or the iteration does not converge. Also a ValueError.
 
     Examples
     --------
@@ -266,7 +271,9 @@ def largest_eigenvalue(
     """
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-    _check_batch(mlp, params, x, params)
+    _check_batch(mlp, params, x, t, params)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
     flat, unravel = ravel_pytree(params)
     x, t = jnp.asarray(x), jnp.asarray(t)
 
@@ -276,15 +283,16 @@ def largest_eigenvalue(
     seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
     start = np.random.default_rng(seed).standard_normal(flat.size)
     if not np.isfinite(image := product(start)).all():
-        raise ValueError("the curvature is not finite at these parameters: has the network diverged?")
+        raise NoEigenvalue("the curvature is not finite at these parameters: has the network diverged?")
     if not image.any():
         return Eigenpair(0.0, unravel(jnp.asarray(start / np.linalg.norm(start), flat.dtype)))
-    operator = LinearOperator((flat.size, flat.size), matvec=product, dtype=np.float64)
+    size = np.linalg.norm(image) / np.linalg.norm(start)  # to 1: below 1e-11 the tolerance would be absolute
+    operator = LinearOperator((flat.size, flat.size), matvec=lambda vector: product(vector) / size, dtype=np.float64)
     try:
         values, vectors = eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, maxiter=1000)
     except ArpackNoConvergence as error:
-        raise RuntimeError(f"no eigenvalue to a relative residual of {tolerance:g} in 1000 restarts") from error
-    return Eigenpair(float(values[0]), unravel(jnp.asarray(vectors[:, 0], flat.dtype)))
+        raise NoEigenvalue(f"no eigenvalue to a relative residual of {tolerance:g} in 1000 restarts") from error
+    return Eigenpair(float(values[0] * size), unravel(jnp.asarray(vectors[:, 0], flat.dtype)))
 
 
 @partial(jax.jit, static_argnames="mlp")
@@ -296,7 +304,7 @@ def _flat_product(mlp: MLP, params: Params, x: Array, t: Array, vector: Array) -
 def critical_learning_rate(eigenvalue: Numeric, momentum: Numeric = 0.0) -> Array:
     """Return 2 (1 + alpha) / lambda: the rate above which a step along the top eigenvector grows instead of falling.
 
-    Without momentum 2 / lambda; infinite where the curvature is not positive.
+    Without momentum 2 / lambda; infinite where the curvature is not positive. For eq. (3), not for Nesterov's form.
 
     >>> print(critical_learning_rate(10.0), critical_learning_rate(10.0, momentum=0.9))
     0.2 0.38
@@ -309,9 +317,11 @@ def _inner(a: Params, b: Params) -> Array:
     return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, a, b))
 
 
-def _check_batch(mlp: MLP, params: Params, x: Array, direction: Params, name: str = "direction") -> None:
+def _check_batch(mlp: MLP, params: Params, x: Array, t: Array, direction: Params, name: str = "direction") -> None:
     if jnp.ndim(x) != 2:
         raise ValueError(f"x must be a batch of shape [B, {mlp.sizes[0]}], got {jnp.shape(x)}")
+    if jnp.shape(t)[:1] != jnp.shape(x)[:1]:
+        raise ValueError(f"t must hold a target for each of the {len(x)} examples, got shape {jnp.shape(t)}")
     given, expected = (jax.tree.map(jnp.shape, tree) for tree in (direction, params))
     if given != expected:
         raise ValueError(f"{name} must be shaped like the parameters, {expected}, got {given}")

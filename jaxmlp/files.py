@@ -52,6 +52,8 @@ def check_place(path: Path) -> None:
     Traceback (most recent call last):
     FileNotFoundError: no/such/folder/file.csv: there is no folder no/such/folder
     """
+    if not path.name:
+        raise ValueError(f"{path}: a folder, expected the name of a file to write")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
     if path.exists() and not path.is_file():

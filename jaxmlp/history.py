@@ -24,7 +24,7 @@ class Epoch(NamedTuple):
     test_loss, test_accuracy, test_r2
         After the epoch; None where they do not apply.
     seconds
-        Wall time, evaluation included.
+        Wall time, with evaluation and all that is tracked.
     norm_q10, norm_median, norm_q90, norm_max
         Quantiles over the epoch of the norms of each example's own gradient, before weights and clipping, as it was
         when it was trained on. This and all that follows is None unless `TrainConfig.track` asks for it.
@@ -32,7 +32,8 @@ class Epoch(NamedTuple):
         tr(Sigma) / |G|^2 in examples, both parts averaged over the steps (see `jaxmlp.per_example.noise_scale`), of the
         gradients as they are averaged: weighted and clipped. None too where |G|^2 is lost in the noise.
     gradient_variance
-        tr(Sigma): the variance of one example's gradient, summed over the parameters.
+        tr(Sigma): the variance of one example's gradient, summed over the parameters; off by some 1e-6 of |G|^2 in
+        float32, as it is taken from the gradient that was there anyway.
     diversity
         Of the batches' gradients (see `jaxmlp.per_example.diversity`).
     share_clipped

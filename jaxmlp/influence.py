@@ -5,6 +5,7 @@ All of it is made of factors, block by block: however many examples there are, m
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -115,7 +116,7 @@ def _scores(mlp: MLP, params: Params, x: Array, t: Array, with_margins: bool) ->
         z = forward(mlp, params, x).z[-1]
         row = target_row(t, z, mlp.output)
         error = jnp.linalg.norm(ACTIVATIONS[mlp.output].error(z, row))
-        return error, _margin(mlp, z, row) if with_margins else None
+        return error, _margin(mlp, z, row, is_class=jnp.ndim(t) == 0) if with_margins else None
 
     def of_block(x: Array, t: Array) -> tuple[Array | None, ...]:
         losses, _, factors = jax.vmap(partial(backprop, mlp, params))(x, t)
@@ -125,8 +126,8 @@ def _scores(mlp: MLP, params: Params, x: Array, t: Array, with_margins: bool) ->
     return in_blocks(of_block, x, t, size=_BLOCK)
 
 
-def _margin(mlp: MLP, z: Array, t: Array) -> Array:
-    if mlp.loss == "binary_cross_entropy" or len(z) == 1:
+def _margin(mlp: MLP, z: Array, t: Array, is_class: bool) -> Array:
+    if len(z) == 1 or (mlp.loss == "binary_cross_entropy" and not is_class):
         return jnp.min(jnp.where(t > 0.5, z, -z))
     is_right = jnp.arange(len(z)) == t.argmax()
     return z[t.argmax()] - jnp.max(jnp.where(is_right, -jnp.inf, z))
@@ -135,9 +136,9 @@ def _margin(mlp: MLP, z: Array, t: Array) -> Array:
 def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Tell which examples are likely to be mislabelled.
 
-    Those for which the network predicts another class j than the label, and gives j at least the probability that it
-    gives j on average where j is the label: confident learning (Northcutt et al. 2021, arXiv 1911.00068). A class that
-    no example has is never what a suspect should have been.
+    A class is confident of an example if its probability is at least what it is on average over the examples labelled
+    so. Suspected is who has, of all confident classes, the most probable one that is not its label: confident learning
+    (Northcutt et al. 2021, arXiv 1911.00068). A class that no example has is never confident.
 
     Parameters
     ----------
@@ -161,18 +162,19 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     >>> suspects(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]]), np.array([0, 1, 0, 0]))
     array([False, False,  True, False])
     """
-    if np.ndim(probabilities) != 2 or np.shape(labels) != np.shape(probabilities)[:1]:
-        shapes = f"{np.shape(probabilities)} and {np.shape(labels)}"
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
+        shapes = f"{probabilities.shape} and {labels.shape}"
         raise ValueError(f"probabilities and labels must be [N, n_L] and [N], got shapes {shapes}")
     n_classes = probabilities.shape[1]
-    if not np.isin(labels, range(n_classes)).all():
-        raise ValueError(f"labels must be from 0 to {n_classes - 1}, got {labels.min()} to {labels.max()}")
+    if labels.dtype.kind not in "iu" or not np.isin(labels, range(n_classes)).all():
+        raise ValueError(f"labels must be integers from 0 to {n_classes - 1}, got {labels.min()} to {labels.max()}")
     of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     counts = np.bincount(labels, minlength=n_classes)
     sums = np.bincount(labels, weights=of_label, minlength=n_classes)
     thresholds = np.divide(sums, counts, out=np.full(n_classes, np.inf), where=counts > 0)
-    predicted = probabilities.argmax(1)
-    return (predicted != labels) & (probabilities.max(1) >= thresholds[predicted])
+    confident = np.where(probabilities >= thresholds, probabilities, -1)
+    return (confident.max(1) >= 0) & (confident.argmax(1) != labels)
 
 
 def tracin(
@@ -224,11 +226,16 @@ def tracin(
     """
     check_fit(mlp, train)
     check_fit(mlp, test)
-    if not 1 <= top <= len(train):
-        raise ValueError(f"top must be from 1 to the {len(train)} training examples, got {top}")
+    if not isinstance(top, int | np.integer) or not 1 <= top <= len(train):
+        raise ValueError(f"top must be a whole number from 1 to the {len(train)} training examples, got {top}")
     rates = [1.0] * len(checkpoints) if learning_rates is None else learning_rates
-    if len(checkpoints) != len(rates) or not rates:
-        raise ValueError(f"one or more checkpoints, and a learning rate each, expected: got {len(checkpoints)} of them")
+    if len(checkpoints) != len(rates) or not len(rates):
+        given = f"{len(checkpoints)} checkpoints and {len(rates)} learning rates"
+        raise ValueError(f"one or more checkpoints, and a learning rate each, expected, got {given}")
+    for number, params in enumerate(checkpoints):
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
+        if shapes != [shape for n_in, n_out in pairwise(mlp.sizes) for shape in ((n_out, n_in), (n_out,))]:
+            raise ValueError(f"checkpoints[{number}] must be parameters of sizes {mlp.sizes}, got shapes {shapes}")
     run = jax.tree.map(lambda *leaves: jnp.stack(leaves), *checkpoints)
     etas = jnp.asarray(rates, run[0].w.dtype)
     found = _tracin(mlp, run, etas, arrays(mlp, train)[:2], arrays(mlp, test)[:2], top)
@@ -304,7 +311,7 @@ def tangent_kernel(mlp: MLP, params: Params, x: Array, other: Array | None = Non
     -------
     TangentKernel(outputs, trace)
         [n_L, N, M] and [N, M]; beside them memory holds blocks of at most 1,024 by 1,024 examples. Costs n_L backward
-        passes, and n_L N M sum_l n_l multiply-adds.
+        passes for each of the N and, once a block of those, of the M; and n_L N M sum_l n_l multiply-adds.
 
     Raises
     ------
@@ -322,8 +329,8 @@ def tangent_kernel(mlp: MLP, params: Params, x: Array, other: Array | None = Non
     """
     other = x if other is None else other
     for name, given in (("x", x), ("other", other)):
-        if np.ndim(given) != 2 or np.shape(given)[1] != mlp.sizes[0]:
-            raise ValueError(f"{name} must be [N, {mlp.sizes[0]}], got shape {np.shape(given)}")
+        if np.ndim(given) != 2 or np.shape(given)[1] != mlp.sizes[0] or not len(given):
+            raise ValueError(f"{name} must be [N, {mlp.sizes[0]}], of one row or more, got shape {np.shape(given)}")
     kernel = np.empty((mlp.sizes[-1], len(x), len(other)), params[0].w.dtype)
     for rows in _even_blocks(len(x)):
         left = _output_factors(mlp, params, jnp.asarray(x[rows]))

@@ -123,7 +123,8 @@ def norms(factors: BatchFactors, by_layer: bool = False) -> Array:
     """Compute every example's gradient norm.
 
     sqrt(sum_l |delta|^2 (|y|^2 + 1)) (Goodfellow 2015, arXiv 1510.01799), from deltas brought to size 1 first: a
-    gradient of 1e-30 has its norm in float32 too, though its square underflows.
+    gradient of 1e-30 has its norm in float32 too, though its square underflows. (An input y, whose squares are summed
+    as they are, must be below 1e19.)
 
     Parameters
     ----------
@@ -174,9 +175,9 @@ def weighted_sum(factors: BatchFactors, weights: Array) -> Params:
     >>> print(weighted_sum(factors, jnp.array([1.0, 0.5]))[0].w)
     [[1. 3.]]
     """
-    n_examples = _check_batch(factors)
-    if jnp.shape(weights) != (n_examples,):
-        raise ValueError(f"weights must be [{n_examples}], one an example, got shape {jnp.shape(weights)}")
+    n_examples, weights = _check_batch(factors), jnp.asarray(weights)
+    if weights.shape != (n_examples,):
+        raise ValueError(f"weights must be [{n_examples}], one an example, got shape {weights.shape}")
     return tuple(_weighted(layer, weights) for layer in factors)
 
 
@@ -196,7 +197,10 @@ def clipping_weights(norms: Array, max_norm: Numeric) -> Array:
     >>> print(clipping_weights(jnp.array([0.0, 1.0, 4.0]), 2.0))
     [1.  1.  0.5]
     """
-    return jnp.where(norms > max_norm, max_norm / norms, 1).astype(norms.dtype)
+    norms = jnp.asarray(norms) * 1.0  # of whole numbers, floats
+    # A gradient too long for its type cannot be scaled down; its weight says so instead of silently being 0.
+    weights = jnp.where(norms > max_norm, max_norm / norms, 1).astype(norms.dtype)
+    return jnp.where(jnp.isinf(norms) & jnp.isfinite(max_norm), jnp.nan, weights)
 
 
 def clipped_mean(factors: BatchFactors, max_norm: Numeric, by_layer: bool = False) -> Clipped:
@@ -510,7 +514,7 @@ def _scale(size: Array) -> Array:
 
 
 def _largest_to_one(factors: BatchFactors) -> tuple[BatchFactors, Array]:
-    """Scale the gradients, all alike, so that the longest has norm 1; return the factor that was taken out."""
+    """Scale the gradients, all alike, so that the longest has norm 1 to 2; return the factor that was taken out."""
     scale = _scale(jnp.max(norms(factors)))
     return tuple(Factors(delta / scale, y_in) for delta, y_in in factors), scale
 
@@ -544,14 +548,17 @@ def _check_same(factors: BatchFactors, other: BatchFactors) -> None:
 
 def _positive(max_norm: Numeric, n_layers: int | None) -> Array:
     """Return the clipping norm as [1, 1] or, one a layer, [L, 1]; what can be known of it is checked."""
-    shape = jnp.shape(max_norm)
-    if shape not in [(), (n_layers,)]:
-        wanted = "a number" if n_layers is None else f"a number, or [{n_layers}], one a layer"
-        raise ValueError(f"max_norm must be {wanted}, got shape {shape}")
+    wanted = "a number" if n_layers is None else f"a number, or [{n_layers}], one a layer"
     try:
-        known = np.asarray(max_norm)
+        limit = jnp.asarray(max_norm, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"max_norm must be {wanted}, got {max_norm!r}") from error
+    if limit.shape not in [(), (n_layers,)]:
+        raise ValueError(f"max_norm must be {wanted}, got shape {limit.shape}")
+    try:
+        known = np.asarray(limit)
     except jax.errors.TracerArrayConversionError:
         known = np.ones(())
     if not (known > 0).all():
         raise ValueError(f"max_norm must be positive, got {max_norm}")
-    return jnp.reshape(jnp.asarray(max_norm), (-1, 1))
+    return limit.reshape(-1, 1)

@@ -24,7 +24,9 @@ from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP
 from jaxmlp.plots import curves
 
-__all__ = ["Run", "new_folder", "read_config", "start_run"]
+__all__ = ["RUN_FILES", "Run", "new_folder", "read_config", "start_run"]
+
+RUN_FILES = ("config.json", "checkpoint.safetensors", "model.safetensors", "history.csv", "curves.png")
 
 _CHECKPOINT_SECONDS = 1.0  # apart at least: a short epoch takes less time than flushing a file to the disk
 

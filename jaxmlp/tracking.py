@@ -11,7 +11,7 @@ from chex import PRNGKey
 from jax import Array, lax
 
 from jaxmlp.config import TRACKED, TrainConfig
-from jaxmlp.curvature import largest_eigenvalue
+from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
 from jaxmlp.network import MLP, Params
 
 __all__ = ["StepStatistics", "epoch_statistics", "sampled_steps", "step_statistics", "top_eigenvalue"]
@@ -72,27 +72,31 @@ def epoch_statistics(config: TrainConfig, statistics: StepStatistics | None) -> 
     """Return an epoch's columns of history from the statistics of its steps.
 
     Noise scale and diversity are ratios of parts averaged over the steps (see `jaxmlp.per_example.noise_scale`); None
-    where the estimate of the gradient they are relative to is not positive.
+    where the estimate of the gradient they are relative to is not positive. None is also what is not finite.
     """
     if statistics is None:
         return {}
     row: dict[str, float | None] = {}
-    norms = np.asarray(statistics.norms, np.float64)
+    norms = np.asarray(statistics.norms)
     if "norms" in config.track:
-        row |= {name: float(np.quantile(norms, level)) for name, level in _QUANTILES.items()}
-    if "clipped" in config.track and config.clip is not None:
-        row["share_clipped"] = float(np.mean(norms > config.clip))
+        with np.errstate(invalid="ignore"):  # of norms that are infinite
+            quantiles = np.quantile(norms.astype(np.float64), list(_QUANTILES.values()))
+        row |= dict(zip(_QUANTILES, quantiles.tolist(), strict=True))
+    if "clipped" in config.track:
+        row["share_clipped"] = float(np.mean(norms > np.asarray(config.clip, norms.dtype)))
     if statistics.squared_mean is not None:
         of_mean = _of_the_mean(statistics, norms.shape[1])
         row |= {column: value for column, value in of_mean.items() if _NAMES[column] in config.track}
-    return row
+    return {column: None if value is None or not math.isfinite(value) else value for column, value in row.items()}
 
 
 def _of_the_mean(statistics: StepStatistics, batch_size: int) -> dict[str, float | None]:
     squares, squared_means = (np.asarray(part, np.float64) for part in statistics[1:])
-    sampled = ~np.isnan(squared_means)
+    sampled = sampled_steps(len(squares))
     square, squared_mean = float(squares[sampled].mean()), float(squared_means[sampled].mean())
-    trace = (square - squared_mean) * batch_size / max(batch_size - 1, 1)
+    if not math.isfinite(square - squared_mean):
+        return dict.fromkeys(("noise_scale", "gradient_variance", "diversity"))
+    trace = max(square - squared_mean, 0.0) * batch_size / max(batch_size - 1, 1)
     return {
         "noise_scale": _ratio(trace, squared_mean - trace / batch_size),
         "gradient_variance": trace,
@@ -105,8 +109,8 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def top_eigenvalue(mlp: MLP, params: Params, x: Array, t: Array, key: PRNGKey) -> float | None:
-    """Return the largest eigenvalue of the Hessian over these examples; None if the iteration does not converge."""
+    """Return the largest eigenvalue of the Hessian over these examples; None if none is found."""
     try:
         return largest_eigenvalue(mlp, params, x, t, key=key).value
-    except RuntimeError:
+    except NoEigenvalue:
         return None

@@ -11,7 +11,7 @@ from jaxmlp.config import SCHEDULES, TrainConfig, learning_rates
 
 NAN, INF = math.nan, math.inf
 NOT_COUNTS = [0, -1, 1.0, 2.5, NAN, INF, True, "3", None]
-NOT_POSITIVE = [0, 0.0, -1, -1e-9, NAN, INF, -INF, True, "0.1", None, [0.1], np.array([0.1, 0.2]), 1j]
+NOT_POSITIVE = [0, 0.0, 1e-60, -1, -1e-9, NAN, INF, -INF, True, "0.1", None, [0.1], np.array([0.1, 0.2]), 1j]
 NEGATIVE = [-1, -1e-9, NAN, INF, -INF, True, "0.1", None, [0.1], 1j]
 
 BAD = {
@@ -88,8 +88,10 @@ def test_what_a_run_does_not_have_cannot_be_tracked(options, words):
         TrainConfig(**options)
 
 
-def test_a_list_of_names_to_track_becomes_a_tuple():
-    assert TrainConfig(track=["norms"]) == TrainConfig(track=("norms",))
+def test_names_to_track_are_a_tuple_in_one_order_whatever_was_given():
+    one = TrainConfig(track=("norms", "noise_scale"))
+    assert TrainConfig(track=["noise_scale", "norms", "norms"]) == one
+    assert isinstance(one.track, tuple)
 
 
 def test_config_is_frozen_hashable_and_equal_by_value():

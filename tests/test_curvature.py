@@ -21,6 +21,7 @@ from jaxmlp import sgd
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import batch_gradient
 from jaxmlp.curvature import (
+    NoEigenvalue,
     critical_learning_rate,
     gauss_newton_vector_product,
     hessian_vector_product,
@@ -520,13 +521,13 @@ def test_parameters_that_are_not_finite_are_a_value_error_of_one_line(number, sm
         largest_eigenvalue(mlp, diverged, x, t, key=jax.random.key(0))
 
 
-def test_iteration_that_does_not_converge_is_a_runtime_error_of_one_line(small, monkeypatch):
+def test_iteration_that_does_not_converge_is_an_error_of_its_own_and_one_line(small, monkeypatch):
     def never(*_, **__):
         raise ArpackNoConvergence("no convergence", np.array([]), np.array([]))
 
     monkeypatch.setattr("scipy.sparse.linalg.eigsh", never)
     mlp, params, x, t, _ = small
-    with pytest.raises(RuntimeError, match=r"^no eigenvalue to a relative residual of 1e-05 in 1000 restarts$"):
+    with pytest.raises(NoEigenvalue, match=r"^no eigenvalue to a relative residual of 1e-05 in 1000 restarts$"):
         largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0), tolerance=1e-5)
 
 

@@ -80,7 +80,7 @@ CASES = {
     "whole numbers of one output": (MLP((4, 1), output="identity", loss="quadratic"), labels, None),
     "one label": (ONE_LABEL, partial(labels, n_classes=2), of_least_label),
     "rows of labels": (LABELS, lambda n: (inputs(n, 3) > 0).astype(int), of_least_label),
-    "classes with labels": (LABELS, labels, of_least_label),
+    "classes with labels": (LABELS, labels, of_largest_other),
 }
 EVERY_CASE = pytest.mark.parametrize(("mlp", "targets", "margin"), CASES.values(), ids=CASES)
 
@@ -224,13 +224,33 @@ def test_example_helps_itself_by_its_squared_norm_and_is_found_again():
 @pytest.mark.parametrize(
     ("n_checkpoints", "top", "rates", "sentence"),
     [
-        (1, 0, None, "top must be from 1 to the 6 training examples, got 0"),
-        (1, -1, None, "top must be from 1 to the 6 training examples, got -1"),
-        (1, 7, None, "top must be from 1 to the 6 training examples, got 7"),
-        (0, 1, None, "one or more checkpoints, and a learning rate each, expected: got 0 of them"),
-        (2, 1, [1.0], "one or more checkpoints, and a learning rate each, expected: got 2 of them"),
-        (1, 1, [1.0, 1.0], "one or more checkpoints, and a learning rate each, expected: got 1 of them"),
-        (0, 1, [], "one or more checkpoints, and a learning rate each, expected: got 0 of them"),
+        (1, 0, None, "top must be a whole number from 1 to the 6 training examples, got 0"),
+        (1, -1, None, "top must be a whole number from 1 to the 6 training examples, got -1"),
+        (1, 7, None, "top must be a whole number from 1 to the 6 training examples, got 7"),
+        (
+            0,
+            1,
+            None,
+            "one or more checkpoints, and a learning rate each, expected, got 0 checkpoints and 0 learning rates",
+        ),
+        (
+            2,
+            1,
+            [1.0],
+            "one or more checkpoints, and a learning rate each, expected, got 2 checkpoints and 1 learning rates",
+        ),
+        (
+            1,
+            1,
+            np.ones(2),
+            "one or more checkpoints, and a learning rate each, expected, got 1 checkpoints and 2 learning rates",
+        ),
+        (
+            0,
+            1,
+            [],
+            "one or more checkpoints, and a learning rate each, expected, got 0 checkpoints and 0 learning rates",
+        ),
     ],
 )
 def test_what_tracin_cannot_do_is_a_value_error_of_one_line(n_checkpoints, top, rates, sentence):
@@ -329,10 +349,11 @@ def test_tangent_kernel_does_not_depend_on_the_output_and_is_of_the_parameters_t
 @pytest.mark.parametrize(
     ("x", "other", "sentence"),
     [
-        (np.ones(4), None, "x must be [N, 4], got shape (4,)"),
-        (np.ones((2, 3)), None, "x must be [N, 4], got shape (2, 3)"),
-        (np.ones((2, 4)), np.ones((2, 5)), "other must be [N, 4], got shape (2, 5)"),
-        (np.ones((2, 4)), np.ones((1, 2, 4)), "other must be [N, 4], got shape (1, 2, 4)"),
+        (np.ones(4), None, "x must be [N, 4], of one row or more, got shape (4,)"),
+        (np.ones((2, 3)), None, "x must be [N, 4], of one row or more, got shape (2, 3)"),
+        (np.ones((0, 4)), None, "x must be [N, 4], of one row or more, got shape (0, 4)"),
+        (np.ones((2, 4)), np.ones((2, 5)), "other must be [N, 4], of one row or more, got shape (2, 5)"),
+        (np.ones((2, 4)), np.ones((1, 2, 4)), "other must be [N, 4], of one row or more, got shape (1, 2, 4)"),
     ],
 )
 def test_examples_of_another_shape_have_no_kernel(x, other, sentence):

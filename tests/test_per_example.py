@@ -662,6 +662,16 @@ def test_a_scalar_clips_every_layer_and_a_list_each_to_its_own():
     assert scalar.n_clipped[0] > 0
 
 
+def test_a_gradient_too_long_for_its_type_is_not_silently_dropped():
+    # |y|^2 overflows: the norm is infinite, and a weight of 0 would make a gradient of norm 1 one of 0.
+    factors = (Factors(jnp.full((1, 1), 1e-10), jnp.full((1, 1), 1e20)),)
+    assert np.isnan(per_example.clipped_mean(factors, 1.0).gradient[0].w).all()
+
+
+def test_norms_that_are_whole_numbers_are_clipped_as_floats():
+    np.testing.assert_array_equal(per_example.clipping_weights(np.array([1, 4]), 2.0), [1, 0.5])
+
+
 # ----- float32 -----
 
 

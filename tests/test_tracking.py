@@ -9,7 +9,7 @@ import pytest
 
 from jaxmlp import sgd
 from jaxmlp.config import TRACKED, TrainConfig
-from jaxmlp.curvature import largest_eigenvalue
+from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
 from jaxmlp.data import Dataset
 from jaxmlp.history import Epoch
 from jaxmlp.network import MLP, init, loss
@@ -148,3 +148,34 @@ def test_a_long_epoch_takes_its_statistics_from_the_sampled_steps():
     )
     row = epoch_statistics(TrainConfig(batch_size=2, track=("variance",)), statistics)
     assert row == {"gradient_variance": 2.0}
+
+
+def test_equal_examples_have_no_variance_and_never_a_negative_one():
+    data = Dataset(np.full((8, 3), 0.3), np.ones(8, int))
+    config = TrainConfig(epochs=1, batch_size=4, track=("noise_scale", "variance", "diversity"))
+    row = train(SIZE, data, config, key=KEY).history[0]
+    # Two float32 sums of some 50 squares, relative to |G|^2, which is of order 1.
+    assert 0 <= row.gradient_variance < 1e-5
+    assert 0 <= row.noise_scale < 1e-5
+    assert row.diversity == pytest.approx(1 / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_not_finite_is_none(number):
+    statistics = StepStatistics(
+        norms=np.full((3, 4), number), mean_square=np.full(3, number), squared_mean=np.full(3, number)
+    )
+    config = TrainConfig(batch_size=4, track=("norms", "noise_scale", "variance", "diversity"))
+    row = epoch_statistics(config, statistics)
+    assert set(row.values()) == {None}
+    assert set(row) == {column for name in config.track for column in TRACKED[name]}
+
+
+def test_a_run_goes_on_where_its_curvature_is_not_finite(monkeypatch):
+    def never(*_, **__):
+        raise NoEigenvalue("none")
+
+    monkeypatch.setattr("jaxmlp.tracking.largest_eigenvalue", never)
+    trained = train(SIZE, classes(), TrainConfig(epochs=2, batch_size=B, track=("curvature",)), key=KEY)
+    assert trained.status == "finished"
+    assert trained.history[-1].top_eigenvalue is None

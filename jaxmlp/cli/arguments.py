@@ -105,7 +105,7 @@ def _add_train(parser: ArgumentParser) -> None:
     network.add_argument(
         "--activation",
         metavar="NAME",
-        type=lambda text: text.split(","),
+        type=_names,
         help="of the hidden layers, one name or one each: identity, sigmoid, tanh, relu (default), leaky_relu, "
         "elu, softplus, silu, gelu, gelu_exact",
     )
@@ -202,7 +202,7 @@ def _add_common(parser: Any) -> None:
 def _add_number(parser: Any, name: str, text: str) -> None:
     option, default = f"--{name.replace('_', '-')}", TRAIN_DEFAULTS[name]
     if isinstance(default, list):
-        parser.add_argument(option, metavar="NAMES", type=lambda text: text.split(","), help=text)
+        parser.add_argument(option, metavar="NAMES", type=_names, help=text)
     elif isinstance(default, bool):
         parser.add_argument(option, action="store_true", help=text)
     elif isinstance(default, str):
@@ -223,6 +223,13 @@ def _number(kind: type[int] | type[float]) -> dict[str, Any]:
             raise ArgumentTypeError(f"expected {expected}, got {_shortened(text)}") from None
 
     return {"metavar": metavar, "type": convert}
+
+
+def _names(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise ArgumentTypeError(f"expected names separated by commas, got {_shortened(text)}")
+    return names
 
 
 def _widths(text: str) -> list[int]:

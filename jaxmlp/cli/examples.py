@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
     if arguments.top < 1:
         raise ValueError(f"--top must be 1 or larger, got {arguments.top}")
     out = Path(getattr(arguments, "out", "examples.csv" if index is None else "influence.csv"))
-    check_out(out, arguments.source)
+    check_out(out, (arguments.source, arguments.model))
     keep_compiled_programs(arguments)
     model = find_model(arguments.model)
     source, encoding = read_for(model, arguments.source, target=getattr(arguments, "target", None))
@@ -55,7 +55,7 @@ def _rank(arguments: Namespace, model: Model, source: Source, encoding: Encoding
     frame = _scored(model, source, encoding, part)
     order = np.argsort(frame[by] if by == "margin" else -frame[by], kind="stable")
     frame = frame[order].with_row_index("rank", offset=1)
-    hardest, wrong = frame.head(arguments.top), None if encoding.class_names is None else _wrong(frame)
+    hardest, wrong = frame.head(min(arguments.top, len(frame))), None if encoding.class_names is None else _wrong(frame)
     what = f"by {by.replace('_', ' ')}"
 
     shown = hardest.head(_PICTURED)
@@ -72,7 +72,7 @@ def _rank(arguments: Namespace, model: Model, source: Source, encoding: Encoding
     tables = [printed(hardest, f"\nhardest {len(hardest)} {what}", optional=set(_SCORES) - {by})]
     if wrong is not None:
         more["most_often_wrong"] = wrong.head(_PAIRS).to_dicts()
-        tables.append(printed(wrong.head(_PAIRS), "\nmost often wrong"))
+        tables += [printed(wrong.head(_PAIRS), "\nmost often wrong")] if len(wrong) else []
     show(arguments, values | more, table(values), *tables)
     return 0
 

@@ -13,20 +13,27 @@ from rich.table import Table
 from jaxmlp.contact_sheet import contact_sheet
 from jaxmlp.data import Encoding, Part, Source
 from jaxmlp.files import check_place, write_whole
+from jaxmlp.runs import RUN_FILES
 
 __all__ = ["captions", "check_out", "named", "picture", "printed", "take", "whole", "write"]
 
 _NAME_LENGTH = 8  # characters of a class's name in a caption
 
 
-def check_out(out: Path, source: str) -> None:
-    """Refuse, before any work, a file for `write` that cannot be written or should not be."""
+def check_out(out: Path, inputs: Collection[str]) -> None:
+    """Refuse, before any work, a file for `write` that cannot be written or should not be: a part of what is read."""
     if out.suffix.lower() == ".png":
         raise ValueError(f"{out}: expected the name of a CSV file; a picture goes beside it, with .png")
+    check_place(out)
     for path in (out, out.with_suffix(".png")):
         check_place(path)
-    if out.exists() and Path(source).exists() and out.samefile(source):
-        raise ValueError(f"{out}: holds the data, choose another --out")
+        for given in map(Path, inputs):
+            if path.exists() and given.exists() and (path.samefile(given) or _is_of_a_run(path)):
+                raise ValueError(f"{path}: holds the data, the model or its run, choose another --out")
+
+
+def _is_of_a_run(path: Path) -> bool:
+    return path.name in RUN_FILES and (path.parent / "model.safetensors").exists()
 
 
 def write(out: Path, frame: pl.DataFrame, drawn: bytes | None) -> dict[str, str]:

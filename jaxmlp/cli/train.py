@@ -61,8 +61,14 @@ def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | 
     for name, value in given.items():
         if value != options[name]:
             option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{folder}: the run was started with {option} {options[name]}, got {value}")
+            began = f"without {option}" if options[name] in (None, []) else f"with {option} {_typed(options[name])}"
+            raise ValueError(f"{folder}: the run was started {began}, got {_typed(value)}")
     return options
+
+
+def _typed(value: Any) -> str:
+    """Write an option's value as it is typed."""
+    return (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def _is_like(value: Any, default: Any) -> bool:

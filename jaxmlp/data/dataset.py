@@ -159,6 +159,10 @@ def _weights(given: Any, t: Array) -> Array:
         raise ValueError(f"weights must be 0 or larger, got {values[row]} in row {row}")
     if not values.any():
         raise ValueError("weights must not be all 0")
+    with np.errstate(over="ignore", under="ignore"):
+        total = values.astype(np.float32).sum()
+    if not 0 < total < np.inf:
+        raise ValueError(f"weights must have a sum within the range of float32, got {values.sum(dtype=float):g}")
     return weights if weights.dtype.kind == "f" else values.astype(float)
 
 

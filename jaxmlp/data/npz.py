@@ -68,12 +68,16 @@ def read_npz(name: str, request: Request) -> Source:
 
 
 def _image_shape(parts: list[NDArray[Any]]) -> tuple[int, int] | None:
-    """Take bytes and floats of rank 3 for images, if they are of one size in both parts."""
+    """Take for images what is of rank 3 and one size in both parts: bytes, or floats from 0 to 1."""
     shapes = {part.shape[1:] for part in parts}
     height_and_width = shapes.pop()
-    if shapes or len(height_and_width) != 2 or not all(x.dtype == np.uint8 or x.dtype.kind == "f" for x in parts):
+    if shapes or len(height_and_width) != 2 or not all(map(_is_brightness, parts)):
         return None
     return height_and_width[0], height_and_width[1]
+
+
+def _is_brightness(x: NDArray[Any]) -> bool:
+    return x.dtype == np.uint8 or (x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1)
 
 
 def _inputs(path: Path, key: str, array: NDArray[Any]) -> NDArray[Any]:

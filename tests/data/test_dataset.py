@@ -52,6 +52,8 @@ REFUSED_WEIGHTS = {
     "nan": ([1.0, np.nan, 1.0], ["weights must be finite", "nan", "row 1"]),
     "negative": ([1.0, 1.0, -0.5], ["weights must be 0 or larger", "-0.5", "row 2"]),
     "all zero": ([0.0, 0.0, 0.0], ["weights must not be all 0"]),
+    "too small for float32": ([1e-60, 0.0, 0.0], ["range of float32", "1e-60"]),
+    "too large for float32": ([3e38, 3e38, 3e38], ["range of float32", "9e+38"]),
     "unknown word": ("balance", ["weights must be an array, 'balanced' or None", "'balance'"]),
 }
 
