@@ -105,12 +105,11 @@ def hessian_vector_product(mlp: MLP, params: Params, x: Array, t: Array, directi
 
 
 def _product_rule(factors: Factors, changes: tuple[Array, Array | None]) -> Layer:
-    """Average R{grad w} over the batch: both of its terms, side by side, in one product."""
+    """Average R{grad w} and R{grad b} over the batch: eq. (8)."""
     (delta, y_in), (r_delta, r_y_in) = factors, changes
-    if r_y_in is None:
-        return Layer(r_delta.T @ y_in / len(delta), r_delta.mean(0))
-    deltas, y_ins = jnp.concatenate([r_delta, delta]), jnp.concatenate([y_in, r_y_in])
-    return Layer(deltas.T @ y_ins / len(delta), r_delta.mean(0))
+    delta, r_delta = delta / len(delta), r_delta / len(delta)
+    w = r_delta.T @ y_in
+    return Layer(w if r_y_in is None else w + delta.T @ r_y_in, r_delta.sum(0))
 
 
 def _r_backprop(

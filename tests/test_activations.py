@@ -321,6 +321,13 @@ def test_everything_is_finite_and_of_the_same_type_up_to_ten_thousand(name, dtyp
         assert np.isfinite(np.asarray(result, np.float64)).all(), what
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("gelu")])
+def test_derivatives_of_gelu_are_constant_beyond_what_can_be_cubed(name):
+    z = jnp.array([-1e35, -1e20, -100.0, 100.0, 1e20, 1e35], jnp.float32)
+    np.testing.assert_array_equal(ACTIVATIONS[name].derivative(z), [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(ACTIVATIONS[name].second_derivative(z), 0)
+
+
 # ----- tails, against mpmath -----
 
 

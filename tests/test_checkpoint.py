@@ -144,6 +144,16 @@ CHANGES = {
         lambda header: {key: value for key, value in header.items() if key != "encoding"},
         "'encoding'",
     ),
+    "another number of classes": (
+        lambda header: header | {"encoding": header["encoding"] | {"class_names": ["a", "b"]}},
+        "2 classes for 3 outputs",
+    ),
+    "a number for a target": (lambda header: header | {"about": {"target": 7}}, "target must be of type str, got 7"),
+    "a fraction in words": (
+        lambda header: header | {"about": {"options": {"test_fraction": "half"}}},
+        "test_fraction must be of type float, got 'half'",
+    ),
+    "a seed in words": (lambda header: header | {"about": {"options": {"seed": "x"}}}, "seed must be of type int"),
     "a broken encoding": (lambda header: header | {"encoding": {}}, "damaged"),
 }
 
