@@ -53,11 +53,11 @@ class Case(NamedTuple):
     least: float
 
 
-# Chosen, with seeds from 100 on, by what the loss finds. Digits (16 seeds): 99.9 %; with a factor for each pixel instead
-# of one for the image only 98.1 %, because of pixels that few images have ink on; half-way, before the learning rate has
-# fallen, 99.2 %. Fashion-MNIST (one seed): 97.6 %; after 5 epochs 97.3 %; after 30 97.5 %, and fewer in the first 5 %;
-# with 784-128-10 97.1 %. The mean loss over all epochs finds fewer than the last: 99.8 % and 97.4 %. The folds are those
-# of 2, 5 and 11, and of 2 and 3, by which cleanlab's self-confidence finds most.
+# Chosen, with seeds from 100 on, by what the loss finds. Digits (16 seeds): 99.9 %; with a factor for each pixel, instead
+# of one for the image, only 98.1 %, because of pixels that few images have ink on; half-way, before the learning rate
+# has fallen, 99.2 %. Fashion-MNIST (one seed): 97.6 %; after 5 epochs 97.3 %; after 30 97.5 %, and fewer in the first
+# 5 %; with 784-128-10 97.1 %. The mean loss over all epochs finds fewer than the last: 99.8 % and 97.4 %. The folds are
+# those of 2, 5 and 11, and of 2 and 3, by which cleanlab's self-confidence finds most.
 CASES = {
     "digits": Case(MLP((64, 128, 10)), TrainConfig(epochs=20, learning_rate=0.1, weight_decay=5e-3), 5, 8, 0.99),
     "Fashion-MNIST": Case(
