@@ -53,7 +53,7 @@ class Case(NamedTuple):
     least: float
 
 
-# Chosen, with seeds from 100 on, by what the loss finds. Digits (16 seeds): 99.9 %; with a factor for each pixel, instead
+# Chosen, with seeds from 100 on, by what the loss finds. Digits (16 seeds): 99.9 %; with a factor a pixel, instead
 # of one for the image, only 98.1 %, because of pixels that few images have ink on; half-way, before the learning rate
 # has fallen, 99.2 %. Fashion-MNIST (one seed): 97.6 %; after 5 epochs 97.3 %; after 30 97.5 %, and fewer in the first
 # 5 %; with 784-128-10 97.1 %. The mean loss over all epochs finds fewer than the last: 99.8 % and 97.4 %. The folds are
