@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jaxmlp import MLP, Dataset, TrainConfig, init, load, predict, save, train
 from jaxmlp.checkpoint import load_training, save_training
-from jaxmlp.data import prepare, read
+from jaxmlp.data import Encoding, Scaling, prepare, read
 
 MLP_TANH = MLP((4, 5, 3), "tanh")
 
@@ -125,6 +125,7 @@ def with_header(path, change):
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
 
 
+OF_TWO_CLASSES = Encoding(4, (), ("a", "b"), inputs=Scaling([0.0], [1.0]), targets=None)
 CHANGES = {
     "a newer version": (lambda header: header | {"version": 2}, "expected 1"),
     "no version": (lambda header: {}, "not a model saved by jaxmlp"),
@@ -145,7 +146,7 @@ CHANGES = {
         "'encoding'",
     ),
     "another number of classes": (
-        lambda header: header | {"encoding": header["encoding"] | {"class_names": ["a", "b"]}},
+        lambda header: header | {"encoding": OF_TWO_CLASSES.to_json()},
         "2 classes for 3 outputs",
     ),
     "a number for a target": (lambda header: header | {"about": {"target": 7}}, "target must be of type str, got 7"),
