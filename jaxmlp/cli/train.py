@@ -59,7 +59,8 @@ def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | 
         if not _is_like(options[name], default):
             raise ValueError(f"{folder}/config.json: {name} cannot be {options[name]!r}")
     for name, value in given.items():
-        if value != options[name]:
+        is_same = set(value) == set(options[name]) if name == "track" else value == options[name]
+        if not is_same:
             option = f"--{name.replace('_', '-')}"
             began = f"without {option}" if options[name] in (None, []) else f"with {option} {_typed(options[name])}"
             raise ValueError(f"{folder}: the run was started {began}, got {_typed(value)}")

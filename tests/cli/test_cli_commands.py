@@ -126,7 +126,10 @@ def test_clipped_weighted_and_tracked_training_is_that_of_python_and_can_be_resu
     assert list(rows[0])[-5:] == columns
     assert [float(rows[-1][name]) for name in columns] == [getattr(trained.history[-1], name) for name in columns]
     assert all(values[name] == getattr(trained.history[-1], name) for name in columns)
-    assert jaxmlp("train", "wine", "--out", "run", "--resume").code == 0
+    assert jaxmlp("train", "wine", "--out", "run", "--resume", "--track", "noise_scale,norms").code == 0
+    refused = jaxmlp("train", "wine", "--out", "run", "--resume", "--track", "norms")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "started with --track norms,noise_scale, got norms" in refused.err
 
 
 def test_a_network_without_hidden_layers_can_be_asked_for(jaxmlp):
