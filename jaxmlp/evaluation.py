@@ -133,7 +133,7 @@ def _evaluate(mlp: MLP, params: Params, examples: Examples) -> tuple[Array, Arra
 
 
 def _mean(values: Array, weights: Array | None) -> Array:
-    """Average over the examples; the plain mean has a program of its own, as it always had."""
+    """Average over the examples; without weights nothing is multiplied by 1."""
     return values.mean(0) if weights is None else jnp.average(values, axis=0, weights=weights)
 
 

@@ -5,7 +5,6 @@ All of it is made of factors, block by block: however many examples there are, m
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from jaxmlp.blocks import in_blocks
 from jaxmlp.data import Dataset
 from jaxmlp.evaluation import arrays, check_fit, is_classification
 from jaxmlp.losses import target_row
-from jaxmlp.network import MLP, Params, forward, input_row
+from jaxmlp.network import MLP, Params, check_params, forward, input_row
 from jaxmlp.per_example import gram, norms
 
 __all__ = ["Influences", "Scores", "TangentKernel", "scores", "suspects", "tangent_kernel", "tracin"]
@@ -213,7 +212,7 @@ def tracin(
     Raises
     ------
     ValueError
-        If the data do not fit the network, there are no checkpoints, or `top` is not from 1 to N.
+        If data or checkpoints do not fit the network, there are no checkpoints, or `top` is not from 1 to N.
 
     Examples
     --------
@@ -233,9 +232,7 @@ def tracin(
         given = f"{len(checkpoints)} checkpoints and {len(rates)} learning rates"
         raise ValueError(f"one or more checkpoints, and a learning rate each, expected, got {given}")
     for number, params in enumerate(checkpoints):
-        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
-        if shapes != [shape for n_in, n_out in pairwise(mlp.sizes) for shape in ((n_out, n_in), (n_out,))]:
-            raise ValueError(f"checkpoints[{number}] must be parameters of sizes {mlp.sizes}, got shapes {shapes}")
+        check_params(mlp, params, f"checkpoints[{number}]")
     run = jax.tree.map(lambda *leaves: jnp.stack(leaves), *checkpoints)
     etas = jnp.asarray(rates, run[0].w.dtype)
     found = _tracin(mlp, run, etas, arrays(mlp, train)[:2], arrays(mlp, test)[:2], top)

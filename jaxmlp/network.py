@@ -21,7 +21,7 @@ from jaxmlp._names import unknown_name
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
 
-__all__ = ["MLP", "Forward", "Layer", "Params", "forward", "init", "input_row", "loss", "predict"]
+__all__ = ["MLP", "Forward", "Layer", "Params", "check_params", "forward", "init", "input_row", "loss", "predict"]
 
 
 class Layer(NamedTuple):
@@ -196,9 +196,7 @@ def forward(mlp: MLP, params: Params, x: Array) -> Forward:
     >>> print(*z, *y)
     [ 3.  -0.5] [3.] [3. 0.] [3.]
     """
-    shapes = [(jnp.shape(w), jnp.shape(b)) for w, b in params]
-    if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
-        raise ValueError(f"params must fit sizes {mlp.sizes}, got layers of shapes {shapes}")
+    check_params(mlp, params)
     zs, ys = [], []
     y = input_row(mlp, params, x)
     for (w, b), name in zip(params, mlp.activations, strict=True):
@@ -207,6 +205,18 @@ def forward(mlp: MLP, params: Params, x: Array) -> Forward:
         zs.append(z)
         ys.append(y)
     return Forward(tuple(zs), tuple(ys))
+
+
+def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
+    """Raise a ValueError that says how, if the parameters are not this network's.
+
+    >>> check_params(MLP((2, 3)), (Layer(np.ones((3, 1)), np.ones(3)),))
+    Traceback (most recent call last):
+    ValueError: params must fit sizes (2, 3), got layers of shapes [((3, 1), (3,))]
+    """
+    shapes = [(jnp.shape(w), jnp.shape(b)) for w, b in params]
+    if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
+        raise ValueError(f"{name} must fit sizes {mlp.sizes}, got layers of shapes {shapes}")
 
 
 def input_row(mlp: MLP, params: Params, x: Array) -> Array:

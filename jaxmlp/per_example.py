@@ -405,8 +405,7 @@ def noise_scale(factors: BatchFactors) -> NoiseScale:
     if n_examples < 2:
         raise ValueError("noise_scale needs a batch of 2 examples or more, got 1")
     scaled, scale = _largest_to_one(factors)
-    moments = [_moments(layer) for layer in scaled]
-    trace, squared_mean = map(_sum, zip(*moments, strict=True))
+    trace, squared_mean = map(_sum, zip(*map(_spread_and_squared_mean, scaled), strict=True))
     trace = jnp.maximum(trace, 0) * n_examples / (n_examples - 1)
     squared_norm = squared_mean - trace / n_examples
     ratio = jnp.where(squared_norm <= 0, jnp.inf, trace / jnp.where(squared_norm > 0, squared_norm, 1))
@@ -414,7 +413,7 @@ def noise_scale(factors: BatchFactors) -> NoiseScale:
     return NoiseScale(jnp.where(trace == 0, 0, ratio), trace * scale * scale, squared_norm * scale * scale)
 
 
-def _moments(layer: Factors) -> tuple[Array, Array]:
+def _spread_and_squared_mean(layer: Factors) -> tuple[Array, Array]:
     """Return E|g - E g|^2 and |E g|^2 of one layer."""
     delta, y = layer
     mean, y_mean = delta.mean(0), y.mean(0)

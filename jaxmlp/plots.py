@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from math import ceil
+from math import ceil, isnan, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxmlp.history import Epoch
@@ -76,6 +76,8 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
     for axis, panel in zip(all_axes, panels, strict=False):
         _draw(axis, history, panel)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        margin = max(0.5, 0.05 * len(history))
+        axis.set_xlim(history[0].epoch - margin, history[-1].epoch + margin)
         if panel.is_log and any((value or 0) > 0 for name in panel.lines for value in _column(history, name)):
             axis.set_yscale("log")
             low, high = axis.get_ylim()
@@ -103,11 +105,13 @@ def _has(history: Sequence[Epoch]) -> Callable[[str], bool]:
 
 def _draw(axis: "Axes", history: Sequence[Epoch], panel: _Panel) -> None:
     for number, (name, what) in enumerate(panel.lines.items()):
-        points = [(row.epoch, getattr(row, name)) for row in history if getattr(row, name) is not None]
-        if points:
-            # A run of one epoch is a point, and a line would show nothing.
-            marker = "." if len(points) < 15 else ""
-            axis.plot(*zip(*points, strict=True), color=f"C{number}", label=what, marker=marker)
+        values = [nan if value is None else value for value in _column(history, name)]
+        gaps = any(map(isnan, values))
+        if not all(map(isnan, values)):
+            # Nothing is drawn across epochs without a number; between two of those, as in a run of one epoch, there
+            # is a point, of which a line would show nothing.
+            marker = "." if len(values) < 15 or gaps else ""
+            axis.plot([row.epoch for row in history], values, color=f"C{number}", label=what, marker=marker)
     axis.set_xlabel("epoch")
     axis.set_ylabel(panel.label)
     axis.spines[["top", "right"]].set_visible(False)

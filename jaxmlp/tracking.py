@@ -17,7 +17,7 @@ from jaxmlp.network import MLP, Params
 __all__ = ["StepStatistics", "epoch_statistics", "sampled_steps", "step_statistics", "top_eigenvalue"]
 
 _OF_THE_MEAN = {"noise_scale", "variance", "diversity"}
-_NAMES = {column: name for name, columns in TRACKED.items() for column in columns}
+_NAME_OF_COLUMN = {column: name for name, columns in TRACKED.items() for column in columns}
 _SAMPLES = 128
 _QUANTILES = {"norm_q10": 0.1, "norm_median": 0.5, "norm_q90": 0.9, "norm_max": 1.0}
 
@@ -86,7 +86,7 @@ def epoch_statistics(config: TrainConfig, statistics: StepStatistics | None) -> 
         row["share_clipped"] = float(np.mean(norms > np.asarray(config.clip, norms.dtype)))
     if statistics.squared_mean is not None:
         of_mean = _of_the_mean(statistics, norms.shape[1])
-        row |= {column: value for column, value in of_mean.items() if _NAMES[column] in config.track}
+        row |= {column: value for column, value in of_mean.items() if _NAME_OF_COLUMN[column] in config.track}
     return {column: None if value is None or not math.isfinite(value) else value for column, value in row.items()}
 
 

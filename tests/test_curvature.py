@@ -29,7 +29,7 @@ from jaxmlp.curvature import (
     taylor,
 )
 from jaxmlp.losses import LOSSES, target_row
-from jaxmlp.network import MLP, Layer, Params, forward, loss
+from jaxmlp.network import MLP, Layer, Params, forward, init, loss
 
 HIDDEN = [name for name in ACTIVATIONS if ACTIVATIONS[name].derivative is not None]
 PAIRS = [(name, output) for name, entry in LOSSES.items() for output in entry.outputs]
@@ -529,6 +529,20 @@ def test_iteration_that_does_not_converge_is_an_error_of_its_own_and_one_line(sm
     mlp, params, x, t, _ = small
     with pytest.raises(NoEigenvalue, match=r"^no eigenvalue to a relative residual of 1e-05 in 1000 restarts$"):
         largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0), tolerance=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_tolerance_is_relative_however_small_the_hessian():
+    # At z = -25 the Hessian is of the order of sigma'^2, 1e-21: below 1e-11 ARPACK itself has an absolute tolerance.
+    mlp = MLP((60, 10), output="sigmoid", loss="quadratic")
+    params = (Layer(0.1 * init(mlp, jax.random.key(1))[0].w, jnp.full(10, -25.0)),)
+    x, t = np.random.default_rng(0).normal(size=(100, 60)), np.zeros((100, 10))
+    flat, unravel = ravel_pytree(params)
+    hessian = jax.hessian(lambda w: jax.vmap(partial(loss, mlp, unravel(w)))(x, t).mean())(flat)
+    found = largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0), tolerance=1e-8).value
+    assert found < 1e-20
+    # The error is of the order of the tolerance's square: what is left is rounding.
+    assert found == pytest.approx(np.linalg.eigvalsh(hessian)[-1], rel=1e-10)
 
 
 # ----- the critical learning rate -----

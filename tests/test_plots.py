@@ -1,8 +1,12 @@
 """The picture of a training run."""
 
 import struct
+from io import BytesIO
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 
 from jaxmlp.plots import curves
 from jaxmlp.training import Epoch
@@ -56,6 +60,20 @@ def test_everything_that_is_tracked_has_a_panel_and_changes_the_picture():
         assert size(tracked) == (2 * size(plain)[0], size(plain)[1])
         pictures.add(tracked)
     assert len(pictures) == len(row(1).tracked())
+
+
+def test_nothing_is_drawn_across_epochs_without_a_number():
+    def columns_without_the_line(middle):
+        """Count columns of the second panel with none of the line's colour, from where it begins to where it ends."""
+        rows = [row(n, noise_scale=middle if n == 10 else float(n)) for n in range(1, 21)]
+        image = imread(BytesIO(curves(rows)))
+        right_half = image[:, image.shape[1] // 2 :, :3]
+        has_line = (abs(right_half - to_rgb("C0")).max(-1) < 0.02).any(0)
+        first, last = np.flatnonzero(has_line)[[0, -1]]
+        return (~has_line[first:last]).sum()
+
+    assert columns_without_the_line(10.0) == 0
+    assert columns_without_the_line(None) > 10
 
 
 def test_many_panels_take_several_rows():

@@ -12,9 +12,9 @@ from jaxmlp.checkpoint import Model
 from jaxmlp.cli import influence
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import show, table
-from jaxmlp.cli.listing import captions, check_out, named, picture, printed, whole, write
+from jaxmlp.cli.listing import captions, check_out, named, picture, printed, write
 from jaxmlp.cli.models import find_model, predict_finite, read_for
-from jaxmlp.data import Encoding, Part, Source
+from jaxmlp.data import Encoding, Part, Source, whole
 from jaxmlp.influence import scores, suspects
 
 __all__ = ["run"]

@@ -8,9 +8,9 @@ import polars as pl
 
 from jaxmlp.checkpoint import Model
 from jaxmlp.cli.display import show, table
-from jaxmlp.cli.listing import captions, named, picture, printed, take, whole, write
+from jaxmlp.cli.listing import captions, named, picture, printed, take, write
 from jaxmlp.cli.models import predict_finite, split_of_training
-from jaxmlp.data import Encoding, Part, Source
+from jaxmlp.data import Encoding, Part, Source, whole
 from jaxmlp.influence import Influences, tracin
 
 __all__ = ["trace"]

@@ -15,7 +15,7 @@ from jaxmlp.data import Encoding, Part, Source
 from jaxmlp.files import check_place, write_whole
 from jaxmlp.runs import RUN_FILES
 
-__all__ = ["captions", "check_out", "named", "picture", "printed", "take", "whole", "write"]
+__all__ = ["captions", "check_out", "named", "picture", "printed", "take", "write"]
 
 _NAME_LENGTH = 8  # characters of a class's name in a caption
 
@@ -43,11 +43,6 @@ def write(out: Path, frame: pl.DataFrame, drawn: bytes | None) -> dict[str, str]
         return {"out": str(out)}
     write_whole(out.with_suffix(".png"), drawn)
     return {"out": str(out), "picture": str(out.with_suffix(".png"))}
-
-
-def whole(x: Any, t: Any) -> Part:
-    """Return all examples of a source, or of its own test part."""
-    return Part(x, t, np.arange(len(x)))
 
 
 def take(part: Part, which: Any) -> Part:

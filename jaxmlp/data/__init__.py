@@ -7,7 +7,7 @@ trains on: a checked training part and test part, and the `Encoding` that a save
 from jaxmlp.data.dataset import Dataset, fingerprint
 from jaxmlp.data.embedded import EMBEDDED
 from jaxmlp.data.encoding import Encoding
-from jaxmlp.data.preparing import Part, Prepared, Split, prepare, split
+from jaxmlp.data.preparing import Part, Prepared, Split, prepare, split, whole
 from jaxmlp.data.reading import read
 from jaxmlp.data.scaling import Scaling
 from jaxmlp.data.source import Source
@@ -25,4 +25,5 @@ __all__ = [
     "prepare",
     "read",
     "split",
+    "whole",
 ]

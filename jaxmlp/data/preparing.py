@@ -16,7 +16,7 @@ from jaxmlp.data.encoding import Encoding
 from jaxmlp.data.scaling import KINDS, Scaling
 from jaxmlp.data.source import Source
 
-__all__ = ["Part", "Prepared", "Split", "prepare", "split"]
+__all__ = ["Part", "Prepared", "Split", "prepare", "split", "whole"]
 
 
 class Part(NamedTuple):
@@ -125,12 +125,17 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
         raise ValueError(f"{plain(source.name)}: no targets, expected some to learn")
     _check_classes(source, source.t)
     if source.x_test is not None and source.t_test is not None:
-        return Split(_whole(source.x, source.t), _whole(source.x_test, source.t_test))
+        return Split(whole(source.x, source.t), whole(source.x_test, source.t_test))
     train, test = _draw(source, source.t, test_fraction, seed)
     return Split(Part(source.x[train], source.t[train], train), Part(source.x[test], source.t[test], test))
 
 
-def _whole(x: NDArray[Any], t: NDArray[Any]) -> Part:
+def whole(x: Any, t: Any) -> Part:
+    """Return all examples of a source, or of its own test part, as a part.
+
+    >>> whole(np.ones((3, 2)), np.array([0, 1, 1])).rows
+    array([0, 1, 2])
+    """
     return Part(x, t, np.arange(len(x)))
 
 

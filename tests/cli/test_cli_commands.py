@@ -14,6 +14,7 @@ import safetensors
 
 from jaxmlp import MLP, TrainConfig, load, train
 from jaxmlp.data import EMBEDDED, Dataset, prepare, read
+from jaxmlp.runs import RUN_FILES
 
 QUICK = ("--epochs", "3", "--hidden", "16")
 
@@ -40,6 +41,7 @@ def test_training_leaves_a_whole_run_folder(jaxmlp, tmp_path):
         "history.csv",
         "model.safetensors",
     ]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(RUN_FILES)
     with open(folder / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
