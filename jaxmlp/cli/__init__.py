@@ -1,4 +1,4 @@
-"""The terminal: `jaxmlp train`, `evaluate`, `predict`, `examples`, `info`, `datasets`; to parse, call and print."""
+"""The terminal: `jaxmlp train`, `evaluate`, `predict`, `examples`, `info`, `datasets`, `check`; parse, call, print."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0, 1 for a run that diverged, 2 for bad input, 130 for Ctrl-C."""
+    """Run one command; return 0, 1 for a run that diverged or a wrong gradient, 2 for bad input, 130 for Ctrl-C."""
     _replace_closed_streams()
     arguments = parse(argv)
     try:

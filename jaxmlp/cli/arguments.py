@@ -173,6 +173,35 @@ def _add_datasets(parser: ArgumentParser) -> None:
     _add_printing(parser)
 
 
+def _add_check(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "what",
+        nargs="*",
+        default=[],
+        metavar="WHAT",
+        help="nothing: this library itself, all that is written by hand in it; MODEL SOURCE: a trained network on "
+        "examples of its own data; MODULE:FUNCTION: a function of yours, imported as `python -m` would",
+    )
+    function = parser.add_argument_group("a function of yours")
+    function.add_argument(
+        "--at",
+        metavar="MODULE:NAME",
+        help="where to check it: a tuple of arguments, one argument that is no tuple, or a function that returns them",
+    )
+    function.add_argument(
+        "--gradient",
+        metavar="MODULE:NAME",
+        help="its gradient with respect to the first argument, a function of the same arguments; without it the rules "
+        "of jax.custom_vjp and jax.custom_jvp inside of it are checked",
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="of SOURCE, if it is called otherwise than in training")
+    parser.add_argument("--seed", **_number(int), default=0, help="of the directions and points to check at (0)")
+    parser.add_argument("--plot", metavar="FILE", help="the PNG file to draw a Taylor test in: h^2 is right, h^1 wrong")
+    parser.add_argument("--quiet", action="store_true", default=False, help="print nothing but errors")
+    parser.add_argument("--json", metavar="FILE", help="the JSON file to write; -: print it, and nothing else")
+    _add_cache(parser)
+
+
 _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "train": ("Train a network", _add_train),
     "evaluate": ("Measure how well a trained network does", _add_evaluate),
@@ -180,6 +209,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "examples": ("Find the examples that are hard for a trained network, or likely to be mislabelled", _add_examples),
     "info": ("Show what a trained network is, and how it was trained", _add_info),
     "datasets": ("List the embedded data sets", _add_datasets),
+    "check": ("Check gradients: this library's, a trained network's, or your own function's", _add_check),
 }
 
 
@@ -194,6 +224,10 @@ def _add_printing(parser: Any) -> None:
 
 def _add_common(parser: Any) -> None:
     _add_printing(parser)
+    _add_cache(parser)
+
+
+def _add_cache(parser: Any) -> None:
     parser.add_argument(
         "--no-cache", action="store_true", default=False, help="keep no compiled programs for the next start"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -73,7 +73,7 @@ def score(row: Epoch) -> tuple[str, float] | None:
     return None
 
 
-def show(arguments: Namespace, values: Mapping[str, Any], *tables: Table) -> None:
+def show(arguments: Namespace, values: Mapping[str, Any], *tables: RenderableType) -> None:
     """Print a command's result: one JSON object, or tables; nothing under --quiet unless --json asks for it."""
     if arguments.json:
         print(to_json(values))

@@ -1,0 +1,472 @@
+"""What a check of gradients catches, what it explains, and what it costs: ours and its peers'.
+
+Claims: every planted fault is caught; of the whole faults that have a name, 9 of 10 get it; no false alarm among 5000
+right gradients; less than 20 evaluations of the gradient; less wall time than every peer that catches as much.
+
+    python -m experiments.benchmark_checking
+
+Faults are those of `experiments._gradient_faults`, each whole and in small shares, right gradients those of
+`experiments._right_gradients`. Peers keep their default tolerances, and see the first few hundred right gradients only:
+they are slow. An explanation is asked for whole faults: a millionth of a fault has no name. A time of a check is its
+wall time, compilation included; of what a check compiles, a folder for this run keeps what may be met again (not for
+the costs, which are measured first, everybody's in a fresh process).
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments._cases import Case
+from experiments._checking_peers import FAST, PEERS, SLOW, Answer
+from experiments._gradient_faults import FAULTS, batch_loss, precision
+from experiments._report import (
+    MOST_CORES_OF_OTHERS,
+    Verdict,
+    environment,
+    print_table,
+    print_verdicts,
+    write_json,
+)
+from experiments._right_gradients import FAMILIES, right_gradient
+from experiments._timing import in_fresh_process, seconds_of_others
+from jaxmlp import MLP, batch_gradient, init, use_compilation_cache
+
+OURS = "jaxmlp"
+CHECKERS = (OURS, *PEERS)
+CASE = Case((784, 120, 10), 128)
+MOST_EVALUATIONS = 20
+WORKERS = 2
+
+
+class Check(NamedTuple):
+    """One check of one gradient.
+
+    Attributes
+    ----------
+    subject, group, dtype
+        The fault's name and first kind, or the right gradient's name and family; the parameters' dtype.
+    size
+        The fault's share; 0 for a right gradient.
+    checker
+        Of `CHECKERS`.
+    outcome
+        "passes", "caught", "undecided", or "refuses" where an error is not about the gradient.
+    seconds
+        Wall time, compilation included.
+    said
+        The first explanation's kind, or a peer's message.
+    explained
+        Whether that kind is right; None where none is asked for.
+    """
+
+    subject: str
+    group: str
+    dtype: str
+    size: float
+    checker: str
+    outcome: str
+    seconds: float
+    said: str
+    explained: bool | None = None
+
+
+_OUTCOMES = {"right": "passes", "wrong": "caught", "undecided": "undecided"}
+
+
+def ours(check: Callable[[], Any]) -> Answer:
+    """Run one of our checks, and write its report as a peer's answer."""
+    start = perf_counter()
+    try:
+        report = check()
+    except Exception as error:  # as with the peers: an error is an answer
+        return Answer("refuses", perf_counter() - start, f"{type(error).__name__}: {error}")
+    kinds = [explanation.kind for explanation in report.explanations]
+    return Answer(_OUTCOMES[report.verdict], perf_counter() - start, kinds[0] if kinds else "none")
+
+
+def answers(f: Any, gradient: Any, params: Any, checkers: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+    from jaxmlp.checking import check_gradient
+
+    for checker in checkers:
+        if checker == OURS:
+            yield OURS, ours(lambda: check_gradient(f, gradient, params, seed=0))
+        else:
+            yield checker, PEERS[checker](f, gradient, params)
+
+
+def check_fault(number: int, quick: bool) -> list[Check]:
+    """Plant one fault for every dtype in every size, and ask everybody; a custom rule is also checked as such."""
+    fault, checks = FAULTS[number], []
+    for dtype in fault.dtypes:
+        for size in fault.sizes(dtype)[: 1 if quick else None]:
+            asked = size == 1 and "none" not in fault.kinds
+            with precision(dtype):
+                params = fault.params(dtype)
+                found = list(answers(fault.f, fault.gradient(size), params, CHECKERS))
+                if fault.rule and size == 1:
+                    found.append((f"{OURS}, as a rule", _check_rule(fault.f, params)))
+            for checker, answer in found:
+                explained = answer.said in fault.kinds if asked and checker.startswith(OURS) else None
+                checks.append(Check(fault.name, fault.kinds[0], dtype, size, checker, *answer, explained))
+    jax.clear_caches()
+    return checks
+
+
+def _check_rule(f: Any, params: Any) -> Answer:
+    def check() -> Any:
+        from jaxmlp.checking import check_custom_rule
+
+        return check_custom_rule(f, params)
+
+    return ours(check)
+
+
+def check_right(start: int, stop: int, seed: int, with_peers: int) -> list[Check]:
+    """Check the right gradients from `start` to `stop`; peers see those before `with_peers`."""
+    checks = []
+    for index in range(start, stop):
+        right = right_gradient(seed, index)
+        with precision(right.dtype):
+            params = jax.tree.map(jnp.asarray, right.params)
+            for checker, answer in answers(
+                right.f, right.gradient, params, CHECKERS if index < with_peers else CHECKERS[:1]
+            ):
+                checks.append(Check(right.name, right.family, right.dtype, 0.0, checker, *answer))
+    jax.clear_caches()
+    return checks
+
+
+class Cost(NamedTuple):
+    """What checks of one network's gradient cost.
+
+    Attributes
+    ----------
+    gradient, wide_gradient
+        Seconds of one evaluation of the user's compiled gradient, in the user's dtype and in float64.
+    again
+        Seconds of our check of the same functions when repeated in the same process.
+    reported
+        What our first report says of its seconds without compilation; None if it does not say.
+    answers
+        Of everybody, by name: with the seconds of a first call.
+    cores_of_others
+        How many cores other processes kept busy, in the mean.
+    """
+
+    gradient: float
+    wide_gradient: float
+    again: float
+    reported: float | None
+    answers: dict[str, Answer]
+    cores_of_others: float
+
+
+def _case(activation: str) -> tuple[MLP, Any, Any]:
+    """Return the network, its mean loss of a batch, and the gradient."""
+    mlp, random = MLP(CASE.sizes, activation), np.random.default_rng(0)
+    x, t = random.random((CASE.batch_size, CASE.sizes[0]), np.float32), random.integers(0, 10, CASE.batch_size)
+
+    def gradient(params: Any) -> Any:
+        return batch_gradient(mlp, params, jnp.asarray(x), jnp.asarray(t))[1]
+
+    return mlp, partial(batch_loss, mlp, x, t), gradient
+
+
+def wall_of(activation: str, dtype: str, peer: str) -> Answer:
+    """Ask one peer once, in this process, which should be a fresh one."""
+    mlp, f, gradient = _case(activation)
+    with precision(dtype):
+        return PEERS[peer](f, gradient, init(mlp, jax.random.key(0), dtype=dtype))
+
+
+def cost_of(activation: str, dtype: str) -> Cost:
+    """Measure ours in this process, which should be a fresh one."""
+    from jaxmlp.checking import check_gradient
+
+    mlp, f, gradient = _case(activation)
+    began, others = perf_counter(), seconds_of_others()
+    with precision(dtype):
+        params = init(mlp, jax.random.key(0), dtype=dtype)
+        start = perf_counter()
+        report = check_gradient(f, gradient, params, seed=0)
+        first = perf_counter() - start
+        start = perf_counter()
+        check_gradient(f, gradient, params, seed=0)
+        again = perf_counter() - start
+        seconds = _seconds_of(gradient, params)
+    with precision("float64"):
+        wide = _seconds_of(gradient, jax.tree.map(lambda p: jnp.asarray(np.asarray(p), "float64"), params))
+    busy = (seconds_of_others() - others) / (perf_counter() - began)
+    total, compiling = (getattr(report, name, None) for name in ("seconds", "compile_seconds"))
+    reported = None if total is None or compiling is None else total - compiling
+    return Cost(seconds, wide, again, reported, {OURS: Answer(_OUTCOMES[report.verdict], first, "")}, busy)
+
+
+def _seconds_of(gradient: Callable[[Any], Any], params: Any, calls: int = 50) -> float:
+    compiled, seconds = jax.jit(gradient), []
+    jax.block_until_ready(compiled(params))
+    for _ in range(calls):
+        start = perf_counter()
+        jax.block_until_ready(compiled(params))
+        seconds.append(perf_counter() - start)
+    return median(seconds)
+
+
+def _begin(folder: str) -> None:
+    use_compilation_cache(folder)
+
+
+def in_processes(tasks: Sequence[Callable[[], list[Check]]], folder: str, what: str) -> list[Check]:
+    """Run all tasks in processes of one thread each, and say on the way how far it is."""
+    # Read when XLA starts, in the children; the flags of whoever called come first.
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    os.environ |= {"XLA_FLAGS": flags.strip(), "OMP_NUM_THREADS": "1"}
+    checks, start = [], perf_counter()
+    with ProcessPoolExecutor(WORKERS, get_context("spawn"), _begin, (folder,)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        for done, future in enumerate(as_completed(futures), 1):
+            checks += future.result()
+            print(f"\r{what}: {done} of {len(tasks)}, {perf_counter() - start:.0f} s ", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return sorted(checks)
+
+
+def _of(checks: Sequence[Check], **fields: Any) -> list[Check]:
+    return [check for check in checks if all(getattr(check, name) == value for name, value in fields.items())]
+
+
+def _count(checks: Sequence[Check], outcome: str) -> int:
+    return sum(check.outcome == outcome for check in checks)
+
+
+def _share(checks: Sequence[Check]) -> str:
+    """Write how many were caught; with a plus, how many were refused."""
+    refused = _count(checks, "refuses")
+    return f"{_count(checks, 'caught')}{f' + {refused} refused' if refused else ''}" if checks else "-"
+
+
+def _explained(checks: Sequence[Check]) -> tuple[int, int]:
+    asked = [check.explained for check in checks if check.explained is not None]
+    return sum(asked), len(asked)
+
+
+def print_faults(checks: Sequence[Check]) -> None:
+    header = ("kind", "dtype", "faults", OURS, "explained", *PEERS)
+    rows, seconds = [], []
+    for dtype in ("float64", "float32"):
+        for kind in sorted({check.group for check in checks}):
+            some = _of(checks, dtype=dtype, group=kind)
+            if some:
+                rows.append((kind, dtype, *_fault_row(some)))
+        some = _of(checks, dtype=dtype)
+        rows.append(("all", dtype, *_fault_row(some)))
+        medians = [median(check.seconds for check in _of(some, checker=checker)) for checker in CHECKERS]
+        seconds.append((dtype, *(f"{one:.2f}" for one in medians)))
+    print_table("Faults caught (explained: of whole faults that have a name)", header, rows)
+    print_table("Seconds of a check of a fault, median", ("dtype", *CHECKERS), seconds)
+    rules = _of(checks, checker=f"{OURS}, as a rule")
+    if rules:
+        right, asked = _explained(rules)
+        row = (len(rules), _share(rules), f"{right} of {asked}")
+        print_table("Custom rules, checked as such", ("faults", "caught", "explained"), [row])
+    missed = [check for check in checks if check.checker.startswith(OURS) and check.outcome != "caught"]
+    _print_list("Faults that we miss", missed)
+    _print_list("Whole faults that we explain wrongly", [check for check in checks if check.explained is False])
+
+
+def _fault_row(checks: Sequence[Check]) -> tuple[object, ...]:
+    our = _of(checks, checker=OURS)
+    right, asked = _explained(our)
+    peers = (_share(_of(checks, checker=peer)) for peer in PEERS)
+    return len(our), _share(our), f"{right} of {asked}" if asked else "-", *peers
+
+
+def _print_list(title: str, checks: Sequence[Check]) -> None:
+    if checks:
+        rows = [(c.subject, c.dtype, f"{c.size:g}", c.checker, c.outcome, c.said.splitlines()[0][:90]) for c in checks]
+        print_table(title, ("", "dtype", "size", "by", "outcome", "said"), rows)
+
+
+def print_right(checks: Sequence[Check], with_peers: int) -> None:
+    seen_by_peers = {check.subject for check in checks if check.checker != OURS}
+    rows = []
+    for family in (*FAMILIES, "all"):
+        some = checks if family == "all" else _of(checks, group=family)
+        our = _of(some, checker=OURS)
+        if our:
+            same = [check for check in our if check.subject in seen_by_peers]
+            peers = (_share(_of(some, checker=peer)) for peer in PEERS)
+            undecided = _count(our, "undecided")
+            rows.append(
+                (family, len(our), _share(our), undecided, f"{median(c.seconds for c in our):.2f}", len(same), *peers)
+            )
+    header = ("family", "right gradients", "false alarms", "undecided", "s, median", "seen by peers", *PEERS)
+    print_table(f"False alarms; peers see the first {with_peers}", header, rows)
+    by_dtype = [
+        (dtype, *(f"{_share(some)} of {len(some)}" for some in (_of(checks, dtype=dtype, checker=c) for c in CHECKERS)))
+        for dtype in ("float64", "float32", "bfloat16")
+    ]
+    print_table("False alarms by dtype", ("dtype", *CHECKERS), by_dtype)
+    not_passed = [check for check in checks if check.checker == OURS and check.outcome != "passes"]
+    _print_list("Right gradients that we do not pass", not_passed)
+
+
+def print_costs(costs: dict[str, Cost]) -> None:
+    rows, walls = [], []
+    for name, cost in costs.items():
+        after = cost.again if cost.reported is None else cost.reported
+        first = cost.answers[OURS].seconds
+        rows.append(
+            (
+                name,
+                f"{1000 * cost.gradient:.2f}",
+                f"{1000 * cost.wide_gradient:.2f}",
+                f"{first:.2f}",
+                f"{after:.3f}" + (" (a second call)" if cost.reported is None else ""),
+                f"{after / cost.gradient:.1f}",
+                f"{after / cost.wide_gradient:.1f}",
+            )
+        )
+        given = (cost.answers.get(checker) for checker in CHECKERS)
+        walls.append((name, *(f"{one.seconds:.2f}, {one.outcome}" if one else "-" for one in given)))
+    header = (
+        "",
+        "gradient, ms",
+        "in float64, ms",
+        "first call, s",
+        "without compiling, s",
+        "in gradients",
+        "of float64",
+    )
+    n_params = MLP(CASE.sizes).n_parameters
+    print_table(f"Cost: {CASE}, {n_params} parameters", header, rows)
+    print_table("Seconds of a first call, of a right gradient", ("", *CHECKERS), walls)
+
+
+def verdicts(faults: Sequence[Check], right: Sequence[Check], costs: dict[str, Cost]) -> list[Verdict]:
+    """Hold the claims against what was measured."""
+    our = [check for check in faults if check.checker.startswith(OURS)]
+    caught, (named, asked) = _count(our, "caught"), _explained(our)
+    our_right = _of(right, checker=OURS)
+    alarms, undecided = len(our_right) - _count(our_right, "passes"), _count(our_right, "undecided")
+    undisturbed = all(not cost.cores_of_others > MOST_CORES_OF_OTHERS for cost in costs.values())
+    known = all(cost.reported is not None for cost in costs.values())
+    evaluations = max((cost.reported if known else cost.again) / cost.gradient for cost in costs.values())
+    late = [
+        f"{peer}: {answer.seconds:.2f} s, ours {cost.answers[OURS].seconds:.2f} s ({name})"
+        for name, cost in costs.items()
+        for peer, answer in cost.answers.items()
+        if peer != OURS
+        and catches_as_much(peer, name.split()[-1], faults, right)
+        and answer.seconds < cost.answers[OURS].seconds
+    ]
+    as_good = [
+        f"{peer} ({dtype})"
+        for dtype in ("float64", "float32")
+        for peer in PEERS
+        if catches_as_much(peer, dtype, faults, right)
+    ]
+    return [
+        Verdict("every fault is caught", f"{caught} of {len(our)}", caught == len(our), True),
+        Verdict("9 of 10 explanations are right", f"{named} of {asked}", named >= 0.9 * asked, True),
+        Verdict(
+            "no false alarm",
+            f"{alarms} of {len(our_right)} not passed, {undecided} of these undecided",
+            alarms == 0,
+            True,
+        ),
+        Verdict(
+            f"less than {MOST_EVALUATIONS} evaluations of the gradient, compilation left out",
+            f"{evaluations:.1f}{'' if known else ' (of a second call)'}",
+            evaluations < MOST_EVALUATIONS,
+            undisturbed,
+        ),
+        Verdict(
+            "less wall time than every peer that catches as much",
+            "; ".join(late) or f"as much: {', '.join(as_good) or 'none'}",
+            not late,
+            undisturbed,
+        ),
+    ]
+
+
+def catches_as_much(peer: str, dtype: str, faults: Sequence[Check], right: Sequence[Check]) -> bool:
+    """Whether a peer catches as many faults as we do, without calling most of what is right wrong."""
+    theirs, our = (_count(_of(faults, dtype=dtype, checker=checker), "caught") for checker in (peer, OURS))
+    seen = _of(right, dtype=dtype, checker=peer)
+    return theirs >= our and 2 * _count(seen, "passes") >= len(seen)
+
+
+def measure_costs(quick: bool) -> dict[str, Cost]:
+    costs = {}
+    for activation in ("relu", "tanh"):
+        for dtype in ("float64", "float32"):
+            # gradcheck differences every coordinate, for minutes, and in float32 only to fail.
+            peers = [p for p in PEERS if p not in (SLOW, FAST) or (dtype == "float64" and (p == FAST or not quick))]
+            print(f"cost of {activation}, {dtype}: {', '.join(peers)}", file=sys.stderr)
+            cost = in_fresh_process(cost_of, activation, dtype)
+            asked = {peer: in_fresh_process(wall_of, activation, dtype, peer) for peer in peers}
+            costs[f"{activation}, {dtype}"] = cost._replace(answers=cost.answers | asked)
+    return costs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--right", type=int, default=5000, metavar="N", help="how many right gradients")
+    parser.add_argument("--with-peers", type=int, default=300, metavar="N", help="how many of these peers see")
+    parser.add_argument("--seed", type=int, default=0, help="of the right gradients")
+    parser.add_argument("--quick", action="store_true", help="whole faults, and 100 right gradients; writes nothing")
+    options = parser.parse_args()
+    n_right = min(options.right, 100) if options.quick else options.right
+    with_peers = min(options.with_peers, n_right, 20 if options.quick else n_right)
+    costs = measure_costs(options.quick)
+    print_costs(costs)
+    with TemporaryDirectory() as folder:
+        tasks = [partial(check_fault, number, options.quick) for number in range(len(FAULTS))]
+        faults = in_processes(tasks, folder, "faults")
+        print_faults(faults)
+        chunk = 50
+        ranges = [(start, min(start + chunk, n_right)) for start in range(0, n_right, chunk)]
+        pieces = [partial(check_right, *one, options.seed, with_peers) for one in ranges]
+        right = in_processes(pieces, folder, "right gradients")
+    print_right(right, with_peers)
+    print_verdicts(verdicts(faults, right, costs))
+    if not options.quick:
+        write_json("benchmark_checking", as_json(faults, right, costs))
+
+
+def as_json(faults: Sequence[Check], right: Sequence[Check], costs: dict[str, Cost]) -> dict[str, Any]:
+    """Return all checks of faults; of right gradients the counts, and those that did not pass."""
+    counts: dict[str, Counter[str]] = {}
+    for check in right:
+        counts.setdefault(f"{check.group}, {check.dtype}, {check.checker}", Counter())[check.outcome] += 1
+    return {
+        "environment": environment("jaxmlp", "chex", "torch"),
+        "faults": [check._asdict() for check in faults],
+        "right": dict(sorted(counts.items())),
+        "right but not passed": [check._asdict() for check in right if check.outcome != "passes"],
+        "right, median seconds": {
+            c: median(k.seconds for k in _of(right, checker=c)) for c in {r.checker for r in right}
+        },
+        "costs": {
+            name: cost._asdict() | {"answers": {who: one._asdict() for who, one in cost.answers.items()}}
+            for name, cost in costs.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

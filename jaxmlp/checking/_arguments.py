@@ -1,0 +1,134 @@
+"""The arguments of a function of several: which of them may move, and which (integers, keys) are held fixed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class _Name(NamedTuple):
+    """A key of a tree that prints as a leaf's whole name."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Named:
+    """A flat tree whose leaves are called as they are in the user's own trees, such as "args[0].w"."""
+
+    def __init__(self, leaves: Sequence[Any], names: Sequence[str]):
+        self.leaves, self.names = tuple(leaves), tuple(names)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[_Name, Any], ...], tuple[str, ...]]:
+        """Return the leaves beside their names."""
+        return tuple(zip(map(_Name, self.names), self.leaves, strict=True)), self.names
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[str, ...], leaves: Sequence[Any]) -> "Named":
+        """Return the tree of these leaves."""
+        return cls(leaves, names)
+
+
+class Arguments(NamedTuple):
+    """A tuple of arguments as leaves: which of them are floating and so may move, and their names. None is a leaf."""
+
+    tree: jax.tree_util.PyTreeDef
+    leaves: list[Any]
+    moves: list[bool]
+    names: list[str]
+
+    @property
+    def floats(self) -> list[Any]:
+        """Return the leaves that may move."""
+        return [leaf for leaf, moves in zip(self.leaves, self.moves, strict=True) if moves]
+
+    @property
+    def float_names(self) -> list[str]:
+        """Return the names of the leaves that may move."""
+        return [name for name, moves in zip(self.names, self.moves, strict=True) if moves]
+
+    def restore(self, floats: Sequence[Any], fixed: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
+        """Return the arguments with `floats` in place of what may move, and `fixed` of what may not."""
+        remaining = iter(floats)
+        leaves = [
+            next(remaining) if moves else fixed(leaf) for leaf, moves in zip(self.leaves, self.moves, strict=True)
+        ]
+        return jax.tree.unflatten(self.tree, leaves)
+
+    def of_floats(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of the arguments as one of those alone that may move."""
+        return lambda *floats: function(*self.restore(floats))
+
+    def floats_of(self, name: str, pulled: Any) -> list[Any]:
+        """Return what a pull-back gave for the leaves that may move; a ValueError says what is wrong with the rest."""
+        leaves, tree = jax.tree.flatten(pulled, is_leaf=_is_none)
+        if tree != self.tree:
+            raise ValueError(f"{name} must pull back to a tree like args, {self.tree}, got {tree}")
+        found = []
+        for leaf, like, moves, leaf_name in zip(leaves, self.leaves, self.moves, self.names, strict=True):
+            if not moves:
+                continue
+            if leaf is None or not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                got = None if leaf is None else jnp.result_type(leaf)
+                raise ValueError(f"{name} must pull back to a floating dtype for {leaf_name}, got {got}")
+            if np.shape(leaf) != np.shape(like):
+                raise ValueError(
+                    f"{name} must pull back to shape {np.shape(like)} for {leaf_name}, got {np.shape(leaf)}"
+                )
+            found.append(leaf)
+        return found
+
+
+def split(args: tuple[Any, ...]) -> Arguments:
+    """Tell the arguments that may move from those that may not; raises a ValueError for complex ones."""
+    paths, tree = jax.tree_util.tree_flatten_with_path(args, is_leaf=_is_none)
+    names = ["args" + jax.tree_util.keystr(path) for path, _ in paths]
+    dtypes = [None if leaf is None else getattr(leaf, "dtype", None) or np.asarray(leaf).dtype for _, leaf in paths]
+    for name, dtype in zip(names, dtypes, strict=True):
+        if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(f"{name} must be real, got {dtype}: only real numbers have gradients here")
+    moves = [dtype is not None and bool(jnp.issubdtype(dtype, jnp.floating)) for dtype in dtypes]
+    leaves = [jnp.asarray(leaf) if isinstance(leaf, float) else leaf for _, leaf in paths]
+    return Arguments(tree, leaves, moves, names)
+
+
+def two_short_normals(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw twice numbers of random size, none near 0 and all of so few bits that every dtype holds them.
+
+    The signs of the first are random, and those of the second opposite, so that |c| passes for linear nowhere.
+    """
+    one, other = (np.round(8 * (1 + np.abs(rng.standard_normal(shape)))) / 8 for _ in range(2))
+    signs = rng.choice([-1.0, 1.0], shape)
+    return signs * one, -signs * other
+
+
+def check_outputs(name: str, outputs: Any, root: str = "outputs") -> None:
+    """Raise a ValueError unless a function returned finite floating arrays, at least one."""
+    paths = jax.tree_util.tree_flatten_with_path(outputs)[0]
+    if not paths:
+        raise ValueError(f"{name} must return at least one array, got {outputs!r}")
+    for path, leaf in paths:
+        leaf_name = root + jax.tree_util.keystr(path)
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"{name} must return real floating arrays, got {dtype} for {leaf_name}")
+        values = np.asarray(leaf).astype(np.float64)
+        if not np.isfinite(values).all():
+            index = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
+            raise ValueError(
+                f"{name} must be finite at the given arguments, got {values[tuple(index)]} at {leaf_name}{index}"
+            )
+
+
+def element(name: str, index: Sequence[int]) -> str:
+    """Return "outputs[0][3, 1]", or the bare name of a scalar."""
+    return f"{name}{[int(i) for i in index]}" if len(index) else name
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None

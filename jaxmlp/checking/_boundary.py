@@ -1,0 +1,81 @@
+"""What users get wrong before anything can be checked, answered in one line each."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmlp.checking._functions import called
+
+
+def leaf_names(params: Any, root: str) -> list[str]:
+    """Return the leaves' names, such as "params[0].w"."""
+    return [root + jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+
+
+def check_params(params: Any, root: str) -> None:
+    """Raise a ValueError unless all leaves are finite floating arrays that JAX keeps as they are."""
+    leaves = jax.tree.leaves(params)
+    if not leaves:
+        raise ValueError(f"{root} must have at least one array, got {params!r}")
+    for name, leaf in zip(leaf_names(params, root), leaves, strict=True):
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"{name} must be of a floating dtype, got {dtype}: only real numbers have gradients here")
+        if dtype == np.float64 and hasattr(leaf, "dtype") and not jax.config.jax_enable_x64:
+            raise ValueError(
+                f"{name} is float64, in which JAX computes only with x64 on: check under `with jax.enable_x64(True):`, "
+                "or give float32 parameters"
+            )
+        if not np.all(np.isfinite(np.asarray(leaf).astype(np.float64))):
+            raise ValueError(f"{name} must be finite, got {_first_bad(leaf)}")
+
+
+def scalar_value(name: str, f: Callable[[Any], Any], params: Any) -> float:
+    """Call f, and raise a ValueError unless it returns one finite real number."""
+    value = called(name, f, params)
+    if jax.tree.structure(value) != jax.tree.structure(0) or np.shape(value) != ():
+        shapes = [np.shape(leaf) for leaf in jax.tree.leaves(value)]
+        what = f"shape {shapes[0]}" if len(shapes) == 1 else f"{len(shapes)} arrays of shapes {shapes}"
+        raise ValueError(f"{name} must return a scalar, got {what}; for a function of several outputs there is check_vjp")
+    dtype = jnp.result_type(value)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} must return a real floating number, got {dtype}")
+    number = float(np.asarray(value).astype(np.float64))
+    if not np.isfinite(number):
+        raise ValueError(f"{name} must be finite at the given parameters, got {number}")
+    return number
+
+
+def check_like(name: str, gradient: Any, params: Any, root: str) -> None:
+    """Raise a ValueError unless a gradient has the tree, the shapes and a floating dtype of the parameters."""
+    given, wanted = leaf_names(gradient, root), leaf_names(params, root)
+    if jax.tree.structure(gradient) != jax.tree.structure(params):
+        missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
+        if missing or extra:
+            parts = ([f"{missing[0]} is missing"] if missing else []) + ([f"{extra[0]} is too much"] if extra else [])
+            raise ValueError(f"{name} must return a tree like {root}: {' and '.join(parts)}")
+        raise ValueError(
+            f"{name} must return a tree like {root}, {jax.tree.structure(params)}, got {jax.tree.structure(gradient)}"
+        )
+    for leaf_name, leaf, param in zip(wanted, jax.tree.leaves(gradient), jax.tree.leaves(params), strict=True):
+        if np.shape(leaf) != np.shape(param):
+            raise ValueError(f"{name} must return shape {np.shape(param)} for {leaf_name}, got {np.shape(leaf)}")
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"{name} must return a floating dtype for {leaf_name}, got {jnp.result_type(leaf)}")
+
+
+def name_of(function: Callable[..., Any], fallback: str) -> str:
+    """Return what a function calls itself, for messages."""
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    name = getattr(function, "__name__", "")
+    return name if name and name != "<lambda>" else fallback
+
+
+def _first_bad(leaf: Any) -> str:
+    values = np.asarray(leaf).astype(np.float64)
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+    return f"{values[index]} at {list(index)}" if index else str(values)

@@ -1,0 +1,428 @@
+"""Is a gradient right at a point? Cheap tests can only acquit; whoever fails them is examined until there is proof.
+
+1. Agreement with autodiff in float64 to within a few roundings of the element or of the slice that it lies in: right.
+2. Else, agreement to within what rounding can do to both programs (`_rounding.spread`): right.
+3. Else, inside of what the gradients right beside the point span: a kink, and a subgradient of it: right.
+4. Else the function's values along the very disagreement decide between the two.
+
+What autodiff gives is itself held against differences along random directions first. Where autodiff cannot go, or goes
+wrong, differences alone decide: along every coordinate of a small problem, along random directions of each leaf of a
+large one.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import JaxprEqn
+
+from jaxmlp.checking import _differences, _functions, _points, _rounding
+from jaxmlp.checking._differences import Line, Slope
+from jaxmlp.checking._functions import Wide, moved, to_float64, to_numpy
+from jaxmlp.checking._program import Apply, trace, without_rules
+
+# A dozen operations in another order differ by this many units in the last place; more is looked at closely.
+ROUNDINGS = 64
+# The chance that the directions of a whole check miss a fault which is as large as the report's resolution.
+MISS = 1e-6
+# How small a part of a fault its projection on a normal direction may be: two directions with autodiff, six without.
+BESIDE_AUTODIFF, ALONE = 1e-3, 0.1
+# Up to so many coordinates, each is differenced by itself.
+FEW = 128
+
+# Differences that speak against autodiff are taken twice, the second time with all steps shorter by this.
+OTHER = 0.59
+
+Leaves = list[np.ndarray]
+
+
+class Functions(NamedTuple):
+    """What a check calls, in float64: the function, its values along a direction, the gradient in question."""
+
+    f: Wide
+    along: Callable[[Any, Any, np.ndarray], np.ndarray]
+    noise: Callable[[int, Any, Any], np.ndarray]
+    given: Wide
+    epsilons: list[float]  # of each leaf's own dtype
+
+
+class Truth(NamedTuple):
+    """A gradient to compare with, and what it is called."""
+
+    label: str
+    call: Callable[[Any], Any]
+    spread: Callable[..., Any]  # of (seed, params)
+
+
+class Judged(NamedTuple):
+    """Given and expected leaves at a point, what rounding allows each element, and a kink if there is one."""
+
+    given: Leaves
+    expected: Leaves
+    allowed: Leaves
+    kink: str = ""
+
+    @property
+    def wrong(self) -> list[np.ndarray]:
+        """Return where rounding is no excuse: booleans like the leaves."""
+        return [
+            ~(np.abs(given - expected) <= allowed)
+            for given, expected, allowed in zip(self.given, self.expected, self.allowed, strict=True)
+        ]
+
+    @property
+    def is_right(self) -> bool:
+        return not any(wrong.any() for wrong in self.wrong)
+
+
+def truths(f: Wide, params: Any) -> Iterator[Truth]:
+    """Return what autodiff has to offer, the most independent first."""
+    if not f.traceable:
+        return
+    steps = without_rules(f.plain)
+    if _has_rules(f, params):
+        yield _truth("autodiff in float64 of the function's own steps, without custom rules", jax.grad(steps))
+    yield _truth("autodiff in float64", jax.grad(f.plain))
+    if sum(np.size(leaf) for leaf in jax.tree.leaves(params)) <= FEW:
+        yield _truth("forward-mode autodiff in float64", jax.jacfwd(steps))
+
+
+def _truth(label: str, gradient: Callable[[Any], Any]) -> Truth:
+    return Truth(label, jax.jit(gradient), _rounding.spread(gradient))
+
+
+def evaluated(call: Callable[[Any], Any], params: Any) -> Leaves | None:
+    """Return a gradient's leaves, or None where autodiff cannot go or does not come back with numbers."""
+    try:
+        leaves = to_numpy(call(params))
+    except Exception:  # whatever JAX says of what it cannot differentiate
+        return None
+    return leaves if all(np.isfinite(leaf).all() for leaf in leaves) else None
+
+
+def compare(functions: Functions, given: Leaves, expected: Leaves) -> Judged:
+    """Test 1: agreement to within a few roundings, those of the user's own dtype if it is the shorter."""
+    wide = _rounding.epsilon(np.float64)
+    allowed = [
+        max(ROUNDINGS * wide, epsilon) * _rounding.scale(leaf) + np.finfo(np.float64).tiny
+        for leaf, epsilon in zip(expected, functions.epsilons, strict=True)
+    ]
+    return Judged(given, expected, allowed)
+
+
+def excuse(functions: Functions, truth: Truth, params: Any, judged: Judged, seed: int) -> Judged:
+    """Test 2: allow what rounding can do to the programs themselves."""
+    spreads = to_numpy(truth.spread(seed, params))
+    try:
+        if not functions.given.traceable:
+            raise TypeError
+        own = to_numpy(functions.given.spread(seed, params))
+    except Exception:  # a program that we cannot look into: as if it lost some digits more than autodiff
+        own = [8 * leaf for leaf in spreads]
+    factor = _rounding.threshold(sum(leaf.size for leaf in spreads))
+    allowed = [a + factor * (s + o) for a, s, o in zip(judged.allowed, spreads, own, strict=True)]
+    return judged._replace(allowed=[np.where(np.isfinite(a), a, np.inf) for a in allowed])
+
+
+def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator) -> Judged:
+    """Test 3: allow what lies between the gradients that autodiff gives right beside the point.
+
+    These are where every tie is broken one way, where every tie is broken the other way, and 32 points at random. An
+    element that takes more than four values there is that of many ties: those found may not be the outermost, and it is
+    given as much room again.
+    """
+    # The samples move by 2^-30 of the parameters' size, and the gradient with them.
+    drift = [2.0**-20 * _rounding.scale(leaf) for leaf in judged.expected]
+    samples: list[Leaves | None] = []
+    for n in range(16):
+        v = to_float64(_points.direction(params, rng))
+        samples += [evaluated(truth.call, moved(params, v, sign * 2.0**-30)) for sign in (1, -1)]
+        if n == 3 and not any(_jumps(sample, judged.expected, drift) for sample in samples):
+            return judged
+    samples += [evaluated(jax.jit(jax.grad(_with_ties(functions.f.plain, side))), params) for side in (False, True)]
+    found = [sample for sample in samples if sample is not None]
+    stacked = [np.stack(leaves) for leaves in zip(*found, judged.expected, strict=True)]
+    low, high = [leaf.min(axis=0) for leaf in stacked], [leaf.max(axis=0) for leaf in stacked]
+    wider = []
+    for g, e, a, lo, h, d, leaf in zip(judged.given, judged.expected, judged.allowed, low, high, drift, stacked, strict=True):
+        many = (np.diff(np.sort(leaf, axis=0), axis=0) > 4 * d).sum(axis=0) > 3
+        room = np.where(many, h - lo, 0.0) + d
+        wider.append(np.where((g >= lo - room) & (g <= h + room) & (h - lo > 4 * d), np.maximum(a, np.abs(g - e)), a))
+    excused = judged._replace(allowed=wider)
+    n = sum(int((h - lo > 4 * d).sum()) for lo, h, d in zip(low, high, drift, strict=True))
+    return excused._replace(kink=f"f has a kink here ({n} elements of the gradient jump), and this is a subgradient") if excused.is_right else judged
+
+
+class Evidence(NamedTuple):
+    """What the function's values along one direction say: its slope, and the line that it was taken from."""
+
+    slope: Slope
+    line: Line
+    direction: Any
+
+
+def evidence(functions: Functions, params: Any, direction: Any, centre: float, *, goal: float = 0.0, noise: np.ndarray | None = None) -> Evidence:
+    """Take the slope of f along a direction from differences, with as many steps as an error of `goal` needs."""
+
+    def along(steps: np.ndarray) -> np.ndarray:
+        return functions.along(params, direction, steps)
+
+    line = _differences.line(along, centre)
+    slope = _differences.slope(line, noise)
+    while slope.error > _differences.SAFETY * goal and len(line.h) < len(_differences.STEPS):
+        line = _differences.line(along, centre, line)
+        slope = _differences.slope(line, noise)
+    if noise is not None:  # once more, a little elsewhere: an error estimate may be small by chance, two seldom are
+        half = jax.tree.map(lambda leaf: leaf * OTHER, direction)
+        again = _differences.line(lambda steps: functions.along(params, half, steps), centre)
+        while len(again.h) < len(line.h):
+            again = _differences.line(lambda steps: functions.along(params, half, steps), centre, again)
+        other = _differences.slope(again, noise)
+        apart = 2 * abs(other.value / OTHER - slope.value)
+        jump = slope.jump if slope.jump and other.jump else 0.0
+        slope = Slope(slope.value, max(slope.error, apart), jump)
+    return Evidence(slope, line, direction)
+
+
+def dot(leaves: Leaves, direction: Any) -> float:
+    """Return g . v, in float64 to the last digit."""
+    return math.fsum(
+        float(x) for leaf, v in zip(leaves, to_numpy(direction), strict=True) for x in (leaf * v).ravel()
+    ) if sum(leaf.size for leaf in leaves) <= 4096 else float(sum(np.vdot(leaf, v) for leaf, v in zip(leaves, to_numpy(direction), strict=True)))
+
+
+def length(leaves: Leaves, params: Any) -> float:
+    """Return |g| in the units of the directions: how large g . v typically is."""
+    sizes = [_points.size(leaf) for leaf in to_numpy(params)]
+    return math.sqrt(sum(float(np.sum(np.square(leaf * size))) for leaf, size in zip(leaves, sizes, strict=True)))
+
+
+def confirms(found: Evidence, leaves: Leaves) -> bool:
+    """Say whether a gradient promises the slope that was found."""
+    promised = dot(leaves, found.direction)
+    rounding = ROUNDINGS * np.finfo(np.float64).eps * sum(
+        float(np.sum(np.abs(leaf * v))) for leaf, v in zip(leaves, to_numpy(found.direction), strict=True)
+    )
+    return abs(found.slope.value - promised) <= found.slope.error + rounding
+
+
+def towards(judged: Judged, params: Any) -> Any:
+    """Return the direction of the disagreement, as long as a random one: along it two gradients differ the most."""
+    sizes = [_points.size(leaf) for leaf in to_numpy(params)]
+    gaps = [np.where(w, g - e, 0.0) * s * s for g, e, w, s in zip(judged.given, judged.expected, judged.wrong, sizes, strict=True)]
+    norm = math.sqrt(sum(float(np.sum(np.square(gap / s))) for gap, s in zip(gaps, sizes, strict=True)))
+    return jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(gap / norm) for gap in gaps])
+
+
+def _has_rules(f: Wide, params: Any) -> bool:
+    names: set[str] = set()
+
+    def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
+        names.add(eqn.primitive.name)
+        return apply(inputs)
+
+    program = trace(f.plain, params)
+    jax.eval_shape(lambda w: program.run(visit, w), params)
+    return bool(names & {"custom_jvp_call", "custom_vjp_call", "stop_gradient"})
+
+
+def _with_ties(f: Callable[[Any], Any], side: bool) -> Callable[[Any], Any]:
+    """Return f with every tie of a maximum, a comparison or an absolute value broken the same way."""
+
+    def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
+        name = eqn.primitive.name
+        if name == "stop_gradient":
+            return inputs
+        if name in ("max", "min"):
+            x, y = inputs
+            first = (x > y) if name == "max" else (x < y)
+            return [jnp.where(first | ((x == y) & side), x, y)]
+        if name == "abs":
+            (x,) = inputs
+            return [jnp.where((x > 0) | ((x == 0) & side), x, -x)]
+        if name in ("gt", "ge", "lt", "le"):
+            x, y = inputs
+            return [jnp.where(x == y, side, (x > y) if name[0] == "g" else (x < y))]
+        return apply(inputs)
+
+    return lambda *args: trace(f, *args).run(visit, *args)
+
+
+class Basis(NamedTuple):
+    """What a check stands on: autodiff that differences confirmed (None if there is none), and the differences."""
+
+    truth: Truth | None
+    expected: Leaves
+    found: list[Evidence]
+    noise: np.ndarray | None
+    kink: bool
+    refuted: list[str]
+
+
+def basis(functions: Functions, params: Any, centre: float, given: Leaves, rng: np.random.Generator, seed: int) -> Basis:
+    """Find autodiff to compare with, and hold it against differences along random directions."""
+    goal = 2.0**-24 * length(given, params)
+    directions = [to_float64(_points.direction(params, rng)) for _ in range(_differences.n_directions(MISS, BESIDE_AUTODIFF))]
+    found = [evidence(functions, params, v, centre, goal=goal) for v in directions]
+    refuted, noise = [], None
+    for truth in truths(functions.f, params):
+        expected = evaluated(truth.call, params)
+        if expected is None:
+            continue
+        if all(confirms(e, expected) for e in found):
+            return Basis(truth, expected, found, noise, False, refuted)
+        if noise is None:  # before autodiff is doubted, all that differences can do
+            noise = functions.noise(seed, params, directions[0])
+            found = [evidence(functions, params, v, centre, noise=noise) for v in directions]
+        kink = any(abs(e.slope.jump) > e.slope.error for e in found)
+        if kink or all(confirms(e, expected) for e in found):
+            return Basis(truth, expected, found, noise, kink, refuted)
+        refuted.append(truth.label)
+    noise = functions.noise(seed, params, directions[0]) if noise is None else noise
+    return Basis(None, [], found, noise, False, refuted)
+
+
+def judge(functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator, seed: int) -> Judged:
+    """Put a gradient through tests 1 to 3, which can only acquit it."""
+    if not judged.is_right:
+        judged = excuse(functions, truth, params, judged, seed)
+    return judged if judged.is_right else beside_kink(functions, truth, params, judged, rng)
+
+
+class Trial(NamedTuple):
+    """Test 4: f along the disagreement, where the two gradients differ most, and which of them it confirms."""
+
+    found: Evidence
+    given: bool
+    expected: bool
+
+
+def trial(functions: Functions, params: Any, centre: float, judged: Judged, seed: int) -> Trial:
+    """Let the function's own values decide between two gradients."""
+    direction = towards(judged, params)
+    found = evidence(functions, params, direction, centre, noise=functions.noise(seed, params, direction))
+    return Trial(found, confirms(found, judged.given), confirms(found, judged.expected))
+
+
+def judge_alone(functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray, rng: np.random.Generator) -> tuple[Judged, float, list[Evidence]]:
+    """Judge by differences alone; return also the smallest relative fault that they would have seen, and the lines."""
+    n = sum(leaf.size for leaf in given)
+    if n <= FEW:
+        return _every_coordinate(functions, params, centre, given, noise)
+    return _every_leaf(functions, params, centre, given, noise, rng)
+
+
+def _every_coordinate(functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray) -> tuple[Judged, float, list[Evidence]]:
+    expected, allowed = [np.zeros_like(leaf) for leaf in given], [np.zeros_like(leaf) for leaf in given]
+    lines, kinks = [], 0
+    for i, leaf in enumerate(given):
+        size = _points.size(to_numpy(params)[i])
+        for index in np.ndindex(leaf.shape):
+            found = evidence(functions, params, _unit(params, i, index, size), centre, noise=noise)
+            expected[i][index] = found.slope.value / size
+            jump = abs(found.slope.jump) if abs(found.slope.jump) > found.slope.error else 0.0
+            kinks += jump > 0
+            allowed[i][index] = (found.slope.error + jump / 2) / size + functions.epsilons[i] * abs(leaf[index])
+            lines.append(found)
+    resolution = max(float((a).max()) for a in allowed if a.size) / max(max(float(np.abs(g).max()) for g in given if g.size), 1e-300)
+    judged = Judged(given, expected, allowed)
+    if kinks and judged.is_right:
+        judged = judged._replace(kink=f"f has a kink here (along {kinks} coordinates), and this is a subgradient")
+    return judged, resolution, lines
+
+
+def _every_leaf(functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray, rng: np.random.Generator) -> tuple[Judged, float, list[Evidence]]:
+    expected, allowed = [leaf.copy() for leaf in given], [np.full(leaf.shape, np.inf) for leaf in given]
+    lines, resolution = [], 0.0
+    for i, leaf in enumerate(given):
+        size = _points.size(to_numpy(params)[i])
+        whole = np.ones(leaf.shape, bool)
+        for _ in range(_differences.n_directions(MISS, ALONE)):
+            found, gap, error = _probe(functions, params, centre, given, i, whole, noise, rng)
+            lines.append(found)
+            norm = size * float(np.linalg.norm(leaf))
+            resolution = max(resolution, error / (ALONE * norm) if norm else (0.0 if error == 0 else math.inf))
+            if abs(gap) > error:
+                index = _locate(functions, params, centre, given, i, noise, rng)
+                single = evidence(functions, params, _unit(params, i, index, size), centre, noise=noise)
+                expected[i][index] = single.slope.value / size
+                allowed[i][index] = min(single.slope.error / size, abs(leaf[index] - expected[i][index]) / 2)
+                break
+    return Judged(given, expected, allowed), resolution, lines
+
+
+def _probe(functions: Functions, params: Any, centre: float, given: Leaves, i: int, mask: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> tuple[Evidence, float, float]:
+    size = _points.size(to_numpy(params)[i])
+    v = [np.zeros(leaf.shape) for leaf in given]
+    v[i] = np.where(mask, size * rng.standard_normal(given[i].shape), 0.0)
+    direction = jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in v])
+    found = evidence(functions, params, direction, centre, noise=noise)
+    jump = abs(found.slope.jump) if abs(found.slope.jump) > found.slope.error else 0.0
+    rounding = functions.epsilons[i] * float(np.sum(np.abs(given[i] * v[i])))
+    return found, found.slope.value - dot(given, direction), found.slope.error + jump / 2 + rounding
+
+
+def _locate(functions: Functions, params: Any, centre: float, given: Leaves, i: int, noise: np.ndarray, rng: np.random.Generator) -> tuple[int, ...]:
+    """Halve a wrong leaf, going where the gap is larger, down to one element."""
+    elements = np.arange(given[i].size)
+    while len(elements) > 1:
+        halves = np.array_split(elements, 2)
+        gaps = []
+        for half in halves:
+            mask = np.isin(np.arange(given[i].size), half).reshape(given[i].shape)
+            gaps.append(abs(_probe(functions, params, centre, given, i, mask, noise, rng)[1]))
+        elements = halves[int(np.argmax(gaps))]
+    return tuple(int(j) for j in np.unravel_index(elements[0], given[i].shape))
+
+
+def _unit(params: Any, i: int, index: tuple[int, ...], size: float) -> Any:
+    v = [np.zeros(np.shape(leaf)) for leaf in jax.tree.leaves(params)]
+    v[i][index] = size
+    return jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in v])
+
+
+def has_kink(functions: Functions, truth: Truth, params: Any, rng: np.random.Generator) -> bool:
+    """Say whether the gradients right beside a point differ."""
+    expected = evaluated(truth.call, params)
+    if expected is None:
+        return False
+    drift = [2.0**-20 * _rounding.scale(leaf) for leaf in expected]
+    for _ in range(4):
+        v = to_float64(_points.direction(params, rng))
+        if any(_jumps(evaluated(truth.call, moved(params, v, h)), expected, drift) for h in (2.0**-30, -(2.0**-30))):
+            return True
+    return False
+
+
+def _jumps(beside: Leaves | None, here: Leaves, drift: Leaves) -> bool:
+    return beside is not None and any(
+        (np.abs(leaf - other) > size).any() for leaf, other, size in zip(beside, here, drift, strict=True)
+    )
+
+
+def precision(f: Callable[[Any], Any], params: Any, judged: Judged, dtypes: list[Any], seed: int) -> Judged:
+    """Judge a right formula's arithmetic in the user's own dtype, by what autodiff itself is off there, and by rounding."""
+    limits = [jnp.finfo(dtype) for dtype in dtypes]
+    allowed = [
+        np.where(np.abs(leaf) > float(limit.max), np.inf, ROUNDINGS * float(limit.eps) * _rounding.scale(leaf))
+        + ROUNDINGS * float(limit.tiny)
+        for leaf, limit in zip(judged.expected, limits, strict=True)
+    ]
+    judged = judged._replace(allowed=allowed)
+    if judged.is_right:
+        return judged
+    try:
+        own = to_numpy(jax.jit(jax.grad(f))(params))
+        spreads = to_numpy(_rounding.spread(jax.grad(f))(seed, params))
+    except Exception:  # autodiff cannot go there: then rounding is all that there is to say
+        return judged._replace(allowed=[16 * leaf for leaf in allowed])
+    factor = _rounding.threshold(sum(leaf.size for leaf in own))
+    errors = [np.abs(a - e) for a, e in zip(own, judged.expected, strict=True)]
+    wider = [
+        a + np.nan_to_num(factor * s + 8 * (e + _rounding.scale(e)), nan=0.0, posinf=0.0)
+        for a, s, e in zip(allowed, spreads, errors, strict=True)
+    ]
+    return judged._replace(allowed=wider)

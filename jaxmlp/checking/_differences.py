@@ -1,0 +1,140 @@
+"""The slope of a function along a direction from its values alone, with an error that the values themselves tell.
+
+Central differences at falling steps are extrapolated to a step of 0 (Richardson; Ridders, Accurate computation of
+F'(x) and F'(x)F''(x), 1982). How far neighbours in the tableau are apart bounds what extrapolation left, and the noise
+in the values, divided by the step, bounds what rounding did.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+# Steps fall sixteenfold, in units of the direction: a stage is 2.4 decades, and there are three.
+RATIO = 16
+STAGE = 3
+STEPS = np.array([2.0**-4 / RATIO**j for j in range(3 * STAGE)])
+# Errors of second order fall 256-fold from step to step, those of first order (a kink on the way) sixteenfold.
+REGULAR = 64
+# An error estimate is one draw: what it estimates may be several times as large.
+SAFETY = 8
+
+Along = Callable[[np.ndarray], np.ndarray]  # steps [s] -> values [s] of the function so far along a direction
+
+
+class Line(NamedTuple):
+    """A function's values along a direction: at 0, at steps h [s] forwards, and backwards."""
+
+    centre: float
+    h: np.ndarray
+    ahead: np.ndarray
+    behind: np.ndarray
+
+
+class Slope(NamedTuple):
+    """A derivative along a direction, how far it may be off, and the jump between its two sides at a kink (0 if none)."""
+
+    value: float
+    error: float
+    jump: float
+
+
+def line(along: Along, centre: float, known: Line | None = None) -> Line:
+    """Evaluate a function along a direction, at both sides, for one more stage of steps than `known`."""
+    done = 0 if known is None else len(known.h)
+    h = STEPS[done : done + STAGE]
+    values = np.asarray(along(np.concatenate([h, -h])), np.float64)
+    ahead, behind = values[: len(h)], values[len(h) :]
+    if known is None:
+        return Line(centre, h, ahead, behind)
+    return Line(centre, STEPS[: done + STAGE], np.append(known.ahead, ahead), np.append(known.behind, behind))
+
+
+def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
+    """Extrapolate to a step of 0, by the entry of the tableau whose error is least.
+
+    `noise` [s] is the size of the rounding in the values at each step; without it, a few units in their last place are
+    assumed.
+    """
+    size = np.maximum.reduce([np.abs(values.ahead), np.abs(values.behind), np.full(len(values.h), abs(values.centre))])
+    noises = (4 * np.finfo(np.float64).eps * size if noise is None else noise[: len(size)]) / values.h
+    column = (values.ahead - values.behind) / (2 * values.h)
+    # What falls from step to step as it should may be extrapolated; else the slope is known as well as it repeats.
+    falls = np.abs(np.diff(column))
+    regular = np.append([False, False], falls[1:] <= falls[:-1] / REGULAR)
+    best, error = math.nan, math.inf
+    for k in range(1, len(column)):
+        following = column[1:] + (column[1:] - column[:-1]) / (RATIO ** (2 * k) - 1)
+        left = np.where(regular[k:], np.abs(following - column[1:]), np.abs(following - column[:-1]))
+        errors = left + noises[k:]
+        j = int(np.argmin(np.where(np.isfinite(errors), errors, np.inf)))
+        if errors[j] < error:
+            best, error = float(following[j]), float(errors[j])
+        column = following
+    return Slope(best, SAFETY * error, _jump(values, noises))
+
+
+def _jump(values: Line, noises: np.ndarray) -> float:
+    """Return how much the slope ahead differs from the one behind: it falls with the step where there is no kink."""
+    jumps = (values.ahead - 2 * values.centre + values.behind) / values.h
+    clear = np.flatnonzero(np.abs(jumps) > SAFETY * noises)
+    if len(clear) < 2:
+        return 0.0
+    before, last = jumps[clear[-2]], jumps[clear[-1]]
+    return float(last) if abs(last) > abs(before) / 2 else 0.0
+
+
+def noise(along: Along, step: float = 2.0**-38) -> float:
+    """Estimate the noise in a function's values from high differences at tiny equal steps.
+
+    Differences of order k of a smooth function vanish, and those of its noise have the variance (2k)!/(k!)^2
+    (More and Wild, Estimating Computational Noise, 2011).
+    """
+    values = np.asarray(along(step * np.arange(-4, 5)), np.float64)
+    estimates = []
+    for k in range(1, 7):
+        values = np.diff(values)
+        if k >= 4:
+            estimates.append(np.sqrt(np.mean(values**2) * math.factorial(k) ** 2 / math.factorial(2 * k)))
+    return float(np.median(estimates))
+
+
+def n_directions(miss: float, resolution: float) -> int:
+    """Return how many normal directions miss a fault with at most this probability.
+
+    A fault d is seen along a direction v where |d.v| exceeds the error; a normal v makes d.v smaller than
+    `resolution` |d| with the probability erf(resolution / sqrt 2), whatever the number of coordinates and of wrong ones.
+    """
+    return max(1, math.ceil(math.log(miss) / math.log(math.erf(resolution / math.sqrt(2)))))
+
+
+class TaylorTest(NamedTuple):
+    """Eq. (1) along a direction v: how |f(w + h v) - f(w) - h g.v| falls with the step h.
+
+    `slope` is the exponent, measured between the largest and the smallest step at which the remainder stands clear of
+    rounding: 2 where g is the gradient, 1 where it is not; nan where rounding leaves fewer than two steps (so where
+    f is linear). `h` and `remainder` have shape [s].
+    """
+
+    h: np.ndarray
+    remainder: np.ndarray
+    slope: float
+    clear: np.ndarray
+
+
+def taylor(values: Line, promised: float, noise: np.ndarray | None = None) -> TaylorTest:
+    """Measure the remainder after the first order, which promises a slope; the larger one of both sides."""
+    moved = values.h * promised
+    ahead = np.abs(values.ahead - values.centre - moved)
+    behind = np.abs(values.behind - values.centre + moved)
+    remainder = np.maximum(ahead, behind)
+    size = np.maximum(np.abs(values.ahead), np.abs(values.behind)) + abs(values.centre) + np.abs(moved)
+    floor = np.finfo(np.float64).eps * size if noise is None else noise[: len(size)]
+    clear = np.isfinite(remainder) & (remainder > 4 * SAFETY * floor)
+    which = np.flatnonzero(clear)
+    exponent = math.nan
+    if len(which) >= 2:
+        pairs = np.diff(np.log(remainder[which])) / np.diff(np.log(values.h[which]))
+        exponent = float(pairs[-1])
+    return TaylorTest(values.h, remainder, exponent, clear)

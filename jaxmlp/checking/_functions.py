@@ -1,0 +1,117 @@
+"""The user's functions, called with care: in float64 where they run in it, compiled where they can be traced."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmlp.checking import _differences
+from jaxmlp.checking._rounding import spread
+
+NOT_TRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+class Wide(NamedTuple):
+    """A function of float64 arrays: compiled if it can be traced; `note` says if it computes in its own dtype only."""
+
+    call: Callable[..., Any]
+    plain: Callable[..., Any]
+    traceable: bool
+    note: str
+    spread: Callable[..., Any]  # of (seed, params): what rounding can do to it
+
+
+def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
+    """Return the function for float64 parameters, `params` being in the user's dtypes. Call under x64.
+
+    A function that float64 arguments make fail (its own code names a shorter dtype) is handed its own dtypes.
+    """
+    wide = to_float64(params)
+    try:
+        return Wide(*_compiled(function, wide), note="", spread=spread(function))
+    except Exception as error:  # anything may be raised by a user's code
+        failure = f"{type(error).__name__}: {error}".splitlines()[0]
+    dtypes = jax.tree.map(lambda leaf: jnp.asarray(leaf).dtype, params)
+
+    def narrow(wide: Any) -> Any:
+        return function(jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf).astype(dtype), wide, dtypes))
+
+    note = f"{name} does not run in float64 ({failure[:120]})"
+    return Wide(*_compiled(narrow, wide), note=note, spread=spread(narrow))
+
+
+def to_float64(tree: Any) -> Any:
+    """Return a tree of float64 arrays. Call under x64."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(np.float64)), tree)
+
+
+def to_numpy(tree: Any) -> list[np.ndarray]:
+    """Return the leaves as float64 NumPy arrays."""
+    return [np.asarray(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)]
+
+
+def called(name: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a user's function; an error of its own gets one line that says who called it."""
+    try:
+        return function(*args)
+    except Exception as error:
+        error.add_note(f"jaxmlp.checking: {name} raised this when it was called for the check")
+        raise
+
+
+def moved(params: Any, direction: Any, step: Any) -> Any:
+    """Return w + h v."""
+    return jax.tree.map(lambda w, v: w + step * v, params, direction)
+
+
+def along(f: Wide) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
+    """Return a function of (w, v, steps [s]) with the values [s] of f at w + h v, one compiled program if that can be."""
+    if f.traceable:
+        evaluate = jax.jit(lambda w, v, steps: jax.lax.map(lambda h: f.plain(moved(w, v, h)), steps))
+        return lambda w, v, steps: np.asarray(evaluate(w, v, jnp.asarray(steps)), np.float64)
+    return lambda w, v, steps: np.array([np.float64(f.plain(moved(w, v, h))) for h in steps])
+
+
+def noise_along(f: Wide) -> Callable[[int, Any, Any], np.ndarray]:
+    """Return a function of (seed, w, v) with the rounding [s] in the values of f at w + h v, for every step.
+
+    Imitated where we can look into f, else measured; the rounding of w + h v itself is part of it.
+    """
+    imitated = spread(lambda w, v, h: f.plain(moved(w, v, h)))
+    values = along(f)
+
+    def measured(w: Any, v: Any) -> np.ndarray:
+        # A tiny step does not move a function that rounds its inputs to float32, a large one moves it too far.
+        def at(h: float) -> float:
+            return max(_differences.noise(lambda steps: values(w, v, h + steps), step) for step in (2.0**-38, 2.0**-16))
+
+        stages = [at(float(h)) for h in _differences.STEPS[:: _differences.STAGE]]
+        return np.repeat(np.maximum(stages, at(0.0)), _differences.STAGE)
+
+    def noise(seed: int, w: Any, v: Any) -> np.ndarray:
+        if f.traceable:
+            try:
+                factor = 3.0  # a spread is a root mean square, and a value's own error may be some of them
+                return factor * np.array([float(imitated(seed, w, v, jnp.asarray(h))) for h in _differences.STEPS])
+            except Exception:  # noqa: S110 - an operation that cannot be imitated; then it is measured
+                pass
+        return measured(w, v)
+
+    return noise
+
+
+def _compiled(function: Callable[[Any], Any], args: Any) -> tuple[Callable[..., Any], Callable[..., Any], bool]:
+    compiled = jax.jit(function)
+    try:
+        compiled(args)
+    except NOT_TRACEABLE:
+        function(args)
+        return function, function, False
+    return compiled, function, True

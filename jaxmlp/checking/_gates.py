@@ -1,0 +1,260 @@
+"""The user's function with a switch at every place where a backward pass can be written wrong.
+
+A switch leaves the function's values alone and changes its gradient: `x + c (x - stop(x))` lets 1 + c times the
+derivative through, `y + c stop(psi - phi'(z)) (z - stop(z))` replaces a share c of phi' by psi. The gradient of the
+switched function is affine in each c, so that its derivative with respect to c is the very error that the fault makes,
+to be laid beside the one that was found.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn
+
+from jaxmlp.checking import _rounding
+from jaxmlp.checking._program import Apply, Program, is_container, source, trace
+
+MOST = 600  # switches in one program
+DEEPEST = 16  # operations that are taken for one function
+
+_STRUCTURAL = frozenset(
+    "broadcast_in_dim convert_element_type copy cumsum expand_dims gather neg pad reduce_sum reshape rev slice squeeze "
+    "stop_gradient transpose reduce_max reduce_min sign".split()
+)
+_MOVES = frozenset("broadcast_in_dim convert_element_type copy expand_dims reshape squeeze transpose".split())
+_LINEAR = frozenset("add add_any sub neg convert_element_type copy mul div select_n".split())
+_BY_ELEMENT = _rounding.BY_ELEMENT | frozenset("max min abs select_n neg clamp copy".split())
+
+
+class Gate(NamedTuple):
+    """One switch: what it makes of the gradient, and where it sits."""
+
+    kind: str
+    where: str
+
+
+class Probe(NamedTuple):
+    """A place whose cotangent (dL over its value) is wanted: the leaf that was spread out there, or None."""
+
+    kind: str
+    where: str
+    shape: tuple[int, ...]
+    leaf: int | None
+
+
+class Switched(NamedTuple):
+    """The switched function of (params, switches [K], shares [B], list of zeros): its gates, its probes, B."""
+
+    call: Callable[..., Any]
+    gates: list[Gate]
+    probes: list[Probe]
+    n_examples: int
+
+
+def switched(f: Callable[[Any], Any], params: Any, gradient: Any) -> Switched:
+    """Put switches into a function of float64 parameters; `gradient` is the step that a stale value may be off by."""
+    program = trace(f, params)
+    plan = _Plan({}, [], {}, [], [])
+    jax.eval_shape(lambda w: program.run(*_visit(plan, w, gradient, None, None, None)), params)
+    n_examples = plan.examples[-1][1] if plan.examples else 0
+
+    def call(w: Any, switches: Any, shares: Any, zeros: list[Any]) -> Any:
+        return program.run(*_visit(plan, w, gradient, switches, shares, zeros))
+
+    return Switched(call, plan.gates, plan.probes, n_examples)
+
+
+def with_other_data(f: Callable[[Any], Any], params: Any) -> list[tuple[str, Callable[[Any], Any]]]:
+    """Return the function with each array of examples that it closes over moved on by one example, and its name."""
+    program = trace(f, params)
+    found = []
+    for i, array in enumerate(program.closed.consts):
+        if np.ndim(array) < 1 or np.shape(array)[0] < 2 or not hasattr(array, "dtype"):
+            continue
+        if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+            continue
+        for step in (1, -1):
+            consts = list(program.closed.consts)
+            consts[i] = jnp.roll(jnp.asarray(array), step, axis=0)
+            moved = Program(ClosedJaxpr(program.closed.jaxpr, consts), program.tree)
+            name = f"the array of shape {np.shape(array)} that the function holds"
+            found.append((name, lambda w, moved=moved: moved.run(lambda _e, inputs, apply, _i: apply(inputs), w)))
+    return found[:16]
+
+
+def lengths(f: Callable[[Any], Any], params: Any) -> dict[int, str]:
+    """Return the lengths of axes in a function, each with an array that has it: where a factor may come from."""
+    program, found = trace(f, params), {}
+    shapes = [np.shape(array) for array in program.closed.consts] + [np.shape(leaf) for leaf in jax.tree.leaves(params)]
+    shapes += [atom.aval.shape for eqn in program.closed.jaxpr.eqns for atom in eqn.outvars]
+    for shape in shapes:
+        for axis, length in enumerate(shape):
+            found.setdefault(length, f"axis {axis} of an array of shape {shape}")
+        if len(shape) > 1:
+            found.setdefault(int(np.prod(shape)), f"the size of an array of shape {shape}")
+    return found
+
+
+class _Region(NamedTuple):
+    """A value as a function of `root`, element by element, through `depth` operations."""
+
+    root: Any
+    of: Callable[[Any], Any]
+    depth: int
+    value: Any  # kept, for its id
+
+
+class _Plan(NamedTuple):
+    index: dict[Any, int]  # of a switch, by its operation
+    gates: list[Gate]
+    probe_index: dict[Any, int]
+    probes: list[Probe]
+    examples: list[tuple[int, int]]  # (operation, B) of sums over examples
+
+
+def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, zeros: Any) -> tuple[Any, ...]:
+    """Return a visitor and its argument; without switches it makes the plan, with them it carries it out."""
+    # Values that are a leaf, moved about: how to do the same to another tree's leaf. The values are kept, for their ids.
+    origin: dict[int, tuple[int, Callable[[Any], Any], Any]] = {}
+    for i, leaf in enumerate(jax.tree.leaves(params)):
+        origin[id(leaf)] = (i, lambda u: u, leaf)
+    steps = jax.tree.leaves(gradient)
+    dependent = {id(leaf): leaf for leaf in jax.tree.leaves(params)}  # what moves with the parameters
+    at_top = [True]
+    regions: dict[int, _Region] = {}  # values that are functions, element by element, of one other value
+
+    def switch(key: Any, kind: str, where: str) -> Any:
+        if switches is None:
+            if key not in plan.index and len(plan.gates) < MOST:
+                plan.index[key] = len(plan.gates)
+                plan.gates.append(Gate(kind, where))
+            return 0.0
+        return switches[plan.index[key]] if key in plan.index else 0.0
+
+    def probe(key: Any, kind: str, where: str, y: Any, leaf: int | None) -> Any:
+        if zeros is None:
+            if key not in plan.probe_index:
+                plan.probe_index[key] = len(plan.probes)
+                plan.probes.append(Probe(kind, where, jnp.shape(y), leaf))
+            return y
+        return y + zeros[plan.probe_index[key]].astype(y.dtype) if key in plan.probe_index else y
+
+    def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, iteration: Any) -> list[Any]:
+        name, at = eqn.primitive.name, f"{_called(eqn)} at {source(eqn)}"
+        floats = [j for j, x in enumerate(inputs) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
+        top = at_top[0] = isinstance(iteration, int)
+        if name == "stop_gradient":
+            return inputs
+        changes = [(j, _change(inputs[j])) for j in floats]
+        gated = list(inputs)
+        if not is_container(eqn) and not (name in _STRUCTURAL and len(floats) == 1):
+            for j, change in changes:
+                gated[j] = inputs[j] + _as(switch((id(eqn), j), "path", f"{at}, input {j}"), change) * change
+        if top and name == "reduce_sum" and np.ndim(inputs[0]) and eqn.outvars[0].aval.shape == ():
+            n = np.shape(inputs[0])[0]
+            if shares is None and 2 <= n <= 256:
+                plan.examples.append((id(eqn), n))
+            if shares is not None and plan.examples and plan.examples[-1][0] == id(eqn):
+                share = shares.astype(inputs[0].dtype).reshape(-1, *[1] * (np.ndim(inputs[0]) - 1))
+                gated[0] = inputs[0] + share * _change(inputs[0])
+        outputs = apply(gated)
+        if any(id(x) in dependent for x in inputs):
+            dependent.update({id(y): y for y in outputs})
+        moved_leaf = next((origin[id(x)][0] for x in inputs if id(x) in origin), None)
+        if name in _MOVES and moved_leaf is not None:
+            i, move, _ = origin[id(inputs[0])]
+            origin[id(outputs[0])] = (i, lambda u, move=move, apply=apply: apply([move(u)])[0], outputs[0])
+        if len(outputs) != 1 or is_container(eqn) or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
+            return outputs
+        y = outputs[0]
+        if name == "dot_general" and len(floats) == 2:
+            y = dot_switches(eqn, inputs, apply, y, at)
+        if name in _BY_ELEMENT:
+            y = slope_switches(eqn, inputs, floats, apply, y, at)
+            if top and moved_leaf is not None and np.size(y) > min(np.size(x) for x in inputs):
+                y = probe((id(eqn), "spread"), "wrong_axis", at, y, moved_leaf)
+        dependent[id(y)] = y
+        return [y]
+
+    def slope_switches(eqn: JaxprEqn, inputs: list[Any], floats: list[int], apply: Apply, y: Any, at: str) -> Any:
+        roots = {id(region(inputs[j]).root): region(inputs[j]).root for j in floats if id(inputs[j]) in dependent}
+        if len(roots) != 1:
+            return y
+        (root,) = roots.values()
+        if np.shape(root) != y.shape or sum(region(inputs[j]).depth for j in floats) >= DEEPEST:
+            return y
+
+        def through(u: Any) -> Any:
+            still = [x if id(x) in dependent and j in floats else jax.lax.stop_gradient(x) for j, x in enumerate(inputs)]
+            return apply([region(x).of(u) if j in floats and id(x) in dependent else x for j, x in enumerate(still)])[0]
+
+        whole = y
+        if eqn.primitive.name not in _LINEAR or any(region(inputs[j]).depth for j in floats):
+            y = bent(("whole", id(eqn)), root, through, y, at)
+        curved = [j for j in floats if id(inputs[j]) in dependent]
+        if len(curved) == 1 and region(inputs[curved[0]]).depth and eqn.primitive.name not in _LINEAR:
+            j = curved[0]
+            y = bent(("own", id(eqn)), inputs[j], lambda u: apply([u if i == j else x for i, x in enumerate(inputs)])[0], y, at)
+        if y.ndim and eqn.primitive.name not in _LINEAR and at_top[0]:
+            y = probe((id(eqn), "curved"), "missing_derivative", at, y, None)
+        depth = 1 + sum(region(inputs[j]).depth for j in floats)
+        for value in (whole, y):
+            regions[id(value)] = _Region(root, through, depth, value)
+        return y
+
+    def bent(key: Any, z: Any, phi: Callable[[Any], Any], y: Any, at: str) -> Any:
+        """Switch the derivative of y = phi(z): to 1, and to phi' taken at y."""
+        still = jax.lax.stop_gradient
+
+        def slope(u: Any) -> Any:
+            return jax.jvp(phi, (still(u),), (jnp.ones_like(u),))[1]
+
+        if np.shape(z) != y.shape:
+            return y
+        at_z = slope(z)
+        c = switch((*key, "missing"), "missing_derivative", at)
+        d = switch((*key, "at y"), "derivative_at_output", at)
+        return y + still(_as(c, y) * (1 - at_z) + _as(d, y) * jnp.nan_to_num(slope(y) - at_z)) * _change(z)
+
+    def region(x: Any) -> "_Region":
+        return regions.get(id(x)) or _Region(x, lambda u: u, 0, x)
+
+    def dot_switches(eqn: JaxprEqn, inputs: list[Any], apply: Apply, y: Any, at: str) -> Any:
+        for j in (0, 1):
+            other, change = inputs[1 - j], _change(inputs[j])
+
+            def product(with_other: Any, change: Any = change, j: int = j) -> Any:
+                return apply([change, with_other] if j == 0 else [with_other, change])[0]
+
+            still = jax.lax.stop_gradient(other)
+            if np.ndim(other) >= 2 and np.shape(other)[-1] == np.shape(other)[-2]:
+                c = switch((id(eqn), j, "other"), "transposed", f"{at}: its input {1 - j} where its transpose belongs")
+                y = y + _as(c, y) * product(jnp.swapaxes(still, -1, -2) - still)
+            if y.ndim >= 2 and y.shape[-1] == y.shape[-2]:
+                c = switch((id(eqn), j, "output"), "transposed", f"{at}: what comes back to it, transposed")
+                back = product(still)
+                y = y + _as(c, y) * (jnp.swapaxes(back, -1, -2) - back)
+            if id(other) in origin:
+                i, move, _ = origin[id(other)]
+                c = switch((id(eqn), j, "stale"), "stale", f"{at}: leaf {i}")
+                y = y + _as(c, y) * product(move(steps[i].astype(other.dtype)))
+        return y
+
+    return visit, params
+
+
+def _change(x: Any) -> Any:
+    """Return zeros that change as x does."""
+    return x - jax.lax.stop_gradient(x)
+
+
+def _as(c: Any, like: Any) -> Any:
+    return jnp.asarray(c).astype(like.dtype)
+
+
+def _called(eqn: JaxprEqn) -> str:
+    name = str(eqn.params.get("name", ""))
+    return name if name and eqn.primitive.name in ("jit", "pjit", "closed_call") else eqn.primitive.name

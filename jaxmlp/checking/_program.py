@@ -1,0 +1,142 @@
+"""A JAX function as its list of operations, evaluated one by one by us, so that a visitor can change each on the way.
+
+This is how rounding is imitated, how a user's own derivative rules are set aside, and how a hypothesis ("the
+derivative of this tanh is missing") becomes a program that can be differentiated.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+Apply = Callable[[Sequence[Any]], list[Any]]
+# Told an operation, its inputs, how to apply it, and in which round of a loop we are, it returns the outputs.
+Visit = Callable[[JaxprEqn, list[Any], Apply, Any], list[Any]]
+
+_LOOPS = ("scan", "while", "cond")
+_OPAQUE = ("custom_linear_solve", "pallas_call", "pure_callback", "io_callback", "custom_root")
+
+
+class Program(NamedTuple):
+    """A traced function: its operations, and the tree of what it returns."""
+
+    closed: ClosedJaxpr
+    tree: jax.tree_util.PyTreeDef
+
+    def run(self, visit: Visit, *args: Any) -> Any:
+        """Evaluate the program at `args`, every operation through `visit`."""
+        outputs = _walk(self.closed.jaxpr, self.closed.consts, jax.tree.leaves(args), visit, 0)
+        return jax.tree.unflatten(self.tree, outputs)
+
+
+def trace(function: Callable[..., Any], *args: Any) -> Program:
+    """Trace a function for arguments like `args`; raises what JAX raises where it cannot be traced."""
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    return Program(closed, jax.tree.structure(shape))
+
+
+def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same function without `custom_vjp`, `custom_jvp` and `stop_gradient`: autodiff goes through its steps."""
+
+    def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
+        return inputs if eqn.primitive.name == "stop_gradient" else apply(inputs)
+
+    return lambda *args: trace(function, *args).run(visit, *args)
+
+
+def inner(eqn: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
+    """Return the program inside of an operation that only calls one (jit, remat, custom rules), or None."""
+    if eqn.primitive.name in _LOOPS or eqn.primitive.name in _OPAQUE:
+        return None
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if isinstance(eqn.params.get(name), (Jaxpr, ClosedJaxpr)):
+            return eqn.params[name]
+    return None
+
+
+def is_container(eqn: JaxprEqn) -> bool:
+    """Say whether an operation has others inside of it, which are visited in their turn."""
+    return eqn.primitive.name in _LOOPS or inner(eqn) is not None
+
+
+def source(eqn: JaxprEqn) -> str:
+    """Return "file.py:12", the innermost line outside of JAX and this package that asked for an operation."""
+    here, library = Path(__file__).parent, Path(jax.__file__).parent
+    traceback = eqn.source_info.traceback
+    for frame in traceback.frames if traceback is not None else ():
+        path = Path(frame.file_name)
+        if path.is_absolute() and not path.is_relative_to(library) and not path.is_relative_to(here):
+            return f"{path.name}:{frame.line_num}"
+        if not path.is_absolute():
+            return f"{frame.file_name}:{frame.line_num}"
+    return "an unknown line"
+
+
+def _walk(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+
+        def apply(inputs: Sequence[Any], eqn: JaxprEqn = eqn) -> list[Any]:
+            return _apply(eqn, inputs, visit, iteration)
+
+        outputs = visit(eqn, [read(atom) for atom in eqn.invars], apply, iteration)
+        values.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _apply(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+    called = inner(eqn)
+    if called is not None:
+        jaxpr, consts = (called.jaxpr, called.consts) if isinstance(called, ClosedJaxpr) else (called, ())
+        return _walk(jaxpr, consts, inputs, visit, iteration)
+    if eqn.primitive.name in _LOOPS:
+        return {"scan": _scan, "while": _while, "cond": _cond}[eqn.primitive.name](eqn.params, inputs, visit, iteration)
+    outputs = eqn.primitive.bind(*inputs, **eqn.params)
+    return list(outputs) if eqn.primitive.multiple_results else [outputs]
+
+
+def _scan(params: dict[str, Any], inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+    body, n_consts, n_carry = params["jaxpr"], params["num_consts"], params["num_carry"]
+    consts, carry, xs = inputs[:n_consts], inputs[n_consts : n_consts + n_carry], inputs[n_consts + n_carry :]
+
+    def step(state: tuple[Any, ...], x: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        i, *carry = state
+        outputs = _walk(body.jaxpr, body.consts, [*consts, *carry, *x], visit, i)
+        return (i + 1, *outputs[:n_carry]), tuple(outputs[n_carry:])
+
+    (_, *carry_out), ys = jax.lax.scan(
+        step, (_first(iteration), *carry), tuple(xs), length=params["length"], reverse=params["reverse"]
+    )
+    return [*carry_out, *ys]
+
+
+def _while(params: dict[str, Any], inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+    n_test, n_body = params["cond_nconsts"], params["body_nconsts"]
+    test, body = params["cond_jaxpr"], params["body_jaxpr"]
+    test_consts, body_consts, carry = inputs[:n_test], inputs[n_test : n_test + n_body], inputs[n_test + n_body :]
+
+    def go_on(state: tuple[Any, ...]) -> Any:
+        return _walk(test.jaxpr, test.consts, [*test_consts, *state[1:]], visit, state[0])[0]
+
+    def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (state[0] + 1, *_walk(body.jaxpr, body.consts, [*body_consts, *state[1:]], visit, state[0]))
+
+    return list(jax.lax.while_loop(go_on, step, (_first(iteration), *carry))[1:])
+
+
+def _cond(params: dict[str, Any], inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+    def branch(closed: ClosedJaxpr) -> Callable[..., Any]:
+        return lambda *args: _walk(closed.jaxpr, closed.consts, args, visit, iteration)
+
+    return list(jax.lax.switch(inputs[0], [branch(closed) for closed in params["branches"]], *inputs[1:]))
+
+
+def _first(iteration: Any) -> Any:
+    """Return where the count of a loop begins: apart for every round of the loop around it."""
+    return jax.numpy.asarray(iteration, "int32") * 1009

@@ -1,0 +1,177 @@
+"""What rounding can do to a program: Monte Carlo arithmetic.
+
+Every operation's result is off by a random relative error of the size of its dtype's rounding, sums by as much as
+their length allows; how far the program's results then spread is how far rounding takes them, cancellation included
+(Parker, Monte Carlo Arithmetic, 1997). No operation needs a rule of its own. What a long sum may lose grows as
+sqrt(length) (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019).
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.extend.core import JaxprEqn
+
+from jaxmlp.checking._program import Apply, Program, Visit, is_container, trace
+
+SAMPLES = 8
+# The chance that rounding alone, modelled so, exceeds a bound anywhere in one check.
+FALSE_ALARM = 1e-12
+
+_EXACT = frozenset(
+    "abs and argmax argmin bitcast_convert_type broadcast broadcast_in_dim ceil clamp concatenate copy copy_p "
+    "dynamic_slice dynamic_update_slice eq expand_dims floor gather ge gt iota is_finite le lt max min ne neg not or "
+    "pad real imag reduce_and reduce_max reduce_min reduce_or reduce_precision reshape rev round scatter select_and_gather_add "
+    "select_n sign slice sort split squeeze stack stop_gradient top_k transpose xor optimization_barrier device_put "
+    "random_bits random_fold_in random_seed random_split random_unwrap random_wrap threefry2x32 cummax cummin".split()
+)
+_ACCUMULATING = frozenset(
+    "dot_general conv_general_dilated reduce_sum cumsum reduce_window_sum scatter-add scatter_add".split()
+)
+# Backward stable by norm, not element by element: their inputs are off by a rounding of the whole matrix.
+_BY_NORM = frozenset(
+    "cholesky triangular_solve lu qr geqrf householder_product eigh eig svd schur custom_linear_solve "
+    "tridiagonal_solve fft lu_solve".split()
+)
+BY_ELEMENT = frozenset(
+    "acos acosh add add_any asin asinh atan atan2 atanh cbrt cos cosh digamma div erf erf_inv erfc exp exp2 expm1 "
+    "integer_pow lgamma log log1p logistic mul nextafter pow rem rsqrt sin sinh sqrt square sub tan tanh "
+    "convert_element_type complex conj".split()
+)
+
+
+def spread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of (seed, *args) that says how far rounding takes each result of `function` there.
+
+    A root mean square, float64, shaped like the results. It is compiled when it is first called, and raises then what
+    JAX raises where a function cannot be traced.
+    """
+
+    @jax.jit
+    def results(amount: Array, seed: Array, args: Any) -> Any:
+        return trace(function, *args).run(_imitate_rounding(amount, seed), *args)
+
+    def square(moved: Any, still: Any) -> np.ndarray:
+        off = np.asarray(moved).astype(np.float64) - np.asarray(still).astype(np.float64)
+        return np.square(np.where(np.isnan(off), np.inf, off))
+
+    def measured(seed: int, *args: Any) -> Any:
+        exact = results(jnp.float32(0), jnp.uint32(0), args)
+        seeds = np.random.default_rng(seed).integers(2**32, size=SAMPLES, dtype=np.uint32)
+        squares = [jax.tree.map(square, results(jnp.float32(1), jnp.uint32(each), args), exact) for each in seeds]
+        return jax.tree.map(lambda *leaves: np.sqrt(np.mean(leaves, axis=0)), *squares)
+
+    return measured
+
+
+def threshold(n: int) -> float:
+    """Return how many spreads n results may be off before rounding is no excuse: Student's t for our few samples."""
+    from scipy.stats import t  # it takes a third of a second to import
+
+    return float(t.isf(FALSE_ALARM / (2 * max(n, 1)), SAMPLES))
+
+
+def epsilon(dtype: Any) -> float:
+    """Return the distance from 1 to the next number of a floating dtype."""
+    return float(jnp.finfo(dtype).eps)
+
+
+def scale(leaf: np.ndarray) -> np.ndarray:
+    """Return the size that each element is measured against: its own, or that of the slices that it lies in.
+
+    The root mean square of the smallest slice across any axis, so that a small row or column is judged by itself.
+    """
+    size = np.abs(leaf)
+    if leaf.ndim < 2:
+        return size + np.sqrt(np.mean(np.square(size))) if leaf.size else size
+    axes = range(leaf.ndim)
+    slices = [np.sqrt(np.mean(np.square(size), axis=tuple(a for a in axes if a != axis), keepdims=True)) for axis in axes]
+    return size + np.broadcast_to(np.minimum.reduce(np.broadcast_arrays(*slices)), leaf.shape)
+
+
+def _imitate_rounding(amount: Array, seed: Array) -> Visit:
+    """Return a visitor that puts every result off by `amount` roundings at most."""
+    count = itertools.count(1)
+
+    def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, iteration: Any) -> list[Any]:
+        name = eqn.primitive.name
+        if is_container(eqn) or name in _EXACT or (name == "convert_element_type" and not _narrows(eqn)):
+            return apply(inputs)
+
+        def noise(like: Any) -> Array:
+            return amount * _noise(_mix(seed + _mix(jnp.uint32(next(count)) + jnp.uint32(7919) * jnp.asarray(iteration).astype(jnp.uint32))), jnp.shape(like))
+
+        if name in BY_ELEMENT:
+            return [_off(output, noise) for output in apply(inputs)]
+        if name in _BY_NORM:
+            return [_off(output, noise) for output in apply([_off_by_norm(x, noise) for x in inputs])]
+        outputs = apply([_off(x, noise) for x in inputs])
+        if name in _ACCUMULATING:
+            (size,) = apply([jnp.abs(x) if _is_float(x) else x for x in inputs])
+            factor = math.sqrt(_length(eqn)) * epsilon(size.dtype)
+            return [outputs[0] + (factor * noise(size)).astype(size.dtype) * size]
+        return [_off(output, noise) for output in outputs]
+
+    return visit
+
+
+def _off(x: Any, noise: Callable[[Any], Array]) -> Any:
+    if not _is_float(x):
+        return x
+    x = jnp.asarray(x)
+    return x * (1 + (noise(x) * epsilon(x.dtype)).astype(_real(x.dtype)))
+
+
+def _off_by_norm(x: Any, noise: Callable[[Any], Array]) -> Any:
+    if not _is_float(x) or jnp.ndim(x) == 0:
+        return _off(x, noise)
+    x = jnp.asarray(x)
+    norm = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(x)), axis=(-2, -1)[-x.ndim :], keepdims=True))
+    return x + (noise(x) * epsilon(x.dtype)).astype(_real(x.dtype)) * norm
+
+
+def _noise(seed: Array, shape: tuple[int, ...]) -> Array:
+    """Return numbers between -1 and 1, as random as is needed here: JAX's own are good, and slow to compile by the dozen."""
+    bits = _mix(jnp.arange(math.prod(shape), dtype=jnp.uint32) * jnp.uint32(2654435769) + seed)
+    # In float32: in a shorter dtype the noise would itself be a few steps.
+    return (bits.astype(jnp.float32) / jnp.float32(2**31) - 1).reshape(shape)
+
+
+def _mix(bits: Array) -> Array:
+    """Scramble 32 bits (the finaliser of MurmurHash3, by Austin Appleby)."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+    return bits ^ (bits >> 16)
+
+
+def _real(dtype: Any) -> Any:
+    return jnp.finfo(dtype).dtype
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+
+
+def _narrows(eqn: JaxprEqn) -> bool:
+    before, after = eqn.invars[0].aval.dtype, eqn.params["new_dtype"]
+    if not jnp.issubdtype(after, jnp.inexact):
+        return False
+    return not jnp.issubdtype(before, jnp.inexact) or epsilon(after) > epsilon(before)
+
+
+def _length(eqn: JaxprEqn) -> int:
+    """Return how many terms each element of a sum has, at most."""
+    shapes = [atom.aval.shape for atom in eqn.invars]
+    if eqn.primitive.name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        return math.prod(shapes[0][axis] for axis in contracted) or 1
+    if eqn.primitive.name == "conv_general_dilated":
+        return math.prod(shapes[1]) or 1
+    if eqn.primitive.name == "reduce_sum":
+        return max(1, math.prod(shapes[0]) // max(1, math.prod(eqn.outvars[0].aval.shape)))
+    return max(1, *(math.prod(shape) for shape in shapes))

@@ -1,0 +1,467 @@
+"""Does the batched form of a function give each example its own, and nothing of the others?
+
+The truth is the function of one example, run on every example by itself in float64. That is asked of the data given and
+of data in which one example, or all but one, has been changed: what leaks from one example into another shows there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmlp.checking import _decision, _points, _rounding
+from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split
+from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of
+from jaxmlp.checking._decision import Functions, Judged, Leaves, Truth
+from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
+from jaxmlp.checking.gradient import _leaf_errors
+from jaxmlp.checking.report import Explanation, PointCheck, Report
+
+__all__ = ["check_batched"]
+
+Form = Literal["each", "sum", "mean"]
+
+# Up to so many examples are changed one by one.
+CHANGED = 4
+# A hypothesis about a wrong result fits if it is off by no more of the result's size: to explain, not to judge.
+FITS = 2.0**-20
+
+
+def check_batched(
+    per_example: Callable[..., Any],
+    batched: Callable[..., Any],
+    *args: Any,
+    reduction: Literal["sum", "mean"] | None = None,
+    seed: int = 0,
+) -> Report:
+    """Check the batched form of a function of one example: each gets its own, and none leaks into another.
+
+    Parameters
+    ----------
+    per_example
+        A function of one example: of `args` without their leading axis. It returns any tree of floating arrays.
+    batched
+        A function of `args`. It returns the tree of `per_example` with a leading axis, [B, ...], or reduced over it.
+    *args
+        The examples: trees of arrays [B, ...] of any dtypes, B at least 2. Those that are floating, in short those that
+        are not labels, are also tried with other values.
+    reduction
+        "sum" or "mean" if `batched` is reduced; without it the shapes tell, and of sum and mean the one that fits.
+    seed
+        Of the changed data.
+
+    Returns
+    -------
+    report
+        True if and only if every example gets its own, at the data given and at changed ones, in float64 and in the
+        dtypes given.
+
+    Raises
+    ------
+    ValueError
+        If there are no arguments, if their leading axes differ or are of one example, which could not show a leak, if
+        `per_example` is not finite, or if the outputs' trees or shapes fit neither form.
+
+    Examples
+    --------
+    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0], [6.0, 5.0]])
+    >>> bool(check_batched(lambda x: (x**2).sum(), lambda x: (x**2).sum(axis=1), x))
+    True
+    >>> report = check_batched(lambda x: x, lambda x: x - x.mean(axis=0), x)
+    >>> print(report.explanations[0].text)
+    the output of example 1 changes when example 0 does, and so do those of 1 more
+    """
+    if reduction not in (None, "sum", "mean"):
+        raise ValueError(f'reduction must be "sum", "mean" or None, got {reduction!r}')
+    one_name, name = name_of(per_example, "per_example"), name_of(batched, "batched")
+    arguments = split(args)
+    n = _batch_size(arguments)
+    example = called(one_name, per_example, *_example(arguments, arguments.floats, 0))
+    check_outputs(f"{one_name}, for example 0,", example)
+    first = called(name, batched, *args)
+    reduced = _is_reduced(name, first, example, n, reduction)
+    floats = [jnp.asarray(leaf) for leaf in arguments.floats]
+    ambient = jnp.result_type(float) == np.float64
+    with jax.enable_x64(True):
+        problem = _Problem(one_name, name, per_example, batched, arguments, n, example)
+        return _check(problem, floats, first, reduced, reduction, ambient=ambient, seed=seed)
+
+
+class _Problem(NamedTuple):
+    """What is compared: the two functions, the examples, and one example's outputs."""
+
+    one_name: str
+    name: str
+    per_example: Callable[..., Any]
+    batched: Callable[..., Any]
+    arguments: Arguments
+    n: int
+    example: Any
+
+
+class _Trial(NamedTuple):
+    """A set of examples that was tried: which example was changed (None: all), and both results there."""
+
+    label: str
+    changed: int | None
+    judged: Judged
+
+
+def _check(
+    problem: _Problem,
+    floats: list[Any],
+    first: Any,
+    reduced: bool,
+    reduction: Literal["sum", "mean"] | None,
+    *,
+    ambient: bool,
+    seed: int,
+) -> Report:
+    arguments, rng = problem.arguments, np.random.default_rng(seed)
+    notes = []
+    one_by_one = _one_by_one(problem, floats)
+    alone = widened(problem.one_name, one_by_one, floats)
+    given = widened(problem.name, lambda floats: jax.tree.leaves(problem.batched(*arguments.restore(floats))), floats)
+    notes += [function.note for function in (alone, given) if function.note]
+    wide = to_float64(floats)
+    rows, at_hand = to_numpy(alone.call(wide)), to_numpy(given.call(wide))
+    _check_finite(problem, rows)
+    form: Form = reduction or (_fitting(at_hand, rows) if reduced else "each")
+    if reduced and reduction is None:
+        notes.append(f"reduction was not given: of sum and mean, {problem.name} is held against the {form}")
+
+    dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(first)]
+    functions = Functions(given, _no_line, given, [_rounding.epsilon(dtype) for dtype in dtypes])
+    imitated = _rounding.spread(lambda floats: _reduced(alone.plain(floats), form))
+
+    def spread(seed: int, floats: list[Any]) -> Any:
+        try:
+            return imitated(seed, floats)
+        except Exception:  # a program that we cannot look into: as if a dozen operations had been in another order
+            expected = _combined(to_numpy(alone.call(floats)), form)
+            return [_decision.ROUNDINGS * np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in expected]
+
+    truth = Truth("", alone.call, spread)
+
+    def judged(fixed: Leaves, floats: list[Any], seed: int) -> Judged:
+        result = _decision.compare(functions, fixed, _combined(to_numpy(alone.call(floats)), form))
+        return result if result.is_right else _decision.excuse(functions, truth, floats, result, seed)
+
+    trials = [_Trial("the given examples", None, judged(at_hand, wide, seed))]
+    points = [_point(trials[0])]
+    for label, changed, other in _changes([np.asarray(leaf) for leaf in wide], problem.n, rng):
+        moved = to_float64(other)
+        expected = to_numpy(alone.call(moved))
+        if not all(np.isfinite(leaf).all() for leaf in expected):
+            points.append(PointCheck(label, "skipped", f"{problem.one_name} is not finite there"))
+            continue
+        trials.append(_Trial(label, changed, judged(to_numpy(given.call(moved)), moved, seed)))
+        points.append(_point(trials[-1]))
+
+    shown = next((trial.judged for trial in trials if not trial.judged.is_right), trials[0].judged)
+    shown_dtypes = ["float64"] * len(dtypes)
+    explanations: tuple[Explanation, ...] = ()
+    names = leaf_names(problem.example, "outputs")
+    if not shown.is_right:
+        explanations = (_explain(trials, rows, form),)
+    elif any(dtype != np.float64 for dtype in dtypes):
+        with jax.enable_x64(ambient):
+            own = _own(problem, form, floats, trials[0].judged._replace(given=to_numpy(first)), dtypes, seed)
+        if not own.is_right:
+            shown, shown_dtypes = own, [str(dtype) for dtype in dtypes]
+            text = f"right in float64, but in {shown_dtypes[0]} off by more than rounding explains"
+            explanations = (Explanation("precision", text, tuple(names)),)
+    return Report(
+        subject=f"{problem.name} against {problem.one_name}",
+        verdict="wrong" if explanations else "right",
+        truth=f"{problem.one_name} on each of {problem.n} examples alone, in float64"
+        + ("" if form == "each" else f", and their {form}"),
+        leaves=_leaf_errors(names, shown_dtypes, shown),
+        explanations=explanations,
+        points=tuple(_merged(points)),
+        notes=tuple(notes),
+    )
+
+
+def _batch_size(arguments: Arguments) -> int:
+    """Return B; a ValueError names the argument that has another or none."""
+    shapes = [
+        (name, np.shape(leaf)) for name, leaf in zip(arguments.names, arguments.leaves, strict=True) if leaf is not None
+    ]
+    if not shapes:
+        raise ValueError("args must have at least one array of examples, got none")
+    for name, shape in shapes:
+        if not shape:
+            raise ValueError(f"{name} must have a leading axis of examples, got a scalar")
+    first, (n, *_) = shapes[0]
+    for name, shape in shapes[1:]:
+        if shape[0] != n:
+            raise ValueError(
+                f"args must have one leading axis of examples, got {n} in {first} and {shape[0]} in {name}"
+            )
+    if n < 2:
+        raise ValueError(f"args must have at least 2 examples, got {n}: one cannot show a leak between examples")
+    if arguments.floats:
+        check_params(Named(arguments.floats, arguments.float_names), "")
+    return n
+
+
+def _is_reduced(name: str, outputs: Any, example: Any, n: int, reduction: str | None) -> bool:
+    """Say whether outputs are [...] and not [B, ...]; a ValueError says what fits neither."""
+    if leaf_names(outputs, "outputs") != leaf_names(example, "outputs"):
+        check_like(name, outputs, example, "outputs")
+    leaves, likes = jax.tree.leaves(outputs), jax.tree.leaves(example)
+    reduced = reduction is not None or all(np.shape(y) == np.shape(like) for y, like in zip(leaves, likes, strict=True))
+    for leaf_name, leaf, like in zip(leaf_names(example, "outputs"), leaves, likes, strict=True):
+        one, each = np.shape(like), (n, *np.shape(like))
+        if np.shape(leaf) != (one if reduced else each):
+            wanted = f"{one}" if reduction else f"{each}, or {one} if all outputs are reduced,"
+            raise ValueError(f"{name} must return shape {wanted} for {leaf_name}, got {np.shape(leaf)}")
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"{name} must return a floating dtype for {leaf_name}, got {jnp.result_type(leaf)}")
+    return reduced
+
+
+def _check_finite(problem: _Problem, rows: Leaves) -> None:
+    for name, leaf in zip(leaf_names(problem.example, "outputs"), rows, strict=True):
+        if not np.isfinite(leaf).all():
+            i, *index = np.argwhere(~np.isfinite(leaf))[0]
+            where = element(name, index)
+            raise ValueError(f"{problem.one_name} must be finite, got {leaf[(i, *index)]} at {where} for example {i}")
+
+
+def _example(arguments: Arguments, floats: Sequence[Any], i: int) -> Any:
+    return arguments.restore([leaf[i] for leaf in floats], lambda leaf: None if leaf is None else leaf[i])
+
+
+def _one_by_one(problem: _Problem, floats: list[Any]) -> Callable[[list[Any]], list[Array]]:
+    """Return the outputs' leaves [B, ...] as a function of the floating leaves: one example after the other."""
+    arguments = problem.arguments
+    fixed = [
+        leaf for leaf, moves in zip(arguments.leaves, arguments.moves, strict=True) if not moves and leaf is not None
+    ]
+
+    def alone(floats: Sequence[Any], others: Sequence[Any]) -> list[Array]:
+        remaining = iter(others)
+        one = arguments.restore(floats, lambda leaf: None if leaf is None else next(remaining))
+        return [jnp.asarray(leaf) for leaf in jax.tree.leaves(problem.per_example(*one))]
+
+    def mapped(floats: list[Any]) -> list[Array]:
+        xs = (list(floats), [jnp.asarray(leaf) for leaf in fixed])
+        return jax.lax.map(lambda one: alone(*one), xs)
+
+    def looped(floats: list[Any]) -> list[Array]:
+        found = [alone([x[i] for x in floats], [x[i] for x in fixed]) for i in range(problem.n)]
+        return [jnp.stack(leaves) for leaves in zip(*found, strict=True)]
+
+    try:
+        jax.eval_shape(mapped, floats)
+    except NOT_TRACEABLE:
+        return looped
+    except Exception:  # it does not run in float64: `widened` will find the dtypes in which it does
+        return mapped
+    return mapped
+
+
+def _reduced(rows: list[Array], form: Form) -> list[Array]:
+    return rows if form == "each" else [leaf.sum(0) if form == "sum" else leaf.mean(0) for leaf in rows]
+
+
+def _combined(rows: Leaves, form: Form) -> Leaves:
+    return rows if form == "each" else [leaf.sum(0) if form == "sum" else leaf.mean(0) for leaf in rows]
+
+
+def _fitting(given: Leaves, rows: Leaves) -> Form:
+    """Return which of sum and mean is the nearer."""
+
+    def off(form: Form) -> float:
+        return sum(float(np.abs(g - e).sum()) for g, e in zip(given, _combined(rows, form), strict=True))
+
+    return "sum" if off("sum") < off("mean") else "mean"
+
+
+def _changes(
+    floats: list[np.ndarray], n: int, rng: np.random.Generator
+) -> list[tuple[str, int | None, list[np.ndarray]]]:
+    """Return sets of examples in which one has other data, or all but one have: drawn, large, another example's own."""
+    if not floats:
+        return []
+    sizes = [_points.size(leaf) for leaf in floats]
+
+    def drawn(leaf: np.ndarray, size: float) -> np.ndarray:
+        return size * np.round(64 * rng.standard_normal(leaf.shape)) / 64
+
+    which = np.arange(n) if n <= CHANGED else np.unique([0, n - 1, *rng.choice(n, CHANGED - 2, replace=False)])
+    found: list[tuple[str, int | None, list[np.ndarray]]] = []
+    for i in which:
+        new = [drawn(leaf[i], size) for leaf, size in zip(floats, sizes, strict=True)]
+        others = [
+            ("the data of another example", [leaf[(i + 1) % n] for leaf in floats]),
+            ("new data", new),
+            # Of both signs: a leak may open at one alone.
+            ("large data", [16 * values for values in new]),
+            ("large data", [-16 * values for values in new]),
+        ]
+        for label, other in others:
+            changed = [leaf.copy() for leaf in floats]
+            for leaf, values in zip(changed, other, strict=True):
+                leaf[i] = values
+            found.append((f"{label} for one example", int(i), changed))
+    found.append(
+        ("new data for all examples", None, [drawn(leaf, size) for leaf, size in zip(floats, sizes, strict=True)])
+    )
+    return found
+
+
+def _own(problem: _Problem, form: Form, floats: list[Any], judged: Judged, dtypes: list[Any], seed: int) -> Judged:
+    """Judge in the user's own dtypes: by what the examples alone are off there, and by what rounding can do."""
+    limits = [jnp.finfo(dtype) for dtype in dtypes]
+    roundings = [_decision.ROUNDINGS * float(limit.eps) for limit in limits]
+    tiny = [_decision.ROUNDINGS * float(limit.tiny) for limit in limits]
+    allowed = [
+        np.where(np.abs(e) > float(limit.max), np.inf, r * _rounding.scale(e) + t)
+        for e, r, t, limit in zip(judged.expected, roundings, tiny, limits, strict=True)
+    ]
+    judged = judged._replace(allowed=allowed)
+    if judged.is_right:
+        return judged
+    try:
+        one_by_one = _one_by_one(problem, floats)
+        rows = to_numpy(one_by_one(floats))
+        spread = _rounding.spread(lambda floats: _reduced(one_by_one(floats), form))
+        spreads = to_numpy(spread(seed, floats))
+    except Exception:  # what cannot be traced cannot be imitated: as if it lost some digits more
+        return judged._replace(allowed=[16 * leaf for leaf in allowed])
+    # Of the batched program itself no rounding is imitated: how much of it there may be is the question here.
+    factor = _rounding.threshold(sum(leaf.size for leaf in spreads))
+    off = [np.abs(a - e) for a, e in zip(_combined(rows, form), judged.expected, strict=True)]
+    return judged._replace(
+        allowed=[
+            a + np.nan_to_num(factor * s + 8 * (e + _rounding.scale(e)), nan=0.0, posinf=0.0)
+            for a, s, e in zip(allowed, spreads, off, strict=True)
+        ]
+    )
+
+
+def _explain(trials: list[_Trial], rows: Leaves, form: Form) -> Explanation:
+    """Return the simplest thing that makes of the truth what was given."""
+    base = trials[0].judged
+    if not base.is_right:
+        factor = _factor(base, len(rows[0]), form)
+        if factor:
+            return Explanation("factor", factor)
+        other = _other_examples(base, rows) if form == "each" else _left_out(base, rows, form)
+        if other:
+            return other
+    leak = _leak(trials) if form == "each" else _reduced_leak(trials, form)
+    return Explanation("leak", leak) if leak else Explanation("none", "none of the usual faults of a batch explains it")
+
+
+def _factor(judged: Judged, n: int, form: Form) -> str:
+    given, expected = (np.concatenate([leaf.ravel() for leaf in leaves]) for leaves in (judged.given, judged.expected))
+    size = float(expected @ expected)
+    factor = float(expected @ given) / size if size else 0.0
+    fits = [
+        np.abs(g - factor * e) <= FITS * _rounding.scale(factor * e)
+        for g, e in zip(judged.given, judged.expected, strict=True)
+    ]
+    if not np.isfinite(factor) or factor == 0 or not all(fit.all() for fit in fits):
+        return ""
+    why = ""
+    if abs(factor * n - 1) < FITS:
+        why = (
+            f", 1/{n}: the mean over the batch in place of the sum"
+            if form == "sum"
+            else f": divided by the {n} examples"
+        )
+    elif abs(factor / n - 1) < FITS:
+        why = ": the sum over the batch in place of the mean" if form == "mean" else f": multiplied by the {n} examples"
+    return f"the result is {factor:.7g} times what it should be{why}"
+
+
+def _other_examples(judged: Judged, rows: Leaves) -> Explanation | None:
+    """Find of which example each wrong output is."""
+    given, expected = (
+        np.concatenate([leaf.reshape(len(leaf), -1) for leaf in each], 1) for each in (judged.given, rows)
+    )
+    wrong = np.any([leaf.reshape(len(leaf), -1).any(axis=1) for leaf in judged.wrong], axis=0)
+    size = np.abs(expected) + np.sqrt(np.mean(np.square(expected), axis=1, keepdims=True))
+    source = np.arange(len(given))
+    for i in np.flatnonzero(wrong):
+        fits = np.flatnonzero((np.abs(expected - given[i]) <= FITS * size).all(axis=1))
+        if not fits.size:
+            return None
+        source[i] = fits[0]
+    pairs = [f"that of example {source[i]} for example {i}" for i in np.flatnonzero(wrong)[:4]]
+    more = f" and {wrong.sum() - 4} more" if wrong.sum() > 4 else ""
+    if len(set(source)) == len(source):
+        return Explanation("permuted", f"the outputs are in another order: {', '.join(pairs)}{more}")
+    return Explanation("other_example", f"outputs are those of other examples: {', '.join(pairs)}{more}")
+
+
+def _left_out(judged: Judged, rows: Leaves, form: Form) -> Explanation | None:
+    """Find an example that a sum or mean counts in less or more than once."""
+    n = len(rows[0])
+    share = 1 if form == "sum" else n
+    for times, text in ((-1, "left out"), (1, "counted twice")):
+        for i in range(n):
+            # Of a mean over fewer or more, the divisor follows.
+            for divisor in {share, share + times if form == "mean" else share}:
+                trial = [(share * e + times * leaf[i]) / divisor for e, leaf in zip(judged.expected, rows, strict=True)]
+                if all(
+                    (np.abs(g - t) <= FITS * _rounding.scale(t)).all() for g, t in zip(judged.given, trial, strict=True)
+                ):
+                    return Explanation("other_example", f"example {i} is {text}")
+    return None
+
+
+def _leak(trials: list[_Trial]) -> str:
+    """Find an output that changes with another example's data."""
+    base = trials[0].judged
+    for trial in trials[1:]:
+        if trial.changed is None:
+            continue
+        leaks = np.zeros(len(base.given[0]), bool)
+        for g, a, g_after, a_after in zip(
+            base.given, base.allowed, trial.judged.given, trial.judged.allowed, strict=True
+        ):
+            leaks |= (~(np.abs(g_after - g) <= a + a_after)).reshape(len(g), -1).any(axis=1)
+        leaks[trial.changed] = False
+        if leaks.any():
+            i, *others = np.flatnonzero(leaks)
+            also = f", and so do those of {len(others)} more" if others else ""
+            return f"the output of example {i} changes when example {trial.changed} does{also}"
+    return ""
+
+
+def _reduced_leak(trials: list[_Trial], form: Form) -> str:
+    """Find an example whose change moves the result by something else than its own contribution."""
+    base = trials[0].judged
+    for trial in trials[1:]:
+        after = trial.judged
+        for g, e, a, g_after, e_after, a_after in zip(*base[:3], *after[:3], strict=True):
+            if trial.changed is not None and not (np.abs((g_after - g) - (e_after - e)) <= a + a_after).all():
+                return f"when example {trial.changed} changes, the {form} moves by something else than its own part"
+    return ""
+
+
+def _point(trial: _Trial) -> PointCheck:
+    return PointCheck(trial.label, "right" if trial.judged.is_right else "wrong")
+
+
+def _merged(points: list[PointCheck]) -> list[PointCheck]:
+    """Return one point for each label: what went wrong before what was skipped, and that before what was right."""
+    found: dict[str, PointCheck] = {}
+    order = ("wrong", "skipped", "right")
+    for point in points:
+        before = found.get(point.name)
+        if before is None or order.index(point.verdict) < order.index(before.verdict):
+            found[point.name] = point
+    return list(found.values())
+
+
+def _no_line(w: Any, v: Any, steps: np.ndarray) -> np.ndarray:
+    raise NotImplementedError

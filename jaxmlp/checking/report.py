@@ -1,0 +1,153 @@
+"""What a check found, to be read by a person, a test or a machine."""
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+__all__ = ["Explanation", "LeafError", "PointCheck", "Report"]
+
+Verdict = Literal["right", "wrong", "undecided"]
+
+
+class LeafError(NamedTuple):
+    """How far one leaf is off: where it is worst, the two numbers there, and what rounding would have allowed there.
+
+    `relative` is the norm of the error over the norm of the true leaf (inf where that is 0), and `dtype` the one that
+    was computed in. `wrong` counts the elements that rounding does not excuse.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    index: tuple[int, ...]
+    given: float
+    expected: float
+    allowed: float
+    relative: float
+    wrong: int
+
+
+class Explanation(NamedTuple):
+    """What may be wrong: a kind (one word), a sentence, and the leaves that it explains."""
+
+    kind: str
+    text: str
+    leaves: tuple[str, ...] = ()
+
+
+class PointCheck(NamedTuple):
+    """One of the points at which was checked: its name, "right", "wrong", "kink" or "skipped", and why."""
+
+    name: str
+    verdict: str
+    why: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A verdict, the evidence for it, and an explanation; true if and only if the verdict is "right".
+
+    Attributes
+    ----------
+    subject
+        What was checked, such as "gradient of loss".
+    verdict
+        "right", "wrong", or "undecided" where the function is too noisy for the check to mean anything.
+    truth
+        What decided.
+    leaves
+        One `LeafError` for each leaf, the worst first.
+    explanations
+        For a wrong gradient, the simplest explanation that fits the evidence; its kind is "none" if none does.
+    points
+        The points at which was checked.
+    slopes
+        The exponents of the Taylor remainder, one a direction: 2 for a right gradient.
+    resolution
+        The smallest fault, relative to the gradient's norm, that differences alone would have seen (with the stated
+        probability); what was compared element by element is seen far below it.
+    notes
+        What else a reader should know.
+    """
+
+    subject: str
+    verdict: Verdict
+    truth: str
+    leaves: tuple[LeafError, ...]
+    explanations: tuple[Explanation, ...] = ()
+    points: tuple[PointCheck, ...] = ()
+    slopes: tuple[float, ...] = ()
+    resolution: float = math.nan
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.verdict == "right"
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+    __repr__ = __str__
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, ready for JSON; numbers that are not finite become None."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _lines(report: Report) -> list[str]:
+    lines = [f"{report.subject}: {report.verdict.upper()}"]
+    lines += [f"  {explanation.text}" for explanation in report.explanations]
+    if not report:
+        lines += ["", *_table([leaf for leaf in report.leaves if leaf.wrong] or list(report.leaves))]
+        lines += [""]
+    else:
+        lines += [f"  {_worst(report)}"]
+    lines += [f"  decided by {report.truth}"]
+    finite = [slope for slope in report.slopes if math.isfinite(slope)]
+    if finite:
+        slopes = ", ".join(f"{slope:.2f}" for slope in finite)
+        lines += [f"  Taylor remainder falls as h^{slopes} (h^2 where the gradient is right, h^1 where it is wrong)"]
+    if math.isfinite(report.resolution) and report:
+        lines += [f"  differences alone would have seen a fault of {report.resolution:.0e} of the gradient"]
+    for point in report.points:
+        lines += [f"  at {point.name}: {point.verdict}{': ' if point.why else ''}{point.why}"]
+    lines += [f"  note: {note}" for note in report.notes]
+    return lines
+
+
+def _worst(report: Report) -> str:
+    worst = max(report.leaves, key=lambda leaf: leaf.relative if math.isfinite(leaf.relative) else 0.0)
+    return f"{len(report.leaves)} {'leaf' if len(report.leaves) == 1 else 'leaves'}, at most {worst.relative:.1e} off ({worst.name})"
+
+
+def _table(leaves: list[LeafError], most: int = 8) -> list[str]:
+    head = ("leaf", "relative error", "wrong", "worst at", "given", "expected", "rounding allows")
+    rows = [
+        (
+            leaf.name,
+            f"{leaf.relative:.1e}",
+            f"{leaf.wrong} of {int(np.prod(leaf.shape))}",
+            str(list(leaf.index)) if leaf.index else "-",
+            f"{leaf.given:.8g}",
+            f"{leaf.expected:.8g}",
+            f"{leaf.allowed:.1e}",
+        )
+        for leaf in leaves[:most]
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    aligned = [
+        "  " + "  ".join(text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True)))
+        for row in [head, *rows]
+    ]
+    return aligned + ([f"  and {len(leaves) - most} more leaves"] if len(leaves) > most else [])

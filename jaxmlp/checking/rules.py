@@ -1,0 +1,587 @@
+"""Are hand-written derivative rules right? Products with the Jacobian from either side, custom rules, Hessian products.
+
+A rule for several outputs is reduced to a gradient. With a cotangent c for the outputs, the scalar
+
+    F(args, c) = <c, f(args)>        has the gradient        (J^T c, f(args)),
+
+so that one call of `check_gradient`, which moves c as well as the arguments, holds both results of a vjp rule against
+f: the outputs and what they pull back. A jvp rule is linear in its tangents; its transpose is a vjp rule. The Hessian
+product H v is the gradient of w -> D_v f(w).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from jaxmlp.checking import _decision, _differences, _functions, _points, _rounding
+from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split, two_short_normals
+from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of, scalar_value
+from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
+from jaxmlp.checking._program import without_rules
+from jaxmlp.checking.gradient import check_gradient
+from jaxmlp.checking.report import Explanation, Report
+
+__all__ = ["check_custom_rule", "check_hessian_vector_product", "check_jvp", "check_vjp"]
+
+# Up to so many output elements, each is pulled back by itself to say which are wrong.
+ONE_BY_ONE = 256
+NAMED = 5
+# An output is named if its derivative is off by this much of itself and of the worst: to find it, not to judge it.
+LOCATED = 1e-7
+
+
+def check_vjp(f: Callable[..., Any], my_vjp: Callable[..., Any], *args: Any, seed: int = 0) -> Report:
+    """Check a rule that pulls cotangents back, J^T c, against the values of f.
+
+    Parameters
+    ----------
+    f
+        A function of `args` that returns any tree of floating arrays.
+    my_vjp
+        `my_vjp(*args)` returns `(outputs, pull_back)`, and `pull_back(c)`, with c like the outputs and in their dtypes,
+        one cotangent for each argument, as `functools.partial(jax.vjp, f)` does. What it returns for arguments that are
+        not floating is not looked at.
+    *args
+        Trees of floating arrays; integers, booleans and keys among them are held fixed.
+    seed
+        Of the cotangents, and of the directions and points of the check.
+
+    Returns
+    -------
+    report
+        True if and only if the outputs are those of f, and the rule is linear and the transpose of f's derivative. If
+        it is wrong, a note names the outputs concerned, where there are at most 256.
+
+    Raises
+    ------
+    ValueError
+        If nothing among the arguments is floating, if f returns other than finite floating arrays, or the rule other
+        than trees like them and like the arguments.
+
+    Examples
+    --------
+    >>> def vjp_of_product(x, y):
+    ...     return x * y, lambda c: (c * y, c * x)
+    >>> bool(check_vjp(lambda x, y: x * y, vjp_of_product, jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])))
+    True
+    """
+    f_name, rule_name = name_of(f, "f"), name_of(my_vjp, "my_vjp")
+    arguments, outputs = _begin(f, f_name, args)
+    _check_vjp_once(rule_name, my_vjp, arguments, outputs)
+    rule = _Rule(f_name, rule_name, f, my_vjp, arguments, outputs)
+    return _check(rule, f"{rule_name} of {f_name}", seed)
+
+
+def check_jvp(f: Callable[..., Any], my_jvp: Callable[..., Any], *args: Any, seed: int = 0) -> Report:
+    """Check a rule that pushes tangents forward, J v, against the values of f.
+
+    It is transposed, and then checked as `check_vjp` does: so every output is compared, in every direction.
+
+    Parameters
+    ----------
+    f
+        A function of `args` that returns any tree of floating arrays.
+    my_jvp
+        `my_jvp(args, tangents)` returns `(outputs, tangents_out)` as `functools.partial(jax.jvp, f)` does; the tangents
+        of arguments that are not floating are zeros of the dtype `jax.dtypes.float0`. If JAX can neither trace it nor
+        differentiate it by its tangents, then it is called once for each element of the arguments, of which there may
+        be 128.
+    *args
+        Trees of floating arrays; integers, booleans and keys among them are held fixed.
+    seed
+        Of the tangents and cotangents, and of the directions and points of the check.
+
+    Returns
+    -------
+    report
+        True if and only if the outputs are those of f, and the rule is linear in the tangents and the derivative of f.
+        If it is wrong, a note names the outputs concerned.
+
+    Raises
+    ------
+    ValueError
+        If nothing among the arguments is floating, if f returns other than finite floating arrays, if the rule returns
+        other than outputs and tangents like them, or if it cannot be transposed.
+
+    Examples
+    --------
+    >>> def jvp_of_sine(primals, tangents):
+    ...     return jnp.sin(primals[0]), jnp.cos(primals[0]) * tangents[0]
+    >>> bool(check_jvp(jnp.sin, jvp_of_sine, jnp.array([1.0, 2.0])))
+    True
+    """
+    f_name, rule_name = name_of(f, "f"), name_of(my_jvp, "my_jvp")
+    arguments, outputs = _begin(f, f_name, args)
+    rng = np.random.default_rng(seed)
+    tangents = _two_tangents(arguments, rng)[0].leaves[len(arguments.floats) :]
+    given, out = _pair(
+        rule_name, called(rule_name, my_jvp, args, _tangents(arguments, tangents)), "(outputs, tangents)"
+    )
+    check_like(rule_name, given, outputs, "outputs")
+    check_like(rule_name, out, outputs, "tangents")
+    for name, leaf, like in zip(leaf_names(outputs, "tangents"), *map(jax.tree.leaves, (out, given)), strict=True):
+        if jnp.result_type(leaf) != jnp.result_type(like):
+            wanted, got = jnp.result_type(like), jnp.result_type(leaf)
+            raise ValueError(f"{rule_name} must return the outputs' dtype {wanted} for {name}, got {got}")
+    transposed = _transposed(rule_name, my_jvp, arguments, outputs, rng)
+    rule = _Rule(f_name, rule_name, f, transposed, arguments, outputs, my_jvp)
+    return _check(rule, f"{rule_name} of {f_name}", seed)
+
+
+def check_custom_rule(f: Callable[..., Any], *args: Any, seed: int = 0) -> Report:
+    """Check the rules of `jax.custom_vjp` and `jax.custom_jvp` that a function has somewhere inside.
+
+    What JAX makes of them, `jax.vjp(f)`, is checked as `check_vjp` does, and the rules take no part in what it is held
+    against: f's own steps, differentiated where that can be, and else its values. Nor does `jax.lax.stop_gradient`:
+    what it holds back is reported as missing.
+
+    Parameters
+    ----------
+    f
+        A function of `args` that returns any tree of floating arrays.
+    *args
+        Trees of floating arrays; integers, booleans and keys among them are held fixed.
+    seed
+        Of the cotangents, and of the directions and points of the check.
+
+    Returns
+    -------
+    report
+        As of `check_vjp`.
+
+    Raises
+    ------
+    ValueError
+        If there is no custom rule in f, and for the reasons of `check_vjp`.
+
+    Examples
+    --------
+    >>> @jax.custom_jvp
+    ... def square(x):
+    ...     return x**2
+    >>> square.defjvps(lambda tangent, y, x: 2 * x * tangent)
+    >>> bool(check_custom_rule(square, jnp.array([1.0, 2.0])))
+    True
+    """
+    f_name = name_of(f, "f")
+    arguments, outputs = _begin(f, f_name, args)
+    steps = f
+    try:
+        program = jax.make_jaxpr(arguments.of_floats(f))(*arguments.floats)
+    except NOT_TRACEABLE:  # then there is no autodiff of it to keep the rules out of
+        pass
+    else:
+        if not any(name.startswith(("custom_jvp_call", "custom_vjp_call")) for name in _operations(program)):
+            raise ValueError(f"{f_name} must have a rule of jax.custom_vjp or jax.custom_jvp inside, got none")
+
+        def steps(*args: Any) -> Any:
+            here = split(args)
+            return without_rules(here.of_floats(f))(*here.floats)
+
+    def own(*args: Any) -> Any:
+        floats = split(args).floats
+        out, pull_back = jax.vjp(arguments.of_floats(f), *floats)
+        return out, lambda c: arguments.restore(pull_back(c), lambda leaf: None)
+
+    called(f"jax.vjp of {f_name}", own, *args)
+    return _check(
+        _Rule(f_name, f"jax.vjp of {f_name}", steps, own, arguments, outputs), f"custom rules of {f_name}", seed
+    )
+
+
+def check_hessian_vector_product(
+    f: Callable[[Any], Any], product: Callable[[Any, Any], Any], params: Any, *, seed: int = 0
+) -> Report:
+    """Check that `product(params, v)` is H v for the Hessian H of the scalar `f(params)`.
+
+    H v is the gradient of w -> D_v f(w), which is checked for two random v as `check_gradient` does, D_v f being JAX's
+    own. Two notes come from elsewhere: how fast |f(w + h v) - f(w) - h g.v - h^2/2 v.H v| falls with h, which takes f's
+    values alone, and whether u.H v and v.H u are the same, if they are not.
+
+    Parameters
+    ----------
+    f
+        A function of one tree of floating arrays that returns a scalar, and which JAX can differentiate.
+    product
+        A function of (params, v), v like the parameters, that returns a tree like them.
+    params
+        A tree of floating arrays.
+    seed
+        Of the vectors, and of the directions and points of the check.
+
+    Returns
+    -------
+    report
+        True if and only if the product is right for both vectors.
+
+    Raises
+    ------
+    ValueError
+        If the parameters are no finite floating arrays, f is no finite scalar, or the product not like the parameters.
+
+    Examples
+    --------
+    >>> w = jnp.array([1.0, 2.0])
+    >>> bool(check_hessian_vector_product(lambda w: (w**3).sum(), lambda w, v: 6 * w * v, w))
+    True
+    """
+    f_name, product_name = name_of(f, "f"), name_of(product, "product")
+    check_params(params, "params")
+    scalar_value(f_name, f, params)
+    rng = np.random.default_rng(seed)
+    drawn = [(_points.size(np.asarray(w)), two_short_normals(np.shape(w), rng)) for w in jax.tree.leaves(params)]
+    vectors = [jax.tree.unflatten(jax.tree.structure(params), [size * v[k] for size, v in drawn]) for k in range(2)]
+    check_like(product_name, called(product_name, product, params, _like(vectors[0], params)), params, "params")
+    slope_along = _slope_along(f, params, vectors[0])
+    reports = []
+    for n, v in enumerate(vectors):
+
+        def slope(w: Any, v: Any = v) -> Any:
+            return slope_along(w, _like(v, w))
+
+        def given(w: Any, v: Any = v) -> Any:
+            return product(w, _like(v, w))
+
+        slope.__name__, given.__name__ = f"the slope of {f_name}", product_name
+        reports.append(check_gradient(slope, given, params, seed=seed + n, name=f"{product_name} of {f_name}"))
+        if not reports[-1]:
+            break
+    with jax.enable_x64(True):
+        notes = _second_order(f, product, slope_along, params, vectors)
+    last = reports[-1]
+    return dataclasses.replace(last, notes=tuple(dict.fromkeys([note for r in reports for note in r.notes] + notes)))
+
+
+class _Rule(NamedTuple):
+    """A vjp rule and the function that it is of; `jvp` is the rule that it was transposed from, if it was."""
+
+    f_name: str
+    name: str
+    f: Callable[..., Any]
+    vjp: Callable[..., Any]
+    arguments: Arguments
+    outputs: Any
+    jvp: Callable[..., Any] | None = None
+
+
+def _begin(f: Callable[..., Any], f_name: str, args: tuple[Any, ...]) -> tuple[Arguments, Any]:
+    arguments = split(args)
+    if not arguments.floats:
+        raise ValueError(f"args must have at least one floating array, got {len(arguments.leaves)} leaves and none is")
+    check_params(Named(arguments.floats, arguments.float_names), "")
+    outputs = called(f_name, f, *args)
+    check_outputs(f_name, outputs)
+    return arguments, outputs
+
+
+def _check_vjp_once(name: str, my_vjp: Callable[..., Any], arguments: Arguments, outputs: Any) -> None:
+    given, pull_back = _pair(name, called(name, my_vjp, *arguments.restore(arguments.floats)), "(outputs, pull_back)")
+    if not callable(pull_back):
+        raise ValueError(f"{name} must return (outputs, pull_back), got {type(pull_back).__name__} for pull_back")
+    check_like(name, given, outputs, "outputs")
+    arguments.floats_of(name, called(f"the pull_back of {name}", pull_back, jax.tree.map(jnp.ones_like, given)))
+
+
+def _check(rule: _Rule, subject: str, seed: int) -> Report:
+    """Check a vjp rule as the gradient of F(args, c) = <c, f(args)>."""
+    arguments, n = rule.arguments, len(rule.arguments.floats)
+    rng = np.random.default_rng(seed)
+    likes, tree = jax.tree.flatten(rule.outputs)
+    names = [*arguments.float_names, *leaf_names(rule.outputs, "outputs")]
+    # Each output in its own unit, that none drowns in another.
+    units = [2.0 ** np.clip(-np.log2(_points.size(np.asarray(like))), -10, 10) for like in likes]
+    drawn = [two_short_normals(np.shape(like), rng) for like in likes]
+
+    def value(at: Named) -> Any:
+        outputs = jax.tree.leaves(rule.f(*arguments.restore(at.leaves[:n])))
+        return _paired(at.leaves[n:], outputs)
+
+    def gradient(at: Named) -> Named:
+        outputs, pull_back = rule.vjp(*arguments.restore(at.leaves[:n]))
+        leaves = jax.tree.leaves(outputs)
+        pulled = pull_back(jax.tree.unflatten(tree, [_cast(c, y) for c, y in zip(at.leaves[n:], leaves, strict=True)]))
+        return Named([*arguments.floats_of(rule.name, pulled), *leaves], names)
+
+    value.__name__, gradient.__name__ = rule.f_name, rule.name
+    at = []
+    for k in range(2):
+        cotangents = [_cast(unit * c[k], like) for unit, c, like in zip(units, drawn, likes, strict=True)]
+        at.append(Named([*arguments.floats, *cotangents], names))
+    report = check_gradient(value, gradient, at[0], seed=seed, name=subject, root="")
+    nonlinear = _nonlinear(rule, gradient, at, n, seed)
+    if nonlinear:
+        report = dataclasses.replace(report, verdict="wrong", explanations=(Explanation("not_linear", nonlinear),))
+    if report.verdict != "wrong":
+        return report
+    with jax.enable_x64(True):
+        wrong = _wrong_outputs(rule)
+    return dataclasses.replace(report, notes=(*report.notes, _named(wrong))) if wrong else report
+
+
+def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named], n: int, seed: int) -> str:
+    """Say where a rule is not linear in what it is given: at 0 exactly, elsewhere to within what rounding can do."""
+    arguments = rule.arguments
+    with jax.enable_x64(True):
+        if rule.jvp is None:
+            pull = widened(rule.name, lambda at: list(gradient(at).leaves[:n]), at[0])
+            names, dtypes = arguments.float_names, [jnp.result_type(leaf) for leaf in arguments.floats]
+            parts = [to_float64(each) for each in at]
+        else:
+            rng = np.random.default_rng(seed)
+            pushed = _push(rule.jvp, arguments, len(arguments.floats))
+            tangents = _two_tangents(arguments, rng)
+            pull = widened(rule.name, lambda at: pushed(at.leaves), tangents[0])
+            names = leaf_names(rule.outputs, "tangents")
+            dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(rule.outputs)]
+            parts = [to_float64(each) for each in tangents]
+        first, second = parts
+        zero = to_numpy(pull.call(Named([*first.leaves[:n], *map(jnp.zeros_like, first.leaves[n:])], first.names)))
+        both = Named(
+            [*first.leaves[:n], *(a + b for a, b in zip(first.leaves[n:], second.leaves[n:], strict=True))], first.names
+        )
+        one, other, whole = (to_numpy(pull.call(each)) for each in (first, second, both))
+        expected = [a + b for a, b in zip(one, other, strict=True)]
+        functions = _decision.Functions(pull, _no_line, pull, [_rounding.epsilon(dtype) for dtype in dtypes])
+        judged = _decision.compare(functions, whole, expected)
+        if not judged.is_right and not pull.traceable:
+            judged = judged._replace(allowed=[_decision.ROUNDINGS * leaf for leaf in judged.allowed])
+        for each in (first, second, both):
+            if not judged.is_right and pull.traceable:
+                judged = _decision.excuse(functions, _decision.Truth("", pull.call, pull.spread), each, judged, seed)
+    for name, leaf in zip(names, zero, strict=True):
+        if leaf.any():
+            index = tuple(np.argwhere(leaf)[0])
+            return f"{rule.name} is not linear: of zeros it makes {leaf[index]:.6g} for {element(name, index)}"
+    for name, wrong, a, b in zip(names, judged.wrong, whole, expected, strict=True):
+        if wrong.any():
+            index = tuple(np.argwhere(wrong)[0])
+            where = element(name, index)
+            return (
+                f"{rule.name} is not linear: of a sum it makes {a[index]:.9g} for {where}, of its terms {b[index]:.9g}"
+            )
+    return ""
+
+
+def _transposed(
+    name: str, my_jvp: Callable[..., Any], arguments: Arguments, outputs: Any, rng: np.random.Generator
+) -> Callable[..., Any]:
+    """Return a jvp rule as a vjp rule: its transpose in the tangents."""
+    # Any will do: the derivative of a linear map is the same everywhere.
+    drawn = [two_short_normals(np.shape(leaf), rng)[0] for leaf in arguments.floats]
+    sizes = [np.size(leaf) for leaf in arguments.floats]
+    tree = jax.tree.structure(outputs)
+
+    def differentiated(*args: Any) -> Any:
+        floats = split(args).floats
+        tangents = [_cast(v, leaf) for v, leaf in zip(drawn, floats, strict=True)]
+        push = without_rules(lambda *v: my_jvp(args, _tangents(arguments, v))[1])
+        pull_back = jax.vjp(push, *tangents)[1]
+        return my_jvp(args, _tangents(arguments, tangents))[0], lambda c: arguments.restore(pull_back(c), _nothing)
+
+    def one_by_one(*args: Any) -> Any:
+        floats = split(args).floats
+
+        def pull_back(cotangents: Any) -> Any:
+            pulled: list[Any] = []
+            for i, leaf in enumerate(floats):
+                along = [
+                    _paired(cotangents, my_jvp(args, _tangents(arguments, _basis(floats, i, index)))[1])
+                    for index in np.ndindex(np.shape(leaf))
+                ]
+                pulled.append(jnp.stack(along).reshape(np.shape(leaf)).astype(leaf.dtype))
+            return arguments.restore(pulled, _nothing)
+
+        return my_jvp(args, _tangents(arguments, [jnp.zeros_like(leaf) for leaf in floats]))[0], pull_back
+
+    try:
+        out, pull_back = differentiated(*arguments.restore(arguments.floats))
+        pull_back(jax.tree.unflatten(tree, [jnp.ones_like(y) for y in jax.tree.leaves(out)]))
+    except Exception as error:  # whatever JAX says of what it cannot trace or differentiate
+        if sum(sizes) > _decision.FEW:
+            why = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+            raise ValueError(
+                f"{name} must be traceable and differentiable in its tangents for args of more than {_decision.FEW} "
+                f"elements, got {sum(sizes)} and {why}"
+            ) from error
+        return one_by_one
+    return differentiated
+
+
+def _push(my_jvp: Callable[..., Any], arguments: Arguments, n: int) -> Callable[[Sequence[Any]], list[Any]]:
+    def pushed(leaves: Sequence[Any]) -> list[Any]:
+        floats, tangents = leaves[:n], leaves[n:]
+        tangents = [_cast(v, leaf) for v, leaf in zip(tangents, floats, strict=True)]
+        return jax.tree.leaves(my_jvp(arguments.restore(floats), _tangents(arguments, tangents))[1])
+
+    return pushed
+
+
+def _two_tangents(arguments: Arguments, rng: np.random.Generator) -> list[Named]:
+    """Return the floating arguments twice, each time followed by tangents like them."""
+    floats = arguments.floats
+    names = [*arguments.float_names, *(f"tangent of {name}" for name in arguments.float_names)]
+    drawn = [two_short_normals(np.shape(leaf), rng) for leaf in floats]
+    return [Named([*floats, *(_cast(v[k], x) for v, x in zip(drawn, floats, strict=True))], names) for k in range(2)]
+
+
+def _tangents(arguments: Arguments, floats: Sequence[Any]) -> Any:
+    """Return tangents like the arguments: nothing moves what is not floating."""
+    return arguments.restore(floats, lambda leaf: None if leaf is None else np.zeros(np.shape(leaf), jax.dtypes.float0))
+
+
+def _wrong_outputs(rule: _Rule) -> list[str]:
+    """Name the outputs whose derivative is wrong at the given arguments, by autodiff in float64. Call under x64."""
+    steps = without_rules(rule.arguments.of_floats(rule.f))
+    floats = list(to_float64(rule.arguments.floats))
+    likes, names = jax.tree.leaves(rule.outputs), leaf_names(rule.outputs, "outputs")
+    labels = [element(name, i) for name, like in zip(names, likes, strict=True) for i in np.ndindex(np.shape(like))]
+    try:
+        if rule.jvp is not None:
+            at = to_float64(_two_tangents(rule.arguments, np.random.default_rng(0))[0])
+            given = _rows([_push(rule.jvp, rule.arguments, len(floats))(at.leaves)]).T
+            expected = _rows([jax.jvp(steps, tuple(floats), tuple(at.leaves[len(floats) :]))[1]]).T
+        elif len(labels) > ONE_BY_ONE:
+            return []
+        else:
+            given = _rows(_pulled(lambda *x: rule.vjp(*rule.arguments.restore(x)), floats, rule))
+            expected = _rows(_pulled(lambda *x: jax.vjp(steps, *x), floats, None))
+    except Exception:  # this was only to say more of a rule that is wrong
+        return []
+    gap = np.nan_to_num(np.abs(given - expected), nan=np.inf).max(axis=1)
+    wrong = (gap > LOCATED * np.abs(expected).max(axis=1)) & (gap >= LOCATED * gap.max()) & (gap > 0)
+    return [label for label, is_wrong in zip(labels, wrong, strict=True) if is_wrong]
+
+
+def _pulled(vjp: Callable[..., Any], floats: list[Any], rule: _Rule | None) -> list[Any]:
+    """Pull every output back by itself."""
+    outputs, pull_back = vjp(*floats)
+    leaves, tree = jax.tree.flatten(outputs)
+    pulled = []
+    for n, leaf in enumerate(leaves):
+        for index in np.ndindex(np.shape(leaf)):
+            cotangents = [jnp.zeros_like(each) for each in leaves]
+            cotangents[n] = cotangents[n].at[index].set(1)
+            back = pull_back(jax.tree.unflatten(tree, cotangents))
+            pulled.append(list(back) if rule is None else rule.arguments.floats_of(rule.name, back))
+    return pulled
+
+
+def _rows(trees: list[Any]) -> np.ndarray:
+    return np.stack([np.concatenate([leaf.ravel() for leaf in to_numpy(tree)]) for tree in trees])
+
+
+def _named(wrong: list[str]) -> str:
+    rest = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    many = len(wrong) > 1
+    return f"{', '.join(wrong[:NAMED])}{rest} {'have wrong derivatives' if many else 'has a wrong derivative'}"
+
+
+def _slope_along(f: Callable[[Any], Any], params: Any, v: Any) -> Callable[[Any, Any], Any]:
+    """Return D_v f(w) as a function of (w, v)."""
+
+    def forward(w: Any, v: Any) -> Any:
+        return jax.jvp(f, (w,), (v,))[1]
+
+    def backward(w: Any, v: Any) -> Any:
+        return _paired(jax.grad(f)(w), v)
+
+    try:
+        forward(params, _like(v, params))
+    except TypeError:  # jax.custom_vjp has no forward mode
+        return backward
+    return forward
+
+
+def _second_order(
+    f: Callable[[Any], Any],
+    product: Callable[[Any, Any], Any],
+    slope_along: Callable[[Any, Any], Any],
+    params: Any,
+    vectors: list[Any],
+) -> list[str]:
+    """Say how the remainder after the second order falls, and whether the product is symmetric. Call under x64."""
+    values, centre = widened("f", f, params), to_float64(params)
+    sides = Named([params, *vectors], ["w", "u", "v"])
+    slope = widened("the slope", lambda at: slope_along(at.leaves[0], _like(at.leaves[1], at.leaves[0])), sides)
+
+    def across(at: Named) -> Any:
+        w, u, v = at.leaves
+        return _paired(u, product(w, _like(v, w)))
+
+    pairing = widened("product", across, sides)
+    u, v = (to_float64(each) for each in vectors)
+    along = _functions.along(values)
+    line = _differences.line(lambda h: along(centre, u, h), float(values.call(centre)))
+    line = _differences.line(lambda h: along(centre, u, h), line.centre, line)
+    bend = line.h**2 / 2 * float(pairing.call(Named([centre, u, u], sides.names)))
+    promised = float(slope.call(Named([centre, u, v], sides.names)))
+    exponent = _differences.taylor(line._replace(ahead=line.ahead - bend, behind=line.behind - bend), promised).slope
+    notes = []
+    if math.isfinite(exponent):
+        notes.append(
+            f"the Taylor remainder after the second order falls as h^{exponent:.2f} "
+            "(h^3 where the product is right, h^2 where it is wrong)"
+        )
+    one, other = (Named([centre, a, b], sides.names) for a, b in ((u, v), (v, u)))
+    a, b = float(pairing.call(one)), float(pairing.call(other))
+    own = max(_rounding.epsilon(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params))
+    allowed = max(_decision.ROUNDINGS * _rounding.epsilon(np.float64), own) * (abs(a) + abs(b))
+    if not abs(a - b) <= allowed and pairing.traceable:
+        allowed += _rounding.threshold(1) * float(pairing.spread(0, one) + pairing.spread(0, other))
+    if not abs(a - b) <= allowed:
+        notes.append(f"the product is not symmetric: u.H v is {a:.9g}, and v.H u is {b:.9g}")
+    return notes
+
+
+def _pair(name: str, value: Any, wanted: str) -> tuple[Any, Any]:
+    if not isinstance(value, tuple) or len(value) != 2:
+        got = f"{len(value)} values" if isinstance(value, tuple) else type(value).__name__
+        raise ValueError(f"{name} must return {wanted}, got {got}")
+    return value
+
+
+def _paired(one: Any, other: Any) -> Any:
+    """Return <a, b>, summed in the longest floating dtype there is."""
+    wide = jnp.result_type(float)
+    parts = [
+        jnp.sum(jnp.asarray(a).astype(wide) * jnp.asarray(b).astype(wide))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    ]
+    return sum(parts[1:], parts[0])
+
+
+def _cast(values: Any, like: Any) -> Any:
+    return jnp.asarray(values).astype(jnp.result_type(like))
+
+
+def _like(tree: Any, params: Any) -> Any:
+    return jax.tree.map(_cast, tree, params)
+
+
+def _basis(floats: list[Any], i: int, index: tuple[int, ...]) -> list[Any]:
+    tangents = [jnp.zeros_like(leaf) for leaf in floats]
+    tangents[i] = tangents[i].at[index].set(1)
+    return tangents
+
+
+def _nothing(leaf: Any) -> None:
+    return None
+
+
+def _no_line(w: Any, v: Any, steps: np.ndarray) -> np.ndarray:
+    raise NotImplementedError
+
+
+def _operations(program: Any) -> Iterator[str]:
+    """Return the names of all operations of a program, those inside of others included."""
+    for eqn in (program.jaxpr if isinstance(program, ClosedJaxpr) else program).eqns:
+        yield eqn.primitive.name
+        for inside in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: isinstance(x, (Jaxpr, ClosedJaxpr))):
+            if isinstance(inside, (Jaxpr, ClosedJaxpr)):
+                yield from _operations(inside)

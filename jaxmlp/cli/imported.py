@@ -1,0 +1,112 @@
+"""Objects of the user's own modules, by names such as `package.module:function`, and the exceptions of their code."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from difflib import get_close_matches
+from functools import reduce
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+__all__ = ["UserError", "arguments_for", "imported", "imported_function", "user_code"]
+
+
+class UserError(ValueError):
+    """An exception of the user's code; its message is what we were doing when it was raised."""
+
+    @property
+    def line(self) -> str:
+        """Return the exception's own line, and where in the user's code it was raised."""
+        error = self.__cause__
+        own = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return f"{_place(error)}{own.splitlines()[0]}"
+
+
+def _place(error: BaseException | None) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: "
+    package = str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    theirs = [frame for frame in frames if not frame.filename.startswith((package, sys.prefix, sys.base_prefix, "<"))]
+    return f"{theirs[-1].filename}:{theirs[-1].lineno}: " if theirs else ""
+
+
+@contextmanager
+def user_code(doing: str) -> Iterator[None]:
+    """Turn what the user's code raises into a `UserError`; what it prints goes to standard error, away from ours."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (KeyboardInterrupt, UserError):
+        raise
+    except (Exception, SystemExit) as error:  # whatever their code may raise; an exit would look like success
+        raise UserError(doing) from error
+
+
+def imported(option: str, name: str) -> Any:
+    """Return the object that `module:name` names; the module is looked for in the current folder too."""
+    module_name, separator, path = name.partition(":")
+    if not (separator and module_name and path):
+        raise ValueError(f"{option} must be module:name, such as my_package.losses:loss, got {name!r}")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        with user_code(f"{module_name} raised this when it was imported"):
+            module = import_module(module_name)
+    except UserError as error:
+        missing = error.__cause__
+        parts = module_name.split(".")
+        packages = {".".join(parts[: n + 1]) for n in range(len(parts))}
+        if isinstance(missing, ModuleNotFoundError) and missing.name in packages:
+            known = sorted(path.stem for path in Path.cwd().glob("*.py"))
+            raise ValueError(f"{option}: no module named {missing.name!r}{_nearest(module_name, known)}") from error
+        raise
+    return reduce(lambda found, part: _attribute(option, module_name, found, part), path.split("."), module)
+
+
+def _attribute(option: str, module_name: str, found: Any, part: str) -> Any:
+    if not hasattr(found, part):
+        known = [name for name in dir(found) if not name.startswith("_")]
+        raise ValueError(f"{option}: {module_name} has no {part!r}{_nearest(part, known)}")
+    return getattr(found, part)
+
+
+def _nearest(given: str, known: list[str]) -> str:
+    nearest = get_close_matches(given, known, n=1)
+    return f", did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def imported_function(option: str, name: str) -> Callable[..., Any]:
+    """Return the function that `module:name` names."""
+    function = imported(option, name)
+    if not callable(function):
+        raise ValueError(f"{option}: {name} must be a function, got {type(function).__name__}")
+    return function
+
+
+def arguments_for(function: Callable[..., Any], name: str, at_name: str) -> tuple[Any, ...]:
+    """Return the arguments that --at names: a tuple of them, one that is no tuple, or what a function returns."""
+    found = imported("--at", at_name)
+    if callable(found):
+        with user_code(f"{at_name} raised this when it was called for the arguments"):
+            found = found()
+    # A named tuple is one argument, and so is a plain one where the function takes but one.
+    args = found if type(found) is tuple else (found,)
+    if _takes(function, args) or not _takes(function, (found,)):
+        if not _takes(function, args):
+            raise ValueError(f"--at: {name} takes {signature(function)}, but {at_name} gives {len(args)}")
+        return args
+    return (found,)
+
+
+def _takes(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    try:
+        signature(function).bind(*args)
+    except TypeError:
+        return False
+    except ValueError:  # of some built-in functions nobody knows
+        return True
+    return True
