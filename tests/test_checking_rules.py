@@ -168,8 +168,8 @@ def test_a_custom_rule_is_not_confirmed_by_itself_where_f_has_no_reverse_mode():
     with jax.enable_x64(True):
         x = X[:4].astype(float)
         assert check_custom_rule(fault(1.0), x)
-        # Differences see no less than 1e-8: the rule itself would pass for the truth. Forward mode tells.
-        assert check_custom_rule(fault(1 + 1e-10), x).verdict == "wrong"
+        # So little is below what differences resolve: the rule would pass for the truth. Forward mode tells.
+        assert check_custom_rule(fault(1 + 2e-12), x).verdict == "wrong"
 
 
 @jax.jit

@@ -277,7 +277,7 @@ def _follow(gradient: Callable[[float], Leaves | None], fault: _Fault) -> tuple[
     from scipy.optimize import least_squares  # half a second to import
 
     e = error(start)
-    fit = least_squares(lambda u: d - u[1] * error(float(u[0])), [start, float(e @ d) / float(e @ e)], xtol=1e-15, ftol=1e-15, gtol=1e-15, x_scale="jac")
+    fit = least_squares(lambda u: d - u[1] * error(float(u[0])), [start, float(e @ d) / float(e @ e)], xtol=1e-14, ftol=1e-14, gtol=1e-14, x_scale="jac")
     tau, share = (float(value) for value in fit.x)
     room = flat(fault.room) + 1e-5 * np.abs(d).max()
     return (tau, share) if (np.abs(d - share * error(tau)) <= room).all() else None
@@ -286,7 +286,8 @@ def _follow(gradient: Callable[[float], Leaves | None], fault: _Fault) -> tuple[
 def _switches(wrong: Wrong, fault: _Fault) -> Explanation | None:
     """Test every switch in the function, and the cotangents at its places for a leaf's own gradient."""
     f, params = wrong.functions.f.plain, wrong.params
-    step = jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in fault.g])
+    # What was given is the step that its user takes.
+    step = jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in wrong.judged.given])
     try:
         switched = _gates.switched(f, params, step)
         zeros = [jnp.zeros(probe.shape) for probe in switched.probes]

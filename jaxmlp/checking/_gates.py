@@ -6,6 +6,7 @@ switched function is affine in each c, so that its derivative with respect to c 
 to be laid beside the one that was found.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from jaxmlp.checking import _rounding
 from jaxmlp.checking._program import Apply, Program, is_container, source, trace
 
 MOST = 600  # switches in one program
-DEEPEST = 16  # operations that are taken for one function
+DEEPEST = 40  # operations that are taken for one function
 
 _STRUCTURAL = frozenset(
     "broadcast_in_dim convert_element_type copy cumsum expand_dims gather neg pad reduce_sum reshape rev slice squeeze "
@@ -112,7 +113,7 @@ class _Plan(NamedTuple):
     gates: list[Gate]
     probe_index: dict[Any, int]
     probes: list[Probe]
-    examples: list[tuple[int, int]]  # (operation, B) of sums over examples
+    examples: list[tuple[Any, int]]  # (operation, B) of sums over examples
 
 
 def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, zeros: Any) -> tuple[Any, ...]:
@@ -124,6 +125,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
     steps = jax.tree.leaves(gradient)
     dependent = {id(leaf): leaf for leaf in jax.tree.leaves(params)}  # what moves with the parameters
     at_top = [True]
+    seen: Counter[int] = Counter()  # a program that is called twice has its operations twice
     regions: dict[int, _Region] = {}  # values that are functions, element by element, of one other value
 
     def switch(key: Any, kind: str, where: str) -> Any:
@@ -144,6 +146,8 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
 
     def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, iteration: Any) -> list[Any]:
         name, at = eqn.primitive.name, f"{_called(eqn)} at {source(eqn)}"
+        this = (id(eqn), seen[id(eqn)])
+        seen[id(eqn)] += 1
         floats = [j for j, x in enumerate(inputs) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
         top = at_top[0] = isinstance(iteration, int)
         if name == "stop_gradient":
@@ -156,12 +160,13 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         if top and name == "reduce_sum" and np.ndim(inputs[0]) and eqn.outvars[0].aval.shape == ():
             n = np.shape(inputs[0])[0]
             if shares is None and 2 <= n <= 256:
-                plan.examples.append((id(eqn), n))
-            if shares is not None and plan.examples and plan.examples[-1][0] == id(eqn):
+                plan.examples.append((this, n))
+            if shares is not None and plan.examples and plan.examples[-1][0] == this:
                 share = shares.astype(inputs[0].dtype).reshape(-1, *[1] * (np.ndim(inputs[0]) - 1))
                 gated[0] = inputs[0] + share * _change(inputs[0])
         outputs = apply(gated)
-        if any(id(x) in dependent for x in inputs):
+        moves = any(id(x) in dependent for x in inputs)
+        if moves:
             dependent.update({id(y): y for y in outputs})
         moved_leaf = next((origin[id(x)][0] for x in inputs if id(x) in origin), None)
         if name in _MOVES and moved_leaf is not None:
@@ -171,15 +176,16 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
             return outputs
         y = outputs[0]
         if name == "dot_general" and len(floats) == 2:
-            y = dot_switches(eqn, inputs, apply, y, at)
+            y = dot_switches(this, inputs, apply, y, at)
         if name in _BY_ELEMENT:
-            y = slope_switches(eqn, inputs, floats, apply, y, at)
+            y = slope_switches(this, name, inputs, floats, apply, y, at)
             if top and moved_leaf is not None and np.size(y) > min(np.size(x) for x in inputs):
-                y = probe((id(eqn), "spread"), "wrong_axis", at, y, moved_leaf)
-        dependent[id(y)] = y
+                y = probe((*this, "spread"), "wrong_axis", at, y, moved_leaf)
+        if moves:
+            dependent[id(y)] = y
         return [y]
 
-    def slope_switches(eqn: JaxprEqn, inputs: list[Any], floats: list[int], apply: Apply, y: Any, at: str) -> Any:
+    def slope_switches(this: Any, name: str, inputs: list[Any], floats: list[int], apply: Apply, y: Any, at: str) -> Any:
         roots = {id(region(inputs[j]).root): region(inputs[j]).root for j in floats if id(inputs[j]) in dependent}
         if len(roots) != 1:
             return y
@@ -192,14 +198,14 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
             return apply([region(x).of(u) if j in floats and id(x) in dependent else x for j, x in enumerate(still)])[0]
 
         whole = y
-        if eqn.primitive.name not in _LINEAR or any(region(inputs[j]).depth for j in floats):
-            y = bent(("whole", id(eqn)), root, through, y, at)
+        if name not in _LINEAR or any(region(inputs[j]).depth for j in floats):
+            y = bent((*this, "whole"), root, through, y, at)
         curved = [j for j in floats if id(inputs[j]) in dependent]
-        if len(curved) == 1 and region(inputs[curved[0]]).depth and eqn.primitive.name not in _LINEAR:
+        if len(curved) == 1 and region(inputs[curved[0]]).depth and name not in _LINEAR:
             j = curved[0]
-            y = bent(("own", id(eqn)), inputs[j], lambda u: apply([u if i == j else x for i, x in enumerate(inputs)])[0], y, at)
-        if y.ndim and eqn.primitive.name not in _LINEAR and at_top[0]:
-            y = probe((id(eqn), "curved"), "missing_derivative", at, y, None)
+            y = bent((*this, "own"), inputs[j], lambda u: apply([u if i == j else x for i, x in enumerate(inputs)])[0], y, at)
+        if y.ndim and name not in _LINEAR and at_top[0]:
+            y = probe((*this, "curved"), "missing_derivative", at, y, None)
         depth = 1 + sum(region(inputs[j]).depth for j in floats)
         for value in (whole, y):
             regions[id(value)] = _Region(root, through, depth, value)
@@ -214,15 +220,16 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
 
         if np.shape(z) != y.shape:
             return y
-        at_z = slope(z)
+        at_z = still(slope(z))
         c = switch((*key, "missing"), "missing_derivative", at)
         d = switch((*key, "at y"), "derivative_at_output", at)
-        return y + still(_as(c, y) * (1 - at_z) + _as(d, y) * jnp.nan_to_num(slope(y) - at_z)) * _change(z)
+        at_y = still(jnp.nan_to_num(slope(y)))
+        return y + (_as(c, y) * (1 - at_z) + _as(d, y) * (at_y - at_z)) * _change(z)
 
     def region(x: Any) -> "_Region":
         return regions.get(id(x)) or _Region(x, lambda u: u, 0, x)
 
-    def dot_switches(eqn: JaxprEqn, inputs: list[Any], apply: Apply, y: Any, at: str) -> Any:
+    def dot_switches(this: Any, inputs: list[Any], apply: Apply, y: Any, at: str) -> Any:
         for j in (0, 1):
             other, change = inputs[1 - j], _change(inputs[j])
 
@@ -231,15 +238,15 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
 
             still = jax.lax.stop_gradient(other)
             if np.ndim(other) >= 2 and np.shape(other)[-1] == np.shape(other)[-2]:
-                c = switch((id(eqn), j, "other"), "transposed", f"{at}: its input {1 - j} where its transpose belongs")
+                c = switch((*this, j, "other"), "transposed", f"{at}: its input {1 - j} where its transpose belongs")
                 y = y + _as(c, y) * product(jnp.swapaxes(still, -1, -2) - still)
             if y.ndim >= 2 and y.shape[-1] == y.shape[-2]:
-                c = switch((id(eqn), j, "output"), "transposed", f"{at}: what comes back to it, transposed")
+                c = switch((*this, j, "output"), "transposed", f"{at}: what comes back to it, transposed")
                 back = product(still)
                 y = y + _as(c, y) * (jnp.swapaxes(back, -1, -2) - back)
             if id(other) in origin:
                 i, move, _ = origin[id(other)]
-                c = switch((id(eqn), j, "stale"), "stale", f"{at}: leaf {i}")
+                c = switch((*this, j, "stale"), "stale", f"{at}: leaf {i}")
                 y = y + _as(c, y) * product(move(steps[i].astype(other.dtype)))
         return y
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.checking import _decision, _points, _rounding
+from jaxmlp.checking import _decision, _functions, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of
 from jaxmlp.checking._decision import Functions, Judged, Leaves, Truth
@@ -134,7 +134,8 @@ def _check(
         notes.append(f"reduction was not given: of sum and mean, {problem.name} is held against the {form}")
 
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(first)]
-    functions = Functions(given, _no_line, given, [_rounding.epsilon(dtype) for dtype in dtypes])
+    epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
+    functions = Functions(given, _functions.along(given), _functions.noise_along(given), given, epsilons)
     imitated = _rounding.spread(lambda floats: _reduced(alone.plain(floats), form))
 
     def spread(seed: int, floats: list[Any]) -> Any:
@@ -461,7 +462,3 @@ def _merged(points: list[PointCheck]) -> list[PointCheck]:
         if before is None or order.index(point.verdict) < order.index(before.verdict):
             found[point.name] = point
     return list(found.values())
-
-
-def _no_line(w: Any, v: Any, steps: np.ndarray) -> np.ndarray:
-    raise NotImplementedError

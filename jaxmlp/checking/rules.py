@@ -347,7 +347,8 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
         )
         one, other, whole = (to_numpy(pull.call(each)) for each in (first, second, both))
         expected = [a + b for a, b in zip(one, other, strict=True)]
-        functions = _decision.Functions(pull, _no_line, pull, [_rounding.epsilon(dtype) for dtype in dtypes])
+        epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
+        functions = _decision.Functions(pull, _functions.along(pull), _functions.noise_along(pull), pull, epsilons)
         judged = _decision.compare(functions, whole, expected)
         if not judged.is_right and not pull.traceable:
             judged = judged._replace(allowed=[_decision.ROUNDINGS * leaf for leaf in judged.allowed])
@@ -572,10 +573,6 @@ def _basis(floats: list[Any], i: int, index: tuple[int, ...]) -> list[Any]:
 
 def _nothing(leaf: Any) -> None:
     return None
-
-
-def _no_line(w: Any, v: Any, steps: np.ndarray) -> np.ndarray:
-    raise NotImplementedError
 
 
 def _operations(program: Any) -> Iterator[str]:

@@ -1,0 +1,163 @@
+"""`jaxmlp check`: the library, a trained network, a function of the user; what it prints, writes and refuses."""
+
+import json
+import sys
+
+import pytest
+
+from jaxmlp.equivalences import Equivalence, of_library
+
+MODULE = """
+import jax
+import jax.numpy as jnp
+print("imported")
+def loss(w, x): return ((x @ w) ** 2).sum()
+def gradient(w, x): return 2 * x.T @ (x @ w)
+def half(w, x): return x.T @ (x @ w)
+def example(): return jnp.array([1.0, 2.0]), jnp.array([[1.0, -1.0], [0.5, 2.0]])
+at = example()
+z = jnp.array([1.0, 2.0])
+number = 5
+def raises(w, x): raise KeyError("of my own")
+@jax.custom_vjp
+def sine(z): return jnp.sin(z)
+sine.defvjp(lambda z: (sine(z), z), lambda z, c: (-jnp.cos(z) * c,))
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A module of the user's in the folder where the program runs."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("import jax\nx = 1 / 0\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("mine", "broken", "leaving"):
+        sys.modules.pop(name, None)
+
+
+def test_a_right_gradient_is_right_and_the_arguments_may_come_of_a_function(jaxmlp, mine):
+    done = jaxmlp("check", "mine:loss", "--at", "mine:example", "--gradient", "mine:gradient", "--no-cache")
+    assert (done.code, done.out.splitlines()[0]) == (0, "gradient of loss: RIGHT")
+    assert "imported" not in done.out  # what the user's code prints is no part of the answer
+
+
+def test_a_wrong_gradient_is_reported_written_and_drawn(jaxmlp, mine):
+    argv = ("--at", "mine:at", "--gradient", "mine:half", "--json", "a.json", "--plot", "a.png", "--no-cache")
+    done = jaxmlp("check", "mine:loss", *argv)
+    assert done.code == 1
+    assert "WRONG" in done.out
+    assert "0.5 times" in done.out
+    values = json.loads((mine / "a.json").read_text())
+    assert (values["verdict"], values["plot"]) == ("wrong", "a.png")
+    assert values["leaves"][0]["name"] == "w"  # as the function itself calls it
+    assert (mine / "a.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_custom_rule_is_checked_and_json_is_all_there_is(jaxmlp, mine):
+    done = jaxmlp("check", "mine:sine", "--at", "mine:z", "--json", "-", "--plot", "a.png", "--no-cache")
+    assert done.code == 1
+    assert json.loads(done.out)["subject"] == "custom rules of sine"
+    assert (mine / "a.png").exists()
+
+
+# What is typed, and what the one line must say.
+REFUSED = {
+    "a mistyped function": (["mine:los", "--at", "mine:at"], ["'los'", "did you mean 'loss'"]),
+    "a mistyped module": (["mien:loss", "--at", "mine:at"], ["'mien'", "did you mean 'mine'"]),
+    "no arguments": (["mine:loss"], ["--at"]),
+    "no module": (["mine:loss", "--at", "at"], ["--at", "module:name", "'at'"]),
+    "no function": (["mine:number", "--at", "mine:at"], ["mine:number", "int"]),
+    "too few arguments": (["mine:loss", "--at", "mine:z"], ["(w, x)", "gives 1"]),
+    "no rule": (["mine:loss", "--at", "mine:at"], ["custom_vjp"]),
+    "integers": (["mine:sine", "--at", "mine:number"], ["floating"]),
+    "arguments of nothing": (["--at", "mine:at"], ["--at", "MODULE:FUNCTION"]),
+    "a model alone": (["run"], ["MODEL SOURCE"]),
+    "a column of nothing": (["--target", "kind"], ["--target"]),
+    "an empty name": ([""], ["empty"]),
+    "a missing model": (["no.safetensors", "iris"], ["no.safetensors"]),
+    "a picture of another kind": (["--plot", "a.pdf"], ["a.pdf", "PNG"]),
+    "a picture nowhere": (["--plot", "no/a.png"], ["no/a.png", "no folder"]),
+    "a file nowhere": (["--json", "no/a.json"], ["no/a.json", "no folder"]),
+    "a negative seed": (["--seed", "-1"], ["--seed", "-1"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_refused_in_one_line(jaxmlp, mine, name):
+    argv, words = REFUSED[name]
+    done = jaxmlp("check", *argv, "--no-cache")
+    assert (done.code, done.out) == (2, "")
+    lines = [line for line in done.err.splitlines() if line != "imported"]
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("mine:raises", "KeyError: 'of my own'"),
+        ("broken:loss", "broken.py:2: ZeroDivisionError: division by zero"),
+        ("leaving:loss", "leaving.py:1: SystemExit: 0"),
+    ],
+)
+def test_an_exception_of_the_users_code_is_shown_in_a_line_of_its_own(jaxmlp, mine, what, line):
+    done = jaxmlp("check", what, "--at", "mine:at", "--no-cache")
+    assert (done.code, done.out) == (2, "")
+    own, ours = [text for text in done.err.splitlines() if text != "imported"]
+    assert own.endswith(line)
+    assert own.startswith(str(mine))
+    assert ours.startswith(f"jaxmlp check: error: {what.partition(':')[0]}")
+
+
+@pytest.fixture
+def few_rows(monkeypatch):
+    """A table of two rows, the second of which can be made wrong."""
+
+    def of(wrong):
+        rows = [row for row in of_library() if row.name.startswith("identity, ")]
+        claim = rows[1].claim
+        if wrong:
+            from jaxmlp.checking import check_gradient
+
+            broken = claim._replace(gradient=claim.f)
+            assert broken
+            doubled = claim._replace(gradient=lambda at: {k: 2 * v for k, v in claim.gradient(at).items()})
+            rows[1] = Equivalence(rows[1].group, rows[1].name, lambda: check_gradient(*doubled), doubled)
+        monkeypatch.setattr("jaxmlp.cli.check.of_library", lambda seed: iter(rows))
+
+    return of
+
+
+def test_a_library_that_is_right_ends_in_a_table(jaxmlp, few_rows):
+    few_rows(wrong=False)
+    done = jaxmlp("check", "--no-cache")
+    assert done.code == 0
+    assert "2 checks: all right" in done.out
+    assert done.out.count(" right ") == 2
+    assert "check 1/2" in done.err
+
+
+def test_a_library_that_is_wrong_ends_in_the_report_and_the_picture_is_of_that(jaxmlp, few_rows, tmp_path):
+    few_rows(wrong=True)
+    done = jaxmlp("check", "--no-cache", "--json", "-", "--plot", "a.png")
+    assert (done.code, done.err) == (1, "")
+    values = json.loads(done.out)
+    assert (values["checks"], values["failed"]) == (2, 1)
+    assert [row["verdict"] for row in values["rows"]] == ["right", "wrong"]
+    assert values["drawn"] == "identity, second derivative"
+    assert (tmp_path / "a.png").exists()
+    done = jaxmlp("check", "--no-cache")
+    assert done.code == 1
+    assert "1 wrong" in done.out
+    assert "WRONG" in done.out
+
+
+def test_a_trained_network_is_right_on_its_own_data(jaxmlp):
+    jaxmlp("train", "iris", "--epochs", "1", "--hidden", "none", "--out", "run", "--quiet")
+    done = jaxmlp("check", "run", "iris", "--json", "a.json", "--no-cache")
+    assert done.code == 0
+    assert "networks" in done.out
+    assert "statistics" in done.out

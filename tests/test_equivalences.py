@@ -1,0 +1,123 @@
+"""The library checks itself: all of its table of equivalences holds, and a fault anywhere in it is seen."""
+
+import dataclasses
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmlp import MLP, batch_gradient, init, per_example
+from jaxmlp.activations import ACTIVATIONS
+from jaxmlp.checking import LeafError, Report
+from jaxmlp.equivalences import STATISTICS, networks, of_library, of_model, rounding_units
+from jaxmlp.losses import LOSSES
+
+# Networks of one and two layers; `jaxmlp check` walks all of them.
+ROWS = list(of_library(n_networks=2))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}: {row.name}")
+def test_what_must_be_equal_is(row):
+    report = row.check()
+    assert report
+    # Unless it is at a kink, where there are many gradients: a few dozen operations, a few roundings each.
+    assert rounding_units(report) < 100 or any("kink" in note for note in report.notes)
+
+
+def test_every_entry_of_every_table_has_its_rows():
+    names = [row.name for row in of_library()]
+    assert len(set(names)) == len(names)
+    for activation in ACTIVATIONS:
+        assert sum(name.startswith(f"{activation}, ") for name in names) == 2, activation
+    for loss, entry in LOSSES.items():
+        for output in entry.outputs:
+            assert f"{loss} of {output}, delta" in names
+
+
+def test_the_networks_have_every_pair_and_every_hidden_activation_and_one_to_four_layers():
+    every = list(networks())
+    pairs = {(loss, output) for loss, entry in LOSSES.items() for output in entry.outputs}
+    assert {(mlp.loss, mlp.output) for mlp in every} == pairs
+    hidden = {name for mlp in every for name in mlp.activations[:-1]}
+    assert hidden == {name for name, activation in ACTIVATIONS.items() if activation.derivative is not None}
+    assert [len(mlp.activations) for mlp in every[:4]] == [1, 2, 3, 4]
+
+
+def test_every_statistic_of_per_example_is_compared():
+    functions = {name for name in per_example.__all__ if inspect.isfunction(getattr(per_example, name))}
+    assert functions == {name.removesuffix(" by layer") for name in STATISTICS}
+
+
+def found(rows, name):
+    (row,) = [row for row in rows if row.name == name]
+    return row.check()
+
+
+def test_a_wrong_activation_is_found(monkeypatch):
+    right = ACTIVATIONS["tanh"]
+    broken = right._replace(pullback=lambda z, g: 0.999 * right.pullback(z, g))
+    monkeypatch.setitem(ACTIVATIONS, "tanh", broken)
+    assert found(of_library(), "tanh, first derivative").verdict == "wrong"
+    monkeypatch.setitem(ACTIVATIONS, "tanh", right._replace(error=lambda z, t: right.phi(z) - 2 * t))
+    assert found(of_library(), "tanh, first derivative").verdict == "wrong"
+
+
+def nudged(function):
+    return lambda *args: function(*args) + 1e-6
+
+
+def test_a_wrong_loss_is_found(monkeypatch):
+    right = LOSSES["binary_cross_entropy"]
+    for part, row in (("delta_change", "change of delta"), ("gauss_newton", "Gauss-Newton")):
+        broken = right._replace(**{part: nudged(getattr(right, part))})
+        monkeypatch.setitem(LOSSES, "binary_cross_entropy", broken)
+        report = found(of_library(), f"binary_cross_entropy of sigmoid, {row}")
+        assert report.verdict == "wrong"
+        assert rounding_units(report) > 1e6
+
+
+def network():
+    mlp = MLP((4, 3))
+    rng = np.random.default_rng(0)
+    return mlp, init(mlp, jax.random.key(0)), rng.normal(size=(300, 4)).astype(np.float32), rng.integers(3, size=300)
+
+
+def test_a_wrong_statistic_is_found_and_no_other(monkeypatch):
+    def nudged(*args):
+        return jax.tree.map(lambda leaf: leaf * (1 + 1e-9), per_example.variance(args[0]))
+
+    kept = {name: STATISTICS[name] for name in ("variance", "weighted_sum", "gram")}
+    monkeypatch.setattr("jaxmlp.equivalences.STATISTICS", kept | {"variance": (nudged, STATISTICS["variance"][1])})
+    rows = [row for row in of_model(*network()) if row.group == "statistics"]
+    verdicts = {row.name: row.check().verdict for row in rows}
+    assert verdicts == {"variance": "wrong", "weighted_sum": "right", "gram": "right"}
+
+
+def test_a_network_is_checked_on_256_examples_of_its_own_data(monkeypatch):
+    sizes = []
+
+    def watched(mlp, params, x, t):
+        sizes.append(x.shape)
+        return batch_gradient(mlp, params, x, t)
+
+    monkeypatch.setattr("jaxmlp.equivalences.batch_gradient", watched)
+    rows = list(of_model(*network()))
+    assert rows[0].check()
+    assert set(sizes) == {(256, 4)}
+    assert {row.group for row in rows} == {"networks", "statistics"}
+
+
+def test_soft_targets_that_sum_to_1_in_float32_only_are_no_fault():
+    mlp, params, x, _ = network()
+    t = np.random.default_rng(1).dirichlet(np.ones(3), 300).astype(np.float32)
+    assert (t.astype(np.float64).sum(1) != 1).any()
+    assert next(of_model(mlp, params, x, t)).check()
+
+
+def test_roundings_are_those_of_the_leafs_own_dtype_and_never_hide_a_missing_number():
+    leaf = LeafError("w", (1,), "float64", (0,), 1.0, 1.0, 0.0, 2.0**-50, 0)
+    report = Report("f", "right", "", (leaf, leaf._replace(dtype="float32")))
+    assert rounding_units(report) == 4
+    assert rounding_units(dataclasses.replace(report, leaves=(leaf._replace(relative=float("nan")),))) == jnp.inf
