@@ -70,7 +70,7 @@ def _listen() -> None:
             _last[:] = [_Asked(report, caller.f_code, caller.f_lineno)]
         return answer
 
-    module.Report.__bool__ = asked  # type: ignore[method-assign]
+    module.Report.__bool__ = asked
 
 
 def _asserted(frame: Any) -> Any:
@@ -93,5 +93,6 @@ def _own_message(error: AssertionError, report: str) -> list[str]:
     """Return the lines of the test's own message, before those by which pytest shows the values in an assert."""
     text = str(error.args[0]) if error.args else ""
     own, separator, _ = ("\n" + text).rpartition("\nassert ")
-    message = (own if separator else text).strip()
-    return [] if not message or report.startswith(message) else [message.replace(report, "").strip()]
+    # Of a test that says `assert report, str(report)` nothing is its own.
+    known = {line.strip() for line in report.splitlines()}
+    return [line for line in (own if separator else text).strip().splitlines() if line.strip() not in known]

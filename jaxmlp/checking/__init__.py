@@ -1,15 +1,17 @@
 """Is this gradient right, and if not, what is wrong with it?"""
 
 from jaxmlp.checking.batched import check_batched
-from jaxmlp.checking.gradient import assert_gradient, check_gradient
+from jaxmlp.checking.gradient import assert_gradient, check_gradient, gradient_checker
 from jaxmlp.checking.report import Explanation, LeafError, PointCheck, Report
 from jaxmlp.checking.rules import check_custom_rule, check_hessian_vector_product, check_jvp, check_vjp
+from jaxmlp.checking.taylor import TaylorTest, taylor_test
 
 __all__ = [
     "Explanation",
     "LeafError",
     "PointCheck",
     "Report",
+    "TaylorTest",
     "assert_gradient",
     "check_batched",
     "check_custom_rule",
@@ -17,4 +19,6 @@ __all__ = [
     "check_hessian_vector_product",
     "check_jvp",
     "check_vjp",
+    "gradient_checker",
+    "taylor_test",
 ]

@@ -24,7 +24,7 @@ def check_params(params: Any, root: str) -> None:
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"{name} must be of a floating dtype, got {dtype}: only real numbers have gradients here")
-        if dtype == np.float64 and hasattr(leaf, "dtype") and not jax.config.jax_enable_x64:
+        if dtype == np.float64 and hasattr(leaf, "dtype") and jnp.result_type(float) != np.float64:
             raise ValueError(
                 f"{name} is float64, in which JAX computes only with x64 on: check under `with jax.enable_x64(True):`, "
                 "or give float32 parameters"
@@ -36,10 +36,12 @@ def check_params(params: Any, root: str) -> None:
 def scalar_value(name: str, f: Callable[[Any], Any], params: Any) -> float:
     """Call f, and raise a ValueError unless it returns one finite real number."""
     value = called(name, f, params)
-    if jax.tree.structure(value) != jax.tree.structure(0) or np.shape(value) != ():
+    if not jax.tree_util.all_leaves([value]) or np.shape(value) != ():
         shapes = [np.shape(leaf) for leaf in jax.tree.leaves(value)]
         what = f"shape {shapes[0]}" if len(shapes) == 1 else f"{len(shapes)} arrays of shapes {shapes}"
-        raise ValueError(f"{name} must return a scalar, got {what}; for a function of several outputs there is check_vjp")
+        raise ValueError(
+            f"{name} must return a scalar, got {what}; for a function of several outputs there is check_vjp"
+        )
     dtype = jnp.result_type(value)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"{name} must return a real floating number, got {dtype}")
@@ -52,7 +54,7 @@ def scalar_value(name: str, f: Callable[[Any], Any], params: Any) -> float:
 def check_like(name: str, gradient: Any, params: Any, root: str) -> None:
     """Raise a ValueError unless a gradient has the tree, the shapes and a floating dtype of the parameters."""
     given, wanted = leaf_names(gradient, root), leaf_names(params, root)
-    if jax.tree.structure(gradient) != jax.tree.structure(params):
+    if not jax.tree.structure(gradient) == jax.tree.structure(params):  # noqa: SIM201 - its type has no !=
         missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
         if missing or extra:
             parts = ([f"{missing[0]} is missing"] if missing else []) + ([f"{extra[0]} is too much"] if extra else [])

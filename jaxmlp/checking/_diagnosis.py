@@ -16,8 +16,8 @@ import numpy as np
 from jaxmlp.checking import _gates
 from jaxmlp.checking._decision import Functions, Judged, Leaves, evaluated
 from jaxmlp.checking._functions import moved, to_numpy
-from jaxmlp.checking._program import trace
 from jaxmlp.checking._program import source as source_of
+from jaxmlp.checking._program import trace
 from jaxmlp.checking.report import Explanation
 
 # The coefficient of an explanation is measured too, and its own error adds to what rounding allows.
@@ -53,7 +53,9 @@ def explain(wrong: Wrong) -> tuple[Explanation, ...]:
     """Return the simplest explanation that fits, or one of kind "none"."""
     judged = wrong.judged
     if not all(np.isfinite(leaf).all() for leaf in judged.given):
-        return (Explanation("precision", "it is not finite: something overflows, or divides by 0", _wrong_names(wrong)),)
+        return (
+            Explanation("precision", "it is not finite: something overflows, or divides by 0", _wrong_names(wrong)),
+        )
     if not wrong.located:
         return (Explanation("none", "differences alone do not tell more than where it is wrong", _wrong_names(wrong)),)
     leaves = [i for i, mask in enumerate(judged.wrong) if mask.any()]
@@ -82,9 +84,12 @@ def _wrong_names(wrong: Wrong) -> tuple[str, ...]:
 
 def _coefficients(d: Leaves, errors: list[Leaves], leaves: list[int], room: Leaves) -> np.ndarray | None:
     """Return s with d = sum_h s_h e_h on the leaves, element by element within the room; None if there is none."""
-    weights = [1 / max(float(np.linalg.norm(d[i])), 1e-300) for i in leaves]
+    if not all(d[i].any() for i in leaves):
+        return None
+    weights = [1 / float(np.linalg.norm(d[i])) for i in leaves]
     columns = np.stack(
-        [np.concatenate([w * error[i].ravel() for i, w in zip(leaves, weights, strict=True)]) for error in errors], axis=1
+        [np.concatenate([w * error[i].ravel() for i, w in zip(leaves, weights, strict=True)]) for error in errors],
+        axis=1,
     )
     target = np.concatenate([w * d[i].ravel() for i, w in zip(leaves, weights, strict=True)])
     size = np.linalg.norm(columns, axis=0)
@@ -119,7 +124,9 @@ def _factor(wrong: Wrong, fault: _Fault, c: float, names: tuple[str, ...]) -> Ex
     if abs(c + 1) < 1e-6:
         return Explanation("sign", f"{listed} has its sign flipped", names)
     sign = ", its sign flipped" if c < 0 else ""
-    return Explanation("factor", f"{listed} is {_number(c)} times what it should be{sign}{_origin(wrong, abs(c))}", names)
+    return Explanation(
+        "factor", f"{listed} is {_number(c)} times what it should be{sign}{_origin(wrong, abs(c))}", names
+    )
 
 
 def _origin(wrong: Wrong, c: float) -> str:
@@ -162,7 +169,9 @@ def _parameters(wrong: Wrong, fault: _Fault) -> Explanation | None:
         return None
     lacks = s[0] < 0
     text = f"{_listed(fault.names)} {'lacks' if lacks else 'has'} {_number(abs(float(s[0])))} times the parameters"
-    return Explanation("dropped_term" if lacks else "extra_term", f"{text}{'' if lacks else ' too much'} (weight decay?)", fault.names)
+    return Explanation(
+        "dropped_term" if lacks else "extra_term", f"{text}{'' if lacks else ' too much'} (weight decay?)", fault.names
+    )
 
 
 def _places(wrong: Wrong, fault: _Fault) -> Explanation | None:
@@ -180,7 +189,9 @@ def _places(wrong: Wrong, fault: _Fault) -> Explanation | None:
             given, g = np.sort(wrong.judged.given[i].ravel()), np.sort(fault.g[i].ravel())
             if g.size < 2 or not (np.abs(given - g) <= fault.room[i].max()).all():
                 return None
-            found.append(Explanation("permuted", f"{wrong.names[i]} has the right numbers at other places", (wrong.names[i],)))
+            found.append(
+                Explanation("permuted", f"{wrong.names[i]} has the right numbers at other places", (wrong.names[i],))
+            )
     return Explanation(found[0].kind, "; ".join(part.text for part in found), fault.names)
 
 
@@ -194,7 +205,9 @@ def _rearranged(g: np.ndarray, d: np.ndarray) -> Iterator[tuple[str, str, np.nda
         yield "permuted", f"is reversed along axis {axis}", np.flip(g, axis)
         for step in (1, -1, 2, -2):
             yield "permuted", f"is moved by {step} along axis {axis}", np.roll(g, step, axis)
-        parts = np.flatnonzero(np.abs(d).max(axis=tuple(a for a in range(g.ndim) if a != axis)) > 1e-6 * np.abs(d).max())
+        parts = np.flatnonzero(
+            np.abs(d).max(axis=tuple(a for a in range(g.ndim) if a != axis)) > 1e-6 * np.abs(d).max()
+        )
         if len(parts) == 2:
             swapped = g.copy()
             a, b = ([slice(None)] * axis + [int(part)] for part in parts)
@@ -233,7 +246,9 @@ def _constant(wrong: Wrong, fault: _Fault) -> Explanation | None:
         if s is not None and s[0] < -1e-9:
             share = f"{-float(s[0]):.3g} of it" if s[0] > -0.999999 else "it"
             return Explanation(
-                "stale", f"{_listed(fault.names)}: {share} does not follow the parameters, so belongs to another point", fault.names
+                "stale",
+                f"{_listed(fault.names)}: {share} does not follow the parameters, so belongs to another point",
+                fault.names,
             )
         del params
     return None
@@ -241,10 +256,11 @@ def _constant(wrong: Wrong, fault: _Fault) -> Explanation | None:
 
 def _step(wrong: Wrong, fault: _Fault) -> Explanation | None:
     """Test for the gradient at w + tau g: before or after a step."""
-    if wrong.gradient is None:
+    truth = wrong.gradient
+    if truth is None:
         return None
     direction = jax.tree.unflatten(jax.tree.structure(wrong.params), [jnp.asarray(leaf) for leaf in fault.g])
-    fit = _follow(lambda tau: evaluated(wrong.gradient, moved(wrong.params, direction, tau)), fault)
+    fit = _follow(lambda tau: evaluated(truth, moved(wrong.params, direction, tau)), fault)
     if fit is None:
         return None
     tau, share = fit
@@ -277,7 +293,14 @@ def _follow(gradient: Callable[[float], Leaves | None], fault: _Fault) -> tuple[
     from scipy.optimize import least_squares  # half a second to import
 
     e = error(start)
-    fit = least_squares(lambda u: d - u[1] * error(float(u[0])), [start, float(e @ d) / float(e @ e)], xtol=1e-14, ftol=1e-14, gtol=1e-14, x_scale="jac")
+    fit = least_squares(
+        lambda u: d - u[1] * error(float(u[0])),
+        [start, float(e @ d) / float(e @ e)],
+        xtol=1e-14,
+        ftol=1e-14,
+        gtol=1e-14,
+        x_scale="jac",
+    )
     tau, share = (float(value) for value in fit.x)
     room = flat(fault.room) + 1e-5 * np.abs(d).max()
     return (tau, share) if (np.abs(d - share * error(tau)) <= room).all() else None
@@ -294,7 +317,6 @@ def _switches(wrong: Wrong, fault: _Fault) -> Explanation | None:
         none, nobody = jnp.zeros(len(switched.gates)), jnp.zeros(max(switched.n_examples, 1))
         cotangents = jax.jit(jax.grad(lambda e: switched.call(params, none, nobody, e)))(zeros)
     except Exception:  # an operation that cannot be differentiated a second time, or at all
-        if __import__('os').environ.get('DBG'): raise
         return None
     found = _own_axes(wrong, fault, switched.probes, to_numpy(cotangents))
     if found is not None:
@@ -308,24 +330,28 @@ def _switches(wrong: Wrong, fault: _Fault) -> Explanation | None:
         return jax.jvp(gradient, (none, nobody), (which, who))[1]
 
     at = jax.jit(lambda values: jax.grad(lambda w: switched.call(w, values, nobody, zeros))(params))
-    errors = []
-    for k in range(len(switched.gates)):
-        errors.append(evaluated(lambda _, k=k: effect(none.at[k].set(1.0), nobody), None))
+    errors = [evaluated(lambda which: effect(which, nobody), which) for which in jnp.eye(len(switched.gates))]
     order = {"missing_derivative": 0, "derivative_at_output": 1, "transposed": 2, "path": 3, "stale": 4}
     for k in sorted(range(len(errors)), key=lambda k: order[switched.gates[k].kind]):
         error = errors[k]
         if error is None or not any(error[i].any() for i in fault.leaves):
             continue
         s = _coefficients(fault.d, [error], fault.leaves, fault.room)
-        if s is None or any(np.abs(error[i] * s[0]).max() > fault.room[i].max() for i in range(len(error)) if i not in fault.leaves and error[i].size):
+        if s is None or any(
+            np.abs(error[i] * s[0]).max() > fault.room[i].max()
+            for i in range(len(error))
+            if i not in fault.leaves and error[i].size
+        ):
             continue
         return _of_gate(switched.gates[k], float(s[0]), wrong, fault)
     old = jnp.array([float(gate.kind == "stale") for gate in switched.gates])
     fit = _follow(lambda tau: evaluated(at, tau * old), fault) if old.any() else None
     if fit is not None:
-        text = f"the backward pass goes through weights of another point, moved by {_number(fit[0])} times their gradient"
+        text = (
+            f"the backward pass goes through weights of another point, moved by {_number(fit[0])} times their gradient"
+        )
         return Explanation("stale", f"{text}{_share(fit[1])}", fault.names)
-    return _examples(fault, [evaluated(lambda _, b=b: effect(none, nobody.at[b].set(1.0)), None) for b in range(switched.n_examples)])
+    return _examples(fault, [evaluated(lambda who: effect(none, who), who) for who in jnp.eye(switched.n_examples)])
 
 
 def _of_gate(gate: _gates.Gate, s: float, wrong: Wrong, fault: _Fault) -> Explanation:
@@ -333,7 +359,9 @@ def _of_gate(gate: _gates.Gate, s: float, wrong: Wrong, fault: _Fault) -> Explan
     if gate.kind == "missing_derivative":
         return Explanation(gate.kind, f"the derivative of {where} is missing{_share(s)}", fault.names)
     if gate.kind == "derivative_at_output":
-        return Explanation(gate.kind, f"the derivative of {where} is taken at its output in place of its input{_share(s)}", fault.names)
+        return Explanation(
+            gate.kind, f"the derivative of {where} is taken at its output in place of its input{_share(s)}", fault.names
+        )
     if gate.kind == "transposed":
         return Explanation(gate.kind, f"in the backward pass of {where}{_share(s)}", fault.names)
     if gate.kind == "stale":
@@ -365,7 +393,11 @@ def _own_axes(wrong: Wrong, fault: _Fault, probes: list[_gates.Probe], cotangent
                 whole = _coefficients(fault.d, [error], [i], fault.room)
                 if whole is not None:
                     what = "summed over the wrong axis" if probe.kind == "wrong_axis" else "without the derivative"
-                    match = Explanation(probe.kind, f"{wrong.names[i]} is {what} of {probe.where} ({text}){_share(float(whole[0]))}", (wrong.names[i],))
+                    match = Explanation(
+                        probe.kind,
+                        f"{wrong.names[i]} is {what} of {probe.where} ({text}){_share(float(whole[0]))}",
+                        (wrong.names[i],),
+                    )
                     break
             if match is not None:
                 break
@@ -401,7 +433,14 @@ def _examples(fault: _Fault, gradients: list[Leaves | None]) -> Explanation | No
     if len(odd) > max(2, len(s) // 2):
         return None
     parts = [
-        f"example {b} is " + ("missing" if abs(s[b] + 1) < 1e-6 else "counted twice" if abs(s[b] - 1) < 1e-6 else f"weighted {_number(1 + s[b])} times")
+        f"example {b} is "
+        + (
+            "missing"
+            if abs(s[b] + 1) < 1e-6
+            else "counted twice"
+            if abs(s[b] - 1) < 1e-6
+            else f"weighted {_number(1 + s[b])} times"
+        )
         for b in odd[:5]
     ]
     return Explanation("other_example", ", ".join(parts), fault.names)
@@ -416,7 +455,9 @@ def _other_data(wrong: Wrong, fault: _Fault) -> Explanation | None:
         error = [a - b for a, b in zip(there, fault.g, strict=True)]
         s = _coefficients(fault.d, [error], fault.leaves, fault.room)
         if s is not None:
-            return Explanation("other_example", f"it is that of other examples: {name}, moved by one{_share(float(s[0]))}", fault.names)
+            return Explanation(
+                "other_example", f"it is that of other examples: {name}, moved by one{_share(float(s[0]))}", fault.names
+            )
     return None
 
 
@@ -424,23 +465,36 @@ def _noise(fault: _Fault) -> Explanation | None:
     """Say "noise" if d looks like it: as large everywhere, or everywhere the same share of g, without structure."""
     for label, ratios in (
         ("of the same size everywhere", [fault.d[i] / np.sqrt(np.mean(fault.d[i] ** 2)) for i in fault.leaves]),
-        ("in proportion to each element", [fault.d[i][fault.g[i] != 0] / fault.g[i][fault.g[i] != 0] for i in fault.leaves]),
+        (
+            "in proportion to each element",
+            [fault.d[i][fault.g[i] != 0] / fault.g[i][fault.g[i] != 0] for i in fault.leaves],
+        ),
     ):
         r = np.concatenate([ratio.ravel() for ratio in ratios])
         deviation = float(r.std())
         if r.size < 12 or not deviation:
             continue
-        if abs(float(r.mean())) > 4 * deviation / math.sqrt(r.size) or not 1.4 < float(np.mean(((r - r.mean()) / deviation) ** 4)) < 5:
+        if (
+            abs(float(r.mean())) > 4 * deviation / math.sqrt(r.size)
+            or not 1.4 < float(np.mean(((r - r.mean()) / deviation) ** 4)) < 5
+        ):
             continue
         matrices = [fault.d[i] for i in fault.leaves if fault.d[i].ndim == 2 and min(fault.d[i].shape) > 3]
         if any(np.linalg.svd(m, compute_uv=False)[0] ** 2 > 0.7 * np.sum(m**2) for m in matrices):
             continue
-        size = np.sqrt(sum(np.sum(fault.d[i] ** 2) for i in fault.leaves) / max(sum(np.sum(fault.g[i] ** 2) for i in fault.leaves), 1e-300))
-        return Explanation("noise", f"noise {label}, {size:.1e} of the gradient: its error has no structure", fault.names)
+        size = np.sqrt(
+            sum(np.sum(fault.d[i] ** 2) for i in fault.leaves)
+            / max(sum(np.sum(fault.g[i] ** 2) for i in fault.leaves), 1e-300)
+        )
+        return Explanation(
+            "noise", f"noise {label}, {size:.1e} of the gradient: its error has no structure", fault.names
+        )
     return None
 
 
-def explain_precision(gradient: Callable[[Any], Any], params: Any, judged: Judged, names: list[str]) -> tuple[Explanation, ...]:
+def explain_precision(
+    gradient: Callable[[Any], Any], params: Any, judged: Judged, names: list[str]
+) -> tuple[Explanation, ...]:
     """Say where a right formula loses its digits: the operation that cancels the most, or the first that overflows."""
     wrong = tuple(name for name, mask in zip(names, judged.wrong, strict=True) if mask.any())
     head = "the formula is right, in float64, and the arithmetic poor"
@@ -450,7 +504,9 @@ def explain_precision(gradient: Callable[[Any], Any], params: Any, judged: Judge
     def visit(eqn: Any, inputs: list[Any], apply: Callable[..., list[Any]], _: Any) -> list[Any]:
         outputs = apply(inputs)
         values = [np.asarray(x).astype(np.float64) for x in inputs if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
-        results = [np.asarray(y).astype(np.float64) for y in outputs if jnp.issubdtype(jnp.result_type(y), jnp.floating)]
+        results = [
+            np.asarray(y).astype(np.float64) for y in outputs if jnp.issubdtype(jnp.result_type(y), jnp.floating)
+        ]
         at = f"{eqn.primitive.name} at {source_of(eqn)}"
         if all(np.isfinite(v).all() for v in values) and not all(np.isfinite(r).all() for r in results):
             broken.append(at)
@@ -482,7 +538,8 @@ def _share(s: float) -> str:
 
 
 def _number(c: float) -> str:
-    return f"{c:.7g}"
+    """Write a factor; of one next to 1, what it is off by."""
+    return f"(1 {'+' if c > 1 else '-'} {abs(c - 1):.3g})" if 0 < abs(c - 1) < 1e-3 else f"{c:.7g}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

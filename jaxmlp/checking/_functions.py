@@ -33,7 +33,12 @@ def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
 
     A function that float64 arguments make fail (its own code names a shorter dtype) is handed its own dtypes.
     """
-    wide = to_float64(params)
+    wide, given = to_float64(params), function
+
+    def function(params: Any) -> Any:
+        """Call as a function of its own: JAX keeps traces by function, and what this one closes over may have changed."""
+        return given(params)
+
     try:
         return Wide(*_compiled(function, wide), note="", spread=spread(function))
     except Exception as error:  # anything may be raised by a user's code
@@ -100,7 +105,7 @@ def noise_along(f: Wide) -> Callable[[int, Any, Any], np.ndarray]:
             try:
                 factor = 3.0  # a spread is a root mean square, and a value's own error may be some of them
                 return factor * np.array([float(imitated(seed, w, v, jnp.asarray(h))) for h in _differences.STEPS])
-            except Exception:  # noqa: S110 - an operation that cannot be imitated; then it is measured
+            except Exception:
                 pass
         return measured(w, v)
 

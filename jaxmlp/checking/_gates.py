@@ -8,6 +8,7 @@ to be laid beside the one that was found.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +23,32 @@ MOST = 600  # switches in one program
 DEEPEST = 40  # operations that are taken for one function
 
 _STRUCTURAL = frozenset(
-    "broadcast_in_dim convert_element_type copy cumsum expand_dims gather neg pad reduce_sum reshape rev slice squeeze "
-    "stop_gradient transpose reduce_max reduce_min sign".split()
+    [
+        "broadcast_in_dim",
+        "convert_element_type",
+        "copy",
+        "cumsum",
+        "expand_dims",
+        "gather",
+        "neg",
+        "pad",
+        "reduce_sum",
+        "reshape",
+        "rev",
+        "slice",
+        "squeeze",
+        "stop_gradient",
+        "transpose",
+        "reduce_max",
+        "reduce_min",
+        "sign",
+    ]
 )
-_MOVES = frozenset("broadcast_in_dim convert_element_type copy expand_dims reshape squeeze transpose".split())
-_LINEAR = frozenset("add add_any sub neg convert_element_type copy mul div select_n".split())
-_BY_ELEMENT = _rounding.BY_ELEMENT | frozenset("max min abs select_n neg clamp copy".split())
+_MOVES = frozenset(
+    ["broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose"]
+)
+_LINEAR = frozenset(["add", "add_any", "sub", "neg", "convert_element_type", "copy", "mul", "div", "select_n"])
+_BY_ELEMENT = _rounding.BY_ELEMENT | frozenset(["max", "min", "abs", "select_n", "neg", "clamp", "copy"])
 
 
 class Gate(NamedTuple):
@@ -71,7 +92,7 @@ def switched(f: Callable[[Any], Any], params: Any, gradient: Any) -> Switched:
 def with_other_data(f: Callable[[Any], Any], params: Any) -> list[tuple[str, Callable[[Any], Any]]]:
     """Return the function with each array of examples that it closes over moved on by one example, and its name."""
     program = trace(f, params)
-    found = []
+    found: list[tuple[str, Callable[[Any], Any]]] = []
     for i, array in enumerate(program.closed.consts):
         if np.ndim(array) < 1 or np.shape(array)[0] < 2 or not hasattr(array, "dtype"):
             continue
@@ -82,15 +103,17 @@ def with_other_data(f: Callable[[Any], Any], params: Any) -> list[tuple[str, Cal
             consts[i] = jnp.roll(jnp.asarray(array), step, axis=0)
             moved = Program(ClosedJaxpr(program.closed.jaxpr, consts), program.tree)
             name = f"the array of shape {np.shape(array)} that the function holds"
-            found.append((name, lambda w, moved=moved: moved.run(lambda _e, inputs, apply, _i: apply(inputs), w)))
+            found.append((name, partial(moved.run, lambda _e, inputs, apply, _i: apply(inputs))))
     return found[:16]
 
 
 def lengths(f: Callable[[Any], Any], params: Any) -> dict[int, str]:
     """Return the lengths of axes in a function, each with an array that has it: where a factor may come from."""
-    program, found = trace(f, params), {}
+    program = trace(f, params)
+    found: dict[int, str] = {}
     shapes = [np.shape(array) for array in program.closed.consts] + [np.shape(leaf) for leaf in jax.tree.leaves(params)]
-    shapes += [atom.aval.shape for eqn in program.closed.jaxpr.eqns for atom in eqn.outvars]
+    atoms: list[Any] = [atom for eqn in program.closed.jaxpr.eqns for atom in eqn.outvars]
+    shapes += [atom.aval.shape for atom in atoms]
     for shape in shapes:
         for axis, length in enumerate(shape):
             found.setdefault(length, f"axis {axis} of an array of shape {shape}")
@@ -109,7 +132,7 @@ class _Region(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    index: dict[Any, int]  # of a switch, by its operation
+    switch_index: dict[Any, int]  # of a switch, by its operation
     gates: list[Gate]
     probe_index: dict[Any, int]
     probes: list[Probe]
@@ -130,11 +153,11 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
 
     def switch(key: Any, kind: str, where: str) -> Any:
         if switches is None:
-            if key not in plan.index and len(plan.gates) < MOST:
-                plan.index[key] = len(plan.gates)
+            if key not in plan.switch_index and len(plan.gates) < MOST:
+                plan.switch_index[key] = len(plan.gates)
                 plan.gates.append(Gate(kind, where))
             return 0.0
-        return switches[plan.index[key]] if key in plan.index else 0.0
+        return switches[plan.switch_index[key]] if key in plan.switch_index else 0.0
 
     def probe(key: Any, kind: str, where: str, y: Any, leaf: int | None) -> Any:
         if zeros is None:
@@ -157,7 +180,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         if not is_container(eqn) and not (name in _STRUCTURAL and len(floats) == 1):
             for j, change in changes:
                 gated[j] = inputs[j] + _as(switch((id(eqn), j), "path", f"{at}, input {j}"), change) * change
-        if top and name == "reduce_sum" and np.ndim(inputs[0]) and eqn.outvars[0].aval.shape == ():
+        if top and name == "reduce_sum" and np.ndim(inputs[0]) and np.shape(eqn.outvars[0].aval) == ():
             n = np.shape(inputs[0])[0]
             if shares is None and 2 <= n <= 256:
                 plan.examples.append((this, n))
@@ -171,7 +194,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         moved_leaf = next((origin[id(x)][0] for x in inputs if id(x) in origin), None)
         if name in _MOVES and moved_leaf is not None:
             i, move, _ = origin[id(inputs[0])]
-            origin[id(outputs[0])] = (i, lambda u, move=move, apply=apply: apply([move(u)])[0], outputs[0])
+            origin[id(outputs[0])] = (i, _then(move, apply), outputs[0])
         if len(outputs) != 1 or is_container(eqn) or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
             return outputs
         y = outputs[0]
@@ -185,7 +208,9 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
             dependent[id(y)] = y
         return [y]
 
-    def slope_switches(this: Any, name: str, inputs: list[Any], floats: list[int], apply: Apply, y: Any, at: str) -> Any:
+    def slope_switches(
+        this: Any, name: str, inputs: list[Any], floats: list[int], apply: Apply, y: Any, at: str
+    ) -> Any:
         roots = {id(region(inputs[j]).root): region(inputs[j]).root for j in floats if id(inputs[j]) in dependent}
         if len(roots) != 1:
             return y
@@ -194,7 +219,9 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
             return y
 
         def through(u: Any) -> Any:
-            still = [x if id(x) in dependent and j in floats else jax.lax.stop_gradient(x) for j, x in enumerate(inputs)]
+            still = [
+                x if id(x) in dependent and j in floats else jax.lax.stop_gradient(x) for j, x in enumerate(inputs)
+            ]
             return apply([region(x).of(u) if j in floats and id(x) in dependent else x for j, x in enumerate(still)])[0]
 
         whole = y
@@ -203,7 +230,9 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         curved = [j for j in floats if id(inputs[j]) in dependent]
         if len(curved) == 1 and region(inputs[curved[0]]).depth and name not in _LINEAR:
             j = curved[0]
-            y = bent((*this, "own"), inputs[j], lambda u: apply([u if i == j else x for i, x in enumerate(inputs)])[0], y, at)
+            y = bent(
+                (*this, "own"), inputs[j], lambda u: apply([u if i == j else x for i, x in enumerate(inputs)])[0], y, at
+            )
         if y.ndim and name not in _LINEAR and at_top[0]:
             y = probe((*this, "curved"), "missing_derivative", at, y, None)
         depth = 1 + sum(region(inputs[j]).depth for j in floats)
@@ -251,6 +280,10 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         return y
 
     return visit, params
+
+
+def _then(move: Callable[[Any], Any], apply: Apply) -> Callable[[Any], Any]:
+    return lambda u: apply([move(u)])[0]
 
 
 def _change(x: Any) -> Any:

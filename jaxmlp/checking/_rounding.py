@@ -17,31 +17,146 @@ import numpy as np
 from jax import Array
 from jax.extend.core import JaxprEqn
 
-from jaxmlp.checking._program import Apply, Program, Visit, is_container, trace
+from jaxmlp.checking._program import Apply, Visit, is_container, trace
 
 SAMPLES = 8
 # The chance that rounding alone, modelled so, exceeds a bound anywhere in one check.
 FALSE_ALARM = 1e-12
 
 _EXACT = frozenset(
-    "abs and argmax argmin bitcast_convert_type broadcast broadcast_in_dim ceil clamp concatenate copy copy_p "
-    "dynamic_slice dynamic_update_slice eq expand_dims floor gather ge gt iota is_finite le lt max min ne neg not or "
-    "pad real imag reduce_and reduce_max reduce_min reduce_or reduce_precision reshape rev round scatter select_and_gather_add "
-    "select_n sign slice sort split squeeze stack stop_gradient top_k transpose xor optimization_barrier device_put "
-    "random_bits random_fold_in random_seed random_split random_unwrap random_wrap threefry2x32 cummax cummin".split()
+    [
+        "abs",
+        "and",
+        "argmax",
+        "argmin",
+        "bitcast_convert_type",
+        "broadcast",
+        "broadcast_in_dim",
+        "ceil",
+        "clamp",
+        "concatenate",
+        "copy",
+        "copy_p",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "eq",
+        "expand_dims",
+        "floor",
+        "gather",
+        "ge",
+        "gt",
+        "iota",
+        "is_finite",
+        "le",
+        "lt",
+        "max",
+        "min",
+        "ne",
+        "neg",
+        "not",
+        "or",
+        "pad",
+        "real",
+        "imag",
+        "reduce_and",
+        "reduce_max",
+        "reduce_min",
+        "reduce_or",
+        "reduce_precision",
+        "reshape",
+        "rev",
+        "round",
+        "scatter",
+        "select_and_gather_add",
+        "select_n",
+        "sign",
+        "slice",
+        "sort",
+        "split",
+        "squeeze",
+        "stack",
+        "stop_gradient",
+        "top_k",
+        "transpose",
+        "xor",
+        "optimization_barrier",
+        "device_put",
+        "random_bits",
+        "random_fold_in",
+        "random_seed",
+        "random_split",
+        "random_unwrap",
+        "random_wrap",
+        "threefry2x32",
+        "cummax",
+        "cummin",
+    ]
 )
 _ACCUMULATING = frozenset(
-    "dot_general conv_general_dilated reduce_sum cumsum reduce_window_sum scatter-add scatter_add".split()
+    ["dot_general", "conv_general_dilated", "reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"]
 )
 # Backward stable by norm, not element by element: their inputs are off by a rounding of the whole matrix.
 _BY_NORM = frozenset(
-    "cholesky triangular_solve lu qr geqrf householder_product eigh eig svd schur custom_linear_solve "
-    "tridiagonal_solve fft lu_solve".split()
+    [
+        "cholesky",
+        "triangular_solve",
+        "lu",
+        "qr",
+        "geqrf",
+        "householder_product",
+        "eigh",
+        "eig",
+        "svd",
+        "schur",
+        "custom_linear_solve",
+        "tridiagonal_solve",
+        "fft",
+        "lu_solve",
+    ]
 )
 BY_ELEMENT = frozenset(
-    "acos acosh add add_any asin asinh atan atan2 atanh cbrt cos cosh digamma div erf erf_inv erfc exp exp2 expm1 "
-    "integer_pow lgamma log log1p logistic mul nextafter pow rem rsqrt sin sinh sqrt square sub tan tanh "
-    "convert_element_type complex conj".split()
+    [
+        "acos",
+        "acosh",
+        "add",
+        "add_any",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "cbrt",
+        "cos",
+        "cosh",
+        "digamma",
+        "div",
+        "erf",
+        "erf_inv",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "integer_pow",
+        "lgamma",
+        "log",
+        "log1p",
+        "logistic",
+        "mul",
+        "nextafter",
+        "pow",
+        "rem",
+        "rsqrt",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "sub",
+        "tan",
+        "tanh",
+        "convert_element_type",
+        "complex",
+        "conj",
+    ]
 )
 
 
@@ -57,7 +172,8 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
         return trace(function, *args).run(_imitate_rounding(amount, seed), *args)
 
     def square(moved: Any, still: Any) -> np.ndarray:
-        off = np.asarray(moved).astype(np.float64) - np.asarray(still).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            off = np.asarray(moved).astype(np.float64) - np.asarray(still).astype(np.float64)
         return np.square(np.where(np.isnan(off), np.inf, off))
 
     def measured(seed: int, *args: Any) -> Any:
@@ -90,7 +206,9 @@ def scale(leaf: np.ndarray) -> np.ndarray:
     if leaf.ndim < 2:
         return size + np.sqrt(np.mean(np.square(size))) if leaf.size else size
     axes = range(leaf.ndim)
-    slices = [np.sqrt(np.mean(np.square(size), axis=tuple(a for a in axes if a != axis), keepdims=True)) for axis in axes]
+    slices = [
+        np.sqrt(np.mean(np.square(size), axis=tuple(a for a in axes if a != axis), keepdims=True)) for axis in axes
+    ]
     return size + np.broadcast_to(np.minimum.reduce(np.broadcast_arrays(*slices)), leaf.shape)
 
 
@@ -104,14 +222,19 @@ def _imitate_rounding(amount: Array, seed: Array) -> Visit:
             return apply(inputs)
 
         def noise(like: Any) -> Array:
-            return amount * _noise(_mix(seed + _mix(jnp.uint32(next(count)) + jnp.uint32(7919) * jnp.asarray(iteration).astype(jnp.uint32))), jnp.shape(like))
+            return amount * _noise(
+                _mix(
+                    seed + _mix(jnp.uint32(next(count)) + jnp.uint32(7919) * jnp.asarray(iteration).astype(jnp.uint32))
+                ),
+                jnp.shape(like),
+            )
 
         if name in BY_ELEMENT:
             return [_off(output, noise) for output in apply(inputs)]
         if name in _BY_NORM:
             return [_off(output, noise) for output in apply([_off_by_norm(x, noise) for x in inputs])]
         outputs = apply([_off(x, noise) for x in inputs])
-        if name in _ACCUMULATING:
+        if name in _ACCUMULATING and _is_float(outputs[0]):
             (size,) = apply([jnp.abs(x) if _is_float(x) else x for x in inputs])
             factor = math.sqrt(_length(eqn)) * epsilon(size.dtype)
             return [outputs[0] + (factor * noise(size)).astype(size.dtype) * size]
@@ -166,12 +289,16 @@ def _narrows(eqn: JaxprEqn) -> bool:
 
 def _length(eqn: JaxprEqn) -> int:
     """Return how many terms each element of a sum has, at most."""
-    shapes = [atom.aval.shape for atom in eqn.invars]
+    shapes = [_shape(atom) for atom in eqn.invars]
     if eqn.primitive.name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
         return math.prod(shapes[0][axis] for axis in contracted) or 1
     if eqn.primitive.name == "conv_general_dilated":
         return math.prod(shapes[1]) or 1
     if eqn.primitive.name == "reduce_sum":
-        return max(1, math.prod(shapes[0]) // max(1, math.prod(eqn.outvars[0].aval.shape)))
+        return max(1, math.prod(shapes[0]) // max(1, math.prod(_shape(eqn.outvars[0]))))
     return max(1, *(math.prod(shape) for shape in shapes))
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return tuple(atom.aval.shape)

@@ -15,9 +15,8 @@ from jax import Array
 from jaxmlp.checking import _decision, _functions, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of
-from jaxmlp.checking._decision import Functions, Judged, Leaves, Truth
+from jaxmlp.checking._decision import Functions, Judged, Leaves, Truth, leaf_errors
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
-from jaxmlp.checking.gradient import _leaf_errors
 from jaxmlp.checking.report import Explanation, PointCheck, Report
 
 __all__ = ["check_batched"]
@@ -135,7 +134,7 @@ def _check(
 
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(first)]
     epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
-    functions = Functions(given, _functions.along(given), _functions.noise_along(given), given, epsilons)
+    functions = Functions(given, _functions.along(given), _functions.noise_along(given), [], given, epsilons)
     imitated = _rounding.spread(lambda floats: _reduced(alone.plain(floats), form))
 
     def spread(seed: int, floats: list[Any]) -> Any:
@@ -180,7 +179,7 @@ def _check(
         verdict="wrong" if explanations else "right",
         truth=f"{problem.one_name} on each of {problem.n} examples alone, in float64"
         + ("" if form == "each" else f", and their {form}"),
-        leaves=_leaf_errors(names, shown_dtypes, shown),
+        leaves=leaf_errors(names, shown_dtypes, shown),
         explanations=explanations,
         points=tuple(_merged(points)),
         notes=tuple(notes),

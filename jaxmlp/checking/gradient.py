@@ -2,20 +2,24 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.checking import _decision, _differences, _functions, _points, _rounding
+from jaxmlp.checking import _decision, _differences, _points, _rounding
+from jaxmlp.checking._alone import judge_alone
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of, scalar_value
-from jaxmlp.checking._decision import Basis, Functions, Judged
+from jaxmlp.checking._decision import Basis, Evidence, Functions, Judged, Leaves, Truth, leaf_errors
 from jaxmlp.checking._diagnosis import Wrong, explain, explain_precision
 from jaxmlp.checking._functions import called, to_float64, to_numpy, widened
-from jaxmlp.checking.report import Explanation, LeafError, PointCheck, Report
+from jaxmlp.checking.report import Explanation, PointCheck, Report, Verdict
 
-__all__ = ["assert_gradient", "check_gradient"]
+__all__ = ["assert_gradient", "check_gradient", "gradient_checker"]
+
+# Roundings between two calls that another order of summation (on several threads, say) can explain.
+_UNSTEADY = 1024
 
 
 def check_gradient(
@@ -29,18 +33,63 @@ def check_gradient(
 ) -> Report:
     """Check that `gradient(params)` is the gradient of the scalar `f(params)`, and explain it if it is not.
 
-    TODO
+    Both are called in float64, whatever the parameters' dtype, where a formula cannot hide behind rounding; then what
+    `gradient` returned in its own dtype is judged by what rounding can do there. No tolerance is involved:
+
+    - Autodiff of f's own steps (custom rules and `stop_gradient` set aside) is compared element by element. It is
+      itself confirmed first, by differences along two normal directions: they miss a fault of autodiff with a
+      probability below 1e-6 where the fault is as large as the report's `resolution`, however many coordinates
+      there are.
+    - An element that is off by more than a few roundings is held against what rounding does to the two programs, found
+      by imitating it (Parker, Monte Carlo Arithmetic, 1997): with independent errors of the imitated size, a right
+      gradient fails with a probability below 1e-12. Near a minimum, where all cancels, that is the size of what was
+      summed.
+    - At a kink (relu at 0, a tie of max) what lies between the gradients right beside the point is a subgradient, and
+      right.
+    - The function's values along the disagreement have the last word: central differences extrapolated (Richardson),
+      with an error estimate from how they converge, and from the rounding in f.
+    - Where autodiff cannot enter (callbacks, NumPy) differences alone decide: every coordinate up to 128, above that
+      six directions of each leaf, which miss a fault of the leaf as large as `resolution` with a probability below 1e-6.
+
+    All of it again at three more points: one nearby, one with many ties and zeros, one of large values; they are skipped
+    where f is not finite.
+
+    Parameters
+    ----------
+    f
+        A function of one tree of floating arrays, which returns a scalar. Any that JAX can call: traced or not,
+        differentiable by JAX or not.
+    gradient
+        A function of the same tree, which returns one like it.
+    params
+        The tree, finite, of any floating dtype; float64 only if x64 is on.
+    seed
+        Of the directions and points; the same seed, the same report.
+    name, root
+        How the report calls what is checked, and the parameters.
+
+    Returns
+    -------
+    Report
+        True in a condition if and only if the gradient is right; `print` it.
+
+    Raises
+    ------
+    ValueError
+        If the parameters have no leaves, or leaves that are integers or not finite; if f returns no finite scalar; if
+        the gradient's tree, shapes or dtypes are unlike the parameters'. What f and gradient raise comes through, with
+        a note. The float64 state of JAX is as before, in any case.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> w = jnp.array([0.5, -2.0, 3.0])
+    >>> assert check_gradient(lambda w: jnp.sum(w**3), lambda w: 3 * w**2, w)
+    >>> report = check_gradient(lambda w: jnp.sum(w**3), lambda w: -3 * w**2, w)
+    >>> report.verdict, report.explanations[0].text
+    ('wrong', 'the whole gradient has its sign flipped')
     """
-    name = name or f"gradient of {name_of(f, 'f')}"
-    f_name, gradient_name = name_of(f, "f"), name_of(gradient, "gradient")
-    check_params(params, root)
-    value = scalar_value(f_name, f, params)
-    first = called(gradient_name, gradient, params)
-    check_like(gradient_name, first, params, root)
-    unsteady = _unsteady(f, gradient, params, value, first)
-    ambient = bool(jax.config.jax_enable_x64)
-    with jax.enable_x64(True):
-        return _check(f, gradient, params, to_numpy(first), unsteady, ambient=ambient, seed=seed, name=name, root=root)
+    return gradient_checker(f, gradient, params, name=name, root=root)(params, seed=seed)
 
 
 def assert_gradient(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, *, seed: int = 0) -> None:
@@ -54,105 +103,143 @@ def assert_gradient(f: Callable[[Any], Any], gradient: Callable[[Any], Any], par
         raise AssertionError(str(report))
 
 
-def _check(
+def gradient_checker(
     f: Callable[[Any], Any],
     gradient: Callable[[Any], Any],
     params: Any,
-    first: list[np.ndarray],
-    unsteady: str,
     *,
-    ambient: bool,
-    seed: int,
-    name: str,
-    root: str,
-) -> Report:
-    rng = np.random.default_rng(seed)
-    names = leaf_names(params, root)
-    dtypes = [jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(params)]
-    wide = to_float64(params)
-    f64, given64 = widened(name_of(f, "f"), f, params), widened(name_of(gradient, "the gradient"), gradient, params)
-    functions = Functions(f64, _functions.along(f64), _functions.noise_along(f64), given64, [_rounding.epsilon(dtype) for dtype in dtypes])
-    notes = [function.note for function in (f64, given64) if function.note]
-    centre, given = float(f64.call(wide)), to_numpy(given64.call(wide))
-    basis = _decision.basis(functions, wide, centre, given, rng, seed)
-    notes += [f"{label} is not what differences of {name_of(f, 'f')} find, and was set aside" for label in basis.refuted]
+    name: str | None = None,
+    root: str = "params",
+) -> Callable[..., Report]:
+    """Return a function of (params, seed=0) that does what `check_gradient` does, and compiles only once.
 
-    evidence = basis.found
-    if basis.truth is None:
-        judged, resolution, evidence = _decision.judge_alone(functions, wide, centre, given, basis.noise, rng)
-        n = sum(leaf.size for leaf in given)
-        decided = "differences in float64 " + (
-            f"along each of {n} coordinates" if n <= _decision.FEW else f"along {len(evidence)} random directions"
-        )
-    else:
-        decided = f"{basis.truth.label}, which differences along {len(evidence)} random directions confirm"
-        judged = _decision.judge(functions, basis.truth, wide, _decision.compare(functions, given, basis.expected), rng, seed)
-        size = _decision.length(basis.expected, wide)
-        resolution = max(e.slope.error for e in evidence) / (_decision.BESIDE_AUTODIFF * size) if size else math.inf
-        if basis.kink:
-            decided = basis.truth.label
-            notes.append("f has a kink here, so that its own slopes say nothing of autodiff")
-        if not judged.is_right:
-            trial = _decision.trial(functions, wide, centre, judged, seed)
-            evidence = [trial.found]
-            if trial.given and not trial.expected:
-                notes.append("autodiff and this gradient disagree, and along their disagreement f follows this gradient")
-                judged = judged._replace(allowed=[np.full(leaf.shape, np.inf) for leaf in given])
-    if judged.kink:
-        notes.append(judged.kink)
+    For checks at many points, such as during training. `params` are an example of the parameters: shapes and dtypes
+    stay. What f and gradient close over is fixed when they are compiled, as under `jax.jit`.
 
-    points, elsewhere = [PointCheck("the given parameters", "right" if judged.is_right else "wrong")], []
-    for label, at in _points.points(jax.tree.map(np.asarray, wide), rng).items():
-        # Where the gradient is wrong already, other points are evidence of how, and need no trial.
-        check, state = _elsewhere(functions, basis, label, to_float64(at), rng, seed, tried=judged.is_right)
-        points.append(check)
-        if state is not None:
-            elsewhere.append(state)
-
-    imprecise = None
-    if judged.is_right and any(dtype != np.float64 for dtype in dtypes):
-        reference = given if judged.kink or basis.truth is None else basis.expected
-        with jax.enable_x64(ambient):
-            imprecise = _decision.precision(f, params, Judged(first, reference, []), dtypes, seed)
-
-    wrong_elsewhere = next((point for point in points[1:] if point.verdict == "wrong"), None)
-    is_right = judged.is_right and not unsteady and not wrong_elsewhere and (imprecise is None or imprecise.is_right)
-    undecided = is_right and basis.truth is None and not resolution < 0.1
-    explanations: tuple[Explanation, ...] = ()
-    shown = judged
-    if not is_right:
-        if unsteady:
-            explanations = (Explanation("non_deterministic", unsteady),)
-        elif not judged.is_right or wrong_elsewhere:
-            at = wide
-            if judged.is_right:
-                at, shown = next(state for state in elsewhere if not state[1].is_right)
-                centre = float(f64.call(at))
-            located = basis.truth is not None or sum(leaf.size for leaf in given) <= _decision.FEW
-            others = [state for state in elsewhere if state[0] is not at]
-            explanations = explain(
-                Wrong(functions, basis.truth.call if basis.truth else None, at, shown, names, others, located)
-            )
-        else:
-            shown = imprecise
-            explanations = explain_precision(gradient, params, imprecise, names)
-    elif undecided:
-        explanations = (Explanation("none", "differences are too noisy here to say anything of this gradient"),)
-    return Report(
-        subject=name,
-        verdict="undecided" if undecided else "right" if is_right else "wrong",
-        truth=decided,
-        leaves=_leaf_errors(names, [str(dtype) for dtype in dtypes] if shown is imprecise else ["float64"] * len(names), shown),
-        explanations=explanations,
-        points=tuple(points),
-        slopes=tuple(_differences.taylor(e.line, _decision.dot(given, e.direction), basis.noise).slope for e in evidence[:8]),
-        resolution=resolution,
-        notes=tuple(notes),
+    >>> check = gradient_checker(lambda w: (w**2).sum(), lambda w: 2 * w, jax.numpy.zeros(3))
+    >>> assert check(jax.numpy.arange(3.0)) and check(jax.numpy.ones(3), seed=1)
+    """
+    name, f_name, gradient_name = (
+        name or f"gradient of {name_of(f, 'f')}",
+        name_of(f, "f"),
+        name_of(gradient, "gradient"),
     )
+    _first_calls(f, gradient, params, f_name, gradient_name, root)
+    dtypes = [jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(params)]
+    with jax.enable_x64(True):
+        f64, given64 = widened(f_name, f, params), widened(gradient_name, gradient, params)
+        functions = _decision.prepared(f64, given64, to_float64(params), [_rounding.epsilon(dtype) for dtype in dtypes])
+    precise = _decision.precision_checker(f, dtypes)
+
+    def check(params: Any, *, seed: int = 0) -> Report:
+        first = _first_calls(f, gradient, params, f_name, gradient_name, root)
+        unsteady = _unsteady(f, gradient, params, first)
+        names = leaf_names(params, root)
+        with jax.enable_x64(True):
+            found = _in_float64(functions, to_float64(params), np.random.default_rng(seed), seed)
+        imprecise = None
+        if found.is_right and any(dtype != np.float64 for dtype in dtypes):
+            imprecise = precise(params, Judged(to_numpy(first[1]), found.reference, []), seed)
+        explanations, shown = _explained(found, imprecise, unsteady, functions, gradient, params, names)
+        return Report(
+            subject=name,
+            verdict=_verdict(found, imprecise, unsteady),
+            truth=found.decided,
+            leaves=leaf_errors(
+                names, [str(d) for d in dtypes] if shown is imprecise else ["float64"] * len(names), shown
+            ),
+            explanations=explanations,
+            points=tuple(found.points),
+            slopes=found.slopes,
+            resolution=found.resolution,
+            notes=(*(function.note for function in (f64, given64) if function.note), *found.notes),
+        )
+
+    return check
+
+
+class _Found(NamedTuple):
+    """What a check in float64 found: at the user's parameters, and at the other points."""
+
+    judged: Judged
+    truth: Truth | None
+    params: Any
+    decided: str
+    resolution: float
+    slopes: tuple[float, ...]
+    points: list[PointCheck]
+    elsewhere: list[tuple[Any, Judged]]
+    notes: list[str]
+
+    @property
+    def is_right(self) -> bool:
+        return self.judged.is_right and all(point.verdict != "wrong" for point in self.points)
+
+    @property
+    def reference(self) -> Leaves:
+        """Return the gradient to hold a shorter dtype against: at a kink, or without autodiff, the one given."""
+        return self.judged.given if self.judged.kink or self.truth is None else self.judged.expected
+
+
+def _in_float64(functions: Functions, params: Any, rng: np.random.Generator, seed: int) -> _Found:
+    centre, given = float(functions.f.call(params)), to_numpy(functions.given.call(params))
+    basis = _decision.basis(functions, params, centre, given, rng, seed)
+    notes = [f"{label} is not what differences of f find, and was set aside" for label in basis.refuted]
+    if basis.truth is None:
+        judged, resolution, found = judge_alone(functions, params, centre, given, basis.noise, rng)
+        n = sum(leaf.size for leaf in given)
+        along = f"each of {n} coordinates" if n <= _decision.FEW else f"{len(found)} random directions"
+        decided = f"differences in float64 along {along}"
+    else:
+        judged, found, more = _beside_autodiff(functions, basis, params, centre, given, rng, seed)
+        notes += more
+        size = _decision.length(basis.expected, params)
+        resolution = max(e.slope.error for e in basis.found) / (_decision.BESIDE_AUTODIFF * size) if size else math.inf
+        decided = basis.truth.label
+        if basis.kink:
+            notes.append("f has kinks here or very near: differences across them agree with autodiff across them")
+        else:
+            decided += f", which differences along {len(basis.found)} random directions confirm"
+    notes += [judged.kink] if judged.kink else []
+    points = [PointCheck("the given parameters", "right" if judged.is_right else "wrong")]
+    elsewhere = []
+    for label, at in _points.points(jax.tree.map(np.asarray, params), rng).items():
+        # Where the gradient is wrong already, other points are evidence of how, and need no trial.
+        point, state = _elsewhere(functions, basis, label, to_float64(at), rng, seed, tried=judged.is_right)
+        points.append(point)
+        elsewhere += [] if state is None else [state]
+    slopes = tuple(_differences.taylor(e.line, _decision.dot(given, e.direction), basis.noise).slope for e in found[:8])
+    return _Found(judged, basis.truth, params, decided, resolution, slopes, points, elsewhere, notes)
+
+
+def _beside_autodiff(
+    functions: Functions, basis: Basis, params: Any, centre: float, given: Leaves, rng: np.random.Generator, seed: int
+) -> tuple[Judged, list[Evidence], list[str]]:
+    assert basis.truth is not None
+    judged = _decision.compare(functions, given, basis.expected)
+    judged = _decision.judge(functions, basis.truth, params, judged, rng, seed)
+    if judged.is_right:
+        return judged, basis.found, []
+    trial = _decision.trial(functions, params, centre, judged, seed)
+    if trial.given and not trial.expected:
+        judged = judged._replace(allowed=[np.full(leaf.shape, np.inf) for leaf in given])
+        return (
+            judged,
+            [trial.found],
+            ["autodiff disagrees with this gradient, and along their disagreement f follows it"],
+        )
+    return judged, [trial.found], []
 
 
 def _elsewhere(
-    functions: Functions, basis: Basis, label: str, params: Any, rng: np.random.Generator, seed: int, *, tried: bool
+    functions: Functions,
+    basis: Basis,
+    label: str,
+    params: Any,
+    rng: np.random.Generator,
+    seed: int,
+    *,
+    tried: bool,
 ) -> tuple[PointCheck, tuple[Any, Judged] | None]:
     """Check at one more point, which may lie where the function is not defined."""
     try:
@@ -175,46 +262,78 @@ def _elsewhere(
     judged = _decision.judge(functions, basis.truth, params, judged, rng, seed)
     if judged.is_right:
         return PointCheck(label, "kink" if judged.kink else "right", judged.kink), (params, judged)
+    if not finite and _decision.has_kink(basis.truth, params, rng):
+        return PointCheck(label, "kink", "the gradient given is not finite at a kink"), None
     if not finite:
-        if _decision.has_kink(functions, basis.truth, params, rng):
-            return PointCheck(label, "kink", "the gradient given is not finite at a kink"), None
-        return PointCheck(label, "wrong", "the gradient given is not finite where the function and its gradient are"), (params, judged)
+        return PointCheck(label, "wrong", "not finite, where the function and its gradient are"), (params, judged)
     trial = _decision.trial(functions, params, centre, judged, seed)
     if trial.given or not trial.expected:
         return PointCheck(label, "skipped", "too close to call, or a kink"), None
     return PointCheck(label, "wrong"), (params, judged)
 
 
-def _unsteady(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, value: float, first: Any) -> str:
+def _verdict(found: _Found, imprecise: Judged | None, unsteady: str) -> Verdict:
+    if unsteady or not found.is_right or (imprecise is not None and not imprecise.is_right):
+        return "wrong"
+    return "undecided" if found.truth is None and not found.resolution < 0.1 else "right"
+
+
+def _explained(
+    found: _Found,
+    imprecise: Judged | None,
+    unsteady: str,
+    functions: Functions,
+    gradient: Callable[[Any], Any],
+    params: Any,
+    names: list[str],
+) -> tuple[tuple[Explanation, ...], Judged]:
+    """Return what explains the verdict, and the judgement that it is of."""
+    verdict = _verdict(found, imprecise, unsteady)
+    if verdict == "right":
+        return (), found.judged
+    if verdict == "undecided":
+        return (Explanation("none", "differences are too noisy here to say anything of this gradient"),), found.judged
+    if unsteady:
+        return (Explanation("non_deterministic", unsteady),), found.judged
+    if found.is_right and imprecise is not None:
+        return explain_precision(gradient, params, imprecise, names), imprecise
+    at, judged = found.params, found.judged
+    if judged.is_right:
+        at, judged = next(state for state in found.elsewhere if not state[1].is_right)
+    located = found.truth is not None or sum(leaf.size for leaf in judged.given) <= _decision.FEW
+    others = [state for state in found.elsewhere if state[0] is not at]
+    with jax.enable_x64(True):
+        truth = found.truth.call if found.truth else None
+        return explain(Wrong(functions, truth, at, judged, names, others, located)), judged
+
+
+def _first_calls(
+    f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, f_name: str, gradient_name: str, root: str
+) -> tuple[float, Any]:
+    """Call both as their user does, and answer what cannot be checked."""
+    check_params(params, root)
+    value = scalar_value(f_name, f, params)
+    first = called(gradient_name, gradient, params)
+    check_like(gradient_name, first, params, root)
+    return value, first
+
+
+def _unsteady(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, first: tuple[float, Any]) -> str:
     """Say what changes from call to call, beyond what another order of summation can do."""
-    again = float(np.asarray(f(params)).astype(np.float64))
-    if again != value and abs(again - value) > 1024 * _rounding.epsilon(jnp.result_type(f(params))) * abs(value):
-        return f"the function is not deterministic: it returned {value:.9g} and then {again:.9g} at the same parameters"
-    for name, one, other in zip(leaf_names(first, "params"), to_numpy(first), to_numpy(gradient(params)), strict=True):
-        leaf_epsilon = _rounding.epsilon(jax.tree.leaves(first)[0].dtype)
-        bad = ~((one == other) | (np.abs(one - other) <= 1024 * leaf_epsilon * _rounding.scale(one)) | (np.isnan(one) & np.isnan(other)))
+    value, leaves = first
+    again = f(params)
+    number = float(np.asarray(again).astype(np.float64))
+    if abs(number - value) > _UNSTEADY * _rounding.epsilon(jnp.result_type(again)) * abs(value):
+        return (
+            f"the function is not deterministic: it returned {value:.9g} and then {number:.9g} at the same parameters"
+        )
+    second = gradient(params)
+    for name, leaf, one, other in zip(
+        leaf_names(leaves, ""), jax.tree.leaves(leaves), to_numpy(leaves), to_numpy(second), strict=True
+    ):
+        room = _UNSTEADY * _rounding.epsilon(jnp.result_type(leaf)) * _rounding.scale(one)
+        bad = ~((one == other) | (np.abs(one - other) <= room) | (np.isnan(one) & np.isnan(other)))
         if bad.any():
             index = tuple(int(i) for i in np.argwhere(bad)[0])
-            return f"the gradient is not deterministic: {name}{list(index)} was {one[index]:.9g} and then {other[index]:.9g}"
+            return f"the gradient is not deterministic: {name}{list(index)} was {one[index]:.9g}, and then {other[index]:.9g}"
     return ""
-
-
-def _leaf_errors(names: list[str], dtypes: list[str], judged: Judged) -> tuple[LeafError, ...]:
-    errors = []
-    for name, dtype, given, expected, allowed, wrong in zip(
-        names, dtypes, judged.given, judged.expected, judged.allowed, judged.wrong, strict=True
-    ):
-        if not given.size:
-            continue
-        gap = np.abs(given - expected)
-        excess = np.where(np.isnan(gap), np.inf, gap) / np.maximum(allowed, 1e-300)
-        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), given.shape))
-        norm, size = float(np.linalg.norm(gap)), float(np.linalg.norm(expected))
-        relative = norm / size if size else (math.inf if norm else 0.0)
-        errors.append(
-            LeafError(
-                name, given.shape, dtype, index, float(given[index]), float(expected[index]), float(allowed[index]),
-                relative, int(wrong.sum()),
-            )
-        )
-    return tuple(sorted(errors, key=lambda leaf: (leaf.wrong == 0, -leaf.relative if leaf.relative == leaf.relative else -math.inf)))

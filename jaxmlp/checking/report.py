@@ -83,9 +83,11 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
+        """Say whether what was checked is right."""
         return self.verdict == "right"
 
     def __str__(self) -> str:
+        """Return the report as people read it."""
         return "\n".join(_lines(self))
 
     __repr__ = __str__
@@ -128,7 +130,8 @@ def _lines(report: Report) -> list[str]:
 
 def _worst(report: Report) -> str:
     worst = max(report.leaves, key=lambda leaf: leaf.relative if math.isfinite(leaf.relative) else 0.0)
-    return f"{len(report.leaves)} {'leaf' if len(report.leaves) == 1 else 'leaves'}, at most {worst.relative:.1e} off ({worst.name})"
+    n = len(report.leaves)
+    return f"{n} {'leaf' if n == 1 else 'leaves'}, at most {worst.relative:.1e} off ({worst.name})"
 
 
 def _table(leaves: list[LeafError], most: int = 8) -> list[str]:
@@ -147,7 +150,10 @@ def _table(leaves: list[LeafError], most: int = 8) -> list[str]:
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     aligned = [
-        "  " + "  ".join(text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True)))
+        "  "
+        + "  ".join(
+            text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in [head, *rows]
     ]
     return aligned + ([f"  and {len(leaves) - most} more leaves"] if len(leaves) > most else [])

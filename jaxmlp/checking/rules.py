@@ -348,7 +348,7 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
         one, other, whole = (to_numpy(pull.call(each)) for each in (first, second, both))
         expected = [a + b for a, b in zip(one, other, strict=True)]
         epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
-        functions = _decision.Functions(pull, _functions.along(pull), _functions.noise_along(pull), pull, epsilons)
+        functions = _decision.Functions(pull, _functions.along(pull), _functions.noise_along(pull), [], pull, epsilons)
         judged = _decision.compare(functions, whole, expected)
         if not judged.is_right and not pull.traceable:
             judged = judged._replace(allowed=[_decision.ROUNDINGS * leaf for leaf in judged.allowed])

@@ -157,7 +157,7 @@ def _table(checked: Sequence[_Checked]) -> Table:
     for name in ("group", "name"):
         grid.add_column(name, overflow="fold")
     grid.add_column("verdict", no_wrap=True)
-    grid.add_column("error in roundings", justify="right")
+    grid.add_column("error", justify="right", no_wrap=True)
     grid.add_column("slope", justify="right", no_wrap=True)
     before = None
     for row, report in checked:
@@ -167,7 +167,7 @@ def _table(checked: Sequence[_Checked]) -> Table:
         slope = _slope(report)
         # At a kink there are many gradients, and which of them it is no error.
         at_kink = report.verdict == "right" and any("kink" in note for note in report.notes)
-        error = "kink" if at_kink else f"{rounding_units(report):.2g}"
+        error = "at a kink" if at_kink else f"{rounding_units(report):.2g}"
         cells = (error, "" if slope is None or at_kink else f"{slope:.2f}")
         grid.add_row(group, row.name, Text(report.verdict, style), *cells)
     return grid
@@ -175,7 +175,7 @@ def _table(checked: Sequence[_Checked]) -> Table:
 
 def _summary(checked: Sequence[_Checked], values: dict[str, Any]) -> str:
     counts = {verdict: sum(each.report.verdict == verdict for each in checked) for verdict in ("wrong", "undecided")}
-    text = f"\n{len(checked)} checks: " + (
+    text = f"\nerrors are in roundings of the dtype; {len(checked)} checks: " + (
         ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) or "all right"
     )
     return text + (f"\ndrawn in {values['plot']}: {values['drawn']}" if "plot" in values else "")
