@@ -128,16 +128,16 @@ HILBERT = 1 / (np.arange(8)[:, None] + np.arange(8) + 1.0)
 
 @pytest.mark.parametrize("fault", [1, 1.001])
 def test_an_ill_conditioned_solve_passes_in_other_arithmetic_and_fails_when_wrong(fault, x64):
-    # Its condition number is 1e10: the two gradients agree to some six digits only.
+    # Its condition number is 1e10: the two gradients agree to six digits only, or some more.
     def f(b):
         return 0.5 * b @ jnp.linalg.solve(HILBERT, b)
 
     def gradient(b):
         return np.linalg.inv(HILBERT) @ (np.asarray(b) * fault)
 
-    b = jnp.asarray(X[:8], jnp.float64)
-    assert not np.allclose(gradient(b) / fault, np.linalg.solve(HILBERT, b), rtol=1e-12, atol=0)
-    assert check_gradient(f, gradient, b).verdict == ("right" if fault == 1 else "wrong")
+    report = check_gradient(f, gradient, jnp.asarray(X[:8], jnp.float64))
+    assert report.verdict == ("right" if fault == 1 else "wrong")
+    assert report.leaves[0].relative > 1e-11
 
 
 def test_a_function_that_counts_in_integers_is_checked_as_any_other():

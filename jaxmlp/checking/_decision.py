@@ -211,12 +211,8 @@ def evidence(
 
 
 def dot(leaves: Leaves, direction: Any) -> float:
-    """Return g . v, in float64 to the last digit."""
-    return (
-        math.fsum(float(x) for leaf, v in zip(leaves, to_numpy(direction), strict=True) for x in (leaf * v).ravel())
-        if sum(leaf.size for leaf in leaves) <= 4096
-        else float(sum(np.vdot(leaf, v) for leaf, v in zip(leaves, to_numpy(direction), strict=True)))
-    )
+    """Return g . v."""
+    return float(sum(np.vdot(leaf, v) for leaf, v in zip(leaves, to_numpy(direction), strict=True)))
 
 
 def length(leaves: Leaves, params: Any) -> float:
@@ -227,12 +223,9 @@ def length(leaves: Leaves, params: Any) -> float:
 
 def confirms(found: Evidence, leaves: Leaves) -> bool:
     """Say whether a gradient promises the slope that was found."""
-    promised = dot(leaves, found.direction)
-    rounding = (
-        ROUNDINGS
-        * np.finfo(np.float64).eps
-        * sum(float(np.sum(np.abs(leaf * v))) for leaf, v in zip(leaves, to_numpy(found.direction), strict=True))
-    )
+    terms = [leaf * v for leaf, v in zip(leaves, to_numpy(found.direction), strict=True)]
+    promised = float(sum(np.sum(term) for term in terms))
+    rounding = ROUNDINGS * np.finfo(np.float64).eps * float(sum(np.linalg.norm(term.ravel(), 1) for term in terms))
     return abs(found.slope.value - promised) <= found.slope.error + rounding
 
 

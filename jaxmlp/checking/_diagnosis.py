@@ -140,7 +140,7 @@ def _origin(wrong: Wrong, c: float) -> str:
     if abs(c - 2) < 1e-6 or abs(c - 0.5) < 1e-6:
         return " (the 2 of a square, or a 1/2 left over or left out?)"
     power = math.log10(c)
-    if c < 1 and abs(power - round(power)) < 1e-6:
+    if c < 0.5 and abs(power - round(power)) < 1e-6:
         return " (a learning rate multiplied in?)"
     return ""
 

@@ -59,7 +59,7 @@ def to_float64(tree: Any) -> Any:
 
 def to_numpy(tree: Any) -> list[np.ndarray]:
     """Return the leaves as float64 NumPy arrays."""
-    return [np.asarray(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)]
+    return [np.asarray(leaf).astype(np.float64, copy=False) for leaf in jax.tree.leaves(tree)]
 
 
 def called(name: str, function: Callable[..., Any], *args: Any) -> Any:
