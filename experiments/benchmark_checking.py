@@ -425,7 +425,7 @@ def measure_costs() -> dict[str, Cost]:
     costs = {}
     for activation in ("relu", "tanh"):
         for dtype in ("float64", "float32"):
-            # gradcheck differences every coordinate, for minutes; its fast mode fails in float32, and then does the same.
+            # gradcheck differences every coordinate, for minutes; its fast mode fails in float32, and then does so too.
             peers = [peer for peer in PEERS if peer != SLOW and (peer != FAST or dtype == "float64")]
             print(f"cost of {activation}, {dtype}: {', '.join(peers)}", file=sys.stderr)
             cost = in_fresh_process(cost_of, activation, dtype)

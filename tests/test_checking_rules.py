@@ -59,7 +59,7 @@ def test_a_wrong_sign_at_one_of_1000_outputs_is_caught_backwards():
 
     report = check_vjp(sine, rule, X)
     assert report.verdict == "wrong"
-    assert (report.leaves[0].name, report.leaves[0].index) == ("args[0]", (573,))
+    assert (report.leaves[0].name, report.leaves[0].at) == ("args[0]", (573,))
 
 
 def test_a_wrong_sign_at_one_of_1000_outputs_is_caught_forwards_and_named():
@@ -151,7 +151,7 @@ def test_a_custom_rule_wrong_by_a_millionth_in_one_of_500_coordinates_is_caught(
     f = exponential(np.ones(500) + 1e-6 * (np.arange(500) == 77))
     report = check_custom_rule(lambda x: f(x).sum(), X[:500])
     assert report.verdict == "wrong"
-    assert report.leaves[0].index == (77,)
+    assert report.leaves[0].at == (77,)
 
 
 def test_a_custom_rule_is_not_confirmed_by_itself_where_f_has_no_reverse_mode():

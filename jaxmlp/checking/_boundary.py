@@ -54,14 +54,13 @@ def scalar_value(name: str, f: Callable[[Any], Any], params: Any) -> float:
 def check_like(name: str, gradient: Any, params: Any, root: str) -> None:
     """Raise a ValueError unless a gradient has the tree, the shapes and a floating dtype of the parameters."""
     given, wanted = leaf_names(gradient, root), leaf_names(params, root)
-    if not jax.tree.structure(gradient) == jax.tree.structure(params):  # noqa: SIM201 - its type has no !=
+    trees = jax.tree.structure(gradient), jax.tree.structure(params)
+    if len(set(trees)) > 1:
         missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
         if missing or extra:
             parts = ([f"{missing[0]} is missing"] if missing else []) + ([f"{extra[0]} is too much"] if extra else [])
             raise ValueError(f"{name} must return a tree like {root}: {' and '.join(parts)}")
-        raise ValueError(
-            f"{name} must return a tree like {root}, {jax.tree.structure(params)}, got {jax.tree.structure(gradient)}"
-        )
+        raise ValueError(f"{name} must return a tree like {root}, {trees[1]}, got {trees[0]}")
     for leaf_name, leaf, param in zip(wanted, jax.tree.leaves(gradient), jax.tree.leaves(params), strict=True):
         if np.shape(leaf) != np.shape(param):
             raise ValueError(f"{name} must return shape {np.shape(param)} for {leaf_name}, got {np.shape(leaf)}")

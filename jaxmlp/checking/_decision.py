@@ -226,7 +226,7 @@ def confirms(found: Evidence, leaves: Leaves) -> bool:
     terms = [leaf * v for leaf, v in zip(leaves, to_numpy(found.direction), strict=True)]
     promised = float(sum(np.sum(term) for term in terms))
     rounding = ROUNDINGS * np.finfo(np.float64).eps * float(sum(np.linalg.norm(term.ravel(), 1) for term in terms))
-    return abs(found.slope.value - promised) <= found.slope.error + rounding
+    return bool(abs(found.slope.value - promised) <= found.slope.error + rounding)
 
 
 def towards(judged: Judged, params: Any) -> Any:

@@ -366,7 +366,10 @@ def _of_gate(gate: _gates.Gate, s: float, wrong: Wrong, fault: _Fault) -> Explan
         return Explanation(gate.kind, f"in the backward pass of {where}{_share(s)}", fault.names)
     if gate.kind == "stale":
         *head, leaf = where.rsplit("leaf ", 1)
-        text = f"the backward pass of {head[0].rstrip(': ')} goes through {wrong.names[int(leaf)]} at another point: moved by {_number(s)} times its gradient"
+        text = (
+            f"the backward pass of {head[0].rstrip(': ')} goes through {wrong.names[int(leaf)]} at another point: "
+            f"moved by {_number(s)} times its gradient"
+        )
         return Explanation("stale", text, fault.names)
     if abs(s + 1) < 1e-6:
         text = f"a term is missing: what goes back through {where}"

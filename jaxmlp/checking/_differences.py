@@ -33,7 +33,7 @@ class Line(NamedTuple):
 
 
 class Slope(NamedTuple):
-    """A derivative along a direction, how far it may be off, and the jump between its two sides at a kink (0 if none)."""
+    """A derivative along a direction, how far it may be off, and the jump between its sides at a kink (else 0)."""
 
     value: float
     error: float
@@ -104,7 +104,8 @@ def n_directions(miss: float, resolution: float) -> int:
     """Return how many normal directions miss a fault with at most this probability.
 
     A fault d is seen along a direction v where |d.v| exceeds the error; a normal v makes d.v smaller than
-    `resolution` |d| with the probability erf(resolution / sqrt 2), whatever the number of coordinates and of wrong ones.
+    `resolution` |d| with the probability erf(resolution / sqrt 2), whatever the number of coordinates, and of wrong
+    ones among them.
     """
     return max(1, math.ceil(math.log(miss) / math.log(math.erf(resolution / math.sqrt(2)))))
 

@@ -33,14 +33,14 @@ def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
 
     A function that float64 arguments make fail (its own code names a shorter dtype) is handed its own dtypes.
     """
-    wide, given = to_float64(params), function
+    wide = to_float64(params)
 
-    def function(params: Any) -> Any:
-        """Call as a function of its own: JAX keeps traces by function, and what this one closes over may have changed."""
-        return given(params)
+    def anew(params: Any) -> Any:
+        """Call it, as a new function: JAX keeps traces by function, and what this one closes over may have changed."""
+        return function(params)
 
     try:
-        return Wide(*_compiled(function, wide), note="", spread=spread(function))
+        return Wide(*_compiled(anew, wide), note="", spread=spread(anew))
     except Exception as error:  # anything may be raised by a user's code
         failure = f"{type(error).__name__}: {error}".splitlines()[0]
     dtypes = jax.tree.map(lambda leaf: jnp.asarray(leaf).dtype, params)
@@ -77,7 +77,7 @@ def moved(params: Any, direction: Any, step: Any) -> Any:
 
 
 def along(f: Wide) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
-    """Return a function of (w, v, steps [s]) with the values [s] of f at w + h v, one compiled program if that can be."""
+    """Return a function of (w, v, steps [s]) with the values [s] of f at w + h v, compiled if that can be."""
     if f.traceable:
         evaluate = jax.jit(lambda w, v, steps: jax.lax.map(lambda h: f.plain(moved(w, v, h)), steps))
         return lambda w, v, steps: np.asarray(evaluate(w, v, jnp.asarray(steps)), np.float64)

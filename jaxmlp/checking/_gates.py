@@ -6,6 +6,7 @@ switched function is affine in each c, so that its derivative with respect to c 
 to be laid beside the one that was found.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -22,32 +23,16 @@ from jaxmlp.checking._program import Apply, Program, is_container, source, trace
 MOST = 600  # switches in one program
 DEEPEST = 40  # operations that are taken for one function
 
-_STRUCTURAL = frozenset(
-    [
-        "broadcast_in_dim",
-        "convert_element_type",
-        "copy",
-        "cumsum",
-        "expand_dims",
-        "gather",
-        "neg",
-        "pad",
-        "reduce_sum",
-        "reshape",
-        "rev",
-        "slice",
-        "squeeze",
-        "stop_gradient",
-        "transpose",
-        "reduce_max",
-        "reduce_min",
-        "sign",
-    ]
+_STRUCTURAL = _rounding.words(
+    "broadcast_in_dim convert_element_type copy cumsum expand_dims gather neg pad reduce_sum reshape rev "
+    "slice squeeze stop_gradient transpose reduce_max reduce_min sign"
 )
 _MOVES = frozenset(
-    ["broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose"]
+    ("broadcast_in_dim convert_element_type copy expand_dims reshape squeeze transpose").split()  # noqa: SIM905 - a list would take a line for each
 )
-_LINEAR = frozenset(["add", "add_any", "sub", "neg", "convert_element_type", "copy", "mul", "div", "select_n"])
+_LINEAR = frozenset(
+    ("add add_any sub neg convert_element_type copy mul div select_n").split()  # noqa: SIM905 - a list would take a line for each
+)
 _BY_ELEMENT = _rounding.BY_ELEMENT | frozenset(["max", "min", "abs", "select_n", "neg", "clamp", "copy"])
 
 
@@ -141,7 +126,7 @@ class _Plan(NamedTuple):
 
 def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, zeros: Any) -> tuple[Any, ...]:
     """Return a visitor and its argument; without switches it makes the plan, with them it carries it out."""
-    # Values that are a leaf, moved about: how to do the same to another tree's leaf. The values are kept, for their ids.
+    # Values that are a leaf, moved about: how to do the same to another tree's leaf. Values are kept, for their ids.
     origin: dict[int, tuple[int, Callable[[Any], Any], Any]] = {}
     for i, leaf in enumerate(jax.tree.leaves(params)):
         origin[id(leaf)] = (i, lambda u: u, leaf)
@@ -179,8 +164,8 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         gated = list(inputs)
         if not is_container(eqn) and not (name in _STRUCTURAL and len(floats) == 1):
             for j, change in changes:
-                gated[j] = inputs[j] + _as(switch((id(eqn), j), "path", f"{at}, input {j}"), change) * change
-        if top and name == "reduce_sum" and np.ndim(inputs[0]) and np.shape(eqn.outvars[0].aval) == ():
+                gated[j] = inputs[j] + _as(switch((*this, j, "path"), "path", f"{at}, input {j}"), change) * change
+        if top and name == "reduce_sum" and np.ndim(inputs[0]) and _shape(eqn.outvars[0]) == ():
             n = np.shape(inputs[0])[0]
             if shares is None and 2 <= n <= 256:
                 plan.examples.append((this, n))
@@ -202,7 +187,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
             y = dot_switches(this, inputs, apply, y, at)
         if name in _BY_ELEMENT:
             y = slope_switches(this, name, inputs, floats, apply, y, at)
-            if top and moved_leaf is not None and np.size(y) > min(np.size(x) for x in inputs):
+            if top and moved_leaf is not None and math.prod(y.shape) > min(math.prod(jnp.shape(x)) for x in inputs):
                 y = probe((*this, "spread"), "wrong_axis", at, y, moved_leaf)
         if moves:
             dependent[id(y)] = y
@@ -284,6 +269,10 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
 
 def _then(move: Callable[[Any], Any], apply: Apply) -> Callable[[Any], Any]:
     return lambda u: apply([move(u)])[0]
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return tuple(atom.aval.shape)
 
 
 def _change(x: Any) -> Any:

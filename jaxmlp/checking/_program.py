@@ -38,7 +38,7 @@ def trace(function: Callable[..., Any], *args: Any) -> Program:
 
 
 def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the same function without `custom_vjp`, `custom_jvp` and `stop_gradient`: autodiff goes through its steps."""
+    """Return the function without `custom_vjp`, `custom_jvp`, `stop_gradient`: autodiff goes through its steps."""
 
     def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
         return inputs if eqn.primitive.name == "stop_gradient" else apply(inputs)
@@ -64,7 +64,7 @@ def is_container(eqn: JaxprEqn) -> bool:
 def source(eqn: JaxprEqn) -> str:
     """Return "file.py:12", the innermost line outside of JAX and this package that asked for an operation."""
     here, library = Path(__file__).parent, Path(jax.__file__).parent
-    traceback = eqn.source_info.traceback
+    traceback: Any = eqn.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
         path = Path(frame.file_name)
         if path.is_absolute() and not path.is_relative_to(library) and not path.is_relative_to(here):

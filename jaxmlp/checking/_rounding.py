@@ -23,140 +23,32 @@ SAMPLES = 8
 # The chance that rounding alone, modelled so, exceeds a bound anywhere in one check.
 FALSE_ALARM = 1e-12
 
-_EXACT = frozenset(
-    [
-        "abs",
-        "and",
-        "argmax",
-        "argmin",
-        "bitcast_convert_type",
-        "broadcast",
-        "broadcast_in_dim",
-        "ceil",
-        "clamp",
-        "concatenate",
-        "copy",
-        "copy_p",
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "eq",
-        "expand_dims",
-        "floor",
-        "gather",
-        "ge",
-        "gt",
-        "iota",
-        "is_finite",
-        "le",
-        "lt",
-        "max",
-        "min",
-        "ne",
-        "neg",
-        "not",
-        "or",
-        "pad",
-        "real",
-        "imag",
-        "reduce_and",
-        "reduce_max",
-        "reduce_min",
-        "reduce_or",
-        "reduce_precision",
-        "reshape",
-        "rev",
-        "round",
-        "scatter",
-        "select_and_gather_add",
-        "select_n",
-        "sign",
-        "slice",
-        "sort",
-        "split",
-        "squeeze",
-        "stack",
-        "stop_gradient",
-        "top_k",
-        "transpose",
-        "xor",
-        "optimization_barrier",
-        "device_put",
-        "random_bits",
-        "random_fold_in",
-        "random_seed",
-        "random_split",
-        "random_unwrap",
-        "random_wrap",
-        "threefry2x32",
-        "cummax",
-        "cummin",
-    ]
+
+def words(text: str) -> frozenset[str]:
+    """Return the set of the words of a text: a table of names that reads in lines."""
+    return frozenset(text.split())
+
+
+_EXACT = words(
+    "abs and argmax argmin bitcast_convert_type broadcast broadcast_in_dim ceil clamp concatenate copy "
+    "copy_p dynamic_slice dynamic_update_slice eq expand_dims floor gather ge gt iota is_finite le lt max "
+    "min ne neg not or pad real imag reduce_and reduce_max reduce_min reduce_or reduce_precision reshape "
+    "rev round scatter select_and_gather_add select_n sign slice sort split squeeze stack stop_gradient "
+    "top_k transpose xor optimization_barrier device_put random_bits random_fold_in random_seed "
+    "random_split random_unwrap random_wrap threefry2x32 cummax cummin"
 )
-_ACCUMULATING = frozenset(
-    ["dot_general", "conv_general_dilated", "reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"]
+_ACCUMULATING = words("dot_general conv_general_dilated reduce_sum cumsum reduce_window_sum scatter-add scatter_add").split()  # noqa: SIM905 - a list would take a line for each
 )
 # Backward stable by norm, not element by element: their inputs are off by a rounding of the whole matrix.
 _BY_NORM = frozenset(
-    [
-        "cholesky",
-        "triangular_solve",
-        "lu",
-        "qr",
-        "geqrf",
-        "householder_product",
-        "eigh",
-        "eig",
-        "svd",
-        "schur",
-        "custom_linear_solve",
-        "tridiagonal_solve",
-        "fft",
-        "lu_solve",
-    ]
+    (
+    "cholesky triangular_solve lu qr geqrf householder_product eigh eig svd schur custom_linear_solve "
+    "tridiagonal_solve fft lu_solve"
 )
-BY_ELEMENT = frozenset(
-    [
-        "acos",
-        "acosh",
-        "add",
-        "add_any",
-        "asin",
-        "asinh",
-        "atan",
-        "atan2",
-        "atanh",
-        "cbrt",
-        "cos",
-        "cosh",
-        "digamma",
-        "div",
-        "erf",
-        "erf_inv",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "integer_pow",
-        "lgamma",
-        "log",
-        "log1p",
-        "logistic",
-        "mul",
-        "nextafter",
-        "pow",
-        "rem",
-        "rsqrt",
-        "sin",
-        "sinh",
-        "sqrt",
-        "square",
-        "sub",
-        "tan",
-        "tanh",
-        "convert_element_type",
-        "complex",
-        "conj",
-    ]
+BY_ELEMENT = words(
+    "acos acosh add add_any asin asinh atan atan2 atanh cbrt cos cosh digamma div erf erf_inv erfc exp "
+    "exp2 expm1 integer_pow lgamma log log1p logistic mul nextafter pow rem rsqrt sin sinh sqrt square "
+    "sub tan tanh convert_element_type complex conj"
 )
 
 
@@ -259,7 +151,7 @@ def _off_by_norm(x: Any, noise: Callable[[Any], Array]) -> Any:
 
 
 def _noise(seed: Array, shape: tuple[int, ...]) -> Array:
-    """Return numbers between -1 and 1, as random as is needed here: JAX's own are good, and slow to compile by the dozen."""
+    """Return numbers from -1 to 1, as random as is needed here: JAX's own take long to compile by the dozen."""
     bits = _mix(jnp.arange(math.prod(shape), dtype=jnp.uint32) * jnp.uint32(2654435769) + seed)
     # In float32: in a shorter dtype the noise would itself be a few steps.
     return (bits.astype(jnp.float32) / jnp.float32(2**31) - 1).reshape(shape)
@@ -281,7 +173,8 @@ def _is_float(x: Any) -> bool:
 
 
 def _narrows(eqn: JaxprEqn) -> bool:
-    before, after = eqn.invars[0].aval.dtype, eqn.params["new_dtype"]
+    operand: Any = eqn.invars[0].aval
+    before, after = operand.dtype, eqn.params["new_dtype"]
     if not jnp.issubdtype(after, jnp.inexact):
         return False
     return not jnp.issubdtype(before, jnp.inexact) or epsilon(after) > epsilon(before)

@@ -49,10 +49,11 @@ def check_gradient(
     - The function's values along the disagreement have the last word: central differences extrapolated (Richardson),
       with an error estimate from how they converge, and from the rounding in f.
     - Where autodiff cannot enter (callbacks, NumPy) differences alone decide: every coordinate up to 128, above that
-      six directions of each leaf, which miss a fault of the leaf as large as `resolution` with a probability below 1e-6.
+      six directions of each leaf, which miss a fault of the leaf as large as `resolution` with a probability below
+      1e-6.
 
-    All of it again at three more points: one nearby, one with many ties and zeros, one of large values; they are skipped
-    where f is not finite.
+    All of it again at three more points: one nearby, one with many ties and zeros, one of large values; they are
+    skipped where f is not finite.
 
     Parameters
     ----------
@@ -335,5 +336,6 @@ def _unsteady(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: A
         bad = ~((one == other) | (np.abs(one - other) <= room) | (np.isnan(one) & np.isnan(other)))
         if bad.any():
             index = tuple(int(i) for i in np.argwhere(bad)[0])
-            return f"the gradient is not deterministic: {name}{list(index)} was {one[index]:.9g}, and then {other[index]:.9g}"
+            numbers = f"{one[index]:.9g}, and then {other[index]:.9g}"
+            return f"the gradient is not deterministic: {name}{list(index)} was {numbers}"
     return ""

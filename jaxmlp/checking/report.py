@@ -21,7 +21,7 @@ class LeafError(NamedTuple):
     name: str
     shape: tuple[int, ...]
     dtype: str
-    index: tuple[int, ...]
+    at: tuple[int, ...]
     given: float
     expected: float
     allowed: float
@@ -141,7 +141,7 @@ def _table(leaves: list[LeafError], most: int = 8) -> list[str]:
             leaf.name,
             f"{leaf.relative:.1e}",
             f"{leaf.wrong} of {int(np.prod(leaf.shape))}",
-            str(list(leaf.index)) if leaf.index else "-",
+            str(list(leaf.at)) if leaf.at else "-",
             f"{leaf.given:.8g}",
             f"{leaf.expected:.8g}",
             f"{leaf.allowed:.1e}",
