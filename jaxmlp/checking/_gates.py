@@ -27,13 +27,9 @@ _STRUCTURAL = _rounding.words(
     "broadcast_in_dim convert_element_type copy cumsum expand_dims gather neg pad reduce_sum reshape rev "
     "slice squeeze stop_gradient transpose reduce_max reduce_min sign"
 )
-_MOVES = frozenset(
-    ("broadcast_in_dim convert_element_type copy expand_dims reshape squeeze transpose").split()  # noqa: SIM905 - a list would take a line for each
-)
-_LINEAR = frozenset(
-    ("add add_any sub neg convert_element_type copy mul div select_n").split()  # noqa: SIM905 - a list would take a line for each
-)
-_BY_ELEMENT = _rounding.BY_ELEMENT | frozenset(["max", "min", "abs", "select_n", "neg", "clamp", "copy"])
+_MOVES = _rounding.words("broadcast_in_dim convert_element_type copy expand_dims reshape squeeze transpose")
+_LINEAR = _rounding.words("add add_any sub neg convert_element_type copy mul div select_n")
+_BY_ELEMENT = _rounding.BY_ELEMENT | _rounding.words("max min abs select_n neg clamp copy")
 
 
 class Gate(NamedTuple):

@@ -37,11 +37,9 @@ _EXACT = words(
     "top_k transpose xor optimization_barrier device_put random_bits random_fold_in random_seed "
     "random_split random_unwrap random_wrap threefry2x32 cummax cummin"
 )
-_ACCUMULATING = words("dot_general conv_general_dilated reduce_sum cumsum reduce_window_sum scatter-add scatter_add").split()  # noqa: SIM905 - a list would take a line for each
-)
+_ACCUMULATING = words("dot_general conv_general_dilated reduce_sum cumsum reduce_window_sum scatter-add")
 # Backward stable by norm, not element by element: their inputs are off by a rounding of the whole matrix.
-_BY_NORM = frozenset(
-    (
+_BY_NORM = words(
     "cholesky triangular_solve lu qr geqrf householder_product eigh eig svd schur custom_linear_solve "
     "tridiagonal_solve fft lu_solve"
 )
