@@ -97,12 +97,14 @@ def ours(check: Callable[[], Any]) -> Answer:
     return Answer(_OUTCOMES[report.verdict], perf_counter() - start, kinds[0] if kinds else "none")
 
 
-def answers(f: Any, gradient: Any, params: Any, checkers: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+def answers(
+    f: Any, gradient: Any, params: Any, checkers: Sequence[str], explain: bool = False
+) -> Iterator[tuple[str, Answer]]:
     from jaxmlp.checking import check_gradient
 
     for checker in checkers:
         if checker == OURS:
-            yield OURS, ours(lambda: check_gradient(f, gradient, params, seed=0))
+            yield OURS, ours(lambda: check_gradient(f, gradient, params, explain=explain))
         else:
             yield checker, PEERS[checker](f, gradient, params)
 
@@ -115,7 +117,7 @@ def check_fault(number: int, quick: bool) -> list[Check]:
             asked = size == 1 and "none" not in fault.kinds
             with precision(dtype):
                 params = fault.params(dtype)
-                found = list(answers(fault.f, fault.gradient(size), params, CHECKERS))
+                found = list(answers(fault.f, fault.gradient(size), params, CHECKERS, asked))
                 if fault.rule and size == 1:
                     found.append((f"{OURS}, as a rule", _check_rule(fault.f, params)))
             for checker, answer in found:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for type checkers
     from jaxmlp import activations as activations
+    from jaxmlp import checking as checking
     from jaxmlp import checkpoint as checkpoint
     from jaxmlp import config as config
     from jaxmlp import curvature as curvature
     from jaxmlp import data as data
+    from jaxmlp import equivalences as equivalences
     from jaxmlp import evaluation as evaluation
     from jaxmlp import history as history
     from jaxmlp import influence as influence
@@ -65,10 +67,12 @@ _NAMES = {
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = (
     "activations",
+    "checking",
     "checkpoint",
     "config",
     "curvature",
     "data",
+    "equivalences",
     "evaluation",
     "history",
     "influence",

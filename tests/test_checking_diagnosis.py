@@ -155,6 +155,15 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compile_in_haste():
+    # What is compiled here runs once, on a few numbers.
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module")
 def explained():
     """What is said of a fault. Truth is the derivation, in NumPy; only the search itself is compiled."""

@@ -9,7 +9,7 @@ import numpy as np
 from jaxmlp import backprop, outer
 from jaxmlp.cli.arguments import parse
 
-COMMANDS = ("train", "evaluate", "predict", "examples", "info")
+COMMANDS = ("train", "evaluate", "predict", "examples", "check", "info")
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 

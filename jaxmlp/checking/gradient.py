@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.checking import _decision, _differences, _points, _rounding
+from jaxmlp.checking import _decision, _diagnosis, _differences, _points, _rounding
 from jaxmlp.checking._alone import judge_alone
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of, scalar_value
 from jaxmlp.checking._decision import Basis, Evidence, Functions, Judged, Leaves, Truth, leaf_errors
-from jaxmlp.checking._diagnosis import Wrong, explain, explain_precision
 from jaxmlp.checking._functions import called, to_float64, to_numpy, widened
 from jaxmlp.checking.report import Explanation, PointCheck, Report, Verdict
 
@@ -28,6 +27,7 @@ def check_gradient(
     params: Any,
     *,
     seed: int = 0,
+    explain: bool = True,
     name: str | None = None,
     root: str = "params",
 ) -> Report:
@@ -66,6 +66,8 @@ def check_gradient(
         The tree, finite, of any floating dtype; float64 only if x64 is on.
     seed
         Of the directions and points; the same seed, the same report.
+    explain
+        Whether to look for the cause of a fault, which takes a few seconds.
     name, root
         How the report calls what is checked, and the parameters.
 
@@ -90,7 +92,7 @@ def check_gradient(
     >>> report.verdict, report.explanations[0].text
     ('wrong', 'the whole gradient has its sign flipped')
     """
-    return gradient_checker(f, gradient, params, name=name, root=root)(params, seed=seed)
+    return gradient_checker(f, gradient, params, explain=explain, name=name, root=root)(params, seed=seed)
 
 
 def assert_gradient(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, *, seed: int = 0) -> None:
@@ -109,6 +111,7 @@ def gradient_checker(
     gradient: Callable[[Any], Any],
     params: Any,
     *,
+    explain: bool = True,
     name: str | None = None,
     root: str = "params",
 ) -> Callable[..., Report]:
@@ -141,7 +144,10 @@ def gradient_checker(
         imprecise = None
         if found.is_right and any(dtype != np.float64 for dtype in dtypes):
             imprecise = precise(params, Judged(to_numpy(first[1]), found.reference, []), seed)
-        explanations, shown = _explained(found, imprecise, unsteady, functions, gradient, params, names)
+        shown = imprecise if imprecise is not None and not imprecise.is_right else found.judged
+        explanations: tuple[Explanation, ...] = ()
+        if explain:
+            explanations, shown = _explained(found, imprecise, unsteady, functions, gradient, params, names)
         return Report(
             subject=name,
             verdict=_verdict(found, imprecise, unsteady),
@@ -297,7 +303,7 @@ def _explained(
     if unsteady:
         return (Explanation("non_deterministic", unsteady),), found.judged
     if found.is_right and imprecise is not None:
-        return explain_precision(gradient, params, imprecise, names), imprecise
+        return _diagnosis.explain_precision(gradient, params, imprecise, names), imprecise
     at, judged = found.params, found.judged
     if judged.is_right:
         at, judged = next(state for state in found.elsewhere if not state[1].is_right)
@@ -305,7 +311,8 @@ def _explained(
     others = [state for state in found.elsewhere if state[0] is not at]
     with jax.enable_x64(True):
         truth = found.truth.call if found.truth else None
-        return explain(Wrong(functions, truth, at, judged, names, others, located)), judged
+        wrong = _diagnosis.Wrong(functions, truth, at, judged, names, others, located)
+        return _diagnosis.explain(wrong), judged
 
 
 def _first_calls(
