@@ -18,7 +18,7 @@ HIDDEN = "the search for the cause was left out"
 def _no_search_for_the_cause():
     # Verdicts are what is asked here; the search takes most of the time, and has tests of its own.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxmlp.checking.gradient.explain", lambda wrong: (Explanation("none", HIDDEN),))
+        patch.setattr("jaxmlp.checking._diagnosis.explain", lambda wrong: (Explanation("none", HIDDEN),))
         yield
 
 

@@ -18,7 +18,7 @@ SIGNS = jnp.ones(1000, jnp.int8).at[573].set(-1)
 @pytest.fixture(autouse=True)
 def _no_search_for_the_cause(monkeypatch):
     # Verdicts are what is asked here; the search takes most of the time, and has tests of its own.
-    monkeypatch.setattr("jaxmlp.checking.gradient.explain", lambda wrong: (Explanation("none", ""),))
+    monkeypatch.setattr("jaxmlp.checking._diagnosis.explain", lambda wrong: (Explanation("none", ""),))
 
 
 class Pair(NamedTuple):

@@ -155,13 +155,26 @@ def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged,
     found = [sample for sample in samples if sample is not None]
     stacked = [np.stack(leaves) for leaves in zip(*found, judged.expected, strict=True)]
     low, high = [leaf.min(axis=0) for leaf in stacked], [leaf.max(axis=0) for leaf in stacked]
-    wider = []
+    wider, crowded = [], False
     for g, e, a, lo, h, d, leaf in zip(
         judged.given, judged.expected, judged.allowed, low, high, drift, stacked, strict=True
     ):
         many = (np.diff(np.sort(leaf, axis=0), axis=0) > 4 * d).sum(axis=0) > 3
+        crowded = crowded or bool(many.any())
         room = np.where(many, h - lo, 0.0) + d
         wider.append(np.where((g >= lo - room) & (g <= h + room) & (h - lo > 4 * d), np.maximum(a, np.abs(g - e)), a))
+    # Each element may lie in its own range and all together nowhere between the samples: (1, 1) at a tie of two.
+    gap = [np.nan_to_num(g - e) for g, e in zip(judged.given, judged.expected, strict=True)]
+    given, *others = (
+        sum(float(np.vdot(x, y)) for x, y in zip(leaves, gap, strict=True))
+        for leaves in (judged.given, *found, judged.expected)
+    )
+    room = (
+        sum(float(np.vdot(np.abs(x), y)) for x, y in zip(gap, drift, strict=True))
+        + (max(others) - min(others)) * crowded
+    )
+    if not min(others) - room <= given <= max(others) + room:
+        return judged
     excused = judged._replace(allowed=wider)
     n = sum(int((h - lo > 4 * d).sum()) for lo, h, d in zip(low, high, drift, strict=True))
     return (
@@ -418,7 +431,7 @@ def leaf_errors(names: list[str], dtypes: list[str], judged: Judged) -> tuple[Le
         if not given.size:
             continue
         gap = np.abs(given - expected)
-        excess = np.where(np.isnan(gap), np.inf, gap) / np.maximum(allowed, 1e-300)
+        excess = np.where(np.isnan(gap), np.inf, gap / np.clip(allowed, 1e-300, 1e300))
         index = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), given.shape))
         norm, size = float(np.linalg.norm(gap)), float(np.linalg.norm(expected))
         relative = norm / size if size else (math.inf if norm else 0.0)

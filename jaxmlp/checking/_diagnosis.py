@@ -482,6 +482,11 @@ def _noise(fault: _Fault) -> Explanation | None:
             or not 1.4 < float(np.mean(((r - r.mean()) / deviation) ** 4)) < 5
         ):
             continue
+        d, g = (np.concatenate([leaves[i].ravel() for i in fault.leaves]) for leaves in (fault.d, fault.g))
+        if any(
+            abs(np.corrcoef(d, what)[0, 1]) > 4 / math.sqrt(d.size) for what in (g, np.sign(g), np.abs(g)) if what.std()
+        ):
+            continue
         matrices = [fault.d[i] for i in fault.leaves if fault.d[i].ndim == 2 and min(fault.d[i].shape) > 3]
         if any(np.linalg.svd(m, compute_uv=False)[0] ** 2 > 0.7 * np.sum(m**2) for m in matrices):
             continue

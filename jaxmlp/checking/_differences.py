@@ -63,10 +63,12 @@ def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
     # What falls from step to step as it should may be extrapolated; else the slope is known as well as it repeats.
     falls = np.abs(np.diff(column))
     regular = np.append([False, False], falls[1:] <= falls[:-1] / REGULAR)
-    best, error = math.nan, math.inf
+    sound, best, error = regular, math.nan, math.inf
     for k in range(1, len(column)):
+        if k >= 3:  # an entry stands on all rows that went into it
+            sound = np.append([False], sound[:-1]) & regular
         following = column[1:] + (column[1:] - column[:-1]) / (RATIO ** (2 * k) - 1)
-        left = np.where(regular[k:], np.abs(following - column[1:]), np.abs(following - column[:-1]))
+        left = np.where(sound[k:], np.abs(following - column[1:]), np.abs(following - column[:-1]))
         errors = left + noises[k:]
         j = int(np.argmin(np.where(np.isfinite(errors), errors, np.inf)))
         if errors[j] < error:

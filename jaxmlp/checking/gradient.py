@@ -137,7 +137,7 @@ def gradient_checker(
 
     def check(params: Any, *, seed: int = 0) -> Report:
         first = _first_calls(f, gradient, params, f_name, gradient_name, root)
-        unsteady = _unsteady(f, gradient, params, first)
+        unsteady = _unsteady(f, gradient, params, first, root)
         names = leaf_names(params, root)
         with jax.enable_x64(True):
             found = _in_float64(functions, to_float64(params), np.random.default_rng(seed), seed)
@@ -326,7 +326,9 @@ def _first_calls(
     return value, first
 
 
-def _unsteady(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, first: tuple[float, Any]) -> str:
+def _unsteady(
+    f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, first: tuple[float, Any], root: str
+) -> str:
     """Say what changes from call to call, beyond what another order of summation can do."""
     value, leaves = first
     again = f(params)
@@ -337,7 +339,7 @@ def _unsteady(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: A
         )
     second = gradient(params)
     for name, leaf, one, other in zip(
-        leaf_names(leaves, ""), jax.tree.leaves(leaves), to_numpy(leaves), to_numpy(second), strict=True
+        leaf_names(leaves, root), jax.tree.leaves(leaves), to_numpy(leaves), to_numpy(second), strict=True
     ):
         room = _UNSTEADY * _rounding.epsilon(jnp.result_type(leaf)) * _rounding.scale(one)
         bad = ~((one == other) | (np.abs(one - other) <= room) | (np.isnan(one) & np.isnan(other)))
