@@ -96,13 +96,17 @@ def _apply(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -
         jaxpr, consts = (called.jaxpr, called.consts) if isinstance(called, ClosedJaxpr) else (called, ())
         return _walk(jaxpr, consts, inputs, visit, iteration)
     if eqn.primitive.name in _LOOPS:
-        return {"scan": _scan, "while": _while, "cond": _cond}[eqn.primitive.name](eqn.params, inputs, visit, iteration)
+        return {"scan": _scan, "while": _while, "cond": _cond}[eqn.primitive.name](eqn, inputs, visit, iteration)
     outputs = eqn.primitive.bind(*inputs, **eqn.params)
     return list(outputs) if eqn.primitive.multiple_results else [outputs]
 
 
-def _scan(params: dict[str, Any], inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
-    body, n_consts, n_carry = params["jaxpr"], params["num_consts"], params["num_carry"]
+def _scan(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+    params, body = eqn.params, eqn.params["jaxpr"]
+    # How JAX writes down which are which changes with its versions; what is scanned over has one axis more outside.
+    n_xs = _n_stacked(eqn.invars, body.jaxpr.invars)
+    n_carry = len(eqn.outvars) - _n_stacked(eqn.outvars, body.jaxpr.outvars)
+    n_consts = len(eqn.invars) - n_carry - n_xs
     consts, carry, xs = inputs[:n_consts], inputs[n_consts : n_consts + n_carry], inputs[n_consts + n_carry :]
 
     def step(state: tuple[Any, ...], x: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -116,7 +120,12 @@ def _scan(params: dict[str, Any], inputs: Sequence[Any], visit: Visit, iteration
     return [*carry_out, *ys]
 
 
-def _while(params: dict[str, Any], inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+def _n_stacked(outer: Sequence[Any], within: Sequence[Any]) -> int:
+    return sum(len(o.aval.shape) > len(i.aval.shape) for o, i in zip(outer, within, strict=True))
+
+
+def _while(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+    params = eqn.params
     n_test, n_body = params["cond_nconsts"], params["body_nconsts"]
     test, body = params["cond_jaxpr"], params["body_jaxpr"]
     test_consts, body_consts, carry = inputs[:n_test], inputs[n_test : n_test + n_body], inputs[n_test + n_body :]
@@ -130,11 +139,11 @@ def _while(params: dict[str, Any], inputs: Sequence[Any], visit: Visit, iteratio
     return list(jax.lax.while_loop(go_on, step, (_first(iteration), *carry))[1:])
 
 
-def _cond(params: dict[str, Any], inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
+def _cond(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
     def branch(closed: ClosedJaxpr) -> Callable[..., Any]:
         return lambda *args: _walk(closed.jaxpr, closed.consts, args, visit, iteration)
 
-    return list(jax.lax.switch(inputs[0], [branch(closed) for closed in params["branches"]], *inputs[1:]))
+    return list(jax.lax.switch(inputs[0], [branch(closed) for closed in eqn.params["branches"]], *inputs[1:]))
 
 
 def _first(iteration: Any) -> Any:
