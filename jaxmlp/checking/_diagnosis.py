@@ -20,6 +20,7 @@ from jaxmlp.checking._program import source as source_of
 from jaxmlp.checking._program import trace
 from jaxmlp.checking.report import Explanation
 
+_WHOLE = "not summed"
 # The coefficient of an explanation is measured too, and its own error adds to what rounding allows.
 ROOM = 4
 
@@ -389,18 +390,15 @@ def _own_axes(wrong: Wrong, fault: _Fault, probes: list[_gates.Probe], cotangent
             if probe.kind == "wrong_axis" and probe.leaf != i:
                 continue
             for text, sums in _sums(cotangent, fault.g[i].shape):
+                if text == _WHOLE and probe.kind != "wrong_axis":
+                    continue  # a switch tells that better
                 error = [np.zeros_like(leaf) for leaf in fault.g]
                 error[i] = sums - fault.g[i]
                 if not error[i].any() or fault.g[i].size < 3:
                     continue
                 whole = _coefficients(fault.d, [error], [i], fault.room)
                 if whole is not None:
-                    what = "summed over the wrong axis" if probe.kind == "wrong_axis" else "without the derivative"
-                    match = Explanation(
-                        probe.kind,
-                        f"{wrong.names[i]} is {what} of {probe.where} ({text}){_share(float(whole[0]))}",
-                        (wrong.names[i],),
-                    )
+                    match = _of_probe(probe, text, float(whole[0]), wrong.names[i])
                     break
             if match is not None:
                 break
@@ -408,6 +406,16 @@ def _own_axes(wrong: Wrong, fault: _Fault, probes: list[_gates.Probe], cotangent
             return None
         found.append(match)
     return Explanation(found[0].kind, "; ".join(part.text for part in found), fault.names)
+
+
+def _of_probe(probe: _gates.Probe, text: str, s: float, name: str) -> Explanation:
+    if text == _WHOLE:
+        kind, what = "dropped_term", f"has only what goes through {probe.where}, and lacks what goes another way"
+    elif probe.kind == "wrong_axis":
+        kind, what = probe.kind, f"is summed over the wrong axis of {probe.where} ({text})"
+    else:
+        kind, what = probe.kind, f"is without the derivative of {probe.where} ({text})"
+    return Explanation(kind, f"{name} {what}{_share(s)}", (name,))
 
 
 def _sums(cotangent: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
@@ -419,7 +427,7 @@ def _sums(cotangent: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, 
         if total.T.shape == shape and total.ndim == 2:
             yield f"summed over axis {axis} of {cotangent.shape}, transposed", total.T
     if cotangent.shape == shape:
-        yield "not summed", cotangent
+        yield _WHOLE, cotangent
     if len(shape) == 1 and cotangent.ndim >= 2:
         yield "summed over all axes", np.full(shape, cotangent.sum())
 

@@ -156,7 +156,8 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         top = at_top[0] = isinstance(iteration, int)
         if name == "stop_gradient":
             return inputs
-        changes = [(j, _change(inputs[j])) for j in floats]
+        # Inside of a loop its own variables may all move with the parameters.
+        changes = [(j, _change(inputs[j])) for j in floats if not top or id(inputs[j]) in dependent]
         gated = list(inputs)
         if not is_container(eqn) and not (name in _STRUCTURAL and len(floats) == 1):
             for j, change in changes:
@@ -214,7 +215,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
             y = bent(
                 (*this, "own"), inputs[j], lambda u: apply([u if i == j else x for i, x in enumerate(inputs)])[0], y, at
             )
-        if y.ndim and name not in _LINEAR and at_top[0]:
+        if y.ndim and at_top[0] and (name not in _LINEAR or any(region(inputs[j]).depth for j in floats)):
             y = probe((*this, "curved"), "missing_derivative", at, y, None)
         depth = 1 + sum(region(inputs[j]).depth for j in floats)
         for value in (whole, y):

@@ -123,21 +123,23 @@ def _imitate_rounding(amount: Array, seed: Array) -> Visit:
             return [_off(output, noise) for output in apply(inputs)]
         if name in _BY_NORM:
             return [_off(output, noise) for output in apply([_off_by_norm(x, noise) for x in inputs])]
-        outputs = apply([_off(x, noise) for x in inputs])
-        if name in _ACCUMULATING and _is_float(outputs[0]):
+        result: Any = eqn.outvars[0].aval
+        if name in _ACCUMULATING and _is_float(result):
+            # Products are rounded as the sum is: float32 data that meet float64 parameters lose nothing.
+            outputs = apply([_off(x, noise, result.dtype) for x in inputs])
             (size,) = apply([jnp.abs(x) if _is_float(x) else x for x in inputs])
             factor = math.sqrt(_length(eqn)) * epsilon(size.dtype)
             return [outputs[0] + (factor * noise(size)).astype(size.dtype) * size]
-        return [_off(output, noise) for output in outputs]
+        return [_off(output, noise) for output in apply([_off(x, noise) for x in inputs])]
 
     return visit
 
 
-def _off(x: Any, noise: Callable[[Any], Array]) -> Any:
+def _off(x: Any, noise: Callable[[Any], Array], dtype: Any = None) -> Any:
     if not _is_float(x):
         return x
     x = jnp.asarray(x)
-    return x * (1 + (noise(x) * epsilon(x.dtype)).astype(_real(x.dtype)))
+    return x * (1 + (noise(x) * epsilon(dtype or x.dtype)).astype(_real(x.dtype)))
 
 
 def _off_by_norm(x: Any, noise: Callable[[Any], Array]) -> Any:
