@@ -139,20 +139,16 @@ def excuse(functions: Functions, truth: Truth, params: Any, judged: Judged, seed
 def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator) -> Judged:
     """Test 3: allow what lies between the gradients that autodiff gives right beside the point.
 
-    These are where every tie is broken one way, where every tie is broken the other way, and 32 points at random. An
-    element that takes more than four values there is that of many ties: those found may not be the outermost, and it is
-    given as much room again.
+    These are where every tie is broken one way, where every tie is broken the other way, 32 points at random, and
+    those in the directions that favour the gradient given. An element that takes more than four values there is that
+    of many ties: those found may not be the outermost, and it is given as much room again.
     """
     # The samples move by 2^-30 of the parameters' size, and the gradient with them.
     drift = [2.0**-20 * _rounding.scale(leaf) for leaf in judged.expected]
-    samples: list[Leaves | None] = []
-    for n in range(16):
-        v = to_float64(_points.direction(params, rng))
-        samples += [evaluated(truth.call, moved(params, v, sign * 2.0**-30)) for sign in (1, -1)]
-        if n == 3 and not any(_jumps(sample, judged.expected, drift) for sample in samples):
-            return judged
-    samples += [evaluated(jax.jit(jax.grad(_with_ties(functions.f.plain, side))), params) for side in (False, True)]
-    found = [sample for sample in samples if sample is not None]
+    gap = [np.nan_to_num(g - e) for g, e in zip(judged.given, judged.expected, strict=True)]
+    found = _beside(functions, truth, params, judged, gap, drift, rng)
+    if not found:
+        return judged
     stacked = [np.stack(leaves) for leaves in zip(*found, judged.expected, strict=True)]
     low, high = [leaf.min(axis=0) for leaf in stacked], [leaf.max(axis=0) for leaf in stacked]
     wider, crowded = [], False
@@ -164,24 +160,48 @@ def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged,
         room = np.where(many, h - lo, 0.0) + d
         wider.append(np.where((g >= lo - room) & (g <= h + room) & (h - lo > 4 * d), np.maximum(a, np.abs(g - e)), a))
     # Each element may lie in its own range and all together nowhere between the samples: (1, 1) at a tie of two.
-    gap = [np.nan_to_num(g - e) for g, e in zip(judged.given, judged.expected, strict=True)]
-    given, *others = (
-        sum(float(np.vdot(x, y)) for x, y in zip(leaves, gap, strict=True))
-        for leaves in (judged.given, *found, judged.expected)
-    )
-    room = (
-        sum(float(np.vdot(np.abs(x), y)) for x, y in zip(gap, drift, strict=True))
-        + (max(others) - min(others)) * crowded
-    )
-    if not min(others) - room <= given <= max(others) + room:
-        return judged
+    given, *others = (_inner(leaves, gap) for leaves in (judged.given, *found, judged.expected))
+    room = _inner([np.abs(leaf) for leaf in gap], drift) + (max(others) - min(others)) * crowded
     excused = judged._replace(allowed=wider)
+    if not excused.is_right or not min(others) - room <= given <= max(others) + room:
+        return judged
     n = sum(int((h - lo > 4 * d).sum()) for lo, h, d in zip(low, high, drift, strict=True))
-    return (
-        excused._replace(kink=f"f has a kink here ({n} elements of the gradient jump), and this is a subgradient")
-        if excused.is_right
-        else judged
-    )
+    return excused._replace(kink=f"f has a kink here ({n} elements of the gradient jump), and this is a subgradient")
+
+
+def _beside(
+    functions: Functions,
+    truth: Truth,
+    params: Any,
+    judged: Judged,
+    gap: Leaves,
+    drift: Leaves,
+    rng: np.random.Generator,
+) -> list[Leaves]:
+    """Sample the gradients beside a point; none if they do not jump."""
+    tree, sizes = jax.tree.structure(params), [_points.size(leaf) for leaf in to_numpy(params)]
+
+    def at(v: Any) -> list[Leaves | None]:
+        return [evaluated(truth.call, moved(params, v, sign * 2.0**-30)) for sign in (1, -1)]
+
+    samples: list[Leaves | None] = []
+    for n in range(16):
+        samples += at(to_float64(_points.direction(params, rng)))
+        if n == 3 and not any(_jumps(sample, judged.expected, drift) for sample in samples):
+            return []
+    # Along the gap a convex kink gives its outermost gradients; where a maximum is to be won, its element must grow.
+    grown = [np.nan_to_num(np.abs(g) - np.abs(e)) for g, e in zip(judged.given, judged.expected, strict=True)]
+    for leaves in (gap, grown):
+        largest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in leaves) or 1.0
+        samples += at(
+            jax.tree.unflatten(tree, [jnp.asarray(leaf * s / largest) for leaf, s in zip(leaves, sizes, strict=True)])
+        )
+    samples += [evaluated(jax.jit(jax.grad(_with_ties(functions.f.plain, side))), params) for side in (False, True)]
+    return [sample for sample in samples if sample is not None]
+
+
+def _inner(one: Leaves, other: Leaves) -> float:
+    return float(sum(np.vdot(x, y) for x, y in zip(one, other, strict=True)))
 
 
 class Evidence(NamedTuple):
@@ -225,7 +245,7 @@ def evidence(
 
 def dot(leaves: Leaves, direction: Any) -> float:
     """Return g . v."""
-    return float(sum(np.vdot(leaf, v) for leaf, v in zip(leaves, to_numpy(direction), strict=True)))
+    return _inner(leaves, to_numpy(direction))
 
 
 def length(leaves: Leaves, params: Any) -> float:
