@@ -10,6 +10,8 @@ from jaxmlp.backpropagation import backprop, batch_gradient
 from jaxmlp.checking import check_batched
 from jaxmlp.network import MLP, init, loss
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.standard_normal((6, 5)), jnp.float32)
 LABELS = jnp.arange(6) % 3

@@ -13,6 +13,8 @@ from jaxmlp.checking._diagnosis import Wrong, explain
 from jaxmlp.checking._functions import widened
 from jaxmlp.checking._rounding import scale
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 RNG = np.random.default_rng(0)
 # A batch of 4 = the hidden layer's size, so that a sum over the wrong axis has the right shape; all 4 differ.
 X = RNG.standard_normal((4, 3)).astype(np.float32)
@@ -153,15 +155,6 @@ FAULTS = {
     ),
     "clipping": (clipped, "none", ALL, "none of the known faults"),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compile_in_haste():
-    # What is compiled here runs once, on a few numbers.
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

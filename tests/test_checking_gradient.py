@@ -9,6 +9,8 @@ import pytest
 from jaxmlp.checking import assert_gradient, check_gradient, gradient_checker
 from jaxmlp.checking.report import Explanation
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 RNG = np.random.default_rng(0)
 X = np.asarray(RNG.uniform(0.5, 2, 500) * RNG.choice([-1, 1], 500), np.float32)
 HIDDEN = "the search for the cause was left out"

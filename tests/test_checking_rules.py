@@ -11,6 +11,8 @@ from jaxmlp.checking.report import Explanation
 from jaxmlp.curvature import gauss_newton_vector_product, hessian_vector_product
 from jaxmlp.network import MLP, init, loss
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 X = jnp.asarray(np.random.default_rng(0).standard_normal(1000), jnp.float32)
 SIGNS = jnp.ones(1000, jnp.int8).at[573].set(-1)
 

@@ -14,6 +14,8 @@ from jaxmlp.checking import LeafError, Report
 from jaxmlp.equivalences import STATISTICS, networks, of_library, of_model, rounding_units
 from jaxmlp.losses import LOSSES
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 # Networks of one and two layers; `jaxmlp check` walks all of them.
 ROWS = list(of_library(n_networks=2))
 

@@ -11,6 +11,8 @@ from matplotlib.image import imread
 from jaxmlp.checking.taylor import taylor_test
 from jaxmlp.taylor_plot import taylor_plot
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 
 def f(w):
     return jnp.sum(jnp.exp(w) * w)
