@@ -558,7 +558,8 @@ def _paired(one: Any, other: Any) -> Any:
 
 
 def _cast(values: Any, like: Any) -> Any:
-    return jnp.asarray(values).astype(jnp.result_type(like))
+    # In one call: JAX 0.10.0 hides NumPy's float64 behind float32 between `asarray` and `astype`.
+    return jnp.asarray(values, jnp.result_type(like))
 
 
 def _like(tree: Any, params: Any) -> Any:
