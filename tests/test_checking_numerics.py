@@ -16,11 +16,15 @@ def plain(_eqn, inputs, apply, _iteration):
     return apply(inputs)
 
 
-def all_steps(f):
-    line = _differences.line(f, float(f(np.zeros(1))[0]))
-    while len(line.h) < len(_differences.STEPS):
-        line = _differences.line(f, line.centre, line)
+def some_steps(f, stages):
+    line = None
+    for _ in range(stages):
+        line = _differences.line(f, float(f(np.zeros(1))[0]), line)
     return line
+
+
+def all_steps(f):
+    return some_steps(f, len(_differences.STAGES))
 
 
 # A function of the step, and its slope at 0.
@@ -84,15 +88,22 @@ def test_the_slope_of_exp_is_1_within_its_error_and_that_is_small():
     assert stated < 8 * 4 * 2.0**-52 * 2**12 * 1.1
 
 
+def test_stages_together_are_all_steps_each_with_its_values():
+    line = all_steps(np.exp)
+    assert line.is_whole
+    assert not some_steps(np.exp, 2).is_whole
+    np.testing.assert_array_equal(line.h, _differences.STEPS)
+    np.testing.assert_array_equal(line.ahead, np.exp(line.h))
+    np.testing.assert_array_equal(line.behind, np.exp(-line.h))
+
+
 @pytest.mark.parametrize("f", [*SMOOTH, *KINKED])
 @pytest.mark.parametrize("stages", [1, 2, 3])
 def test_the_stated_error_of_a_slope_bounds_the_actual_one(f, stages):
     along, slope = (SMOOTH | KINKED)[f]
-    line = all_steps(along)
-    n = stages * _differences.STAGE
-    found = _differences.slope(_differences.Line(line.centre, line.h[:n], line.ahead[:n], line.behind[:n]))
+    found = _differences.slope(some_steps(along, stages))
     if abs(found.value - slope) > found.error:
-        # One stage alone sees nothing of what happens far below its shortest step, 2^-12.
+        # One stage alone sees nothing of what happens far below its shortest step, 2^-20.
         assert stages == 1
         assert any(word in f for word in ("width", "e-05", "0.0001", "0.0003", "ten kinks", "1e3 h + 1"))
 

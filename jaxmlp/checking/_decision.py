@@ -220,21 +220,22 @@ def evidence(
     *,
     goal: float = 0.0,
     noise: np.ndarray | None = None,
+    known: Line | None = None,
 ) -> Evidence:
     """Take the slope of f along a direction from differences, with as many steps as an error of `goal` needs."""
 
     def along(steps: np.ndarray) -> np.ndarray:
         return functions.along(params, direction, steps)
 
-    line = _differences.line(along, centre)
+    line = _differences.line(along, centre) if known is None else known
     slope = _differences.slope(line, noise)
-    while slope.error > _differences.SAFETY * goal and len(line.h) < len(_differences.STEPS):
+    while slope.error > _differences.SAFETY * goal and not line.is_whole:
         line = _differences.line(along, centre, line)
         slope = _differences.slope(line, noise)
     if noise is not None:  # once more, a little elsewhere: an error estimate may be small by chance, two seldom are
         half = jax.tree.map(lambda leaf: leaf * OTHER, direction)
         again = _differences.line(lambda steps: functions.along(params, half, steps), centre)
-        while len(again.h) < len(line.h):
+        while len(again.which) < len(line.which):
             again = _differences.line(lambda steps: functions.along(params, half, steps), centre, again)
         other = _differences.slope(again, noise)
         apart = 2 * abs(other.value / OTHER - slope.value)
@@ -332,11 +333,13 @@ def basis(
         expected = evaluated(truth.call, params)
         if expected is None:
             continue
+        if noise is None and not all(confirms(e, expected) for e in found):
+            found = [evidence(functions, params, e.direction, centre, known=e.line) for e in found]
         if all(confirms(e, expected) for e in found):
             return Basis(truth, expected, found, noise, False, refuted)
         if noise is None:  # before autodiff is doubted, all that differences can do
             noise = functions.noise(seed, params, directions[0])
-            found = [evidence(functions, params, v, centre, noise=noise) for v in directions]
+            found = [evidence(functions, params, e.direction, centre, noise=noise, known=e.line) for e in found]
         if all(confirms(e, expected) for e in found):
             return Basis(truth, expected, found, noise, False, refuted)
         if all(_follows(e, truth, expected, params, noise) for e in found):
@@ -353,7 +356,7 @@ def _follows(found: Evidence, truth: Truth, expected: Leaves, params: Any, noise
     """
     low = high = dot(expected, found.direction)
     line = found.line
-    for h, ahead, behind, floor in reversed(list(zip(line.h, line.ahead, line.behind, noise, strict=True))):
+    for h, ahead, behind, floor in reversed(list(zip(line.h, line.ahead, line.behind, noise[line.which], strict=True))):
         for step in (h, -h, h / 2, -h / 2, h / 4, -h / 4):
             there = evaluated(truth.call, moved(params, found.direction, step))
             if there is None:

@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Steps fall sixteenfold, in units of the direction: a stage is 2.4 decades, and there are three.
+# Steps fall sixteenfold, in units of the direction.
 RATIO = 16
-STAGE = 3
-STEPS = np.array([2.0**-4 / RATIO**j for j in range(3 * STAGE)])
+STEPS = np.array([2.0**-4 / RATIO**j for j in range(9)])
+# Which are taken first: those at which a sound function says the most. Then the large ones, for a noisy one, and the
+# tiny ones, for one full of kinks.
+STAGES = np.array([[2, 3, 4], [0, 1, 5], [6, 7, 8]])
 # Errors of second order fall 256-fold from step to step, those of first order (a kink on the way) sixteenfold.
-REGULAR = 64
+REGULAR = 200
 # An error estimate is one draw: what it estimates may be several times as large.
 SAFETY = 8
 
@@ -24,12 +26,22 @@ Along = Callable[[np.ndarray], np.ndarray]  # steps [s] -> values [s] of the fun
 
 
 class Line(NamedTuple):
-    """A function's values along a direction: at 0, at steps h [s] forwards, and backwards."""
+    """A function's values along a direction: at 0, at some of the steps [s] forwards, and backwards."""
 
     centre: float
-    h: np.ndarray
+    which: np.ndarray  # of STEPS, in their order
     ahead: np.ndarray
     behind: np.ndarray
+
+    @property
+    def h(self) -> np.ndarray:
+        """Return the steps [s]."""
+        return STEPS[self.which]
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether it has all steps."""
+        return len(self.which) == len(STEPS)
 
 
 class Slope(NamedTuple):
@@ -42,24 +54,27 @@ class Slope(NamedTuple):
 
 def line(along: Along, centre: float, known: Line | None = None) -> Line:
     """Evaluate a function along a direction, at both sides, for one more stage of steps than `known`."""
-    done = 0 if known is None else len(known.h)
-    h = STEPS[done : done + STAGE]
-    values = np.asarray(along(np.concatenate([h, -h])), np.float64)
-    ahead, behind = values[: len(h)], values[len(h) :]
-    if known is None:
-        return Line(centre, h, ahead, behind)
-    return Line(centre, STEPS[: done + STAGE], np.append(known.ahead, ahead), np.append(known.behind, behind))
+    which = STAGES[0 if known is None else len(known.which) // len(STAGES[0])]
+    values = np.asarray(along(np.concatenate([STEPS[which], -STEPS[which]])), np.float64)
+    ahead, behind = values[: len(which)], values[len(which) :]
+    if known is not None:
+        which = np.append(known.which, which)
+        ahead, behind = np.append(known.ahead, ahead), np.append(known.behind, behind)
+    order = np.argsort(which)
+    return Line(centre, which[order], ahead[order], behind[order])
 
 
 def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
     """Extrapolate to a step of 0, by the entry of the tableau whose error is least.
 
-    `noise` [s] is the size of the rounding in the values at each step; without it, a few units in their last place are
+    `noise` is the size of the rounding in the values at each of STEPS; without it, a few units in their last place are
     assumed.
     """
-    size = np.maximum.reduce([np.abs(values.ahead), np.abs(values.behind), np.full(len(values.h), abs(values.centre))])
-    noises = (4 * np.finfo(np.float64).eps * size if noise is None else noise[: len(size)]) / values.h
-    column = (values.ahead - values.behind) / (2 * values.h)
+    size = np.maximum.reduce(
+        [np.abs(values.ahead), np.abs(values.behind), np.full(len(values.which), abs(values.centre))]
+    )
+    noises = (4 * np.finfo(np.float64).eps * size if noise is None else noise[values.which]) / values.h
+    quotients = column = (values.ahead - values.behind) / (2 * values.h)
     # What falls from step to step as it should may be extrapolated; else the slope is known as well as it repeats.
     falls = np.abs(np.diff(column))
     regular = np.append([False, False], falls[1:] <= falls[:-1] / REGULAR)
@@ -69,12 +84,20 @@ def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
             sound = np.append([False], sound[:-1]) & regular
         following = column[1:] + (column[1:] - column[:-1]) / (RATIO ** (2 * k) - 1)
         left = np.where(sound[k:], np.abs(following - column[1:]), np.abs(following - column[:-1]))
-        errors = left + noises[k:]
+        errors = left + noises[k:] + _contradicted(following, quotients, noises, k)
         j = int(np.argmin(np.where(np.isfinite(errors), errors, np.inf)))
         if errors[j] < error:
             best, error = float(following[j]), float(errors[j])
         column = following
     return Slope(best, SAFETY * error, _jump(values, noises))
+
+
+def _contradicted(entries: np.ndarray, quotients: np.ndarray, noises: np.ndarray, k: int) -> np.ndarray:
+    """Return by how much shorter steps contradict entries that seem to converge, as among kinks some do by chance."""
+    left = np.abs(entries - quotients[k:])
+    gaps = np.abs(quotients[None, :] - entries[:, None]) - SAFETY * noises - left[:, None]
+    shorter = np.arange(len(quotients)) > np.arange(k, len(quotients))[:, None]
+    return np.max(np.where(shorter, gaps, 0.0), axis=1, initial=0.0)
 
 
 def _jump(values: Line, noises: np.ndarray) -> float:
@@ -133,7 +156,7 @@ def taylor(values: Line, promised: float, noise: np.ndarray | None = None) -> Ta
     behind = np.abs(values.behind - values.centre + moved)
     remainder = np.maximum(ahead, behind)
     size = np.maximum(np.abs(values.ahead), np.abs(values.behind)) + abs(values.centre) + np.abs(moved)
-    floor = np.finfo(np.float64).eps * size if noise is None else noise[: len(size)]
+    floor = np.finfo(np.float64).eps * size if noise is None else noise[values.which]
     clear = np.isfinite(remainder) & (remainder > 4 * SAFETY * floor)
     which = np.flatnonzero(clear)
     exponent = math.nan

@@ -85,7 +85,7 @@ def along(f: Wide) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
 
 
 def noise_along(f: Wide) -> Callable[[int, Any, Any], np.ndarray]:
-    """Return a function of (seed, w, v) with the rounding [s] in the values of f at w + h v, for every step.
+    """Return a function of (seed, w, v) with the rounding in the values of f at w + h v, for each of STEPS.
 
     Imitated where we can look into f, else measured; the rounding of w + h v itself is part of it.
     """
@@ -97,8 +97,8 @@ def noise_along(f: Wide) -> Callable[[int, Any, Any], np.ndarray]:
         def at(h: float) -> float:
             return max(_differences.noise(lambda steps: values(w, v, h + steps), step) for step in (2.0**-38, 2.0**-16))
 
-        stages = [at(float(h)) for h in _differences.STEPS[:: _differences.STAGE]]
-        return np.repeat(np.maximum(stages, at(0.0)), _differences.STAGE)
+        every_third = [at(float(h)) for h in _differences.STEPS[::3]]
+        return np.repeat(np.maximum(every_third, at(0.0)), 3)
 
     def noise(seed: int, w: Any, v: Any) -> np.ndarray:
         if f.traceable:
