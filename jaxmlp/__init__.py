@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from jaxmlp import per_example as per_example
     from jaxmlp import plots as plots
     from jaxmlp import sgd as sgd
+    from jaxmlp import sweep as sweep
     from jaxmlp import training as training
     from jaxmlp.backpropagation import Backprop as Backprop
     from jaxmlp.backpropagation import Factors as Factors
@@ -81,6 +82,7 @@ _MODULES = (
     "per_example",
     "plots",
     "sgd",
+    "sweep",
     "training",
 )
 

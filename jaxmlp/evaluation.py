@@ -22,7 +22,9 @@ __all__ = [
     "evaluate",
     "evaluate_checked",
     "is_classification",
+    "measures",
     "outputs",
+    "scores",
 ]
 
 _BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
@@ -93,7 +95,11 @@ def arrays(mlp: MLP, data: Dataset) -> Examples:
 
 def evaluate_checked(mlp: MLP, params: Params, examples: Examples) -> Evaluation:
     """Evaluate on arrays of which `check_fit` is known to hold, as training does after every epoch."""
-    loss, right, r2 = _evaluate(mlp, params, examples)
+    return scores(mlp, examples, *_compiled_measures(mlp, params, examples))
+
+
+def scores(mlp: MLP, examples: Examples, loss: Any, right: Any, r2: Any) -> Evaluation:
+    """Make what `measures` returned, on the host, the scores that suit the targets."""
     if is_classification(mlp, examples.t):
         return Evaluation(float(loss), float(np.average(right, axis=0, weights=examples.weights).mean()), None)
     return Evaluation(float(loss), None, float(r2))
@@ -119,8 +125,8 @@ def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
     return in_blocks(jax.vmap(output), x, size=_BLOCK)
 
 
-@partial(jax.jit, static_argnames="mlp")
-def _evaluate(mlp: MLP, params: Params, examples: Examples) -> tuple[Array, Array, Array]:
+def measures(mlp: MLP, params: Params, examples: Examples) -> tuple[Array, Array, Array]:
+    """Compute the mean loss, which examples (or labels) are right, and r2; to be compiled by its caller."""
     x, t, weights = examples
     z, y = _outputs(mlp, params, x)
     rows = jax.vmap(partial(target_row, output_name=mlp.output))(t, z)
@@ -130,6 +136,9 @@ def _evaluate(mlp: MLP, params: Params, examples: Examples) -> tuple[Array, Arra
     else:
         right = y.argmax(1) == rows.argmax(1)
     return _mean(losses, weights), right, _r2(y, rows, weights)
+
+
+_compiled_measures = jax.jit(measures, static_argnames="mlp")
 
 
 def _mean(values: Array, weights: Array | None) -> Array:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from math import isnan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -28,7 +28,18 @@ from jaxmlp.network import MLP, Params, init
 from jaxmlp.per_example import clipping_weights, norms, weighted_mean
 from jaxmlp.tracking import StepStatistics, epoch_statistics, sampled_steps, step_statistics, top_eigenvalue
 
-__all__ = ["Hyperparameters", "batch_order", "check_training", "run_epoch", "step_gradient", "train"]
+__all__ = [
+    "Hyperparameters",
+    "after_epoch",
+    "batch_order",
+    "check_training",
+    "curvature_after_epoch",
+    "epoch_numbers",
+    "run_epoch",
+    "start",
+    "step_gradient",
+    "train",
+]
 
 _CURVATURE_EXAMPLES = 1024
 _MOST_PARAMETERS = 2**31 - 1  # beyond what can be indexed XLA aborts the whole process
@@ -104,7 +115,7 @@ def train(
     check_training(mlp, data, config, test)
     trained = resume
     if trained is None:
-        params, state = _start(mlp, key, config.init_scale)
+        params, state = start(mlp, key, config.init_scale)
         trained = Trained(params, state, (), params, 0, "running")
     elif len(trained.history) > config.epochs:
         raise ValueError(f"epochs must be at least the {len(trained.history)} of resume, got {config.epochs}")
@@ -241,7 +252,8 @@ def step_gradient(
 
 
 @partial(jax.jit, static_argnames="mlp")
-def _start(mlp: MLP, key: PRNGKey, scale: Numeric) -> tuple[Params, sgd.State]:
+def start(mlp: MLP, key: PRNGKey, scale: Numeric) -> tuple[Params, sgd.State]:
+    """Draw what training starts with."""
     params = init(mlp, key, scale=scale)
     return params, sgd.init(params)
 
@@ -270,10 +282,9 @@ def _train_epoch(
     start = time.perf_counter()
     epoch = len(trained.history)
     order = batch_order(key, epoch, len(examples.x), config.batch_size)
-    rates = learning_rates(config, epoch, len(order))
     dtype = jax.tree.leaves(trained.last_params)[0].dtype
-    numbers = Hyperparameters(rates, config.momentum, config.weight_decay, config.clip)
-    numbers = jax.tree.map(lambda number: np.asarray(number, dtype), numbers)
+    rates = learning_rates(config, epoch, len(order))
+    numbers = epoch_numbers(config, rates, dtype)
     # The epoch overwrites what it is given: copies save what a callback may hold, and what a diverged epoch
     # falls back to.
     params, state = _copy((trained.last_params, trained.state))
@@ -287,21 +298,34 @@ def _train_epoch(
     loss = float(np.asarray(losses).mean(dtype=np.float64))
     tracked = epoch_statistics(config, statistics)
     if "curvature" in config.track and not diverged:
-        # The same examples after every epoch: what changes is the network.
-        rows = batch_order(key, 0, len(examples.x), min(len(examples.x), _CURVATURE_EXAMPLES))[0]
-        tracked["top_eigenvalue"] = top_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key)
+        tracked["top_eigenvalue"] = curvature_after_epoch(mlp, params, examples, key)
     row = Epoch(epoch + 1, float(rates[0]), loss, *scores, time.perf_counter() - start, **tracked)
-    trained = trained._replace(history=(*trained.history, row))
-    if diverged:
-        return trained._replace(status="diverged")
-    return _after_epoch(trained, params, state, config)
+    return after_epoch(trained, config, row, None if diverged else (params, state))
 
 
-def _after_epoch(trained: Trained, params: Params, state: sgd.State, config: TrainConfig) -> Trained:
-    """Take the epoch's parameters, and decide whether they are the best so far and whether to go on."""
-    history = trained.history
+def epoch_numbers(config: TrainConfig, rates: np.ndarray, dtype: Any) -> Hyperparameters:
+    """Return an epoch's traced numbers as arrays of the parameters' dtype."""
+    numbers = Hyperparameters(rates, config.momentum, config.weight_decay, config.clip)
+    return jax.tree.map(lambda number: np.asarray(number, dtype), numbers)
+
+
+def curvature_after_epoch(mlp: MLP, params: Params, examples: Examples, key: PRNGKey) -> float | None:
+    """Return the Hessian's largest eigenvalue over the same examples after every epoch: what changes is the network."""
+    rows = batch_order(key, 0, len(examples.x), min(len(examples.x), _CURVATURE_EXAMPLES))[0]
+    return top_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key)
+
+
+def after_epoch(trained: Trained, config: TrainConfig, row: Epoch, after: tuple[Params, sgd.State] | None) -> Trained:
+    """Take an epoch's row, and its parameters and state; decide whether they are the best so far and whether to go on.
+
+    `after` is None where the epoch diverged: what was there before it is kept.
+    """
+    history = (*trained.history, row)
+    if after is None:
+        return trained._replace(history=history, status="diverged")
+    params, state = after
     is_best = config.patience is None or not trained.best_epoch
-    is_best = is_best or _watched(history[-1]) < _watched(history[trained.best_epoch - 1])
+    is_best = is_best or _watched(row) < _watched(history[trained.best_epoch - 1])
     best_epoch = len(history) if is_best else trained.best_epoch
     status = "running"
     if len(history) == config.epochs:

@@ -1,0 +1,35 @@
+"""Sweeps: many networks of different hyperparameters, trained side by side in one program.
+
+>>> from jaxmlp import Dataset, TrainConfig, sweep
+>>> data = Dataset([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]] * 8, [0, 1, 1, 0] * 8)
+>>> space = sweep.grid(learning_rate=[0.001, 0.1], momentum=[0.0, 0.9], seed=range(3))
+>>> results = sweep.run(space, data, TrainConfig(epochs=20), test=data)
+>>> results.best("test_loss").hyperparameters
+{'learning_rate': 0.1, 'momentum': 0.9}
+"""
+
+from jaxmlp.sweep.plan import Group, Plan
+from jaxmlp.sweep.results import Best, Results, load
+from jaxmlp.sweep.running import Halving, Progress, plan, run, use_all_cores
+from jaxmlp.sweep.space import Distribution, Space, Trial, grid, integers, log_uniform, random, uniform
+
+__all__ = [
+    "Best",
+    "Distribution",
+    "Group",
+    "Halving",
+    "Plan",
+    "Progress",
+    "Results",
+    "Space",
+    "Trial",
+    "grid",
+    "integers",
+    "load",
+    "log_uniform",
+    "plan",
+    "random",
+    "run",
+    "uniform",
+    "use_all_cores",
+]

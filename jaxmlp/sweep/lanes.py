@@ -1,0 +1,183 @@
+"""One epoch of many networks as one program: lanes side by side under `vmap`, chunks of them in turn, on every device.
+
+The lanes of a chunk share a batch order where they can: the first layer of all of them is then one matrix product. Each
+lane is `jaxmlp.training.run_epoch`; a chunk of one lane is exactly that.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxmlp import sgd
+from jaxmlp.evaluation import Examples, measures
+from jaxmlp.network import MLP, Params
+from jaxmlp.tracking import StepStatistics
+from jaxmlp.training import Hyperparameters, run_epoch
+
+__all__ = ["Inputs", "Outputs", "Program", "program", "put", "replicate"]
+
+
+class Program(NamedTuple):
+    """All that is compiled into the epoch of a block.
+
+    Attributes
+    ----------
+    mlp, nesterov, track
+        See `jaxmlp.training.run_epoch`.
+    n_lanes
+        How many networks run side by side.
+    is_shared
+        Whether a chunk has one batch order for all of its lanes.
+    devices
+        Where it runs.
+    """
+
+    mlp: MLP
+    nesterov: bool
+    track: tuple[str, ...]
+    n_lanes: int
+    is_shared: bool
+    devices: tuple[jax.Device, ...]
+
+
+class Inputs(NamedTuple):
+    """What the program is given; D devices, C chunks on each, n lanes, S batch orders.
+
+    Attributes
+    ----------
+    n_chunks
+        [D]: how many of its chunks a device runs; the rest is left alone.
+    params, state, numbers
+        [D C, n, ...].
+    which
+        [D C] or [D C, n]: the number of each chunk's or lane's batch order.
+    orders
+        [S, steps, B].
+    examples, test
+        The data sets; `test` may be None.
+    """
+
+    n_chunks: Array | np.ndarray
+    params: Params
+    state: sgd.State
+    numbers: Hyperparameters
+    which: Array | np.ndarray
+    orders: Array | np.ndarray
+    examples: Examples
+    test: Examples | None
+
+
+class Outputs(NamedTuple):
+    """What the program returns, all [D C, n, ...].
+
+    Attributes
+    ----------
+    params, state
+        After the epoch.
+    losses
+        [.., steps], of every batch.
+    statistics
+        Of every step, see `jaxmlp.tracking`.
+    measures
+        On the test data, see `jaxmlp.evaluation.measures`; None without them.
+    """
+
+    params: Params
+    state: sgd.State
+    losses: Array
+    statistics: StepStatistics | None
+    measures: tuple[Array, Array, Array] | None
+
+
+_SPLIT, _WHOLE = PartitionSpec("devices"), PartitionSpec()
+_PLACES: Any = Inputs(*[_SPLIT] * 5, *[_WHOLE] * 3)  # type: ignore[arg-type]
+
+
+def replicate(devices: tuple[jax.Device, ...], tree: Any) -> Any:
+    """Place arrays of the host, whole, on every device."""
+    return _put(NamedSharding(_mesh(devices), _WHOLE), tree)
+
+
+def put(devices: tuple[jax.Device, ...], inputs: Inputs) -> Inputs:
+    """Place arrays of the host on the devices, each part where it is used; those that are there already stay."""
+    mesh = _mesh(devices)
+    return Inputs(*(_put(NamedSharding(mesh, place), part) for place, part in zip(_PLACES, inputs, strict=True)))
+
+
+def _put(sharding: NamedSharding, part: Any) -> Any:
+    return jax.device_put(part, sharding, may_alias=True)
+
+
+@cache
+def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
+    """Return the compiled epoch of a block for inputs of these shapes, given as a hashable `(leaves, tree)`.
+
+    Compiled ahead, so that another thread can do it, and kept as `jax.jit` would.
+    """
+    leaves, tree = shapes
+    mesh = _mesh(key.devices)
+    inputs = Inputs(*jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]))
+    placed = [
+        jax.tree.map(lambda leaf, place=place: _struct(leaf, NamedSharding(mesh, place)), part)
+        for place, part in zip(_PLACES, inputs, strict=True)
+    ]
+    return jax.jit(_on_devices(key, mesh)).lower(Inputs(*placed)).compile()
+
+
+def _struct(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+@cache
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    return Mesh(np.array(devices), ("devices",))
+
+
+def _on_devices(key: Program, mesh: Mesh) -> Callable[[Inputs], Outputs]:
+    if len(key.devices) == 1:
+        return partial(_block_epoch, key)
+    # Devices never speak to each other here, so there is nothing to be checked of how their values vary.
+    return jax.shard_map(partial(_block_epoch, key), mesh=mesh, in_specs=(_PLACES,), out_specs=_SPLIT, check_vma=False)
+
+
+def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
+    """Run a device's chunks in turn."""
+
+    def lane(params: Params, state: sgd.State, numbers: Hyperparameters, order: Array) -> Outputs:
+        params, state, losses, statistics = run_epoch(
+            key.mlp, params, state, inputs.examples, order, numbers, nesterov=key.nesterov, track=key.track
+        )
+        of_test = None if inputs.test is None else measures(key.mlp, params, inputs.test)
+        return Outputs(params, state, losses, statistics, of_test)
+
+    def chunk(params: Params, state: sgd.State, numbers: Hyperparameters, which: Array) -> Outputs:
+        order = inputs.orders[which]
+        if key.n_lanes == 1:
+            first: Any = jax.tree.map(lambda leaf: leaf[0], (params, state, numbers))
+            return jax.tree.map(lambda leaf: leaf[None], lane(*first, order.reshape(order.shape[-2:])))
+        return jax.vmap(lane, in_axes=(0, 0, 0, None if key.is_shared else 0))(params, state, numbers, order)
+
+    return _map_first(inputs.n_chunks[0], chunk, (inputs.params, inputs.state, inputs.numbers, inputs.which))
+
+
+def _map_first(n: Array, function: Callable[..., Any], rows: tuple[chex.ArrayTree, ...]) -> Any:
+    """Map over the first `n` rows, a traced number, so that fewer rows take less time without another program."""
+
+    def row(i: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[i], rows)
+
+    shapes = jax.eval_shape(lambda: function(*row(0)))
+    n_rows = jax.tree.leaves(rows)[0].shape[0]
+    blank = jax.tree.map(lambda leaf: jnp.zeros((n_rows, *leaf.shape), leaf.dtype), shapes)
+
+    def body(i: Array, results: Any) -> Any:
+        return jax.tree.map(lambda whole, part: whole.at[i].set(part), results, function(*row(i)))
+
+    return lax.fori_loop(0, n, body, blank)

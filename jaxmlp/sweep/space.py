@@ -1,0 +1,303 @@
+"""What a sweep varies: a space of named hyperparameters, as the plain list of its trials.
+
+A trial is one training run: its values, over those of the network and the `TrainConfig` that the sweep is run with.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxmlp._names import unknown_name
+from jaxmlp.config import TrainConfig
+from jaxmlp.network import MLP
+
+__all__ = ["Distribution", "Space", "Trial", "grid", "integers", "log_uniform", "random", "trials", "uniform"]
+
+# Of the network; with those of `TrainConfig` and the seed, all that can be varied.
+_OF_NETWORK = ("hidden", "activation", "output", "loss")
+_OF_TRAINING = tuple(field.name for field in fields(TrainConfig) if field.name != "track")
+NAMES = (*_OF_TRAINING, *_OF_NETWORK, "seed")
+_MOST_TRIALS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Space:
+    """The trials of a sweep.
+
+    Attributes
+    ----------
+    names
+        Of the hyperparameters that vary.
+    rows
+        One tuple of values for each trial, in the order of the names.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __len__(self) -> int:
+        """Return how many trials there are."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Numbers between two bounds, for `random`; made by `uniform`, `log_uniform` and `integers`."""
+
+    kind: str
+    low: float
+    high: float
+
+    def at(self, share: float) -> float | int:
+        """Return the number below which this share (0 to 1) of all draws is."""
+        if self.kind == "log_uniform":
+            exponent = math.log(self.low) + share * (math.log(self.high) - math.log(self.low))
+            return min(max(math.exp(exponent), self.low), self.high)
+        if self.kind == "integers":
+            return min(int(self.low + share * (self.high - self.low + 1)), int(self.high))
+        return self.low + share * (self.high - self.low)
+
+
+class Trial(NamedTuple):
+    """One training run: `train(mlp, data, config, key=jax.random.key(seed))`."""
+
+    number: int
+    values: dict[str, Any]
+    mlp: MLP
+    config: TrainConfig
+    seed: int
+
+
+def uniform(low: float, high: float) -> Distribution:
+    """Return numbers drawn evenly between two bounds.
+
+    >>> random(3, momentum=uniform(0, 0.99)).names
+    ('momentum',)
+    """
+    return _distribution("uniform", low, high)
+
+
+def log_uniform(low: float, high: float) -> Distribution:
+    """Return positive numbers whose logarithm is drawn evenly.
+
+    >>> log_uniform(0, 1)
+    Traceback (most recent call last):
+    ValueError: log_uniform must begin above 0, got 0
+    """
+    if _is_number(low) and low <= 0:
+        raise ValueError(f"log_uniform must begin above 0, got {low!r}")
+    return _distribution("log_uniform", low, high)
+
+
+def integers(low: int, high: int) -> Distribution:
+    """Return whole numbers drawn evenly, both bounds among them.
+
+    >>> integers(2, 4).at(0.99)
+    4
+    """
+    if not all(isinstance(bound, int | np.integer) for bound in (low, high)):
+        raise ValueError(f"integers must lie between two whole numbers, got {low!r} and {high!r}")
+    return _distribution("integers", low, high)
+
+
+def grid(**axes: Iterable[Any]) -> Space:
+    """Return every combination of the values of all axes, those of the last one next to each other.
+
+    Parameters
+    ----------
+    **axes
+        The values of each hyperparameter: any number of `jaxmlp.TrainConfig`, `hidden` (tuples of widths),
+        `activation`, `output`, `loss` of the network, and `seed`, of initial weights and batch order.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or an axis empty or no list of values.
+
+    Warns
+    -----
+    UserWarning
+        If an axis has a single value, so that nothing is compared, or the same value twice.
+
+    Examples
+    --------
+    >>> space = grid(learning_rate=[0.01, 0.1], seed=range(4))
+    >>> len(space), space.rows[1]
+    (8, (0.01, 1))
+    """
+    if not axes:
+        raise ValueError("a grid must have at least one hyperparameter, got none")
+    values = [_values(name, axis) for name, axis in axes.items()]
+    _check_count(math.prod(len(axis) for axis in values))
+    return Space(tuple(axes), tuple(itertools.product(*values)))
+
+
+def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distribution | Iterable[Any]) -> Space:
+    """Return `n` random settings, each with every seed.
+
+    Parameters
+    ----------
+    n
+        How many settings.
+    method
+        `"random"`: independent draws; `"sobol"`: a scrambled Sobol sequence, which fills the space more evenly
+        (Owen 1998), best with a power of 2.
+    draw
+        The seed of the draws: the same one gives the same settings.
+    **axes
+        Distributions (`uniform`, `log_uniform`, `integers`), or lists to choose from. Only `seed` is not drawn: every
+        setting is trained with each of its values.
+
+    Raises
+    ------
+    ValueError
+        If a name or the method is unknown, an axis empty, or `n` no positive number.
+
+    Examples
+    --------
+    >>> space = random(64, learning_rate=log_uniform(1e-3, 1), activation=["tanh", "relu"], seed=range(4))
+    >>> len(space)
+    256
+    """
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"n must be a whole number, 1 or larger, got {n!r}")
+    if method not in _METHODS:
+        raise ValueError(unknown_name("method", method, _METHODS))
+    seeds = _values("seed", axes.pop("seed")) if "seed" in axes else None
+    drawn = {name: axis if isinstance(axis, Distribution) else _values(name, axis) for name, axis in axes.items()}
+    for name in drawn:
+        _check_name(name)
+    if not drawn:
+        raise ValueError("a random space must have at least one hyperparameter to draw, got none")
+    _check_count(n * len(seeds or [0]))
+    shares = _METHODS[method](n, len(drawn), draw)
+    settings = [tuple(_at(axis, share) for axis, share in zip(drawn.values(), row, strict=True)) for row in shares]
+    if seeds is None:
+        return Space(tuple(drawn), tuple(settings))
+    return Space((*drawn, "seed"), tuple((*setting, seed) for setting in settings for seed in seeds))
+
+
+def _independent(n: int, n_axes: int, draw: int) -> np.ndarray:
+    return np.random.default_rng(draw).random((n, n_axes))
+
+
+def _sobol(n: int, n_axes: int, draw: int) -> np.ndarray:
+    from scipy.stats import qmc  # it takes a third of a second to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that n is no power of 2, which costs a little balance only
+        return qmc.Sobol(n_axes, scramble=True, rng=np.random.default_rng(draw)).random(n)
+
+
+_METHODS = {"random": _independent, "sobol": _sobol}
+
+
+def _at(axis: Distribution | tuple[Any, ...], share: float) -> Any:
+    return axis.at(share) if isinstance(axis, Distribution) else axis[min(int(share * len(axis)), len(axis) - 1)]
+
+
+def _distribution(kind: str, low: Any, high: Any) -> Distribution:
+    if not (_is_number(low) and _is_number(high)):
+        raise ValueError(f"{kind} must lie between two finite numbers, got {low!r} and {high!r}")
+    if low >= high:
+        raise ValueError(f"{kind} must begin below its end, got {low!r} to {high!r}")
+    return Distribution(kind, low, high)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_name(name: str) -> None:
+    if name not in NAMES:
+        raise ValueError(unknown_name("hyperparameter", name, NAMES))
+
+
+def _check_count(n: int) -> None:
+    if n > _MOST_TRIALS:
+        raise ValueError(f"a space must have at most {_MOST_TRIALS:,} trials, got {n:,}")
+
+
+def _values(name: str, axis: Any) -> tuple[Any, ...]:
+    """Return an axis' values as Python's own numbers, checked."""
+    _check_name(name)
+    if isinstance(axis, Distribution):
+        raise ValueError(f"{name} must be a list of values here, got a distribution; `random` draws from one")
+    if isinstance(axis, str | bytes) or not isinstance(axis, Iterable):
+        raise ValueError(f"{name} must be a list of values, got {axis!r}")
+    values = tuple(_plain(value) for value in axis)
+    if not values:
+        raise ValueError(f"{name} must have at least one value, got none")
+    # Twice is one trial trained twice, and once is nothing to compare: not wrong, but seldom meant.
+    if len(values) == 1 and name not in (*_OF_NETWORK, "seed"):
+        warnings.warn(f"{name} has a single value, {values[0]!r}: nothing is compared", UserWarning, stacklevel=4)
+    if len(set(values)) < len(values):
+        warnings.warn(f"{name} has the same value twice: {list(values)}", UserWarning, stacklevel=4)
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return tuple(_plain(entry) for entry in value)
+    return value
+
+
+def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
+    """Return every trial with its network and its configuration, checked.
+
+    Parameters
+    ----------
+    space
+        Of `grid` or `random`.
+    base
+        The network where the space says nothing of it.
+    config
+        The numbers where the space says nothing of them.
+
+    Raises
+    ------
+    ValueError
+        If a trial cannot be, with its number and values.
+
+    Examples
+    --------
+    >>> trials(grid(momentum=[0.5, 1.0]), MLP((2, 3)), TrainConfig())
+    Traceback (most recent call last):
+    ValueError: trial 1 (momentum=1.0): momentum must be 0 or larger and below 1, got 1.0
+    """
+    network = cache(lambda changes: _network(base, dict(changes)))
+    found = []
+    for number, row in enumerate(space.rows):
+        values = dict(zip(space.names, row, strict=True))
+        try:
+            mlp = network(tuple((name, values[name]) for name in _OF_NETWORK if name in values))
+            of_training = {name: value for name, value in values.items() if name in _OF_TRAINING}
+            found.append(Trial(number, values, mlp, replace(config, **of_training), _seed(values.get("seed", 0))))
+        except (ValueError, TypeError) as error:
+            shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
+            raise ValueError(f"trial {number} ({shown}): {error}") from error
+    return found
+
+
+def _network(base: MLP, changes: Mapping[str, Any]) -> MLP:
+    values = dict(changes)
+    if "hidden" in values:
+        hidden = values.pop("hidden")
+        if not isinstance(hidden, tuple):
+            raise ValueError(f"hidden must be a tuple of widths, got {hidden!r}")
+        values["sizes"] = (base.sizes[0], *hidden, base.sizes[-1])
+    return replace(base, **values)
+
+
+def _seed(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+        raise ValueError(f"seed must be a whole number, 0 or larger and below 2**32, got {value!r}")
+    return value

@@ -1,0 +1,307 @@
+"""Where a sweep is kept: an SQLite file with every finished block and its curves, and models in safetensors beside it.
+
+A block is written in one transaction, so that a process killed at any moment leaves whole blocks. Several processes
+may work on one store: each takes blocks that no other living one has taken.
+"""
+
+import json
+import math
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxmlp.checkpoint import load, load_training, save, save_training
+from jaxmlp.files import to_json
+from jaxmlp.history import Epoch, Trained
+from jaxmlp.network import MLP, Params
+from jaxmlp.sweep.space import Trial
+
+__all__ = ["FILE", "Row", "Store"]
+
+FILE = "sweep.sqlite"
+_FORMAT = 1
+_STATUS = {"finished": "ok", "stopped": "stopped", "diverged": "diverged"}
+# A process on another machine cannot be asked whether it lives.
+_FORGET_OTHERS_AFTER = 3600.0
+_CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
+_SCHEMA = f"""
+create table if not exists sweep (name text primary key, value text not null);
+create table if not exists trials (
+  trial integer primary key, status text not null, epochs integer not null, best_epoch integer not null,
+  seconds real not null, train_loss real, test_loss real, test_accuracy real, test_r2 real
+);
+create table if not exists curves (trial integer, epoch integer, {_CURVES}, primary key (trial, epoch)) without rowid;
+create table if not exists claims (block text primary key, host text not null, pid integer not null, time real);
+"""
+
+
+class Row(NamedTuple):
+    """A trial's outcome: of the epoch whose parameters are kept; None where a number does not apply, or diverged.
+
+    `status` is "ok", "diverged", "stopped", or "paused" between the rungs of a halving.
+    """
+
+    trial: int
+    status: str
+    epochs: int
+    best_epoch: int
+    seconds: float
+    train_loss: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    test_r2: float | None
+
+
+class Store:
+    """A sweep's results, in a folder or, without one, in memory."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Connect to the file."""
+        self.folder = folder
+        self._models: dict[int, Params] = {}
+        self._paused: dict[int, Trained] = {}
+        name = ":memory:" if folder is None else str(folder / FILE)
+        # One thread after another may use it; a second process waits for the first one's transaction.
+        self._file = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False)
+
+    @classmethod
+    def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
+        """Open a store, or begin one; `about` says of what, and must be what the store was begun with.
+
+        Raises
+        ------
+        ValueError
+            If it holds another sweep, naming what differs, or is no sweep's.
+        OSError
+            If it cannot be written.
+        """
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        store = cls(folder)
+        about = json.loads(to_json({"format": _FORMAT, **about}))
+        with store._named_errors():
+            store._file.executescript(f"begin immediate; {_SCHEMA} commit;")
+            with store._transaction():
+                saved = store._about()
+                if not saved:
+                    store._file.executemany(
+                        "insert into sweep values (?, ?)", [(name, to_json(value)) for name, value in about.items()]
+                    )
+        for name, value in about.items() if saved else ():
+            if saved.get(name) != value:
+                raise ValueError(f"{folder}: {_difference(name, saved.get(name), value)}")
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """Open a store that is there.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it is no store of ours.
+        """
+        if not (folder / FILE).is_file():
+            raise FileNotFoundError(f"{folder}: there is no {FILE}, expected the folder of a sweep")
+        store = cls(folder)
+        try:
+            known = store._about().get("format")
+        except sqlite3.Error as error:
+            raise ValueError(f"{folder / FILE}: not the store of a sweep: {error}") from error
+        if known != _FORMAT:
+            raise ValueError(f"{folder / FILE}: a sweep of format {known!r}, expected {_FORMAT}")
+        return store
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def about(self, name: str) -> Any:
+        """Return what was said of the sweep when it was begun."""
+        return self._about()[name]
+
+    def kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return a JSON value that is made once, by whoever comes first."""
+        made = json.loads(to_json(make())) if name not in self._about() else None
+        with self._named_errors(), self._transaction():
+            if made is not None:
+                self._file.execute("insert or ignore into sweep values (?, ?)", (name, to_json(made)))
+            return self._about()[name]
+
+    def rows(self) -> list[Row]:
+        """Return all trials that have an outcome, by number."""
+        return [Row(*row) for row in self._file.execute(f"select {', '.join(Row._fields)} from trials order by trial")]
+
+    def at_epoch(self, epoch: int) -> dict[int, Epoch]:
+        """Return what was recorded after an epoch (counted from 1), of every trial that got there."""
+        found = self._file.execute(f"select trial, epoch, {_CURVES} from curves where epoch = ?", (epoch,))
+        return {row[0]: Epoch(*row[1:]) for row in found}
+
+    def has(self, block: Iterable[Iterable[int]], until: int | None) -> bool:
+        """Tell whether all trials of a block have ended, or got to an epoch."""
+        outcomes = {row.trial: row for row in self.rows()}
+
+        def is_there(row: Row | None) -> bool:
+            return row is not None and (row.status != "paused" or (until is not None and row.epochs >= until))
+
+        return all(is_there(outcomes.get(number)) for chunk in block for number in chunk)
+
+    def paused(self) -> set[int]:
+        """Return which trials wait for the next rung."""
+        return {row.trial for row in self.rows() if row.status == "paused"}
+
+    def curve(self, trial: int) -> list[Epoch]:
+        """Return a trial's history."""
+        found = self._file.execute(f"select epoch, {_CURVES} from curves where trial = ? order by epoch", (trial,))
+        epochs = [Epoch(*row) for row in found]
+        # SQL knows no nan.
+        return [epoch._replace(train_loss=math.nan) if epoch.train_loss is None else epoch for epoch in epochs]
+
+    def commit(self, trained: Mapping[int, Trained]) -> None:
+        """Keep the outcome of a block, whole or not at all; what another process has kept already stays."""
+        rows = [_row(number, each) for number, each in trained.items()]
+        curves = [(number, *epoch) for number, each in trained.items() for epoch in each.history]
+        marks = ", ".join("?" * (1 + len(Epoch._fields)))
+        with self._named_errors(), self._transaction():
+            self._file.executemany(f"insert or replace into trials values ({', '.join('?' * len(Row._fields))})", rows)
+            self._file.executemany(f"insert or ignore into curves (trial, epoch, {_CURVES}) values ({marks})", curves)
+
+    def stop(self, trials: Iterable[int]) -> None:
+        """Mark paused trials as stopped."""
+        with self._named_errors(), self._transaction():
+            self._file.executemany(
+                "update trials set status = 'stopped' where trial = ? and status = 'paused'", [(n,) for n in trials]
+            )
+        for number in trials:
+            self._forget_pause(number)
+
+    def claim(self, block: str) -> bool:
+        """Take a block, unless a living process has it."""
+        with self._named_errors(), self._transaction():
+            for host, pid, since in self._file.execute("select host, pid, time from claims where block = ?", (block,)):
+                if (host, pid) != (socket.gethostname(), os.getpid()) and _lives(host, pid, since):
+                    return False
+            self._file.execute(
+                "insert or replace into claims values (?, ?, ?, ?)",
+                (block, socket.gethostname(), os.getpid(), time.time()),
+            )
+        return True
+
+    def save_model(self, trial: Trial, params: Params) -> None:
+        """Keep a trial's parameters."""
+        if self.folder is None:
+            self._models[trial.number] = params
+            return
+        path = self._model_path(trial.number)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            about = {"trial": trial.number, "hyperparameters": {**trial.values, "seed": trial.seed}}
+            save(path, trial.mlp, params, about=about)
+
+    def load_model(self, number: int) -> Params | None:
+        """Return a trial's parameters, None if they were not kept."""
+        if self.folder is None:
+            return self._models.get(number)
+        path = self._model_path(number)
+        return load(path).params if path.exists() else None
+
+    def keep_models(self, numbers: set[int]) -> None:
+        """Forget the parameters of all other trials."""
+        self._models = {number: params for number, params in self._models.items() if number in numbers}
+        if self.folder is not None:
+            for path in (self.folder / "models").glob("trial-*.safetensors"):
+                if int(path.stem.removeprefix("trial-")) not in numbers:
+                    path.unlink(missing_ok=True)
+
+    def pause(self, number: int, trained: Trained) -> None:
+        """Keep all that is needed to go on with a trial."""
+        if self.folder is None:
+            self._paused[number] = trained
+            return
+        path = self._pause_path(number)
+        path.parent.mkdir(exist_ok=True)
+        save_training(path, trained)
+
+    def resume(self, number: int, mlp: MLP) -> Trained:
+        """Return a paused trial."""
+        return self._paused[number] if self.folder is None else load_training(self._pause_path(number), mlp)
+
+    def _forget_pause(self, number: int) -> None:
+        self._paused.pop(number, None)
+        if self.folder is not None:
+            self._pause_path(number).unlink(missing_ok=True)
+
+    def _about(self) -> dict[str, Any]:
+        return {name: json.loads(value) for name, value in self._file.execute("select name, value from sweep")}
+
+    def _model_path(self, number: int) -> Path:
+        assert self.folder is not None
+        return self.folder / "models" / f"trial-{number:06d}.safetensors"
+
+    def _pause_path(self, number: int) -> Path:
+        assert self.folder is not None
+        return self.folder / "paused" / f"trial-{number:06d}.safetensors"
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._file.execute("begin immediate")
+        try:
+            yield
+            self._file.execute("commit")
+        except BaseException:
+            if self._file.in_transaction:  # a full disk has ended it already
+                self._file.execute("rollback")
+            raise
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self.folder}: cannot write {FILE}: {error}; what was written before is safe") from error
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.folder}: {FILE} is not the store of a sweep: {error}") from error
+
+
+def _row(number: int, trained: Trained) -> Row:
+    history = trained.history
+    seconds = sum(epoch.seconds for epoch in history)
+    status = _STATUS.get(trained.status, "paused")
+    if trained.status == "diverged":
+        return Row(number, status, len(history), trained.best_epoch, seconds, None, None, None, None)
+    kept = history[trained.best_epoch - 1]
+    scores = (kept.train_loss, kept.test_loss, kept.test_accuracy, kept.test_r2)
+    return Row(number, status, len(history), trained.best_epoch, seconds, *scores)
+
+
+def _lives(host: str, pid: int, since: float) -> bool:
+    if host != socket.gethostname():
+        return time.time() - since < _FORGET_OTHERS_AFTER
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _difference(name: str, saved: Any, given: Any) -> str:
+    match name:
+        case "data" | "test":
+            return f"these are not the {name.replace('data', 'training')} data that the sweep was begun with"
+        case "rows" | "names":
+            return "the sweep was begun with another space"
+        case "jaxmlp" | "format":
+            return f"the sweep was begun by version {saved} of jaxmlp, this is {given}"
+        case "config" | "mlp" if isinstance(saved, dict) and isinstance(given, dict):
+            changed = next(key for key in given if saved.get(key) != given[key])
+            return f"the sweep was begun with {changed} {saved.get(changed)!r}, got {given[changed]!r}"
+    return f"the sweep was begun with {name} {saved!r}, got {given!r}"
