@@ -462,13 +462,17 @@ def main() -> None:
 
 
 def as_json(faults: Sequence[Check], right: Sequence[Check], costs: dict[str, Cost]) -> dict[str, Any]:
-    """Return all checks of faults; of right gradients the counts, and those that did not pass."""
+    """Return our checks of faults and the counts of all; of right gradients the counts, and those that did not pass."""
     counts: dict[str, Counter[str]] = {}
     for check in right:
         counts.setdefault(f"{check.group}, {check.dtype}, {check.checker}", Counter())[check.outcome] += 1
+    of_faults: dict[str, Counter[str]] = {}
+    for check in faults:
+        of_faults.setdefault(f"{check.group}, {check.dtype}, {check.checker}", Counter())[check.outcome] += 1
     return {
         "environment": environment("jaxmlp", "chex", "torch"),
-        "faults": [check._asdict() for check in faults],
+        "faults": dict(sorted(of_faults.items())),
+        "our checks of faults": [check._asdict() for check in _of(faults, checker=OURS)],
         "right": dict(sorted(counts.items())),
         "right but not passed": [check._asdict() for check in right if check.outcome != "passes"],
         "right, median seconds": {
