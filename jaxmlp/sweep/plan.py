@@ -151,6 +151,7 @@ def make_plan(
     *,
     memory: int | None = None,
     lanes: int | None = None,
+    trials_a_block: int | None = None,
 ) -> Plan:
     """Plan the trials.
 
@@ -166,12 +167,17 @@ def make_plan(
         Bytes that may be used; half of what is free if None.
     lanes
         How many networks run side by side; chosen if None.
+    trials_a_block
+        At most so many, but at least a chunk on each device; chosen if None.
 
     Raises
     ------
     ValueError
         If not even one network of a group fits the memory.
     """
+    for name, value in (("memory", memory), ("lanes", lanes), ("trials_a_block", trials_a_block)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"{name} must be a whole number, 1 or larger, got {value!r}")
     machine = _CPU if devices[0].platform == "cpu" else _ACCELERATOR
     memory = _free_memory(devices) if memory is None else memory
     groups: dict[tuple[object, ...], list[Trial]] = {}
@@ -179,9 +185,9 @@ def make_plan(
         config = trial.config
         key = (trial.mlp, config.batch_size, config.epochs, config.nesterov, config.clip is None)
         groups.setdefault(key, []).append(trial)
+    room = memory - data_bytes * len(devices)
     made = [
-        _group(members, n_examples, memory - data_bytes * len(devices), len(devices), machine, lanes)
-        for members in groups.values()
+        _group(members, n_examples, room, len(devices), machine, lanes, trials_a_block) for members in groups.values()
     ]
     return Plan(tuple(made), len(devices), devices[0].platform)
 
@@ -203,14 +209,18 @@ def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tupl
 
 
 def _group(
-    trials: list[Trial], n_examples: int, memory: int, n_devices: int, machine: _Machine, lanes: int | None
+    trials: list[Trial],
+    n_examples: int,
+    memory: int,
+    n_devices: int,
+    machine: _Machine,
+    lanes: int | None,
+    trials_a_block: int | None,
 ) -> Group:
     first = trials[0]
     mlp, config = first.mlp, first.config
     n_steps = n_examples // config.batch_size
-    n_lanes, is_shared = _lanes(trials, n_devices, machine) if lanes is None else (lanes, True)
-    if lanes is not None:
-        is_shared = _is_shared(trials, lanes)
+    n_lanes, is_shared = (lanes, _is_shared(trials, lanes)) if lanes else _lanes(trials, n_devices, machine)
     kept = _kept_bytes(mlp, n_steps)
     working = _working_bytes(mlp, config.batch_size)
     while n_lanes > 1 and n_devices * n_lanes * (kept + working) > memory:
@@ -225,8 +235,9 @@ def _group(
     chunk_seconds = n_lanes * lane_seconds + config.epochs * n_steps * machine.seconds_a_step
     by_memory = (memory - n_devices * n_lanes * working) // (n_lanes * kept)
     by_time = n_devices * max(1, int(_BLOCK_SECONDS / chunk_seconds))
+    wanted = len(chunks) if trials_a_block is None else trials_a_block // n_lanes
     # Blocks of one size, a multiple of the devices, that the last one is not nearly empty.
-    n_blocks = math.ceil(len(chunks) / max(n_devices, min(by_memory, by_time)))
+    n_blocks = math.ceil(len(chunks) / max(n_devices, min(by_memory, by_time, wanted)))
     a_block = math.ceil(len(chunks) / n_blocks / n_devices) * n_devices
     blocks = tuple(tuple(chunks[i : i + a_block]) for i in range(0, len(chunks), a_block))
     n_rows = n_devices * math.ceil(len(blocks[0]) / n_devices)

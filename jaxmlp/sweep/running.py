@@ -24,7 +24,7 @@ from jaxmlp.sweep.lanes import replicate
 from jaxmlp.sweep.plan import Block, Group, Plan, make_plan
 from jaxmlp.sweep.results import Results, score
 from jaxmlp.sweep.space import Space, Trial, trials
-from jaxmlp.sweep.store import Store
+from jaxmlp.sweep.store import Row, Store
 from jaxmlp.training import check_training
 
 __all__ = ["Halving", "Progress", "plan", "run", "use_all_cores"]
@@ -113,10 +113,11 @@ def use_all_cores() -> None:
         If JAX already runs.
     """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jax.config.read("jax_num_cpu_devices") == n_cores:
+    config: Any = jax.config
+    if config.jax_num_cpu_devices == n_cores:
         return
     try:
-        jax.config.update("jax_num_cpu_devices", n_cores)
+        config.update("jax_num_cpu_devices", n_cores)
     except RuntimeError as error:
         raise RuntimeError("use_all_cores must be called before JAX computes anything, and JAX already runs") from error
 
@@ -131,6 +132,7 @@ def plan(
     devices: Sequence[jax.Device] | None = None,
     memory: int | None = None,
     lanes: int | None = None,
+    trials_a_block: int | None = None,
 ) -> Plan:
     """Return what `run` would run with the same arguments, as a plain value; nothing is trained.
 
@@ -142,7 +144,7 @@ def plan(
     (2, 8, 2)
     """
     listed = _checked(space, data, config or TrainConfig(), mlp, test)
-    return _plan(listed, data, test, tuple(devices or jax.local_devices()), memory, lanes)
+    return _plan(listed, data, test, tuple(devices or jax.local_devices()), memory, lanes, trials_a_block)
 
 
 def run(
@@ -158,6 +160,7 @@ def run(
     devices: Sequence[jax.Device] | None = None,
     memory: int | None = None,
     lanes: int | None = None,
+    trials_a_block: int | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> Results:
     """Train every trial of a space.
@@ -192,6 +195,8 @@ def run(
         Bytes that may be used; half of what is free if None.
     lanes
         How many networks run side by side; chosen if None.
+    trials_a_block
+        How many trials are run, and kept, as a whole; chosen if None. A kill costs a block.
     callback
         Called with the `Progress` after every epoch of a block.
 
@@ -238,7 +243,7 @@ def run(
     store = Store.create(None if out is None else Path(out), about)
     sweep = _Sweep(store, listed, _setting(listed, data, test, devices), keep, metric, callback)
     try:
-        _run_all(sweep, halving, lambda some: _plan(some, data, test, devices, memory, lanes))
+        _run_all(sweep, halving, lambda some: _plan(some, data, test, devices, memory, lanes, trials_a_block))
     except KeyboardInterrupt as interrupt:
         done = sum(row.status != "paused" for row in store.rows())
         again = f"; the same call with out={str(out)!r} goes on" if out is not None else ""
@@ -269,29 +274,38 @@ class _Sweep:
             if each.status == "running":
                 self.store.pause(number, each)
         ended = {number: each for number, each in trained.items() if each.status != "running"}
-        for number in self._best(ended):
+        scores = {number: self._score(each) for number, each in ended.items()}
+        for number in self._best(scores | self._scores(self.store.rows())) & set(ended):
             self.store.save_model(self.trials[number], ended[number].params)
         self.store.commit(trained)
-        self.store.keep_models(self._best({}))
-
-    def _best(self, ended: Mapping[int, Trained]) -> set[int]:
-        """Return whose parameters to keep, of the store's trials and of these."""
-        scores = {row.trial: score(row, self.metric) for row in self.store.rows() if row.status in ("ok", "stopped")}
-        for number, each in ended.items():
-            of_kept = each.history[max(each.best_epoch, 1) - 1]
-            scores[number] = -float("inf") if each.status == "diverged" else score(of_kept, self.metric)
-        if self.keep == "all":
-            return set(ended) or {row.trial for row in self.store.rows()}
-        ranked = sorted(scores, key=lambda number: (-scores[number], number))
-        chosen = set(ranked[: self.keep])
-        return chosen & set(ended) if ended else chosen
+        self._tidy()
 
     def stop(self, numbers: Sequence[int]) -> None:
         """End paused trials; a few may still be among the best."""
-        for number in set(numbers) & self._best({}):
+        rows = self.store.rows()
+        waiting = {row.trial for row in rows if row.status == "paused"} & set(numbers)
+        for number in waiting & self._best(self._scores(rows)):
             trial = self.trials[number]
             self.store.save_model(trial, self.store.resume(number, trial.mlp).params)
-        self.store.stop(numbers)
+        self.store.stop(waiting)
+        self._tidy()
+
+    def _score(self, trained: Trained) -> float:
+        kept = trained.history[max(trained.best_epoch, 1) - 1]
+        return -inf if trained.status == "diverged" else score(kept, self.metric)
+
+    def _scores(self, rows: Sequence[Row]) -> dict[int, float]:
+        return {row.trial: score(row, self.metric) for row in rows}
+
+    def _best(self, scores: Mapping[int, float]) -> set[int]:
+        """Return whose parameters to keep."""
+        ranked = sorted(scores, key=lambda number: (-scores[number], number))
+        return set(ranked if self.keep == "all" else ranked[: self.keep])
+
+    def _tidy(self) -> None:
+        rows = self.store.rows()  # once: another process may add to them at any time
+        ended = {row.trial for row in rows if row.status != "paused"}
+        self.store.tidy(models=ended - self._best(self._scores(rows)), paused=ended)
 
     def report(self, trained: Mapping[int, Trained]) -> None:
         """Tell the caller how far the sweep is, a block being on its way."""
@@ -309,7 +323,7 @@ class _Sweep:
                 len(rows),
                 len(self.trials),
                 sum(row.status == "diverged" for row in rows),
-                None if best is None else (abs(best[0]), best[1]),
+                None if best is None else (-best[0] if self.metric.endswith("loss") else best[0], best[1]),
                 max(left, 0) / speed if self._epochs_done else None,
             )
         )
@@ -454,9 +468,10 @@ def _plan(
     devices: tuple[jax.Device, ...],
     memory: int | None,
     lanes: int | None,
+    trials_a_block: int | None,
 ) -> Plan:
     data_bytes = sum(np.asarray(each.x).nbytes for each in (data, test) if each is not None)
-    return make_plan(listed, len(data), data_bytes, devices, memory=memory, lanes=lanes)
+    return make_plan(listed, len(data), data_bytes, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
 
 
 def _setting(listed: Sequence[Trial], data: Dataset, test: Dataset | None, devices: tuple[jax.Device, ...]) -> Setting:

@@ -10,7 +10,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ class Store:
         self.folder = folder
         self._models: dict[int, Params] = {}
         self._paused: dict[int, Trained] = {}
-        name = ":memory:" if folder is None else str(folder / FILE)
+        name = str(folder / FILE) if folder is not None else ":memory:"
         # One thread after another may use it; a second process waits for the first one's transaction.
         self._file = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False)
 
@@ -175,12 +175,9 @@ class Store:
 
     def stop(self, trials: Iterable[int]) -> None:
         """Mark paused trials as stopped."""
+        marks = [(number,) for number in trials]
         with self._named_errors(), self._transaction():
-            self._file.executemany(
-                "update trials set status = 'stopped' where trial = ? and status = 'paused'", [(n,) for n in trials]
-            )
-        for number in trials:
-            self._forget_pause(number)
+            self._file.executemany("update trials set status = 'stopped' where trial = ?", marks)
 
     def claim(self, block: str) -> bool:
         """Take a block, unless a living process has it."""
@@ -212,13 +209,16 @@ class Store:
         path = self._model_path(number)
         return load(path).params if path.exists() else None
 
-    def keep_models(self, numbers: set[int]) -> None:
-        """Forget the parameters of all other trials."""
-        self._models = {number: params for number, params in self._models.items() if number in numbers}
+    def tidy(self, models: Collection[int], paused: Collection[int]) -> None:
+        """Forget the parameters of some trials, and what was kept to go on with some."""
+        for number in models:
+            self._models.pop(number, None)
+        for number in paused:
+            self._paused.pop(number, None)
         if self.folder is not None:
-            for path in (self.folder / "models").glob("trial-*.safetensors"):
-                if int(path.stem.removeprefix("trial-")) not in numbers:
-                    path.unlink(missing_ok=True)
+            # Named one by one: what else is there may be of a block that another process is about to commit.
+            for path in (*map(self._model_path, models), *map(self._pause_path, paused)):
+                path.unlink(missing_ok=True)
 
     def pause(self, number: int, trained: Trained) -> None:
         """Keep all that is needed to go on with a trial."""
@@ -232,11 +232,6 @@ class Store:
     def resume(self, number: int, mlp: MLP) -> Trained:
         """Return a paused trial."""
         return self._paused[number] if self.folder is None else load_training(self._pause_path(number), mlp)
-
-    def _forget_pause(self, number: int) -> None:
-        self._paused.pop(number, None)
-        if self.folder is not None:
-            self._pause_path(number).unlink(missing_ok=True)
 
     def _about(self) -> dict[str, Any]:
         return {name: json.loads(value) for name, value in self._file.execute("select name, value from sweep")}

@@ -1,0 +1,135 @@
+"""Spaces of hyperparameters, and the trials they stand for."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxmlp import MLP, TrainConfig, sweep
+from jaxmlp.sweep.space import trials
+
+BASE = MLP((4, 8, 3))
+
+
+def test_a_grid_has_every_combination_once_with_the_last_axis_fastest():
+    space = sweep.grid(learning_rate=[0.1, 0.2], hidden=[(3,), (4, 5)], seed=range(3))
+    assert space.names == ("learning_rate", "hidden", "seed")
+    assert list(space.rows) == list(itertools.product([0.1, 0.2], [(3,), (4, 5)], range(3)))
+
+
+@given(st.integers(1, 40), st.integers(0, 2**31))
+@settings(deadline=None, max_examples=25)
+def test_random_numbers_stay_within_their_bounds_and_repeat_with_the_draw(n, draw):
+    def drawn(method):
+        return sweep.random(
+            n,
+            method=method,
+            draw=draw,
+            learning_rate=sweep.log_uniform(1e-4, 1e-1),
+            momentum=sweep.uniform(0, 0.5),
+            batch_size=sweep.integers(3, 5),
+            activation=["tanh", "relu"],
+        )
+
+    for method in ("random", "sobol"):
+        space = drawn(method)
+        assert space == drawn(method)
+        rates, momenta, sizes, names = zip(*space.rows, strict=True)
+        assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+        assert all(0 <= momentum <= 0.5 for momentum in momenta)
+        assert set(sizes) <= {3, 4, 5}
+        assert set(names) <= {"tanh", "relu"}
+
+
+def test_a_log_uniform_number_is_even_in_its_logarithm_and_whole_numbers_are_even():
+    space = sweep.random(
+        4096, method="sobol", learning_rate=sweep.log_uniform(1e-3, 1), batch_size=sweep.integers(1, 4)
+    )
+    rates, sizes = np.array(space.rows).T
+    # A Sobol sequence puts equal shares into equal parts, but for a handful of points.
+    np.testing.assert_allclose(np.histogram(np.log10(rates), bins=np.linspace(-3, 0, 9))[0], 512, atol=2)
+    np.testing.assert_allclose(np.unique(sizes, return_counts=True)[1], 1024, atol=2)
+
+
+def test_sobol_points_fill_the_space_more_evenly_than_independent_ones():
+    def emptiest(method):
+        space = sweep.random(256, method=method, momentum=sweep.uniform(0, 0.99), warmup_epochs=sweep.uniform(0, 1))
+        return np.histogram2d(*np.array(space.rows).T, bins=8, range=[[0, 0.99], [0, 1]])[0].min()
+
+    assert emptiest("sobol") == 4
+    assert emptiest("random") < 4
+
+
+def test_seeds_are_crossed_with_every_draw():
+    space = sweep.random(5, learning_rate=sweep.uniform(0.1, 0.2), seed=range(3))
+    assert len(space) == 15
+    settings_of = {}
+    for rate, seed in space.rows:
+        settings_of.setdefault(rate, []).append(seed)
+    assert list(settings_of.values()) == [[0, 1, 2]] * 5
+
+
+def test_a_trial_has_its_values_over_those_of_the_base():
+    space = sweep.grid(hidden=[(), (5, 6)], activation=["tanh", "relu"], clip=[None, 2.0], seed=[7, 8])
+    config = TrainConfig(epochs=3, momentum=0.25)
+    listed = trials(space, BASE, config)
+    assert [trial.number for trial in listed] == list(range(16))
+    assert listed[-1].mlp == MLP((4, 5, 6, 3), "relu")
+    assert listed[0].mlp == MLP((4, 3), "tanh")
+    assert listed[-1].config == TrainConfig(epochs=3, momentum=0.25, clip=2.0)
+    assert listed[-1].seed == 8
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sweep.grid(), "a grid must have at least one hyperparameter"),
+        (lambda: sweep.grid(learning_rat=[1.0]), "unknown hyperparameter 'learning_rat', did you mean 'learning_rate'"),
+        (lambda: sweep.grid(track=[("norms",)]), "unknown hyperparameter 'track'"),
+        (lambda: sweep.grid(learning_rate=[]), "learning_rate must have at least one value, got none"),
+        (lambda: sweep.grid(learning_rate=0.1), "learning_rate must be a list of values, got 0.1"),
+        (lambda: sweep.grid(activation="tanh"), "activation must be a list of values, got 'tanh'"),
+        (lambda: sweep.grid(momentum=sweep.uniform(0, 0.5)), "`random` draws from one"),
+        (lambda: sweep.grid(seed=range(1001), epochs=range(1, 1002)), "at most 1,000,000 trials, got 1,002,001"),
+        (lambda: sweep.random(0, momentum=sweep.uniform(0, 0.5)), "n must be a whole number, 1 or larger, got 0"),
+        (lambda: sweep.random(4, seed=range(3)), "at least one hyperparameter to draw"),
+        (lambda: sweep.random(4, rate=sweep.uniform(0, 1)), "unknown hyperparameter 'rate'"),
+        (lambda: sweep.random(4, method="soboll", momentum=sweep.uniform(0, 0.5)), "did you mean 'sobol'"),
+        (lambda: sweep.uniform(1, 0), "uniform must begin below its end, got 1 to 0"),
+        (lambda: sweep.uniform(0, float("nan")), "uniform must lie between two finite numbers, got 0 and nan"),
+        (lambda: sweep.log_uniform(0, 1), "log_uniform must begin above 0, got 0"),
+        (lambda: sweep.log_uniform(1, 1), "log_uniform must begin below its end, got 1 to 1"),
+        (lambda: sweep.integers(1, 2.5), "integers must lie between two whole numbers, got 1 and 2.5"),
+    ],
+)
+def test_what_makes_no_space_is_refused_in_one_line(make, message):
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"momentum": [0.5, 1.5]}, "trial 1 (momentum=1.5): momentum must be 0 or larger and below 1, got 1.5"),
+        ({"hidden": [(4,), 5]}, "trial 1 (hidden=5): hidden must be a tuple of widths, got 5"),
+        ({"hidden": [(4,), (0,)]}, "trial 1 (hidden=(0,)): sizes must be"),
+        ({"activation": ["tanh", "rellu"]}, "trial 1 (activation='rellu'): unknown activation 'rellu', did you mean"),
+        ({"seed": [0, -1]}, "trial 1 (seed=-1): seed must be a whole number"),
+        ({"learning_rate": [0.1, "fast"]}, "trial 1 (learning_rate='fast'): learning_rate must be positive"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_named(axes, message):
+    with pytest.raises(ValueError) as caught:
+        trials(sweep.grid(**axes), BASE, TrainConfig())
+    assert message in str(caught.value)
+
+
+def test_an_axis_of_one_value_or_of_equal_ones_is_warned_of():
+    with pytest.warns(UserWarning, match="momentum has a single value, 0.5: nothing is compared"):
+        sweep.grid(momentum=[0.5])
+    with pytest.warns(UserWarning, match="momentum has the same value twice"):
+        sweep.grid(momentum=[0.5, 0.5])

@@ -1,0 +1,256 @@
+"""A sweep's folder: whole blocks whatever happens, nothing done twice, and one line where something is wrong."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import jaxmlp
+from jaxmlp import Dataset, TrainConfig, load, sweep
+from jaxmlp.sweep import running
+from jaxmlp.sweep.store import FILE, Store
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((120, 5)).astype(np.float32)
+T = (X[:, 0] > 0).astype(int)
+DATA, TEST = Dataset(X[:90], T[:90]), Dataset(X[90:], T[90:])
+CONFIG = TrainConfig(epochs=3, batch_size=16)
+RATES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3]
+SPACE = sweep.grid(learning_rate=[*RATES, 1e18], hidden=[(4,), (3, 3)])
+# Blocks of two trials.
+SMALL = {"lanes": 1, "trials_a_block": 2}
+
+
+def run(folder=None, *, space=SPACE, data=DATA, config=CONFIG, **options):
+    return sweep.run(space, data, config, test=TEST, out=folder, **SMALL | {"keep": "all"} | options)
+
+
+def outcome(results):
+    """Return all that a sweep found, without times."""
+    histories = [[epoch._replace(seconds=0.0) for epoch in results.history(number)] for number in range(len(results))]
+    params = [jax.tree.map(np.asarray, results.params(number)) for number in range(len(results))]
+    return [row._replace(seconds=0.0) for row in results.rows()], repr(histories), params
+
+
+def assert_same(one, other):
+    assert one[:2] == other[:2]
+    jax.tree.map(np.testing.assert_array_equal, one[2], other[2])
+
+
+def test_the_sweep_of_these_tests_has_several_blocks_in_each_of_two_groups():
+    plan = sweep.plan(SPACE, DATA, CONFIG, test=TEST, **SMALL)
+    assert len(plan.groups) == 2
+    assert all(len(group.blocks) >= 3 for group in plan.groups)
+
+
+def test_what_is_in_the_folder_is_what_was_found(tmp_path):
+    kept, expected = run(tmp_path / "sweep"), run()
+    assert_same(outcome(kept), outcome(expected))
+    assert_same(outcome(sweep.load(tmp_path / "sweep")), outcome(expected))
+    model = load(tmp_path / "sweep/models/trial-000003.safetensors")
+    assert model.mlp == kept.trial(3).mlp
+    jax.tree.map(np.testing.assert_array_equal, model.params, expected.params(3))
+    assert model.about["hyperparameters"] == {"learning_rate": 0.02, "hidden": [3, 3], "seed": 0}
+
+
+def test_the_same_call_again_repeats_nothing(tmp_path, monkeypatch):
+    first = run(tmp_path)
+    monkeypatch.setattr(running, "run_block", lambda *_: pytest.fail("a block was run again"))
+    again = run(tmp_path)
+    assert again.rows() == first.rows()
+    assert not again.table().is_empty()
+
+
+def test_after_an_interruption_the_same_call_goes_on_to_the_same_results(tmp_path):
+    seen = []
+
+    def interrupt(progress):
+        seen.append(progress)
+        if len(seen) == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(tmp_path, callback=interrupt)
+    n_done = len(sweep.load(tmp_path).rows())
+    assert 0 < n_done < len(SPACE)
+    assert (
+        str(caught.value)
+        == f"{n_done} of {len(SPACE)} trials are done; the same call with out={str(tmp_path)!r} goes on"
+    )
+    before = sweep.load(tmp_path).rows()
+    results = run(tmp_path)
+    assert set(before) <= set(results.rows())  # with their times: they were not trained again
+    assert_same(outcome(results), outcome(run()))
+
+
+# Kills its own process at the n-th time that it gets to a place.
+KILLED = """
+import os, signal, sys
+from jaxmlp.sweep import store
+import importlib.util
+spec = importlib.util.spec_from_file_location("of_tests", sys.argv[2])
+of_tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(of_tests)
+folder, place, n, halving = sys.argv[1], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]) or None
+passed = 0
+
+def pass_by(*_):
+    global passed
+    passed += 1
+    if passed == n:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if place == "in the transaction":
+    row = store._row
+    store._row = lambda *args: pass_by() or row(*args)
+    rows = store.Row
+elif place == "among the models":
+    save = store.save
+    store.save = lambda *args, **options: save(*args, **options) or pass_by()
+of_tests.run(folder, callback=pass_by if place == "in a block" else None, halving=halving)
+"""
+
+
+def run_and_be_killed(folder, place, n, halving=0):
+    command = [sys.executable, "-c", KILLED, str(folder), __file__, place, str(n), str(halving)]
+    return subprocess.run(command, check=False).returncode
+
+
+def test_a_sweep_that_is_killed_anywhere_goes_on_to_the_results_of_one_that_was_not(tmp_path):
+    killed = [
+        run_and_be_killed(tmp_path, "in a block", 4),
+        run_and_be_killed(tmp_path, "among the models", 3),
+        run_and_be_killed(tmp_path, "in the transaction", 4),
+    ]
+    assert killed == [-signal.SIGKILL] * 3
+    assert_same(outcome(run(tmp_path)), outcome(run()))
+
+
+def test_so_does_one_between_the_rungs_of_a_halving(tmp_path):
+    assert run_and_be_killed(tmp_path, "in a block", 11, halving=2) == -signal.SIGKILL
+    assert 0 < len(sweep.load(tmp_path)._store.paused())
+    results = run(tmp_path, halving=2)
+    expected = run(halving=2)
+    assert [row._replace(seconds=0.0) for row in results.rows()] == [
+        row._replace(seconds=0.0) for row in expected.rows()
+    ]
+    assert not list((tmp_path / "paused").iterdir())
+
+
+def test_two_processes_share_the_work_of_one_store(tmp_path):
+    both = [
+        subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), __file__, "nowhere", "1", "0"]) for _ in range(2)
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    results = sweep.load(tmp_path)
+    assert_same(outcome(results), outcome(run()))
+    with sqlite3.connect(tmp_path / FILE) as file:
+        claimed = file.execute("select count(*), count(distinct pid) from claims").fetchone()
+    file.close()
+    assert claimed[1] >= 1
+    assert claimed[0] == sum(len(g.blocks) for g in sweep.plan(SPACE, DATA, CONFIG, test=TEST, **SMALL).groups)
+
+
+def test_a_block_of_a_living_process_is_left_alone_and_one_of_a_dead_process_taken(tmp_path):
+    store = Store.create(tmp_path, {"names": []})
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with sqlite3.connect(tmp_path / FILE) as file:
+        host = os.uname().nodename
+        file.execute("insert into claims values ('a', ?, ?, 0)", (host, living.pid))
+    file.close()
+    assert not store.claim("a")
+    living.communicate(b"\n")
+    assert store.claim("a")
+    assert store.claim("a")
+    store.close()
+
+
+def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
+    results = run(tmp_path, keep=3)
+    table = results.table().with_columns(table_score=-results.table()["test_accuracy"].fill_null(-1))
+    best = table.sort("table_score", "trial")["trial"].to_list()[:3]
+    assert sorted(int(path.stem[-6:]) for path in (tmp_path / "models").iterdir()) == sorted(best)
+    with pytest.raises(ValueError, match="were not kept"):
+        results.params(next(number for number in range(len(SPACE)) if number not in best))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"space": sweep.grid(learning_rate=[0.5, 0.6], hidden=[(4,), (3, 3)])},
+            "the sweep was begun with another space",
+        ),
+        ({"data": Dataset(X[:90] + 1, T[:90])}, "these are not the training data that the sweep was begun with"),
+        ({"config": TrainConfig(epochs=4, batch_size=16)}, "the sweep was begun with epochs 3, got 4"),
+        ({"halving": 3}, "the sweep was begun with halving None, got"),
+    ],
+)
+def test_a_store_of_another_sweep_says_so(tmp_path, change, message):
+    Store.create(tmp_path, {}).close()
+    folder = tmp_path / "sweep"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, callback=lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    before = (folder / FILE).read_bytes()
+    with pytest.raises(ValueError) as caught:
+        run(folder, **change)
+    assert message in str(caught.value)
+    assert (folder / FILE).read_bytes() == before
+
+
+def test_a_store_of_another_version_says_so(tmp_path, monkeypatch):
+    run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
+    monkeypatch.setattr(running, "__version__", jaxmlp.__version__ + ".post1")
+    with pytest.raises(ValueError, match=r"begun by version 0\.\S+ of jaxmlp, this is 0\.\S+\.post1"):
+        run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
+
+
+def test_what_is_no_store_is_refused_in_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected the folder of a sweep"):
+        sweep.load(tmp_path)
+    (tmp_path / FILE).write_text("not a database, but long enough to be taken for one" * 10)
+    with pytest.raises(ValueError, match="not the store of a sweep"):
+        sweep.load(tmp_path)
+    with pytest.raises(ValueError, match="is not the store of a sweep"):
+        run(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        run(tmp_path / "file")
+
+
+def test_a_full_disk_loses_nothing_that_was_committed(tmp_path, monkeypatch):
+    create = Store.create
+
+    def on_a_small_disk(folder, about):
+        store = create(folder, about)
+        pages = store._file.execute("pragma page_count").fetchone()[0]
+        store._file.execute(f"pragma max_page_count = {pages + 1}")
+        return store
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "create", on_a_small_disk)
+        with pytest.raises(
+            OSError, match=r"cannot write sweep.sqlite: database or disk is full; what was written before"
+        ):
+            run(tmp_path, config=TrainConfig(epochs=60, batch_size=16))
+    before = sweep.load(tmp_path).rows()
+    results = run(tmp_path, config=TrainConfig(epochs=60, batch_size=16))
+    assert set(before) <= set(results.rows())
+    assert len(results.rows()) == len(SPACE)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_the_table_can_be_exported(tmp_path, suffix):
+    import polars as pl
+
+    results = run(tmp_path)
+    results.export(tmp_path / f"trials.{suffix}")
+    read = getattr(pl, f"read_{suffix}")(tmp_path / f"trials.{suffix}")
+    assert read.equals(results.table())
+    with pytest.raises(ValueError, match=r"must end in .parquet or .csv"):
+        results.export(tmp_path / "trials.xlsx")

@@ -1,0 +1,356 @@
+"""A trial is the training run that it stands for, whoever it runs beside, and however it ends."""
+
+import subprocess
+import sys
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmlp import MLP, Dataset, TrainConfig, sweep, train
+from jaxmlp.sweep import block, lanes
+from jaxmlp.sweep.running import Progress
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((200, 6)).astype(np.float32)
+T = (X[:, 0] + X[:, 1] > 0).astype(int) + (X[:, 2] > 0)
+DATA, TEST = Dataset(X[:150], T[:150]), Dataset(X[150:], T[150:])
+VALUES = Dataset(X[:150], X[:150, :2] * 2 + X[:150, 2:4] ** 2)
+CONFIG = TrainConfig(epochs=4, batch_size=16)
+
+
+def trained_alone(results, number, data=DATA, test=TEST):
+    trial = results.trial(number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of divergence
+        return train(trial.mlp, data, trial.config, key=jax.random.key(trial.seed), test=test)
+
+
+def without_time(history):
+    return [epoch._replace(seconds=0.0) for epoch in history]
+
+
+def assert_same_bits(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def distance(one, other):
+    gaps = jax.tree.map(lambda a, b: np.sum((np.asarray(a, float) - np.asarray(b, float)) ** 2), one, other)
+    return jax.tree.reduce(lambda a, b: a + b, gaps) ** 0.5
+
+
+def random_space(draw):
+    return sweep.random(
+        5,
+        draw=draw,
+        learning_rate=sweep.log_uniform(1e-3, 2),
+        momentum=sweep.uniform(0, 0.95),
+        weight_decay=sweep.log_uniform(1e-4, 1e-1),
+        init_scale=sweep.uniform(0.5, 2),
+        clip=sweep.log_uniform(0.1, 10),
+        schedule=["cosine", "constant", "step"],
+        warmup_epochs=[0, 1.5],
+        patience=[None, 1],
+        nesterov=[False, True],
+        seed=range(3),
+    )
+
+
+@pytest.mark.parametrize("draw", [0, 1])
+def test_in_a_lane_of_its_own_a_trial_is_train_to_the_last_bit(draw):
+    results = sweep.run(random_space(draw), DATA, CONFIG, mlp=MLP((6, 7, 3)), test=TEST, keep="all", lanes=1)
+    rows = results.rows()
+    for number in range(len(results)):
+        alone = trained_alone(results, number)
+        assert_same_bits(results.params(number), alone.params)
+        assert without_time(results.history(number)) == without_time(alone.history)
+        assert rows[number].status == {"finished": "ok"}.get(alone.status, alone.status)
+        assert rows[number].best_epoch == alone.best_epoch
+
+
+@pytest.mark.parametrize(
+    ("data", "base", "config"),
+    [
+        (VALUES, MLP((6, 5, 2), "tanh", "identity", "quadratic"), CONFIG),
+        (Dataset(X[:150], T[:150], weights="balanced"), MLP((6, 4, 5, 3), ("gelu", "tanh")), CONFIG),
+        (
+            Dataset(X[:150], (X[:150, :2] > 0).astype(float)),
+            MLP((6, 5, 2), "silu", "sigmoid", "binary_cross_entropy"),
+            TrainConfig(
+                epochs=2, batch_size=30, clip=0.5, track=("norms", "noise_scale", "variance", "clipped", "curvature")
+            ),
+        ),
+    ],
+)
+def test_so_it_is_with_real_values_weights_labels_and_all_that_can_be_tracked(data, base, config):
+    space = sweep.grid(learning_rate=[0.01, 0.1], seed=[3, 4])
+    results = sweep.run(space, data, config, mlp=base, test=data, keep="all", lanes=1)
+    for number in range(4):
+        alone = trained_alone(results, number, data, data)
+        assert_same_bits(results.params(number), alone.params)
+        assert without_time(results.history(number)) == without_time(alone.history)
+
+
+@pytest.mark.parametrize("axes", [{"seed": range(2)}, {"seed": range(12)}])
+def test_side_by_side_a_trial_is_as_near_to_float64_as_train_is(axes):
+    """The bound on what lanes change: as training carries rounding on, so does it carry on the rounding of lanes."""
+    space = sweep.grid(learning_rate=[0.01, 0.3], momentum=[0.0, 0.9], hidden=[(7,)], **axes)
+    options = {"config": TrainConfig(epochs=8, batch_size=16), "keep": "all"}
+    side_by_side = sweep.run(space, DATA, **options)
+    assert sweep.plan(space, DATA, options["config"]).groups[0].n_lanes > 1
+    alone = sweep.run(space, DATA, **options, lanes=1)
+    with jax.enable_x64(True):
+        exact = sweep.run(space, Dataset(X[:150].astype(float), T[:150]), **options, lanes=1)
+        assert exact.params(0)[0].w.dtype == np.float64
+        for number in range(len(space)):
+            limit = distance(alone.params(number), exact.params(number))
+            size = distance(exact.params(number), jax.tree.map(np.zeros_like, exact.params(number)))
+            # One rounding of every parameter is there in any case.
+            room = 2 * limit + np.finfo(np.float32).eps * size
+            assert distance(side_by_side.params(number), exact.params(number)) <= room
+
+
+def test_a_poisoned_lane_disturbs_no_neighbour_and_is_recorded_with_its_epoch():
+    rates = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08]
+    healthy = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, test=VALUES, keep="all")
+    rates[3] = 1e18
+    poisoned = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, test=VALUES, keep="all")
+    assert sweep.plan(sweep.grid(learning_rate=rates), VALUES, CONFIG).groups[0].n_lanes == 8
+    for number in set(range(8)) - {3}:
+        assert_same_bits(poisoned.params(number), healthy.params(number))
+        assert without_time(poisoned.history(number)) == without_time(healthy.history(number))
+    alone, row = trained_alone(poisoned, 3, VALUES, VALUES), poisoned.rows()[3]
+    assert alone.status == row.status == "diverged"
+    assert row.epochs == len(alone.history) == 1
+    assert_same_bits(poisoned.params(3), alone.params)
+    table = poisoned.table()
+    assert table["status"].to_list().count("diverged") == 1
+    assert table.row(3, named=True)["test_r2"] is None
+
+
+def test_a_setting_with_a_diverged_trial_is_never_the_best():
+    space = sweep.grid(learning_rate=[1e18, 0.01], seed=range(2))
+    results = sweep.run(space, VALUES, CONFIG, test=VALUES)
+    for metric in ("train_loss", "test_loss", "test_r2"):
+        assert results.best(metric).hyperparameters == {"learning_rate": 0.01}
+    all_diverged = sweep.run(sweep.grid(learning_rate=[1e18, 1e19]), VALUES, CONFIG)
+    with pytest.raises(ValueError, match="all 2 trials diverged"):
+        all_diverged.best()
+
+
+def test_the_best_setting_is_that_of_the_mean_over_seeds_with_students_interval():
+    space = sweep.grid(learning_rate=[0.001, 0.05], momentum=[0.0, 0.9], seed=range(4))
+    results = sweep.run(space, DATA, CONFIG, test=TEST)
+    table = results.table()
+    means = table.drop("status").group_by(["learning_rate", "momentum"]).mean().sort("test_loss")
+    best = results.best("test_loss")
+    assert tuple(best.hyperparameters.values()) == means.select("learning_rate", "momentum").row(0)
+    assert best.mean == pytest.approx(means["test_loss"][0])
+    from scipy import stats
+
+    values = [table["test_loss"][number] for number in best.trials]
+    assert len(values) == 4
+    assert values == sorted(values)
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert (best.low, best.high) == pytest.approx(expected)
+    assert results.best("test_loss", over=None).trials == (table["test_loss"].arg_min(),)
+
+
+def test_early_stopped_trials_are_the_same_and_the_rest_is_packed_together(monkeypatch):
+    chunks = []
+    put = lanes.put
+    monkeypatch.setattr(
+        lanes, "put", lambda devices, inputs: chunks.append(int(sum(inputs.n_chunks))) or put(devices, inputs)
+    )
+    patience = [1] * 24 + [None] * 8
+    rates = np.linspace(0.3, 0.5, 32).tolist()
+    space = sweep.Space(("learning_rate", "patience"), tuple(zip(rates, patience, strict=True)))
+    config = TrainConfig(epochs=10, batch_size=16, schedule="constant")
+    results = sweep.run(space, DATA, config, test=TEST, keep="all", lanes=1)
+    assert max(chunks) == 32
+    assert chunks[-1] < 32
+    assert chunks == sorted(chunks, reverse=True)
+    for row in results.rows():
+        alone = trained_alone(results, row.trial)
+        assert (row.epochs, row.best_epoch) == (len(alone.history), alone.best_epoch)
+        assert_same_bits(results.params(row.trial), alone.params)
+
+
+def halved_naively(space, factor, config):
+    """Successive halving as one would write it for `train`: one trial after another."""
+    listed = sweep.run(space, DATA, TrainConfig(epochs=1, batch_size=150), test=TEST)  # for the trials alone
+    alive, rungs = list(range(len(space))), sweep.Halving(factor).rungs(config.epochs)
+    for rung in rungs:
+        scores = {}
+        for number in alive:
+            trial = listed.trial(number)
+            so_far = []
+            train(
+                trial.mlp, DATA, config_of(trial, config), key=jax.random.key(trial.seed), test=TEST,
+                callback=lambda trained, so_far=so_far: so_far.append(trained.history[-1].test_accuracy),
+            )  # fmt: skip
+            scores[number] = so_far[rung - 1]
+        alive = sorted(alive, key=lambda number: (-scores[number], number))
+        if rung != rungs[-1]:
+            alive = alive[: max(1, len(alive) // factor)]
+    return alive
+
+
+def config_of(trial, config):
+    from dataclasses import replace
+
+    return replace(config, learning_rate=trial.config.learning_rate, momentum=trial.config.momentum)
+
+
+def test_the_winner_of_halving_is_that_of_an_unfused_one_and_the_others_stopped_at_their_rungs():
+    space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
+    config = TrainConfig(epochs=9, batch_size=16)
+    results = sweep.run(space, DATA, config, mlp=MLP((6, 128, 3)), test=TEST, halving=3)
+    table = results.table()
+    ended = table.filter(table["status"] == "ok")
+    assert ended["trial"].to_list() == halved_naively(space, 3, config)
+    assert sorted(table["epochs"].to_list()) == [1] * 8 + [3] * 3 + [9]
+    assert results.best().trials == tuple(ended["trial"].to_list())
+
+
+def test_asynchronous_halving_stops_what_is_not_among_the_best_share_so_far():
+    space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
+    config = TrainConfig(epochs=9, batch_size=16)
+    whole = sweep.run(space, DATA, config, test=TEST)
+    results = sweep.run(space, DATA, config, test=TEST, halving=sweep.Halving(3, asynchronous=True))
+    # All in one block: then it is the synchronous rule.
+    at_first = {number: whole.history(number)[0].test_accuracy for number in range(12)}
+    going_on = sorted(sorted(at_first, key=lambda number: (-at_first[number], number))[:4])
+    assert [row.trial for row in results.rows() if row.epochs > 1] == going_on
+
+
+def test_a_block_that_runs_out_of_memory_is_halved_until_it_fits(monkeypatch):
+    space = sweep.grid(learning_rate=np.linspace(0.01, 0.1, 24).tolist())
+    options = {"config": CONFIG, "test": TEST, "keep": "all", "lanes": 4}
+    expected = sweep.run(space, DATA, **options)
+    program, sizes = lanes.program, []
+
+    def scarce(key, shapes):
+        n_chunks = shapes[0][1][0][0]
+        sizes.append((n_chunks, key.n_lanes))
+        if n_chunks * key.n_lanes > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
+        return program(key, shapes)
+
+    monkeypatch.setattr(lanes, "program", scarce)
+    results = sweep.run(space, DATA, **options)
+    assert (8, 4) in sizes
+    assert (1, 2) in sizes
+    for number in range(24):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), results.params(number), expected.params(number)
+        )
+
+    def nothing_fits(key, shapes):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
+
+    monkeypatch.setattr(lanes, "program", nothing_fits)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Out of memory"):
+        sweep.run(space, DATA, **options)
+
+
+def test_a_group_is_compiled_once_however_many_blocks_and_numbers_it_has():
+    lanes.program.cache_clear()
+    space = sweep.grid(learning_rate=np.linspace(0.01, 0.1, 40).tolist(), clip=[0.5, 1.0])
+    listed = sweep.plan(space, DATA, CONFIG, trials_a_block=12, lanes=4)
+    assert len(listed.groups[0].blocks) > 2
+    sweep.run(space, DATA, CONFIG, trials_a_block=12, lanes=4)
+    assert lanes.program.cache_info().misses == 1
+    others = sweep.grid(learning_rate=np.linspace(0.02, 0.2, 40).tolist(), clip=[0.25, 2.0])
+    sweep.run(others, DATA, CONFIG, trials_a_block=12, lanes=4)
+    assert lanes.program.cache_info().misses == 1
+
+
+def test_progress_counts_up_to_all_trials_and_names_the_best():
+    seen: list[Progress] = []
+    space = sweep.grid(learning_rate=[0.01, 0.05, 1e18], hidden=[(4,), (5,)])
+    results = sweep.run(
+        space, VALUES, CONFIG, mlp=MLP((6, 9, 2), "relu", "identity", "quadratic"), callback=seen.append
+    )
+    assert [each.total for each in seen] == [6] * len(seen)
+    done = [each.done for each in seen]
+    assert done == sorted(done)
+    assert done[-1] == 3  # those of the block before, the last one being on its way
+    assert seen[-1].diverged == 1
+    losses = results.table()["train_loss"].to_list()
+    assert seen[-1].best[0] in losses
+    assert seen[-1].seconds_left >= 0
+
+
+CODE = """
+import sys
+import numpy as np, jax
+from jaxmlp import Dataset, TrainConfig, sweep
+sweep.use_all_cores()
+sweep.use_all_cores()
+x = np.random.default_rng(0).standard_normal((150, 6)).astype(np.float32)
+data = Dataset(x, (x[:, 0] > 0).astype(int))
+space = sweep.grid(learning_rate=[0.01, 0.1, 0.3], momentum=[0.0, 0.9], hidden=[(5,)], seed=range(2))
+results = sweep.run(space, data, TrainConfig(epochs=3, batch_size=16), test=data, keep="all")
+devices = jax.local_devices()[:1]
+one = sweep.run(space, data, TrainConfig(epochs=3, batch_size=16), test=data, keep="all", devices=devices)
+print(len(jax.local_devices()), sweep.plan(space, data).n_devices)
+for number in range(12):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), results.params(number), one.params(number))
+"""
+
+
+def test_every_core_is_a_device_if_asked_in_time():
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CODE], check=True, capture_output=True, text=True
+    ).stdout
+    n_devices, planned = answer.split()
+    assert n_devices == planned
+    jax.devices()
+    if len(jax.local_devices()) < int(n_devices):
+        with pytest.raises(RuntimeError, match="use_all_cores must be called before JAX computes anything"):
+            sweep.use_all_cores()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: sweep.run(sweep.grid(batch_size=[16, 151]), DATA),
+            "trial 1 (batch_size=151): batch_size must be at most the 150 training examples, got 151",
+        ),
+        (lambda: sweep.run([{"seed": 1}], DATA), "space must be made by grid or random, got list"),
+        (
+            lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, keep=-1),
+            "keep must be a whole number, 0 or larger, or 'all'",
+        ),
+        (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, halving=1), "factor of Halving must be a whole number, 2 or"),
+        (lambda: sweep.run(sweep.grid(epochs=[1, 2]), DATA, halving=2), "but epochs varies in this space"),
+        (
+            lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, mlp=MLP((5, 3))),
+            "x has 6 features, but the network takes 5",
+        ),
+        (
+            lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG, keep=0).params(1),
+            "the parameters of trial 1 were not",
+        ),
+        (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).trial(2), "trial must be 0 to 1, got 2"),
+        (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("accuracy"), "did you mean 'test_accuracy'"),
+        (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("test_r2"), "test_r2 was not measured"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(call, message):
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_memory_errors_are_taken_for_such(monkeypatch):
+    def broken(key, shapes):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(block.lanes, "program", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        sweep.run(sweep.grid(seed=range(4)), DATA, CONFIG)
