@@ -22,6 +22,8 @@ from jaxmlp.backpropagation import backprop, batch_gradient, gradient, outer
 from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP, Layer, forward, init, loss
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 HIDDEN = [name for name in ACTIVATIONS if ACTIVATIONS[name].derivative is not None]
 PAIRS = [(name, output) for name, entry in LOSSES.items() for output in entry.outputs]
 EVERY_COMBINATION = pytest.mark.parametrize(
@@ -127,9 +129,6 @@ def in_float64(mlp: MLP) -> tuple:
     return by_hand_by_autodiff_and_terms(mlp, *batch_of(mlp))
 
 
-WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
-
-
 def assert_agree(ours, theirs, terms) -> None:
     """Hold every leaf of every example's gradient to 1e-12 of its terms.
 
@@ -169,11 +168,7 @@ def drawn_networks(n: int) -> list[MLP]:
     "mlp", drawn_networks(5), ids=lambda mlp: f"{mlp.sizes}-{'-'.join(mlp.activations)}-{mlp.loss}"
 )
 def test_gradient_is_that_of_autodiff_at_every_depth_and_width(mlp):
-    compiled = jax.jit(
-        by_hand_by_autodiff_and_terms,
-        static_argnums=0,
-        compiler_options=WITHOUT_OPTIMISATION,
-    )
+    compiled = jax.jit(by_hand_by_autodiff_and_terms, static_argnums=0)
     assert_agree(*compiled(mlp, *batch_of(mlp)))
 
 
@@ -280,10 +275,7 @@ def test_float32_gradient_is_at_most_twice_as_far_off_as_that_of_autodiff(mlp):
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_bfloat16_gradient_is_at_most_twice_as_far_off_as_that_of_autodiff(hidden):
     mlp = MLP((6, 6, 6), hidden)
-    compiled = jax.jit(
-        lambda *batch: (by_hand(mlp, *batch), by_autodiff(mlp, *batch)),
-        compiler_options=WITHOUT_OPTIMISATION,
-    )
+    compiled = jax.jit(lambda *batch: (by_hand(mlp, *batch), by_autodiff(mlp, *batch)))
     assert_no_worse_than_autodiff(mlp, *compiled(*batch_of(mlp, "bfloat16")), "bfloat16")
 
 
@@ -390,7 +382,7 @@ def test_batch_gradient_is_autodiff_of_the_mean_loss(name, output):
     def mean_loss(params):
         return jax.vmap(partial(loss, mlp, params))(x, t).mean()
 
-    @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+    @jax.jit
     def both(params):
         return batch_gradient(mlp, params, x, t), jax.value_and_grad(mean_loss)(params)
 

@@ -31,6 +31,8 @@ from jaxmlp.curvature import (
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Layer, Params, forward, init, loss
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 HIDDEN = [name for name in ACTIVATIONS if ACTIVATIONS[name].derivative is not None]
 PAIRS = [(name, output) for name, entry in LOSSES.items() for output in entry.outputs]
 MIXED = [
@@ -38,7 +40,6 @@ MIXED = [
     for number, (name, output) in enumerate(PAIRS)
 ]
 EVERY_NETWORK = pytest.mark.parametrize("mlp", MIXED, ids=lambda mlp: "-".join((*mlp.activations, mlp.loss)))
-WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
 
 
 # ----- the truth: autodiff of the mean loss -----
@@ -55,7 +56,7 @@ def hessian_product_by_autodiff(mlp: MLP, params: Params, x, t, direction: Param
 def dense_hessian(mlp: MLP, params: Params, x, t) -> np.ndarray:
     flat, unravel = ravel_pytree(params)
     hessian = jax.hessian(lambda flat: mean_loss(mlp, x, t, unravel(flat)))
-    return np.asarray(jax.jit(hessian, compiler_options=WITHOUT_OPTIMISATION)(flat))
+    return np.asarray(jax.jit(hessian)(flat))
 
 
 def gauss_newton_product_by_autodiff(mlp: MLP, params: Params, x, t, direction: Params) -> Params:
@@ -261,7 +262,7 @@ def several_products(mlp: MLP, n: int) -> Several:
     """Compile one program for all properties of a network."""
     params, x, t, u, v = batch(mlp, n)
 
-    @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+    @jax.jit
     def compiled(directions):
         return jax.vmap(partial(all_products, mlp, params, x, t))(directions)
 
@@ -327,7 +328,7 @@ def test_product_with_every_unit_vector_under_jit_and_vmap_is_the_dense_hessian(
     params, x, t, *_ = batch(mlp, 5)
     _, unravel = ravel_pytree(params)
     along_each = jax.vmap(hessian_vector_product, (None, None, None, None, 0))
-    compiled = jax.jit(along_each, static_argnums=0, compiler_options=WITHOUT_OPTIMISATION)
+    compiled = jax.jit(along_each, static_argnums=0)
     found = compiled(mlp, params, x, t, jax.vmap(unravel)(jnp.eye(26)))
     rows = np.concatenate([np.asarray(leaf).reshape(26, -1) for leaf in jax.tree.leaves(found)], axis=1)
     # Entries below 1, of some 100 roundings.
@@ -342,7 +343,7 @@ def test_float32_hessian_product_is_at_most_twice_as_far_off_as_that_of_autodiff
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(exact))
     functions = (hessian_vector_product, hessian_product_by_autodiff)
 
-    @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+    @jax.jit
     def both(*given):
         return tuple(each_in_a_batch_of_one(function, mlp, *given) for function in functions)
 
@@ -534,11 +535,10 @@ def test_iteration_that_does_not_converge_is_an_error_of_its_own_and_one_line(sm
 @pytest.mark.usefixtures("x64")
 def test_tolerance_is_relative_however_small_the_hessian():
     # At z = -25 the Hessian is of the order of sigma'^2, 1e-21: below 1e-11 ARPACK itself has an absolute tolerance.
-    mlp = MLP((60, 10), output="sigmoid", loss="quadratic")
-    params = (Layer(0.1 * init(mlp, jax.random.key(1))[0].w, jnp.full(10, -25.0)),)
-    x, t = np.random.default_rng(0).normal(size=(100, 60)), np.zeros((100, 10))
-    flat, unravel = ravel_pytree(params)
-    hessian = jax.hessian(lambda w: jax.vmap(partial(loss, mlp, unravel(w)))(x, t).mean())(flat)
+    mlp = MLP((60, 2), output="sigmoid", loss="quadratic")
+    params = (Layer(0.1 * init(mlp, jax.random.key(1))[0].w, jnp.full(2, -25.0)),)
+    x, t = np.random.default_rng(0).normal(size=(100, 60)), np.zeros((100, 2))
+    hessian = dense_hessian(mlp, params, x, t)
     found = largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0), tolerance=1e-8).value
     assert found < 1e-20
     # The error is of the order of the tolerance's square: what is left is rounding.

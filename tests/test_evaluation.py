@@ -10,6 +10,8 @@ from jaxmlp.data import Dataset
 from jaxmlp.evaluation import check_fit, evaluate, outputs
 from jaxmlp.network import MLP, Layer, init, loss, predict
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 N_LARGE = 2048 * 2 + 5  # more than two blocks, and some left over
 
 

@@ -15,8 +15,9 @@ from jaxmlp.influence import scores, tangent_kernel, tracin
 from jaxmlp.losses import target_row
 from jaxmlp.network import MLP, Layer, Params, forward, loss
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 CLASSES = MLP((4, 5, 3), "tanh")
-WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
 PROGRAMS = (influence._scores, influence._tracin)
 
 
@@ -51,7 +52,7 @@ def labels(n: int, n_classes: int = 3) -> np.ndarray:
 def gradients(mlp: MLP, params: Params, data: Dataset) -> np.ndarray:
     """Form every example's gradient, by autodiff: [N, parameters]."""
     every = jax.vmap(jax.grad(partial(loss, mlp)), (None, 0, 0))
-    formed = jax.jit(every, compiler_options=WITHOUT_OPTIMISATION)(params, data.x, data.t)
+    formed = jax.jit(every)(params, data.x, data.t)
     return np.concatenate([np.asarray(leaf).reshape(len(data), -1) for leaf in jax.tree.leaves(formed)], axis=1)
 
 
@@ -136,7 +137,9 @@ def test_norm_of_a_gradient_whose_square_underflows_is_kept():
 
 
 def temporary_memory(program, *given, **options) -> int:
-    return program.lower(*given, **options).compile().memory_analysis().temp_size_in_bytes
+    # What a user's program needs, and not one compiled in haste.
+    whole = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+    return program.lower(*given, **options).compile(whole).memory_analysis().temp_size_in_bytes
 
 
 def test_memory_of_scores_grows_by_the_answers_alone():
@@ -290,7 +293,7 @@ def test_memory_of_tracin_does_not_grow_with_the_training_examples():
 def jacobians(mlp: MLP, params: Params, x: np.ndarray) -> np.ndarray:
     """Form the Jacobian of every example's z_L, by autodiff: [n_L, N, parameters]."""
     every = jax.vmap(jax.jacrev(lambda params, x: forward(mlp, params, x).z[-1]), (None, 0))
-    formed = jax.jit(every, compiler_options=WITHOUT_OPTIMISATION)(params, x)
+    formed = jax.jit(every)(params, x)
     leaves = [np.asarray(leaf).reshape(len(x), mlp.sizes[-1], -1) for leaf in jax.tree.leaves(formed)]
     return np.concatenate(leaves, axis=2).transpose(1, 0, 2)
 

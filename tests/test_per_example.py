@@ -28,9 +28,10 @@ from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP, Layer, forward, loss
 from jaxmlp.per_example import Clipped, Kronecker, Moments, NoiseScale
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 HIDDEN = [name for name in ACTIVATIONS if ACTIVATIONS[name].derivative is not None]
 PAIRS = [(name, output) for name, entry in LOSSES.items() for output in entry.outputs]
-WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
 
 
 class Batch(NamedTuple):
@@ -333,13 +334,9 @@ def everything(batch: Batch, names: tuple[str, ...] = tuple(STATISTICS)) -> dict
     return {name: STATISTICS[name].ours(batch) for name in names}
 
 
-compiled_everything = jax.jit(everything, static_argnums=1, compiler_options=WITHOUT_OPTIMISATION)
-compiled_clipping = jax.jit(
-    per_example.clipped_mean,
-    static_argnames="by_layer",
-    compiler_options=WITHOUT_OPTIMISATION,
-)
-compiled_norms = jax.jit(per_example.norms, static_argnames="by_layer", compiler_options=WITHOUT_OPTIMISATION)
+compiled_everything = jax.jit(everything, static_argnums=1)
+compiled_clipping = jax.jit(per_example.clipped_mean, static_argnames="by_layer")
+compiled_norms = jax.jit(per_example.norms, static_argnames="by_layer")
 
 
 def outer(factors) -> tuple[Layer, ...]:
@@ -366,7 +363,7 @@ def test_every_statistic_is_the_same_under(transform):
     else:  # two steps, of two networks each
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves).reshape(2, 2, *np.shape(leaves[0])), *batches)
         steps = partial(jax.lax.scan, lambda carry, pair: (carry, jax.vmap(everything)(pair)), None)
-        _, stacked = jax.jit(steps, compiler_options=WITHOUT_OPTIMISATION)(stacked)
+        _, stacked = jax.jit(steps)(stacked)
         results = [jax.tree.map(lambda leaf, n=n: np.asarray(leaf)[divmod(n, 2)], stacked) for n in range(4)]
     for result, (_, truth) in zip(results, several, strict=True):
         for name in STATISTICS:
@@ -610,7 +607,7 @@ def test_gradients_that_cancel_are_of_infinite_diversity_and_noise(factors):
 def test_diversity_of_orthogonal_gradients_is_one():
     # |g|^2 = 2 and 18, to be summed up without rounding but for a root: 2 eps.
     factors = (Factors(jnp.array([[1.0, 0.0], [0.0, 3.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])),)
-    diversity = jax.jit(per_example.diversity, compiler_options=WITHOUT_OPTIMISATION)
+    diversity = jax.jit(per_example.diversity)
     np.testing.assert_allclose(diversity(factors), 1, rtol=2 * 2.0**-23)
 
 
@@ -681,7 +678,7 @@ def constant_but_for(deviation: float, seed: int) -> tuple[Factors, ...]:
     return (Factors(*(jnp.asarray(1 + deviation * rng.normal(size=(8, n)), "float32") for n in (32, 16))),)
 
 
-@partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
+@jax.jit
 def compiled_variance_and_noise_scale(factors):
     return per_example.variance(factors), per_example.noise_scale(factors)
 

@@ -1,18 +1,21 @@
 """What pytest shows of a gradient that was found wrong: the whole report, once, whatever the form of the assert."""
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-pytest_plugins = ["pytester"]
-
 BEGINNING = """
 import jax.numpy as jnp
-from jaxmlp.checking import check_gradient
+from jaxmlp.checking import gradient_checker
 w = jnp.arange(1.0, 4.0)
+check = gradient_checker(lambda w: (w**2).sum(), lambda w: w, w)
 def half():
-    return check_gradient(lambda w: (w**2).sum(), lambda w: w, w)
+    return check(w)
 """
 
 # What a test may contain that fails because a report does.
@@ -33,27 +36,74 @@ UNRELATED = {
 }
 
 
-def run(pytester, *options):
+BODIES = BEGINNING + "".join(f"def test_{name}():\n{body}\n" for name, body in (FAILING | UNRELATED).items())
+WITH_THE_FIXTURE = """
+def test_wrong(assert_gradient):
+    assert_gradient(lambda w: (w**2).sum(), lambda w: w, w)
+def test_right(assert_gradient):
+    assert_gradient(lambda w: (w**2).sum(), lambda w: 2 * w, w)
+"""
+LIGHT = """
+import sys
+def test_light():
+    assert 'jax' not in sys.modules
+    assert 0, 'as it was'
+def test_late():
+    import jax.numpy as jnp
+    from jaxmlp.checking import check_gradient
+    w = jnp.arange(1.0, 4.0)
+    assert check_gradient(lambda w: (w**2).sum(), lambda w: w, w)
+"""
+
+
+class Shown(NamedTuple):
+    """What a run of pytest counted at its end, and the lines that it showed of each test that failed."""
+
+    outcomes: dict[str, int]
+    of_test: dict[str, list[str]]
+
+
+def run(folder: Path, text: str, *options: str) -> Shown:
     """Run in a process of its own, in which the plugin is found as anybody's is: by its entry point."""
-    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", *options)
+    (folder / "test_it.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
+    in_haste = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=in_haste)
     shown: dict[str, list[str]] = {}
     name = ""
-    for line in done.outlines:
+    for line in done.stdout.splitlines():
         if line.startswith("____"):
             name = line.strip("_ ")
         elif line.startswith("===="):
             name = ""
         elif name and line.startswith("E"):
             shown.setdefault(name.removeprefix("test_"), []).append(line)
-    return done, shown
+    counts = re.findall(r"(\d+) (\w+)", done.stdout.splitlines()[-1].partition(" in ")[0])
+    return Shown({outcome: int(count) for count, outcome in counts}, shown)
 
 
-@pytest.mark.parametrize("mode", ["rewrite", "plain"])
-def test_a_wrong_gradient_is_reported_whole_and_once(pytester, mode):
-    bodies = [f"def test_{name}():\n{body}\n" for name, body in (FAILING | UNRELATED).items()]
-    pytester.makepyfile(BEGINNING + "".join(bodies))
-    done, shown = run(pytester, f"--assert={mode}")
-    done.assert_outcomes(failed=len(bodies))
+@pytest.fixture(scope="module")
+def rewritten(tmp_path_factory):
+    """With asserts rewritten, as is the default: every form of an assert, and the fixture."""
+    return run(tmp_path_factory.mktemp("rewritten"), BODIES + WITH_THE_FIXTURE, "--assert=rewrite")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("plain"), BODIES, "--assert=plain")
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """Without the checker, until a test imports it."""
+    return run(tmp_path_factory.mktemp("light"), LIGHT)
+
+
+@pytest.mark.parametrize("mode", ["rewritten", "plain"])
+def test_a_wrong_gradient_is_reported_whole_and_once(mode, request):
+    outcomes, shown = request.getfixturevalue(mode)
+    n_failed = len(FAILING | UNRELATED)
+    assert outcomes == ({"failed": n_failed} if mode == "plain" else {"failed": n_failed + 1, "passed": 1})
     for name in FAILING:
         text = "\n".join(shown[name])
         assert text.count("gradient of f: WRONG") == 1, name
@@ -66,27 +116,18 @@ def test_a_wrong_gradient_is_reported_whole_and_once(pytester, mode):
         assert "WRONG" not in "\n".join(shown[name]), name
 
 
-def test_a_test_that_is_the_first_to_import_the_checker_is_reported_too(pytester):
-    lines = [f"    {line}" for line in BEGINNING.strip().splitlines()]
-    body = "\n".join(lines)
-    pytester.makepyfile(f"def test_late():\n{body}\n    assert half()\n")
-    _, shown = run(pytester)
-    assert "at large values: wrong" in "\n".join(shown["late"])
+def test_a_test_that_is_the_first_to_import_the_checker_is_reported_too(light):
+    text = "\n".join(light.of_test["late"])
+    assert text.count("gradient of f: WRONG") == 1
+    assert "at large values: wrong" in text
+    assert "\\n" not in text
+    assert len(light.of_test["late"]) < 20
 
 
-def test_the_fixture_fails_with_the_report_and_passes_without(pytester):
-    pytester.makepyfile(
-        BEGINNING
-        + """
-def test_wrong(assert_gradient):
-    assert_gradient(lambda w: (w**2).sum(), lambda w: w, w)
-def test_right(assert_gradient):
-    assert_gradient(lambda w: (w**2).sum(), lambda w: 2 * w, w)
-"""
-    )
-    done, shown = run(pytester)
-    done.assert_outcomes(failed=1, passed=1)
-    assert "\n".join(shown["wrong"]).count("gradient of f: WRONG") == 1
+def test_the_fixture_fails_with_the_report_and_passes_without(rewritten):
+    assert rewritten.outcomes["passed"] == 1
+    assert "right" not in rewritten.of_test
+    assert "\n".join(rewritten.of_test["wrong"]).count("gradient of f: WRONG") == 1
 
 
 def test_the_plugin_imports_nothing_heavy():
@@ -94,10 +135,6 @@ def test_the_plugin_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_tests_that_do_not_check_gradients_do_not_wait_for_jax(pytester):
-    pytester.makepyfile(
-        "import sys\ndef test_light():\n    assert 'jax' not in sys.modules\n    assert 0, 'as it was'\n"
-    )
-    done, shown = run(pytester)
-    done.assert_outcomes(failed=1)
-    assert "as it was" in "\n".join(shown["light"])
+def test_tests_that_do_not_check_gradients_do_not_wait_for_jax(light):
+    assert light.outcomes == {"failed": 2}
+    assert "as it was" in "\n".join(light.of_test["light"])

@@ -15,7 +15,7 @@ from jaxmlp.data import Dataset
 from jaxmlp.evaluation import evaluate
 from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP, init
-from jaxmlp.training import _after_epoch, batch_order, train
+from jaxmlp.training import after_epoch, batch_order, train
 
 MLP_OF_CLASSES = MLP((3, 5, 4))
 KEY = jax.random.key(11)
@@ -431,6 +431,5 @@ def test_patience_recovers_from_a_test_loss_that_was_not_a_number():
     trained = Trained(params, sgd.init(params), (), params, 0, "running")
     config = TrainConfig(epochs=9, patience=3)
     for epoch, loss in enumerate([float("nan"), 3.0, 2.0, float("nan"), 2.5], start=1):
-        history = (*trained.history, Epoch(epoch, 0.1, 1.0, loss, None, None, 0.0))
-        trained = _after_epoch(trained._replace(history=history), params, trained.state, config)
+        trained = after_epoch(trained, config, Epoch(epoch, 0.1, 1.0, loss, None, None, 0.0), (params, trained.state))
     assert (trained.best_epoch, trained.status) == (3, "running")

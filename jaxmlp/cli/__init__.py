@@ -1,4 +1,7 @@
-"""The terminal: `jaxmlp train`, `evaluate`, `predict`, `examples`, `info`, `datasets`, `check`; parse, call, print."""
+"""The terminal: `jaxmlp train`, `evaluate`, `predict`, `examples`, `info`, `datasets`, `check`, `sweep`.
+
+Every command parses, calls and prints; what it does a script can do in as few lines.
+"""
 
 import os
 import sys
@@ -16,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     try:
         # Only now: what a command needs takes a second to import, and `--help` should not wait for it.
-        command = import_module(f"jaxmlp.cli.{arguments.command}")
+        command = import_module(f"jaxmlp.cli.{arguments.command.partition(' ')[0]}")
         return int(command.run(arguments))
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - its reader is gone, and the interpreter would flush it

@@ -1,11 +1,14 @@
-"""What a training run shows while it goes on, and what any command shows at its end."""
+"""What a training run or a sweep shows while it goes on, and what any command shows at its end."""
 
 import math
+import os
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,9 +17,13 @@ from rich.table import Table
 from jaxmlp.files import to_json
 from jaxmlp.history import Epoch, Trained
 
-__all__ = ["score", "show", "table", "training_display"]
+if TYPE_CHECKING:
+    from jaxmlp.sweep import Progress as SweepProgress
+
+__all__ = ["score", "show", "sweep_display", "table", "training_display"]
 
 Show = Callable[[Trained], None]
+_MINUTE = 60.0
 
 
 @contextmanager
@@ -52,8 +59,14 @@ def _print_some(trained: Trained, epochs: int, n_examples: int) -> None:
     row = trained.history[-1]
     every = math.ceil(epochs / 10)
     if row.epoch % every == 0 or row.epoch == epochs or trained.status != "running":
-        with suppress(BrokenPipeError):  # nobody looks any more, which is no reason to stop training
-            print(f"epoch {row.epoch}/{epochs}  {_numbers(row, n_examples)}", file=sys.stderr, flush=True)
+        _say(f"epoch {row.epoch}/{epochs}  {_numbers(row, n_examples)}")
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:  # nobody looks any more, which is no reason to stop training, nor to fail at the end
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the interpreter would flush the broken one
 
 
 def _numbers(row: Epoch, n_examples: int, brief: bool = False) -> str:
@@ -63,6 +76,55 @@ def _numbers(row: Epoch, n_examples: int, brief: bool = False) -> str:
     if (name := score(row)) is not None:
         text += f"  {name[0].removeprefix('test_')} {name[1]:.4f}"
     return f"{text}  {n_examples / row.seconds:,.0f}{'' if brief else ' examples'}/s"
+
+
+@contextmanager
+def sweep_display(arguments: Namespace) -> Iterator[Callable[["SweepProgress"], None]]:
+    """Give a callback that shows progress: a live line in a terminal, elsewhere a line a tenth, or a minute."""
+    console = Console(stderr=True)
+    if arguments.quiet or arguments.json:
+        yield lambda progress: None
+    elif console.is_terminal:
+        with _live_sweep(console) as callback:
+            yield callback
+    else:
+        last = (0, time.monotonic())
+
+        def print_some(progress: "SweepProgress") -> None:
+            nonlocal last
+            tenth, now = 10 * progress.done // progress.total, time.monotonic()
+            if tenth > last[0] or now - last[1] > _MINUTE:
+                last = (tenth, now)
+                _say("  ".join(_sweep_numbers(progress)))
+
+        yield print_some
+
+
+@contextmanager
+def _live_sweep(console: Console) -> Iterator[Callable[["SweepProgress"], None]]:
+    # Of time, not of trials: many trials end at once.
+    bar = [BarColumn(bar_width=20)] if console.width >= 90 else []
+    with Progress(*bar, TextColumn("{task.fields[numbers]}"), console=console, transient=True) as live:
+        task, began = live.add_task("", total=None, numbers="compiling"), time.monotonic()
+
+        def callback(progress: "SweepProgress") -> None:
+            past = time.monotonic() - began
+            total = None if progress.seconds_left is None else past + progress.seconds_left
+            numbers = "  ".join(_sweep_numbers(progress))
+            live.update(task, completed=past, total=total, numbers=numbers)
+
+        yield callback
+
+
+def _sweep_numbers(progress: "SweepProgress") -> list[str]:
+    numbers = [f"{progress.done}/{progress.total} trials"]
+    if progress.best is not None:
+        numbers.append(f"best {progress.best[0]:.4f}")
+    if progress.diverged:
+        numbers.append(f"{progress.diverged} diverged")
+    if progress.seconds_left is not None:
+        numbers.append(f"{timedelta(seconds=round(progress.seconds_left))} left")
+    return numbers
 
 
 def score(row: Epoch) -> tuple[str, float] | None:

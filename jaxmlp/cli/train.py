@@ -4,18 +4,17 @@ import shlex
 import sys
 import warnings
 from argparse import Namespace
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxmlp._names import unknown_name
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import score, show, table, training_display
+from jaxmlp.cli.preparation import config_of, network_of, read_material, typed
 from jaxmlp.config import TrainConfig
-from jaxmlp.data import Dataset, Encoding, Prepared, Source, fingerprint, prepare, read
+from jaxmlp.data import Encoding, Prepared
 from jaxmlp.history import Trained, divergence
 from jaxmlp.network import MLP
 from jaxmlp.runs import Run, new_folder, read_config, start_run
@@ -33,20 +32,16 @@ def run(arguments: Namespace) -> int:
     if arguments.resume and saved is None and not (arguments.quiet or arguments.json):
         print(f"{folder}: nothing to resume yet, a new run begins", file=sys.stderr)
     options = _options(arguments, saved, folder)
-    source = read(arguments.source, target=options["target"], task=options["task"])
-    prepared = prepare(source, scaling=options["scaling"], test_fraction=options["test_fraction"], seed=options["seed"])
-    prepared = _weighted(prepared, options["class_weights"])
-    if "batch_size" not in vars(arguments) and saved is None:
-        options["batch_size"] = min(options["batch_size"], len(prepared.train))
-    mlp = _network(prepared, options, source.name)
-    config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
+    is_new_batch = "batch_size" not in vars(arguments) and saved is None
+    material = read_material(arguments.source, options, fit_batch=is_new_batch)
+    prepared, about = material
+    mlp, config = network_of(material, about["options"]), config_of(about["options"])
     check_training(mlp, prepared.train, config, prepared.test)
-    data = _fingerprint(source)
-    if saved is not None and saved["data"] != data:
+    if saved is not None and saved["data"] != about["data"]:
         raise ValueError(f"{folder}: these are not the data that the run was started with")
     folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
-    opened = start_run(folder, {"source": arguments.source, "options": options, "data": data}, mlp)
-    return _train(arguments, opened, mlp, config, prepared, _about(source, options, data))
+    opened = start_run(folder, {"source": arguments.source, "options": about["options"], "data": about["data"]}, mlp)
+    return _train(arguments, opened, mlp, config, prepared, about)
 
 
 def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | None) -> dict[str, Any]:
@@ -62,14 +57,9 @@ def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | 
         is_same = set(value) == set(options[name]) if name == "track" else value == options[name]
         if not is_same:
             option = f"--{name.replace('_', '-')}"
-            began = f"without {option}" if options[name] in (None, []) else f"with {option} {_typed(options[name])}"
-            raise ValueError(f"{folder}: the run was started {began}, got {_typed(value)}")
+            began = f"without {option}" if options[name] in (None, []) else f"with {option} {typed(options[name])}"
+            raise ValueError(f"{folder}: the run was started {began}, got {typed(value)}")
     return options
-
-
-def _typed(value: Any) -> str:
-    """Write an option's value as it is typed."""
-    return (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def _is_like(value: Any, default: Any) -> bool:
@@ -83,46 +73,6 @@ def _is_like(value: Any, default: Any) -> bool:
         case float():
             return isinstance(value, float | int)
     return isinstance(value, type(default))
-
-
-def _network(prepared: Prepared, options: dict[str, Any], source: str) -> MLP:
-    data, encoding = prepared.train, prepared.encoding
-    loss = options["loss"]
-    if loss is None:
-        loss = "quadratic" if encoding.class_names is None else "cross_entropy"
-    if encoding.class_names is None:
-        if loss != "quadratic":
-            raise ValueError(f"loss {loss!r} is for classes, but the targets of {source} are real values")
-        output, n_out = "identity", data.t[0].size
-    else:
-        output, n_out = "softmax" if loss == "cross_entropy" else "sigmoid", len(encoding.class_names)
-    activation = options["activation"]
-    return MLP(
-        (data.x.shape[1], *options["hidden"], n_out),
-        activation[0] if len(activation) == 1 else tuple(activation),
-        output if options["output"] is None else options["output"],
-        loss,
-    )
-
-
-def _weighted(prepared: Prepared, kind: str | None) -> Prepared:
-    """Weigh the training examples; the test part is measured as it is."""
-    if kind is None:
-        return prepared
-    if kind != "balanced":
-        raise ValueError(unknown_name("class weights", kind, ["balanced"]))
-    if prepared.encoding.class_names is None:
-        raise ValueError("class weights are for classes, but the targets are real values")
-    return prepared._replace(train=replace(prepared.train, weights="balanced"))
-
-
-def _fingerprint(source: Source) -> str:
-    parts = [(source.x, source.t), (source.x_test, source.t_test)]
-    return "-".join(fingerprint(Dataset(x, t)) for x, t in parts if x is not None and t is not None)
-
-
-def _about(source: Source, options: dict[str, Any], data: str) -> dict[str, Any]:
-    return {"source": source.name, "target": source.target, "data": data, "options": options}
 
 
 def _train(

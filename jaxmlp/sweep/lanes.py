@@ -160,8 +160,9 @@ def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
     def chunk(params: Params, state: sgd.State, numbers: Hyperparameters, which: Array) -> Outputs:
         order = inputs.orders[which]
         if key.n_lanes == 1:
-            first: Any = jax.tree.map(lambda leaf: leaf[0], (params, state, numbers))
-            return jax.tree.map(lambda leaf: leaf[None], lane(*first, order.reshape(order.shape[-2:])))
+            one: Any = jax.tree.map(lambda leaf: leaf[0], (params, state, numbers))
+            outputs: Any = lane(one[0], one[1], one[2], order.reshape(order.shape[-2:]))
+            return jax.tree.map(lambda leaf: leaf[None], outputs)
         return jax.vmap(lane, in_axes=(0, 0, 0, None if key.is_shared else 0))(params, state, numbers, order)
 
     return _map_first(inputs.n_chunks[0], chunk, (inputs.params, inputs.state, inputs.numbers, inputs.which))

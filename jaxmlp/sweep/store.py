@@ -67,7 +67,8 @@ class Store:
         self._paused: dict[int, Trained] = {}
         name = str(folder / FILE) if folder is not None else ":memory:"
         # One thread after another may use it; a second process waits for the first one's transaction.
-        self._file = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False)
+        with self._named_errors():
+            self._file = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False)
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
@@ -122,6 +123,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def __del__(self) -> None:
+        """Close the file with its last user; Python would warn of one left open."""
+        if hasattr(self, "_file"):  # not so where it could not be opened
+            self.close()
 
     def about(self, name: str) -> Any:
         """Return what was said of the sweep when it was begun."""

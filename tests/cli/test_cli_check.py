@@ -7,6 +7,8 @@ import pytest
 
 from jaxmlp.equivalences import Equivalence, of_library
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 MODULE = """
 import jax
 import jax.numpy as jnp

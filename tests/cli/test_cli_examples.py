@@ -19,6 +19,8 @@ from jaxmlp.data import Dataset, fingerprint, prepare, read, split
 from jaxmlp.influence import scores, suspects
 from jaxmlp.network import loss
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 N, CORRUPTED = 300, 10  # an example of which the network is sure
 # Names that rich or matplotlib would read as markup, if they were asked to.
 NAMES = np.array(["[bold]0", "$1", "[/red]2", "$3_$", "4, four", "five", "6", "seven or the like of it", "8", "9"])

@@ -1,6 +1,7 @@
 """Spaces of hyperparameters, and the trials they stand for."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -105,9 +106,8 @@ def test_a_trial_has_its_values_over_those_of_the_base():
     ],
 )
 def test_what_makes_no_space_is_refused_in_one_line(make, message):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         make()
-    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -123,9 +123,8 @@ def test_what_makes_no_space_is_refused_in_one_line(make, message):
     ],
 )
 def test_a_trial_that_cannot_be_is_named(axes, message):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)):
         trials(sweep.grid(**axes), BASE, TrainConfig())
-    assert message in str(caught.value)
 
 
 def test_an_axis_of_one_value_or_of_equal_ones_is_warned_of():

@@ -1,0 +1,146 @@
+"""What `jaxmlp sweep` varies: from NAME=VALUES, as typed, to a space."""
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxmlp._names import unknown_name
+from jaxmlp.cli.words import shortened
+from jaxmlp.sweep import Distribution, Space, grid, integers, log_uniform, random, uniform
+from jaxmlp.sweep.space import NAMES
+
+__all__ = ["as_options", "as_typed", "typed_space"]
+
+_RANGES: dict[str, Callable[..., Distribution]] = {"uniform": uniform, "log_uniform": log_uniform, "integers": integers}
+_OF_WORDS = ("activation", "output", "loss", "schedule")
+_WORDS = {"none": None, "true": True, "false": False}
+_TRIALS = 64
+
+
+def typed_space(arguments: Namespace) -> Space:
+    """Return the space: lists crossed, or, where there is a range, settings drawn of ranges and lists.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to vary or to draw from, or a name, a value or a range cannot be.
+
+    Examples
+    --------
+    >>> len(typed_space(Namespace(grid=[("learning_rate", "0.01,0.1"), ("hidden", "64:32,none")], sobol=False)))
+    4
+    """
+    _check_names([name for kind in ("grid", *_RANGES) for name, _ in _axes(arguments, kind)], "seeds" in arguments)
+    lists = {name: [_value(name, each) for each in _parts(name, text)] for name, text in _axes(arguments, "grid")}
+    ranges = {name: _range(kind, name, text) for kind in _RANGES for name, text in _axes(arguments, kind)}
+    seeds = _seeds(arguments)
+    if not (lists or ranges or "seeds" in arguments):
+        raise ValueError("there is nothing to vary: give --grid, --uniform, --log-uniform, --integers or --seeds")
+    if "seed" in arguments and not seeds and "seed" not in lists:
+        seeds = {"seed": [arguments.seed]}  # as `train` would
+    if ranges:
+        method = "sobol" if arguments.sobol else "random"
+        n, draw = getattr(arguments, "trials", _TRIALS), getattr(arguments, "draw", 0)
+        for option, value, least in (("trials", n, 1), ("draw", draw, 0)):
+            if value < least:
+                raise ValueError(f"--{option} must be {least} or larger, got {value}")
+        return random(n, method=method, draw=draw, **ranges, **lists, **seeds)
+    for option in ("trials", "draw", "sobol"):
+        if getattr(arguments, option, False) is not False:
+            raise ValueError(f"--{option} is of drawn settings, and there is no --uniform, --log-uniform or --integers")
+    return grid(**lists, **seeds)
+
+
+def as_typed(value: Any) -> str:
+    """Write a value as it is typed.
+
+    >>> as_typed((64, 32)), as_typed(0.1), as_typed(None)
+    ('64:32', '0.1', 'none')
+    """
+    if isinstance(value, tuple):
+        return ":".join(map(str, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def as_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial's values as `train` has its options; without the seed, which there is also that of the split.
+
+    >>> as_options({"hidden": (64, 32), "activation": "tanh", "clip": None, "seed": 3})
+    {'hidden': [64, 32], 'activation': ['tanh'], 'clip': None}
+    """
+    options = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    options.pop("seed", None)
+    if isinstance(options.get("activation"), str):
+        options["activation"] = [options["activation"]]
+    return options
+
+
+def _axes(arguments: Namespace, kind: str) -> list[tuple[str, str]]:
+    return getattr(arguments, kind, [])
+
+
+def _check_names(names: list[str], has_seeds: bool) -> None:
+    for name in names:
+        if name not in NAMES:
+            raise ValueError(unknown_name("hyperparameter", name, NAMES))
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is given twice")
+    if has_seeds and "seed" in names:
+        raise ValueError("seed is given twice: by --seeds, and as a hyperparameter")
+
+
+def _seeds(arguments: Namespace) -> dict[str, Any]:
+    if "seeds" not in arguments:
+        return {}
+    if arguments.seeds < 1:
+        raise ValueError(f"--seeds must be 1 or larger, got {arguments.seeds}")
+    return {"seed": range(arguments.seeds)}
+
+
+def _parts(name: str, text: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        got = f"an empty one in {text!r}" if text else "none"
+        raise ValueError(f"{name} must have values separated by commas, got {got}")
+    return parts
+
+
+def _range(kind: str, name: str, text: str) -> Distribution:
+    if name in ("seed", "hidden", *_OF_WORDS):
+        raise ValueError(f"{name} is not drawn from a range: list its values with --grid {name}=...")
+    low, colon, high = text.partition(":")
+    if not (low and colon and high):
+        raise ValueError(f"{name} must be a range LOW:HIGH, as 0.001:1, got {text!r}")
+    bounds = [_number(name, bound.strip(), "a number") for bound in (low, high)]
+    try:
+        return _RANGES[kind](*bounds)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _value(name: str, text: str) -> Any:
+    """Read a value: widths of layers, names, or a number."""
+    if name == "hidden":
+        return () if text == "none" else tuple(_width(each) for each in text.split(":"))
+    if name in _OF_WORDS:
+        return tuple(text.split(":")) if ":" in text else text
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    return _number(name, text, "a number, none, true or false")
+
+
+def _width(text: str) -> int:
+    if not text.isdecimal() or len(text) > 20:
+        raise ValueError(f"hidden must be widths as 64:32, or none, got {shortened(text)}")
+    return int(text)
+
+
+def _number(name: str, text: str, expected: str) -> int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise ValueError(f"{name} must be {expected}, got {shortened(text)}")

@@ -1,0 +1,152 @@
+"""Which hyperparameters matter: what a random forest forgets when one of them is shuffled on held-out trials."""
+
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Bar", "Importance", "count", "hold", "importance", "is_better_high", "needs", "settings", "varied"]
+
+_FEWEST = 10  # settings, below which no forest is grown: two a fold
+_FEW = 30
+_FOLDS, _TREES, _SHUFFLES = 5, 100, 10
+_GOOD, _POOR = 0.7, 0.3  # R2 on held-out trials
+
+
+class Bar(NamedTuple):
+    """One hyperparameter: the R2 lost when it is shuffled, and the smallest and largest loss of a fold."""
+
+    name: str
+    drop: float
+    low: float
+    high: float
+
+
+class Importance(NamedTuple):
+    """What matters, most important first; R2 of the forest on held-out trials; and what to think of it, in words.
+
+    Without a forest there are no bars, `r2` is None, and the words say why.
+    """
+
+    bars: list[Bar]
+    r2: float | None
+    words: str
+
+
+def needs(module: str) -> Any:
+    """Import what only reports of sweeps need, and answer a missing package with the line that installs it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        top = module.partition(".")[0]
+        package = {"sklearn": "scikit-learn"}.get(top, top)
+        raise ImportError(f"reports of sweeps need {package}: pip install 'jaxmlp[sweep]'") from error
+
+
+def is_better_high(metric: str) -> bool:
+    """Tell the direction of a metric: losses are better low, accuracy and R2 high."""
+    return "loss" not in metric
+
+
+def varied(table: "pl.DataFrame", names: Sequence[str]) -> list[str]:
+    """Return the hyperparameters that differ between trials, without the seed."""
+    return [name for name in names if name != "seed" and table[name].n_unique() > 1]
+
+
+def settings(table: "pl.DataFrame", names: Sequence[str]) -> list[int]:
+    """Number the settings of the hyperparameters: trials of one number differ in their seed alone."""
+    numbers: dict[tuple[Any, ...], int] = {}
+    columns = [table[name].to_list() for name in names if name != "seed"]
+    rows = zip(*columns, strict=True) if columns else [()] * table.height
+    return [numbers.setdefault(tuple(row), len(numbers)) for row in rows]
+
+
+def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Importance:
+    """Measure how much of the metric's variance is lost on held-out settings when a hyperparameter is shuffled.
+
+    A forest is grown on four fifths of the settings and judged on the fifth, five times over; all seeds of a setting
+    are in the same fifth, or the forest would be judged on what it has seen. Losses enter as logarithms, and far
+    outliers on the worse side as in `hold`: one run that all but diverged would be the whole variance. Trials without a
+    finite metric are left out, and counted in the words.
+    """
+    numbers = np.array(settings(table, names))
+    y = np.array([math.nan if value is None else value for value in table[metric].to_list()], float)
+    if not is_better_high(metric):
+        y = np.where(y > 0, np.log10(np.where(y > 0, y, 1)), math.nan)
+    kept = np.isfinite(y)
+    table, numbers, y = table.filter(kept.tolist()), numbers[kept], y[kept]
+    y = hold(y, is_better_high(metric))
+    names = varied(table, names)
+    left_out = f" {count(int((~kept).sum()), 'trial')} without a finite value left out." if not kept.all() else ""
+    n_settings = len(set(numbers.tolist()))
+    if n_settings < _FEWEST:
+        too_few = f"{count(n_settings, 'setting')} with a value: too few to say, {_FEWEST} are needed."
+        return Importance([], None, too_few + left_out)
+    if not names or np.ptp(y) == 0:
+        return Importance([], None, f"All trials have the same value: nothing matters to it.{left_out}")
+    r2, drops = _cross_validated(np.stack([_codes(table[name].to_list()) for name in names], 1), y, numbers)
+    bars = [Bar(name, *map(float, (d.mean(), d.min(), d.max()))) for name, d in zip(names, drops.T, strict=True)]
+    bars.sort(key=lambda bar: -bar.drop)
+    return Importance(bars, r2, _words(r2, n_settings) + left_out)
+
+
+def hold(values: np.ndarray, is_high: bool) -> np.ndarray:
+    """Move values far on the worse side to the last that is not: three interquartile ranges beyond the quartile.
+
+    >>> hold(np.array([0.8, -1e4, 0.9, 0.7, 0.6, 0.75]), True).tolist()
+    [0.8, 0.6, 0.9, 0.7, 0.6, 0.75]
+    """
+    first, third = np.quantile(values, [0.25, 0.75], method="nearest") if values.size else (0, 0)
+    fence = 3 * (third - first)
+    if fence == 0:
+        return values
+    return (
+        np.maximum(values, values[values >= first - fence].min())
+        if is_high
+        else np.minimum(values, values[values <= third + fence].max())
+    )
+
+
+def count(number: int, what: str) -> str:
+    """Write a number of things: `1 trial`, `2 trials`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _cross_validated(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return R2 over all held-out trials and, [fold, hyperparameter], what shuffling takes from it."""
+    forests, inspection = needs("sklearn.ensemble"), needs("sklearn.inspection")
+    folds = needs("sklearn.model_selection").GroupKFold(_FOLDS)
+    drops, errors = [], np.empty_like(y)
+    for train, test in folds.split(x, y, groups):
+        forest = forests.RandomForestRegressor(_TREES, random_state=0).fit(x[train], y[train])
+        errors[test] = (forest.predict(x[test]) - y[test]) ** 2
+        # As a part of the whole variance: a fold's own may be next to nothing.
+        shuffled = inspection.permutation_importance(
+            forest, x[test], y[test], scoring="neg_mean_squared_error", n_repeats=_SHUFFLES, random_state=0
+        )
+        drops.append(shuffled.importances_mean / y.var())
+    return float(1 - errors.mean() / y.var()), np.stack(drops)
+
+
+def _codes(values: list[Any]) -> np.ndarray:
+    """Return numbers as they are, and anything else by its place in alphabetical order: trees split either."""
+    if all(value is None or isinstance(value, int | float) for value in values):
+        return np.array([math.nan if value is None else value for value in values], float)
+    places = {text: place for place, text in enumerate(sorted({str(value) for value in values}))}
+    return np.array([places[str(value)] for value in values], float)
+
+
+def _words(r2: float, n_settings: int) -> str:
+    quality = "well" if r2 >= _GOOD else "fairly" if r2 >= _POOR else "poorly"
+    rounded = math.floor(100 * r2) / 100  # down: 1.00 would promise too much
+    words = f"Behind this stands a random forest that predicts held-out settings {quality}: R² = {rounded:.2f}."
+    if r2 < _POOR:
+        words += " With a forest this poor the bars say little."
+    if n_settings < _FEW:
+        words += f" {n_settings} settings are few: another sweep may order the bars otherwise."
+    return words

@@ -1,0 +1,366 @@
+"""The report is read with a browser, as its readers do. Without one these tests are skipped, and say so."""
+
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from jaxmlp.sweep._importance import importance
+from jaxmlp.sweep.report import write_pictures, write_report
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+HOSTILE = '<script>document.title="run"</script>'
+HOSTILE_VALUES = ["</script><b>x", '<img src="x" onerror="document.title=1">']
+MEGABYTES = 2**20
+
+
+def sweep(diverges=lambda row: row["learning_rate"] == 1.0, title="digits", epochs=4, metric="test_accuracy", **grid):
+    """Results of a made-up sweep in which `learning_rate` matters and nothing else does."""
+    grid = grid or {"learning_rate": [0.01, 0.1, 1.0], "momentum": [0.0, 0.9], "hidden": ["8", "16,16"], "seed": [0, 1]}
+    noise, rows = np.random.default_rng(0), []
+    for trial, values in enumerate(itertools.product(*grid.values())):
+        row = {"trial": trial, **dict(zip(grid, values, strict=True))}
+        is_bad = diverges(row)
+        score = None if is_bad else 0.9 - 0.1 * (math.log10(row["learning_rate"]) + 0.5) ** 2 + noise.normal(0, 0.005)
+        loss = None if score is None else 2 - 2 * score
+        scores = (
+            {"train_loss": loss, "test_loss": loss, "test_accuracy": score}
+            if "test" in metric
+            else {"train_loss": loss}
+        )
+        rows.append({**row, **scores, "epochs": epochs, "status": "diverged" if is_bad else "ok", "seconds": 0.5})
+    types = {"train_loss": pl.Float64, "test_loss": pl.Float64, "test_accuracy": pl.Float64}
+    table = pl.DataFrame(rows, schema_overrides={name: types[name] for name in types if name in rows[0]})
+
+    def curves(trial):
+        """Metrics fall or rise to what the table says; those of a diverged trial are gone at its end."""
+        end = rows[trial]["train_loss"]
+        loss = [(end or 3.0) + 1 / (1 + epoch) if end or epoch < epochs - 1 else None for epoch in range(epochs)]
+        columns = {"epoch": range(1, epochs + 1), "learning_rate": [0.1] * epochs, "train_loss": loss}
+        if "test" in metric:
+            columns |= {"test_loss": loss, "test_accuracy": [None if v is None else 1 - v / 4 for v in loss]}
+        return pl.DataFrame({name: pl.Series(column, strict=False) for name, column in columns.items()})
+
+    return SimpleNamespace(table=lambda: table, curves=curves, names=tuple(grid), metric=metric, title=title)
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[webdriver.Chrome]:
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no browser here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--window-size=1366,900",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield browser
+    browser.quit()
+
+
+class Page:
+    """A report, open in the browser."""
+
+    def __init__(self, driver: webdriver.Chrome, path: Path, width: int = 1366) -> None:
+        self.driver = driver
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.get_log("browser"), driver.get_log("performance")  # what earlier pages left
+        driver.get(path.as_uri())
+        self.wait("document.documentElement.dataset.ready")
+
+    def js(self, expression):
+        return self.driver.execute_script(f"return {expression}")
+
+    def wait(self, expression):
+        WebDriverWait(self.driver, 5, 0.05).until(lambda _: self.js(expression))
+
+    def find(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def scroll_to(self, name):
+        """Scroll to a picture and wait until it is drawn."""
+        self.js(f"document.getElementById('{name}').scrollIntoView({{block: 'center'}})")
+        self.wait(f"document.querySelector('#{name} .main-svg')")
+
+    def draw_all(self):
+        self.js("window.dispatchEvent(new Event('beforeprint'))")
+        self.wait(
+            "[...document.querySelectorAll('.picture')].every(p => !p.offsetParent || p.querySelector('.main-svg'))"
+        )
+
+    def column(self, name):
+        """Texts of a column on the table's page, from the top."""
+        names = self.js("[...document.querySelectorAll('#trials th .dt-column-title')].map(e => e.textContent)")
+        cells = f"td:nth-child({names.index(name) + 1})"
+        return self.js(f"[...document.querySelectorAll('#trials tbody {cells}')].map(e => e.textContent)")
+
+    def sort_by(self, name):
+        titles = self.driver.find_elements(By.CSS_SELECTOR, "#trials th .dt-column-title")
+        next(title for title in titles if title.text == name).click()
+
+    def n_lines(self, name):
+        return self.js(f"document.querySelectorAll('#{name} .scatterlayer .trace .js-line').length")
+
+    def errors(self):
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self):
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(sweep(), path)
+    return path
+
+
+@pytest.fixture
+def page(driver, report) -> Page:
+    return Page(driver, report)
+
+
+def test_best_trials_are_first_and_diverged_ones_last_whichever_way_one_sorts(page):
+    accuracy = [float(v) for v in page.column("test accuracy")]
+    assert accuracy == sorted(accuracy, reverse=True)
+    page.sort_by("test accuracy")  # from descending on: no order, ascending
+    page.sort_by("test accuracy")
+    rising = [float(v) for v in page.column("test accuracy")]
+    assert rising == sorted(rising)
+    assert rising[0] < accuracy[0]
+    assert set(page.column("status")) == {"ok"}
+    page.sort_by("trial")
+    assert page.column("trial") == [str(n) for n in range(10)]
+
+
+def test_searching_hides_rows_and_takes_them_out_of_the_pictures(page):
+    page.scroll_to("each-0")
+    before = page.js("document.querySelectorAll('#each-0 .points path').length")
+    page.find("input[type=search]").send_keys("16,16")
+    page.wait("document.getElementById('shown').textContent.startsWith('12 of 24')")
+    assert set(page.column("hidden")) == {"16,16"}
+    page.scroll_to("each-0")
+    page.wait(f"document.querySelectorAll('#each-0 .points path').length < {before}")
+
+
+def test_a_column_is_filtered_by_number(page):
+    page.driver.find_elements(By.CSS_SELECTOR, "#trials th .dtcc-button_dropdown")[2].click()
+    page.find(".dtcc-dropdown input").send_keys("0.9")
+    page.wait("document.getElementById('shown').textContent.startsWith('12 of 24')")
+    assert set(page.column("momentum")) == {"0.9"}
+
+
+def test_choosing_a_row_adds_its_curves_and_choosing_it_again_takes_them_away(page):
+    page.scroll_to("losses")
+    before = page.n_lines("losses")
+    assert before == 5 * 2  # the best five: test and training
+    row = page.find("#trials tbody tr:not(.selected) td:nth-child(2)")
+    page.js("document.querySelector('#trials tbody').scrollIntoView({block: 'center'})")
+    trial = row.text
+    row.click()
+    page.wait(f"document.querySelectorAll('#losses .js-line').length === {before + 2}")
+    assert f"trial {trial} " in page.find("#chips").text
+    row.click()
+    page.wait(f"document.querySelectorAll('#losses .js-line').length === {before}")
+
+
+def test_hovering_shows_a_label(page):
+    page.scroll_to("losses")
+    ActionChains(page.driver).move_to_element(page.find("#losses .points path")).perform()
+    page.wait("document.querySelector('#losses .hovertext')")
+    assert "epoch 1" in page.find("#losses .hovertext").text
+
+
+def test_seeds_are_means_with_student_intervals(page):
+    page.scroll_to("each-0")
+    table = sweep().table().filter(pl.col("learning_rate") == 0.1, pl.col("momentum") == 0, pl.col("hidden") == "8")
+    a, b = table["test_accuracy"].to_list()
+    trace = page.js(
+        "document.getElementById('each-0').data.slice(0, 1).map(t => [[...t.y], [...t.error_y.array], t.text])"
+    )
+    y, up, text = trace[0]
+    place = int(np.argmin(np.abs(np.array(y) - (a + b) / 2)))
+    assert y[place] == pytest.approx((a + b) / 2)
+    assert up[place] == pytest.approx(12.7062 * abs(a - b) / 2, rel=1e-4)  # t of 1 degree of freedom
+    assert "of 2 trials" in text[place]
+
+
+def test_diverged_trials_are_counted_and_crossed_not_dropped(page):
+    page.draw_all()
+    assert "16 ok, 8 diverged" in page.find("header").text
+    assert page.js("document.getElementById('each-0').data.at(-1).hovertext") == ["8 of 8 trials diverged"]
+    page.js("(() => { const s = document.getElementById('up'); s.value = 'hidden'; s.onchange(); })()")
+    page.wait("document.querySelector('#map').layout.yaxis.title.text === 'hidden'")
+    assert page.js("document.querySelector('#map').data[2].x.length") == 2  # a cross on every cell without a value
+    assert page.js("document.getElementById('parallel').data[0].y.filter(v => v === null).length") == 8
+
+
+def test_the_direction_of_the_metric_is_respected(page):
+    page.draw_all()
+    first, last = page.js("document.querySelector('#map').data[1].colorscale.map(stop => stop[1])")[
+        :: len("viridis") + 1
+    ]
+    assert last == "#440154"  # on a light page the best is dark
+    page.js("(() => { const s = document.getElementById('metric'); s.value = 'test_loss'; s.onchange(); })()")
+    page.wait("document.querySelector('#each-0').layout.yaxis.title.text === 'test loss'")
+    assert page.js("document.querySelector('#map').data[1].colorscale.at(-1)[1]") == first
+    assert "lower" in page.js("document.getElementById('metric').selectedOptions[0].textContent")
+
+
+def test_nothing_is_requested_and_nothing_complains(page):
+    page.draw_all()
+    assert page.errors() == []
+    urls = page.requests()
+    assert urls[0].startswith("file:")
+    assert all(url.startswith(("file:", "blob:", "data:")) for url in urls[1:])
+    assert page.js("document.querySelector('meta[http-equiv]').content").startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+def test_nothing_is_wider_than_the_screen(driver, report, width):
+    page = Page(driver, report, width)
+    page.draw_all()
+    assert page.js("document.documentElement.scrollWidth") <= width
+    widths = page.js("[...document.querySelectorAll('.picture .main-svg')].map(e => e.getBoundingClientRect().right)")
+    assert max(widths) <= width
+
+
+def test_hostile_names_are_text_and_never_run(driver, tmp_path):
+    grid = {"learning_rate": [0.1, 1.0], HOSTILE: HOSTILE_VALUES, "seed": [0, 1]}
+    write_report(sweep(title=HOSTILE, **grid), tmp_path / "report.html")
+    page = Page(driver, tmp_path / "report.html")
+    page.draw_all()
+    assert page.find("h1").text == HOSTILE == page.driver.title
+    assert HOSTILE in page.js("[...document.querySelectorAll('#trials .dt-column-title')].map(e => e.textContent)")
+    assert set(page.column(HOSTILE)) == set(HOSTILE_VALUES)
+    assert page.js("document.querySelectorAll('main img, main script, main b').length") == 0
+    label = page.js("document.querySelector('#each-1 .xtitle').textContent")
+    assert label == HOSTILE
+    assert page.errors() == []
+
+
+def test_a_thousand_trials_make_a_page_of_rows_and_a_small_file(driver, tmp_path):
+    grid = {"learning_rate": np.geomspace(1e-4, 1, 64).tolist(), "momentum": [0.0, 0.5, 0.9, 0.99], "seed": [*range(4)]}
+    path = tmp_path / "report.html"
+    write_report(sweep(epochs=50, **grid), path)
+    assert path.stat().st_size < 4 * MEGABYTES
+    page = Page(driver, path)
+    assert page.js("document.querySelectorAll('#trials tbody tr').length") == 10
+    assert not page.js("document.querySelector('#parallel .main-svg')")  # until it is scrolled to
+    page.draw_all()
+    assert page.js("document.getElementById('parallel').data.length") < 30  # all lines of a colour are one trace
+    page.find("input[type=search]").send_keys("diverged")
+    page.wait("document.getElementById('shown').textContent.startsWith('16 of 1,024')")
+    assert page.errors() == []
+
+
+def never(row):
+    return False
+
+
+def always(row):
+    return True
+
+
+CASES = {
+    "one trial": (sweep(never, learning_rate=[0.1], seed=[0]), "1 trial: 1 ok"),
+    "everything diverged": (sweep(always), "None has a finite test accuracy"),
+    "no column of the metric": (sweep(always), "None has a finite test accuracy"),
+    "no test set, nor seeds": (
+        sweep(metric="train_loss", learning_rate=[0.01, 0.1, 1.0], momentum=[0.0, 0.9]),
+        "there are no seeds",
+    ),
+    "one hyperparameter": (sweep(learning_rate=[0.01, 0.1, 1.0]), "too few to say"),
+    "missing values": (sweep(never, learning_rate=[0.1, 0.2], clip=[None, 1.0], text=["a", None]), "8 trials: 8 ok"),
+}
+WITHOUT_TEST = CASES["everything diverged"][0].table().drop("test_accuracy", "test_loss")
+CASES["no column of the metric"][0].table = lambda: WITHOUT_TEST
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_there_is_little_of_is_said_and_drawn_without_error(driver, tmp_path, case):
+    results, words = CASES[case]
+    write_report(results, tmp_path / "report.html")
+    page = Page(driver, tmp_path / "report.html")
+    page.draw_all()
+    assert page.errors() == []
+    text = page.find("body").text
+    assert words in text
+    n_varied = sum(results.table()[name].n_unique() > 1 for name in results.names if name != "seed")
+    assert page.find("#map-section").is_displayed() == (n_varied > 1)
+    assert page.find("#parallel-section").is_displayed() == (n_varied > 0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pictures_are_drawn_of_whatever_there_is(tmp_path, case):
+    paths = write_pictures(CASES[case][0], tmp_path / "pictures")
+    assert sorted(paths) == sorted((tmp_path / "pictures").iterdir())
+    assert all(path.read_bytes()[1:4] == b"PNG" for path in paths)
+    has_map = case not in {"one trial", "one hyperparameter"}
+    assert ("heat_map.png" in {path.name for path in paths}) == has_map
+
+
+def test_pictures_hold_hostile_names_as_text(tmp_path):
+    grid = {"learning_rate": [0.1, 1.0], "$\\frac{": ["$x", "^_{$"], "seed": [0, 1]}
+    assert len(write_pictures(sweep(title="$\\bad{$", **grid), tmp_path)) == 4
+
+
+def test_importance_finds_what_matters_and_holds_seeds_together():
+    results = sweep(
+        never, learning_rate=[0.001, 0.01, 0.1, 1.0], momentum=[0.0, 0.5, 0.9], hidden=["8", "16"], seed=[0, 1]
+    )
+    found = importance(results.table(), results.names, "test_accuracy")
+    assert found.bars[0].name == "learning_rate"
+    assert found.bars[0].drop > 0.5 > 0.1 > max(abs(bar.drop) for bar in found.bars[1:])
+    assert found.r2 is not None
+    assert "well" in found.words
+    assert "seed" not in {bar.name for bar in found.bars}
+
+
+def test_importance_of_noise_says_that_the_forest_predicts_poorly():
+    noise = np.random.default_rng(0).normal(size=64)
+    # A setting's number repeated for each of its seeds would be predicted, were seeds not held out together.
+    columns = {"a": np.arange(32).repeat(2), "seed": np.tile([0, 1], 32), "test_r2": noise[:32].repeat(2)}
+    found = importance(pl.DataFrame(columns), ("a", "seed"), "test_r2")
+    assert found.r2 is not None
+    assert found.r2 < 0.3
+    assert "poorly" in found.words
+
+
+def test_importance_of_few_settings_is_withheld_in_words():
+    table = pl.DataFrame({"a": [0.1, 0.2, 0.3], "test_loss": [1.0, 2.0, None]})
+    found = importance(table, ("a",), "test_loss")
+    assert found.bars == []
+    assert (
+        found.words
+        == "2 settings with a value: too few to say, 10 are needed. 1 trial without a finite value left out."
+    )
+
+
+def test_no_trials_are_refused_before_anything_is_written(tmp_path):
+    empty = SimpleNamespace(table=lambda: pl.DataFrame({"trial": []}), names=(), metric="test_loss", title="")
+    with pytest.raises(ValueError, match="at least one trial"):
+        write_report(empty, tmp_path / "report.html")
+    with pytest.raises(ValueError, match="at least one trial"):
+        write_pictures(empty, tmp_path / "pictures")
+    assert list(tmp_path.iterdir()) == []
