@@ -1,0 +1,160 @@
+"""Sweeps in the terminal: run, plan, best, export, report, and what is said of bad input."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+
+from jaxmlp import load, sweep
+
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
+QUICK = ("--epochs", "4", "--hidden", "8", "--no-cache")
+GRID = ("--grid", "learning_rate=0.01,0.1", "--grid", "momentum=0,0.9", "--seeds", "2")
+
+
+@pytest.fixture
+def swept(jaxmlp, tmp_path):
+    done = jaxmlp("sweep", "iris", *GRID, *QUICK, "--out", "swept", "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_a_sweep_says_what_it_found_and_leaves_all_of_it(swept, jaxmlp, tmp_path):
+    results = sweep.load(tmp_path / "swept")
+    best = results.best()
+    assert (swept["trials"], swept["ok"], swept["diverged"]) == (8, 8, 0)
+    assert swept["settings"][0]["hyperparameters"] == best.hyperparameters
+    assert swept["settings"][0]["mean"] == best.mean
+    assert len(swept["settings"]) == 4
+    assert (tmp_path / swept["report"]).read_text().startswith("<!DOCTYPE html>")
+
+    shown = jaxmlp("sweep", "best", "swept", "--json")
+    assert json.loads(shown.out)["mean"] == best.mean
+    assert jaxmlp("sweep", "export", "swept", "--to", "trials.parquet").code == 0
+    assert pl.read_parquet(tmp_path / "trials.parquet").equals(results.table())
+    assert jaxmlp("sweep", "report", "swept", "--png").code == 0
+    assert list((tmp_path / "swept").glob("*.png"))
+
+
+def test_the_best_model_can_be_saved_and_used_on_raw_data(swept, jaxmlp, tmp_path):
+    assert jaxmlp("sweep", "best", "swept", "--save", "best.safetensors").code == 0
+    model = load(tmp_path / "best.safetensors")
+    assert model.encoding.class_names == ("setosa", "versicolor", "virginica")
+    measured = json.loads(jaxmlp("evaluate", "best.safetensors", "iris", "--json").out)
+    results = sweep.load(tmp_path / "swept")
+    expected = results.table().row(results.best().trials[0], named=True)["test_accuracy"]
+    assert measured["test_accuracy"] == pytest.approx(expected)
+
+
+def test_the_same_command_again_trains_nothing_and_another_one_is_refused(swept, jaxmlp):
+    again = json.loads(jaxmlp("sweep", "iris", *GRID, *QUICK, "--out", "swept", "--json").out)
+    assert again["settings"] == swept["settings"]
+    for changed, said in (
+        (("iris", *GRID, "--epochs", "5", "--hidden", "8"), "begun with --epochs 4, got 5"),
+        (("wine", *GRID, *QUICK), "not the data"),
+        (("iris", "--grid", "learning_rate=0.5,0.6", *QUICK), "another space"),
+    ):
+        done = jaxmlp("sweep", *changed, "--out", "swept")
+        assert done.code == 2
+        assert said in done.err
+
+
+def test_a_plan_is_printed_and_nothing_is_run(jaxmlp, tmp_path):
+    options = ("--log-uniform", "learning_rate=1e-3:1", "--grid", "hidden=8:4,none", "--trials", "6", "--seeds", "2")
+    done = jaxmlp("sweep", "iris", *options, "--plan")
+    assert done.code == 0
+    assert done.out.startswith("12 trials in 2 programs on")
+    assert {line.split()[0].rstrip(",") for line in done.out.splitlines()[1:]} == {"4-8-4-3", "4-3"}
+    assert json.loads(jaxmlp("sweep", "iris", *options, "--plan", "--json").out)["trials"] == 12
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "grid"),
+        (("--grid", "learning_rat=1,2"), "did you mean 'learning_rate'"),
+        (("--grid", "learning_rate="), "learning_rate"),
+        (("--grid", "learning_rate=0.1,fast"), "fast"),
+        (("--uniform", "momentum=0.9:0.1"), "begin below its end"),
+        (("--log-uniform", "learning_rate=0:1"), "begin above 0"),
+        (("--log-uniform", "learning_rate=1e-3"), "learning_rate"),
+        (("--grid", "batch_size=8,1000"), "batch_size must be at most the 120 training examples, got 1000"),
+        (("--grid", "seed=1,2", "--trials", "5"), "trials"),
+        (("--grid", "seed=1,2", "--halving", "1"), "2 or larger"),
+        (("--grid", "seed=1,2", "--out", "file/below"), "file"),
+        (("--grid", "seed=1,2", "--halvin"), "did you mean"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_before_anything_runs(jaxmlp, tmp_path, options, said):
+    (tmp_path / "file").write_text("")
+    done = jaxmlp("sweep", "iris", "--no-cache", *options)
+    assert done.code == 2
+    assert done.out == ""
+    assert said in done.err
+    assert done.err.startswith("jaxmlp sweep: error: ")
+    assert done.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", [("best", "no"), ("report", "no"), ("export", "no", "--to", "t.csv")])
+def test_a_folder_without_a_sweep_is_refused_in_one_line(jaxmlp, command):
+    done = jaxmlp("sweep", *command)
+    assert done.code == 2
+    assert "no" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_single_value_is_noted_and_a_diverged_trial_is_no_failure_unless_all_are(jaxmlp):
+    noted = jaxmlp("sweep", "iris", "--grid", "momentum=0.5", "--grid", "learning_rate=0.01,0.1", "--plan")
+    assert noted.code == 0
+    assert noted.err == "jaxmlp sweep: note: momentum has a single value, 0.5: nothing is compared\n"
+    some = jaxmlp("sweep", "diabetes", "--grid", "learning_rate=0.01,1e18", *QUICK, "--out", "some", "--json")
+    assert (some.code, json.loads(some.out)["diverged"]) == (0, 1)
+    every = jaxmlp("sweep", "diabetes", "--grid", "learning_rate=1e17,1e18", *QUICK, "--out", "every")
+    assert every.code == 1
+    assert every.err.splitlines()[-1] == "jaxmlp sweep: all 2 trials diverged: try lower learning rates"
+
+
+def test_nothing_is_wider_than_a_narrow_terminal(swept, jaxmlp, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", jaxmlp("sweep", "best", "swept").out)
+    assert "learning rate" in shown
+    assert max(map(len, shown.splitlines())) <= 40
+
+
+def test_an_interrupted_sweep_says_how_to_go_on_and_then_does(jaxmlp, tmp_path):
+    options = ["iris", "--grid", "learning_rate=0.01,0.1", "--grid", "hidden=8,9,10", "--epochs", "60"]
+    command = [sys.executable, "-m", "jaxmlp", "sweep", *options, "--no-cache", "--out", "cut"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not _n_done(tmp_path / "cut"):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    last = err.splitlines()[-1]
+    assert last.startswith("interrupted, ")
+    assert last.endswith(f"of 6 trials are done; go on with: jaxmlp sweep {' '.join(options)} --no-cache --out cut")
+    before = sweep.load(tmp_path / "cut").rows()
+    assert 0 < len(before) < 6
+    assert jaxmlp("sweep", *options, "--no-cache", "--out", "cut", "--quiet").code == 0
+    after = sweep.load(tmp_path / "cut").rows()
+    assert len(after) == 6
+    assert set(before) <= set(after)
+
+
+def _n_done(folder):
+    try:
+        return len(sweep.load(folder).rows())
+    except (OSError, ValueError, KeyError):
+        return 0
