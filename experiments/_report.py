@@ -44,7 +44,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     console = Console()
     if not console.is_terminal:
         lines = [header, ["---"] * len(header), *rows]
-        print(f"{title}\n", *("| " + " | ".join(map(str, line)) + " |" for line in lines), "", sep="\n")
+        cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+        print(f"{title}\n", *("| " + " | ".join(line) + " |" for line in cells), "", sep="\n")
         return
     table = Table(*header, title=title, title_justify="left")
     for row in rows:
