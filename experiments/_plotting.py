@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "GREY", "MARKERS", "band", "direct", "figure", "legend"]
+__all__ = ["COLORS", "GREY", "MARKERS", "band", "direct", "figure", "legend", "title"]
 
 # Okabe and Ito's colours (2008), the darker ones first; a marker of its own for each, that print in grey can be read.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#8c6bb1")
@@ -31,7 +31,6 @@ def figure(n_columns: int, n_rows: int = 1, height: float = 3.3) -> "tuple[Figur
         axes.tick_params(labelsize=8)
         axes.xaxis.label.set_size(9)
         axes.yaxis.label.set_size(9)
-        axes.title.set_size(9.5)
     return made, all_axes
 
 
@@ -62,6 +61,11 @@ def band(axes: "Axes", x: ArrayLike, values: ArrayLike, number: int = 0, **style
 def direct(axes: "Axes", x: float, y: float, text: str, **style: Any) -> None:
     """Write a few small words beside a line, in its colour."""
     axes.annotate(text, (x, y), **({"fontsize": 8, "color": GREY} | style))
+
+
+def title(axes: "Axes", text: str) -> None:
+    """Write a few words above a panel."""
+    axes.set_title(text, fontsize=9.5)
 
 
 def legend(axes: "Axes", **options: Any) -> None:

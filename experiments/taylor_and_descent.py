@@ -23,7 +23,7 @@ from jax import Array, lax
 from matplotlib.figure import Figure
 
 from experiments._experiment import Claim, Interval, Options, Outcome, Table, interval, judge, main
-from experiments._plotting import COLORS, GREY, MARKERS, band, figure, legend
+from experiments._plotting import COLORS, GREY, MARKERS, band, figure, legend, title
 from jaxmlp import MLP, TrainConfig, batch_gradient, data, init, loss, train
 from jaxmlp.curvature import critical_learning_rate, hessian_vector_product, largest_eigenvalue
 from jaxmlp.network import Params
@@ -255,7 +255,7 @@ def draw(measured: dict[str, Measured], plane: Plane) -> Figure:
     one = measured[TRAINED]
     left.set(xscale="log", yscale="log", xlabel=r"$\eta$ in units of $2 / \kappa$")
     left.set_ylabel(r"left out, in units of $\eta\,|\nabla L|^2$ at $2 / \kappa$")
-    left.set_title("what equations leave out")
+    title(left, "what equations leave out")
     band(left, SMALL, one.beyond_first, 0, label="by (2)")
     band(left, SMALL, one.beyond_second, 1, label="by (1)")
     left.plot(SMALL, SMALL**2, ":", color=GREY, label=r"$\eta^2$")
@@ -268,7 +268,7 @@ def draw(measured: dict[str, Measured], plane: Plane) -> Figure:
         ylabel=r"fall of the loss, in units of $\eta\,|\nabla L|^2$",
         ylim=(-2, 1.1),
     )
-    middle.set_title("one step")
+    title(middle, "one step")
     legend(middle)
     contours = right.contour(plane.across, plane.up, plane.losses, 24, colors=GREY, linewidths=0.5)
     right.clabel(contours, contours.levels[::4], fontsize=6)
@@ -276,7 +276,7 @@ def draw(measured: dict[str, Measured], plane: Plane) -> Figure:
         right.plot(*path.T, color=COLORS[number], marker=MARKERS[number], markersize=3, linewidth=1, label=f"{rate:g}")
     right.set(xlabel="along the top eigenvector", ylabel="along the rest of the gradient")
     right.set(xlim=(plane.across[0], plane.across[-1]), ylim=(plane.up[0], plane.up[-1]))
-    right.set_title("descents in a plane")
+    title(right, "descents in a plane")
     legend(right, title=r"$\eta$ in $2/\lambda_{max}$", title_fontsize=8, loc="lower center", ncols=3, columnspacing=1)
     return picture
 
