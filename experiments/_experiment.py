@@ -5,7 +5,6 @@ else is the same for all and stands here: options, progress, intervals over seed
 """
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -13,21 +12,33 @@ from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments._report import environment, print_table
+from experiments._report import RESULTS, environment, print_table
 from jaxmlp import sweep
 from jaxmlp.files import to_json, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Claim", "Interval", "Options", "Outcome", "Table", "conduct", "interval", "judge", "main", "parser"]
+__all__ = [
+    "Claim",
+    "Interval",
+    "Options",
+    "Outcome",
+    "Table",
+    "conduct",
+    "interval",
+    "judge",
+    "main",
+    "options_of",
+    "parser",
+    "show",
+]
 
-RESULTS = Path(__file__).parent / "results"
 QUICK = Path("runs") / "experiments"  # ignored by git: a miniature never replaces the real pictures
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
 SEEDS, QUICK_SEEDS = 8, 3
@@ -138,9 +149,16 @@ def interval(values: ArrayLike) -> Interval:
     return Interval(mean, t.ppf(0.975, n - 1) * values.std(0, ddof=1) / n**0.5)
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line; the usage is what --help is for."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """Return the options that all experiments have."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(f"python -m {name}", description=description, formatter_class=raw)
     parser.add_argument("--seeds", type=_count, metavar="N", help=f"how often to repeat, {SEEDS} by default")
     parser.add_argument("--quick", action="store_true", help=f"a miniature, in seconds; written to {QUICK}")
     parser.add_argument("--data", type=_folder, metavar="FOLDER", help=f"of Fashion-MNIST; by default {FASHION_MNIST}")
@@ -168,14 +186,10 @@ def _folder(text: str) -> Path:
 def main(run: Callable[[Options], Outcome]) -> None:
     """Run one experiment from the terminal: what `python -m experiments.NAME` does."""
     module: Any = sys.modules["__main__"]
-    options = options_of(parser(module.__doc__).parse_args())
+    name = Path(module.__file__).stem
+    options = options_of(parser(f"experiments.{name}", module.__doc__).parse_args())
     sweep.use_all_cores()
-    outcome = conduct(Path(module.__file__).stem, run, options)
-    for table in outcome.tables:
-        print_table(*table)
-    print_claims([*outcome.claims])
-    for paragraph in outcome.finding.split("\n\n"):
-        print(textwrap.fill(" ".join(paragraph.split()), 100), end="\n\n")
+    show(conduct(name, run, options))
 
 
 def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> Outcome:
@@ -189,7 +203,7 @@ def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> O
         "seconds": round(perf_counter() - start, 1),
         "seeds": list(range(options.seeds)),
         "claims": [claim._asdict() for claim in outcome.claims],
-        "finding": " \n\n".join(" ".join(part.split()) for part in outcome.finding.split("\n\n")),
+        "finding": "\n\n".join(_paragraphs(outcome.finding)),
         "numbers": _plain(outcome.numbers),
     }
     write_whole(folder / f"{name}.json", (to_json(values) + "\n").encode())
@@ -197,8 +211,17 @@ def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> O
     return outcome
 
 
-def print_claims(claims: Sequence[Claim]) -> None:
-    print_table("Claims", ("claim", "measured", ""), claims)
+def show(outcome: Outcome) -> None:
+    """Print tables, claims and what was found."""
+    for table in outcome.tables:
+        print_table(*table)
+    print_table("Claims", ("claim", "measured", ""), outcome.claims)
+    for paragraph in _paragraphs(outcome.finding):
+        print(textwrap.fill(paragraph, 100), end="\n\n")
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in text.split("\n\n")]
 
 
 def _plain(value: Any) -> Any:
@@ -212,9 +235,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     return _plain(np.asarray(value).tolist())
-
-
-def read(name: str) -> dict[str, Any]:
-    """Read what `conduct` wrote of a full run."""
-    values: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return values

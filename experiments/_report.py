@@ -12,8 +12,9 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["MOST_CORES_OF_OTHERS", "Verdict", "environment", "print_table", "print_verdicts", "write_json"]
+__all__ = ["MOST_CORES_OF_OTHERS", "RESULTS", "Verdict", "environment", "print_table", "print_verdicts", "write_json"]
 
+RESULTS = Path(__file__).parent / "results"
 MOST_CORES_OF_OTHERS = 0.1  # threads that wait in a busy loop lose most by others: a busy machine flatters JAX
 
 
@@ -55,9 +56,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
 
 def write_json(name: str, values: dict[str, Any]) -> None:
     """Write an experiment's numbers to `experiments/results/<name>.json`."""
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
 
 
 class Verdict(NamedTuple):

@@ -1,0 +1,93 @@
+"""The page of all experiments, made of their docstrings and of what their last full runs wrote."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments._report import RESULTS
+from jaxmlp.files import write_whole
+
+__all__ = ["NAMES", "readme", "title", "write_readme"]
+
+NAMES = (
+    "taylor_and_descent",
+    "momentum",
+    "batch_size",
+    "why_cross_entropy",
+    "which_activation",
+    "backpropagation_is_the_gradient",
+    "where_autodiff_stops",
+    "per_example_gradients",
+    "records",
+)
+_FOLDER = Path(__file__).parent
+_INTRODUCTION = """\
+# Experiments
+
+What the theory of training multilayer perceptrons claims, by how much it is true, and where it stops being true. Every
+experiment is one short file on the public API, to be read and to be copied from.
+
+    python -m experiments                       # all of them, and a table of the claims at the end
+    python -m experiments momentum batch_size   # some; --list lists them, --quick is a miniature
+    python -m experiments.momentum              # one, the same
+
+Run them from the repository's root after `pip install -e ".[cli,sweep]"`. This page is made of their docstrings and of
+what they measured (`python -m experiments --readme`); "held within limits" means that a claim is near the truth but not
+all of it. ± is a 95 % interval over seeds. What is measured against other libraries stands in
+[benchmarks.md](benchmarks.md), the history of the records in [records.md](records.md), and the library in ten cells in
+[first_steps.ipynb](first_steps.ipynb).
+"""
+
+
+def write_readme() -> None:
+    write_whole(_FOLDER / "README.md", readme().encode())
+
+
+def readme() -> str:
+    """Return the page: what each experiment claims, its picture, what was found, its command."""
+    measured = {name: json.loads(path.read_text()) for name in NAMES if (path := RESULTS / f"{name}.json").exists()}
+    rows = [
+        f"| [{title(name)}](#{title(name).lower().replace(' ', '-')}) | {_cell(claim['claim'])} | {claim['verdict']} |"
+        for name, values in measured.items()
+        for claim in values["claims"]
+    ]
+    overview = "\n".join(["| experiment | claim | |", "| --- | --- | --- |", *rows])
+    return "\n".join([_INTRODUCTION, overview, *(_section(name, values) for name, values in measured.items())])
+
+
+def _section(name: str, values: dict[str, Any]) -> str:
+    about, seeds = values["environment"], len(values["seeds"])
+    claims = [f"| {_cell(one['claim'])} | {_cell(one['measured'])} | {one['verdict']} |" for one in values["claims"]]
+    return f"""
+## {title(name)}
+{docstring(name)}
+
+![{title(name)}](results/{name}.png)
+
+| claim | measured | |
+| --- | --- | --- |
+{chr(10).join(claims)}
+
+{values["finding"]}
+
+`python -m experiments.{name}`: {values["seconds"]:.0f} s, {seeds} seed{"s" * (seeds != 1)}, {about["device"]}, JAX
+{about["jax"]}, {about["date"]}. [Its numbers](results/{name}.json), [its code]({name}.py)."""
+
+
+def docstring(name: str) -> str:
+    """Return a module's docstring, without importing it."""
+    return ast.get_docstring(ast.parse((_FOLDER / f"{name}.py").read_text())) or ""
+
+
+def title(name: str) -> str:
+    """Return an experiment's name as people write it.
+
+    >>> title("batch_size")
+    'Batch size'
+    """
+    return name.replace("_", " ").capitalize()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
