@@ -117,11 +117,7 @@ class Interval(NamedTuple):
     half: Any
 
     def __str__(self) -> str:
-        """Write a scalar with as many digits as its interval bears; a dash where some seed has no number.
-
-        >>> str(Interval(0.123456, 0.00234)), str(Interval(1234.5, 120.0)), str(Interval(2.0, 0.0))
-        ('0.1235 ± 0.0023', '1230 ± 120', '2 ± 0')
-        """
+        """Write a scalar with as many digits as its interval bears; a dash where some seed has no number."""
         if np.isnan(self.mean):
             return "-"
         if not (np.isfinite(self.half) and self.half > 0):
@@ -136,8 +132,8 @@ class Interval(NamedTuple):
 def interval(values: ArrayLike) -> Interval:
     """Return the mean over the first axis, that of the seeds, and half of its 95 % interval; of one seed it is nan.
 
-    >>> interval([1.0, 2.0, 3.0]).mean
-    2.0
+    >>> print(interval([1.0, 2.0, 3.0]))
+    2.0 ± 2.5
     """
     from scipy.stats import t
 
