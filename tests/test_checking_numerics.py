@@ -256,6 +256,22 @@ def test_an_exact_program_has_no_spread():
     assert not _rounding.spread(lambda x: jnp.maximum(-x[::-1], 0.5).reshape(8, 8).T)(0, jnp.asarray(X)).any()
 
 
+def test_a_growing_spread_never_shrinks_and_ends_as_the_whole_one():
+    x = jnp.asarray(X)
+    grown = list(_rounding.spreads(logistic_map)(0, x))
+    assert len(grown) == _rounding.SAMPLES
+    assert (np.diff(grown, axis=0) >= 0).all()
+    assert grown[0].any()
+    np.testing.assert_array_equal(grown[-1], _rounding.spread(logistic_map)(0, x))
+
+
+def test_the_factor_for_few_samples_is_students():
+    for n in (1, 1000, 10**8):
+        np.testing.assert_allclose(
+            _rounding.threshold(n), stats.t.isf(_rounding.FALSE_ALARM / (2 * n), _rounding.SAMPLES), rtol=1e-9
+        )
+
+
 @pytest.mark.parametrize(
     "count",
     [

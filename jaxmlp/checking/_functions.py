@@ -1,6 +1,6 @@
 """The user's functions, called with care: in float64 where they run in it, compiled where they can be traced."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.checking import _differences
-from jaxmlp.checking._rounding import spread
+from jaxmlp.checking._rounding import spread, spreads
 
 NOT_TRACEABLE = (
     jax.errors.ConcretizationTypeError,
@@ -25,7 +25,7 @@ class Wide(NamedTuple):
     plain: Callable[..., Any]
     traceable: bool
     note: str
-    spread: Callable[..., Any]  # of (seed, params): what rounding can do to it
+    spreads: Callable[..., Iterator[Any]]  # of (seed, params): what rounding can do to it
 
 
 def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
@@ -40,7 +40,7 @@ def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
         return function(params)
 
     try:
-        return Wide(*_compiled(anew, wide), note="", spread=spread(anew))
+        return Wide(*_compiled(anew, wide), note="", spreads=spreads(anew))
     except Exception as error:  # anything may be raised by a user's code
         failure = f"{type(error).__name__}: {error}".splitlines()[0]
     dtypes = jax.tree.map(lambda leaf: jnp.asarray(leaf).dtype, params)
@@ -49,7 +49,7 @@ def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
         return function(jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf).astype(dtype), wide, dtypes))
 
     note = f"{name} does not run in float64 ({failure[:120]})"
-    return Wide(*_compiled(narrow, wide), note=note, spread=spread(narrow))
+    return Wide(*_compiled(narrow, wide), note=note, spreads=spreads(narrow))
 
 
 def to_float64(tree: Any) -> Any:

@@ -4,7 +4,7 @@ The truth is the function of one example, run on every example by itself in floa
 of data in which one example, or all but one, has been changed: what leaks from one example into another shows there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -135,16 +135,16 @@ def _check(
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(first)]
     epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
     functions = Functions(given, _functions.along(given), _functions.noise_along(given), [], given, epsilons)
-    imitated = _rounding.spread(lambda floats: _reduced(alone.plain(floats), form))
+    imitated = _rounding.spreads(lambda floats: _reduced(alone.plain(floats), form))
 
-    def spread(seed: int, floats: list[Any]) -> Any:
+    def spreads(seed: int, floats: list[Any]) -> Iterator[Any]:
         try:
-            return imitated(seed, floats)
+            yield from imitated(seed, floats)
         except Exception:  # a program that we cannot look into: as if a dozen operations had been in another order
             expected = _combined(to_numpy(alone.call(floats)), form)
-            return [_decision.ROUNDINGS * np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in expected]
+            yield [_decision.ROUNDINGS * np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in expected]
 
-    truth = Truth("", alone.call, spread)
+    truth = Truth("", alone.call, spreads)
 
     def judged(fixed: Leaves, floats: list[Any], seed: int) -> Judged:
         result = _decision.compare(functions, fixed, _combined(to_numpy(alone.call(floats)), form))

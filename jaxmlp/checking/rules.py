@@ -354,7 +354,7 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
             judged = judged._replace(allowed=[_decision.ROUNDINGS * leaf for leaf in judged.allowed])
         for each in (first, second, both):
             if not judged.is_right and pull.traceable:
-                judged = _decision.excuse(functions, _decision.Truth("", pull.call, pull.spread), each, judged, seed)
+                judged = _decision.excuse(functions, _decision.Truth("", pull.call, pull.spreads), each, judged, seed)
     for name, leaf in zip(names, zero, strict=True):
         if leaf.any():
             index = tuple(np.argwhere(leaf)[0])
@@ -534,7 +534,7 @@ def _second_order(
     own = max(_rounding.epsilon(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params))
     allowed = max(_decision.ROUNDINGS * _rounding.epsilon(np.float64), own) * (abs(a) + abs(b))
     if not abs(a - b) <= allowed and pairing.traceable:
-        allowed += _rounding.threshold(1) * float(pairing.spread(0, one) + pairing.spread(0, other))
+        allowed += _rounding.threshold(1) * sum(float(list(pairing.spreads(0, at))[-1]) for at in (one, other))
     if not abs(a - b) <= allowed:
         notes.append(f"the product is not symmetric: u.H v is {a:.9g}, and v.H u is {b:.9g}")
     return notes
