@@ -13,6 +13,7 @@ of training.
 """
 
 from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from matplotlib.figure import Figure
 from experiments._experiment import Claim, Interval, Options, Outcome, Table, interval, judge, main
 from experiments._plotting import COLORS, GREY, MARKERS, band, figure, legend, title
 from jaxmlp import MLP, TrainConfig, batch_gradient, data, init, loss, train
-from jaxmlp.curvature import critical_learning_rate, hessian_vector_product, largest_eigenvalue
+from jaxmlp.curvature import Eigenpair, critical_learning_rate, hessian_vector_product, largest_eigenvalue
 from jaxmlp.network import Params
 
 NETWORK = MLP((64, 32, 10), "tanh")
@@ -35,6 +36,7 @@ LARGE = np.linspace(0.05, 3.0, 60)
 RATES = np.linspace(0.5, 2.5, 41)  # rates of descents, in 2 / lambda_max
 STEPS, STRETCHED = 100, 5  # of a descent; after how many its distance to another is measured
 APART = 1e-6
+PATHS = np.array([0.25, 0.9, 1.1])  # rates of the descents that are drawn, in 2 / lambda_max
 
 # What is reported, by name.
 SECOND = "exponent of what (2) leaves out"
@@ -62,12 +64,12 @@ class Measured(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """The loss on a plane, [n, n] over the places across and up, and the paths of descents in it, each [steps, 2]."""
+    """The loss on a plane, [n, n] over the places across and up, and descents in it: [rates, steps, 2]."""
 
     across: Array
     up: Array
     losses: Array
-    paths: dict[float, Array]
+    paths: Array
 
 
 def run(options: Options) -> Outcome:
@@ -81,22 +83,21 @@ def run(options: Options) -> Outcome:
     with jax.enable_x64(True):
         x, t = jnp.asarray(digits.x[:n], jnp.float64), jnp.asarray(digits.t[:n])
         places = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), places)
-        measured = {
-            place: jax.tree.map(lambda *rows: np.stack(rows), *(measure(params, x, t) for params in some))
+        tops = {
+            place: [largest_eigenvalue(NETWORK, params, x, t, key=jax.random.key(0)) for params in some]
             for place, some in places.items()
         }
-        plane = cut(places[TRAINED][0], x, t)
+        measured = {
+            place: jax.tree.map(lambda *rows: np.stack(rows), *map(measure, some, repeat(x), repeat(t), tops[place]))
+            for place, some in places.items()
+        }
+        plane = cut(places[TRAINED][0], x, t, tops[TRAINED][0])
     return outcome(measured, plane)
 
 
-def measure(params: Params, x: Array, t: Array) -> Measured:
-    """Find the Hessian's top eigenvector, and take steps and descents of all rates."""
-    top, v = largest_eigenvalue(NETWORK, params, x, t, key=jax.random.key(0))
-    return steps_and_descents(params, x, t, top, v)
-
-
 @jax.jit
-def steps_and_descents(params: Params, x: Array, t: Array, top: Numeric, v: Params) -> Measured:
+def measure(params: Params, x: Array, t: Array, top: Eigenpair) -> Measured:
+    """Take steps and descents of all rates from `params`, where the Hessian has this top eigenvector."""
     value, slope = batch_gradient(NETWORK, params, x, t)
     squared = inner(slope, slope)
     kappa = inner(slope, hessian_vector_product(NETWORK, params, x, t, slope)) / squared
@@ -113,11 +114,11 @@ def steps_and_descents(params: Params, x: Array, t: Array, top: Numeric, v: Para
         return lax.scan(step, params, length=n_steps)
 
     def stretch(eta: Array) -> Array:
-        ends = [descent(begin, eta, STRETCHED)[0] for begin in (params, moved(params, v, APART))]
+        ends = [descent(begin, eta, STRETCHED)[0] for begin in (params, moved(params, top.vector, APART))]
         apart = moved(ends[1], ends[0], -1)
         return jnp.sqrt(inner(apart, apart)) / APART
 
-    falls, rates = lax.map(fall, small), RATES * critical_learning_rate(top)
+    falls, rates = lax.map(fall, small), RATES * critical_learning_rate(top.value)
     losses = lax.map(lambda eta: descent(params, eta, STEPS + 1)[1], rates)
     unit = squared * 2 / kappa
     return Measured(
@@ -125,38 +126,39 @@ def steps_and_descents(params: Params, x: Array, t: Array, top: Numeric, v: Para
         jnp.abs(falls - small * squared * (1 - small * kappa / 2)) / unit,  # (1)
         lax.map(fall, large) / (large * squared),
         kappa,
-        jnp.asarray(top),
+        jnp.asarray(top.value),
         lax.map(stretch, rates),
         (losses[:, 1:] > losses[:, :-1]).any(1),
         losses[:, -1] / value,
     )
 
 
-def cut(params: Params, x: Array, t: Array, n: int = 41) -> Plane:
+@jax.jit
+def cut(params: Params, x: Array, t: Array, top: Eigenpair) -> Plane:
     """Cut the loss with the plane of gradient and top eigenvector, and descend in it at three rates.
 
     Across is the eigenvector, up the part of the gradient that is orthogonal to it. The plane is wide enough for the
     quadratic loss to triple across, and high enough for ten steps at the critical rate.
     """
-    top, v = largest_eigenvalue(NETWORK, params, x, t, key=jax.random.key(0))
+    v = top.vector
     value, slope = batch_gradient(NETWORK, params, x, t)
     rest = moved(slope, v, -inner(slope, v))
     length = jnp.sqrt(inner(rest, rest))
     g = jax.tree.map(lambda leaf: leaf / length, rest)
-    critical = float(critical_learning_rate(top))
-    width, height = float(2 * np.sqrt(value / top)), float(critical * length)
-    across, up = jnp.linspace(-width, width, n), jnp.linspace(-9 * height, 2 * height, n)
+    critical = critical_learning_rate(top.value)
+    width, height = 2 * jnp.sqrt(value / top.value), critical * length
+    across, up = jnp.linspace(-width, width, 41), jnp.linspace(-9 * height, 2 * height, 41)
 
     def at(place: Array) -> Params:
         return moved(moved(params, v, place[0]), g, place[1])
 
-    def step(eta: float, place: Array, _: None) -> tuple[Array, Array]:
+    def step(eta: Array, place: Array, _: None) -> tuple[Array, Array]:
         slope = batch_gradient(NETWORK, at(place), x, t)[1]
         return place - eta * jnp.stack([inner(slope, v), inner(slope, g)]), place
 
     losses = lax.map(lambda b: lax.map(lambda a: batch_gradient(NETWORK, at(jnp.stack([a, b])), x, t)[0], across), up)
-    begin = jnp.array([0.4 * width, height])
-    paths = {c: lax.scan(partial(step, c * critical), begin, length=16)[1] for c in (0.25, 0.9, 1.1)}
+    begin = jnp.stack([0.4 * width, height])
+    paths = jax.vmap(lambda rate: lax.scan(partial(step, rate * critical), begin, length=16)[1])(PATHS)
     return Plane(across, up, losses, paths)
 
 
@@ -272,7 +274,7 @@ def draw(measured: dict[str, Measured], plane: Plane) -> Figure:
     legend(middle)
     contours = right.contour(plane.across, plane.up, plane.losses, 24, colors=GREY, linewidths=0.5)
     right.clabel(contours, contours.levels[::4], fontsize=6)
-    for number, (rate, path) in enumerate(plane.paths.items()):
+    for number, (rate, path) in enumerate(zip(PATHS, plane.paths, strict=True)):
         right.plot(*path.T, color=COLORS[number], marker=MARKERS[number], markersize=3, linewidth=1, label=f"{rate:g}")
     right.set(xlabel="along the top eigenvector", ylabel="along the rest of the gradient")
     right.set(xlim=(plane.across[0], plane.across[-1]), ylim=(plane.up[0], plane.up[-1]))
