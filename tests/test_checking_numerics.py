@@ -265,13 +265,6 @@ def test_a_growing_spread_never_shrinks_and_ends_as_the_whole_one():
     np.testing.assert_array_equal(grown[-1], _rounding.spread(logistic_map)(0, x))
 
 
-def test_the_factor_for_few_samples_is_students():
-    for n in (1, 1000, 10**8):
-        np.testing.assert_allclose(
-            _rounding.threshold(n), stats.t.isf(_rounding.FALSE_ALARM / (2 * n), _rounding.SAMPLES), rtol=1e-9
-        )
-
-
 @pytest.mark.parametrize(
     "count",
     [
@@ -419,7 +412,7 @@ def test_steps_are_made_in_each_leafs_own_unit_and_in_1_for_zeros():
 
 
 def test_points_are_near_or_full_of_ties_and_zeros_or_large_and_exact_in_short_dtypes():
-    points = _points.points(TREE, np.random.default_rng(0))
+    points = _points.points(TREE, _points.draws(TREE, 2, 0))
     for leaf, near, tied, large in zip(*map(jax.tree.leaves, (TREE, *points.values())), strict=True):
         unit = _points.size(leaf)
         gap = np.abs(near - leaf) / unit
@@ -432,6 +425,17 @@ def test_points_are_near_or_full_of_ties_and_zeros_or_large_and_exact_in_short_d
 
 
 def test_points_and_directions_follow_the_seed():
-    first, again, other = (_points.points(TREE, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (_points.draws(TREE, 2, seed) for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    assert (first["ties and zeros"]["w"] != other["ties and zeros"]["w"]).any()
+    one, two, *_ = (jax.tree.leaves(direction) for direction in (*first.directions, *other.directions))
+    assert all((a != b).all() for a, b in zip(one, two, strict=True))
+    tied, others = (_points.points(TREE, each)["ties and zeros"]["w"] for each in (first, other))
+    assert (tied != others).any()
+
+
+def test_directions_of_tiny_and_huge_parameters_are_neither_0_nor_infinite():
+    params = {"tiny": np.full(5, 1e-200), "huge": np.full(5, 1e200)}
+    along = _points.in_units(params, _points.draws(params, 1, 0).directions[0])
+    for name, leaf in params.items():
+        assert np.isfinite(along[name]).all()
+        assert (np.abs(along[name]) > 1e-6 * leaf).all()

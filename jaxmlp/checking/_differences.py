@@ -16,7 +16,7 @@ RATIO = 16
 STEPS = np.array([2.0**-4 / RATIO**j for j in range(9)])
 # Which are taken first: those at which a sound function says the most. Then the large ones, for a noisy one, and the
 # tiny ones, for one full of kinks.
-STAGES = np.array([[2, 3, 4], [0, 1, 5], [6, 7, 8]])
+STAGES = [np.array(stage) for stage in ([3, 4], [0, 1, 2, 5], [6, 7, 8])]
 # Errors of second order fall 256-fold from step to step, those of first order (a kink on the way) sixteenfold.
 REGULAR = 200
 # An error estimate is one draw: what it estimates may be several times as large.
@@ -54,7 +54,7 @@ class Slope(NamedTuple):
 
 def line(along: Along, centre: float, known: Line | None = None) -> Line:
     """Evaluate a function along a direction, at both sides, for one more stage of steps than `known`."""
-    which = STAGES[0 if known is None else len(known.which) // len(STAGES[0])]
+    which = next(stage for stage in STAGES if known is None or stage[0] not in known.which)
     values = np.asarray(along(np.concatenate([STEPS[which], -STEPS[which]])), np.float64)
     ahead, behind = values[: len(which)], values[len(which) :]
     if known is not None:

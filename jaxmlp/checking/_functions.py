@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.checking import _differences
+from jaxmlp.checking._program import calls_out, equations
 from jaxmlp.checking._rounding import spread, spreads
 
 NOT_TRACEABLE = (
@@ -19,7 +20,7 @@ NOT_TRACEABLE = (
 
 
 class Wide(NamedTuple):
-    """A function of float64 arrays: compiled if it can be traced; `note` says if it computes in its own dtype only."""
+    """A function of float64 arrays, compiled if it can be traced; `note` says if it computes in its own dtype only."""
 
     call: Callable[..., Any]
     plain: Callable[..., Any]
@@ -115,8 +116,10 @@ def noise_along(f: Wide) -> Callable[[int, Any, Any], np.ndarray]:
 def _compiled(function: Callable[[Any], Any], args: Any) -> tuple[Callable[..., Any], Callable[..., Any], bool]:
     compiled = jax.jit(function)
     try:
-        compiled(args)
+        program = jax.make_jaxpr(compiled)(args)
     except NOT_TRACEABLE:
         function(args)
         return function, function, False
+    if any(calls_out(eqn) for eqn in equations(program)):
+        compiled(args)  # whether that takes float64 shows only when it runs
     return compiled, function, True

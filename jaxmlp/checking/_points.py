@@ -1,20 +1,39 @@
 """Where a gradient is checked besides the user's own point: near it, and where formulas are known to break."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 
-def points(params: Any, rng: np.random.Generator) -> dict[str, Any]:
-    """Draw the points, as float64 trees like `params`; their values are numbers of a few bits, exact in every dtype.
+class Draws(NamedTuple):
+    """Random numbers like the parameters, in no unit: normal ones for each direction and for a step, and -1, 0, 1."""
+
+    directions: list[Any]
+    step: Any
+    tied: Any
+
+
+def draws(params: Any, n_directions: int, seed: int) -> Draws:
+    """Draw what a check needs: the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    return Draws(
+        [jax.tree.map(lambda w: _normal(w, rng), params) for _ in range(n_directions)],
+        jax.tree.map(lambda w: _normal(w, rng), params),
+        jax.tree.map(lambda w: rng.integers(-1, 2, np.shape(w), np.int8), params),
+    )
+
+
+def points(params: Any, drawn: Draws) -> dict[str, Any]:
+    """Make the points, float64 trees like `params`; their values are numbers of a few bits, exact in every dtype.
 
     "near" is a tenth of each leaf's size away; "ties and zeros" has three quarters of all values equal to another or 0;
     "large values" are sixteen times as large.
     """
+    units = jax.tree.map(size, params)
     return {
-        "a point nearby": jax.tree.map(lambda w: _short(w + 0.1 * size(w) * rng.standard_normal(w.shape)), params),
-        "ties and zeros": jax.tree.map(lambda w: size(w) * rng.integers(-1, 2, w.shape).astype(np.float64), params),
+        "a point nearby": jax.tree.map(lambda w, s, v: _short(w + 0.1 * s * v), params, units, drawn.step),
+        "ties and zeros": jax.tree.map(lambda s, v: s * v, units, drawn.tied),
         "large values": jax.tree.map(lambda w: 16 * w, params),
     }
 
@@ -22,15 +41,30 @@ def points(params: Any, rng: np.random.Generator) -> dict[str, Any]:
 def size(leaf: np.ndarray) -> float:
     """Return a leaf's root mean square as a power of 2, and 1 for a leaf of zeros: the unit that steps are made in."""
     leaf = np.asarray(leaf, np.float64)
-    rms = np.sqrt(np.mean(np.square(leaf))) if leaf.size else 0.0
-    return float(2.0 ** np.round(np.log2(rms))) if np.isfinite(rms) and rms > 0 else 1.0
+    top = float(np.abs(leaf).max(initial=0.0))
+    if not 0 < top < np.inf:
+        return 1.0
+    # Where squares would overflow or vanish, in a unit of its own.
+    unit = 1.0 if 1e-100 < top < 1e100 else 2.0 ** np.floor(np.log2(top))
+    return float(unit * 2.0 ** np.round(np.log2(np.mean(np.square(leaf if unit == 1 else leaf / unit))) / 2))
 
 
 def direction(params: Any, rng: np.random.Generator) -> Any:
     """Draw normal numbers like `params`, in each leaf's own unit."""
-    return jax.tree.map(lambda w: size(w) * rng.standard_normal(np.shape(w)), params)
+    return in_units(params, jax.tree.map(lambda w: _normal(w, rng), params))
+
+
+def in_units(params: Any, drawn: Any) -> Any:
+    """Return what was drawn, in the unit of each leaf of `params`."""
+    return jax.tree.map(lambda w, v: size(w) * v, params, drawn)
+
+
+def _normal(leaf: Any, rng: np.random.Generator) -> np.ndarray:
+    # Of 24 bits, in half the time.
+    return np.asarray(rng.standard_normal(np.shape(leaf), np.float32), np.float64)
 
 
 def _short(values: np.ndarray) -> np.ndarray:
-    fraction, exponent = np.frexp(values)
-    return np.ldexp(np.round(fraction * 256) / 256, exponent)
+    """Round to 8 bits (Veltkamp's splitting: what is added is large enough to push the other bits out)."""
+    pushed = values * (2.0**45 + 1)
+    return pushed - (pushed - values)

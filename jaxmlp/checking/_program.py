@@ -4,7 +4,7 @@ This is how rounding is imitated, how a user's own derivative rules are set asid
 derivative of this tanh is missing") becomes a program that can be differentiated.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +59,25 @@ def inner(eqn: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
 def is_container(eqn: JaxprEqn) -> bool:
     """Say whether an operation has others inside of it, which are visited in their turn."""
     return eqn.primitive.name in _LOOPS or inner(eqn) is not None
+
+
+def is_rule(eqn: JaxprEqn) -> bool:
+    """Say whether an operation brings its own derivative."""
+    return eqn.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call"))
+
+
+def calls_out(eqn: JaxprEqn) -> bool:
+    """Say whether an operation runs code that JAX knows nothing of."""
+    return "callback" in eqn.primitive.name or eqn.primitive.name in ("ffi_call", "pallas_call")
+
+
+def equations(program: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
+    """Return all operations of a program, those inside of others included."""
+    for eqn in (program.jaxpr if isinstance(program, ClosedJaxpr) else program).eqns:
+        yield eqn
+        for inside in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: isinstance(x, (Jaxpr, ClosedJaxpr))):
+            if isinstance(inside, (Jaxpr, ClosedJaxpr)):
+                yield from equations(inside)
 
 
 def source(eqn: JaxprEqn) -> str:

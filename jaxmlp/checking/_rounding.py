@@ -9,6 +9,7 @@ sqrt(length) (Higham and Mary, A New Approach to Probabilistic Rounding Error An
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any
 
 import jax
@@ -108,14 +109,12 @@ def scale(leaf: np.ndarray) -> np.ndarray:
 
     The root mean square of the smallest slice across any axis, so that a small row or column is judged by itself.
     """
-    size = np.abs(leaf)
+    size, squares = np.abs(leaf), np.square(leaf)
     if leaf.ndim < 2:
-        return size + np.sqrt(np.mean(np.square(size))) if leaf.size else size
+        return size + np.sqrt(np.mean(squares)) if leaf.size else size
     axes = range(leaf.ndim)
-    slices = [
-        np.sqrt(np.mean(np.square(size), axis=tuple(a for a in axes if a != axis), keepdims=True)) for axis in axes
-    ]
-    return size + np.broadcast_to(np.minimum.reduce(np.broadcast_arrays(*slices)), leaf.shape)
+    slices = [np.sqrt(np.mean(squares, axis=tuple(a for a in axes if a != axis), keepdims=True)) for axis in axes]
+    return size + reduce(np.minimum, slices)
 
 
 def _imitate_rounding(amount: Array, seed: Array) -> Visit:

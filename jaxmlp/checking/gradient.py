@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +12,10 @@ import numpy as np
 from jaxmlp.checking import _decision, _diagnosis, _differences, _points, _rounding
 from jaxmlp.checking._alone import judge_alone
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of, scalar_value
-from jaxmlp.checking._decision import Basis, Evidence, Functions, Judged, Leaves, Truth, leaf_errors
+from jaxmlp.checking._decision import Basis, Evidence, Functions, Judged, Leaves, Surveyor, Truth, leaf_errors
 from jaxmlp.checking._functions import called, to_float64, to_numpy, widened
+from jaxmlp.checking._points import Draws
+from jaxmlp.checking._survey import Look
 from jaxmlp.checking.report import Explanation, PointCheck, Report, Verdict
 
 __all__ = ["assert_gradient", "check_gradient", "gradient_checker"]
@@ -133,24 +136,30 @@ def gradient_checker(
     with jax.enable_x64(True):
         f64, given64 = widened(f_name, f, params), widened(gradient_name, gradient, params)
         functions = _decision.prepared(f64, given64, to_float64(params), [_rounding.epsilon(dtype) for dtype in dtypes])
+        surveyor = _decision.surveyor(functions)
     precise = _decision.precision_checker(f, dtypes)
+    n_directions = _differences.n_directions(_decision.MISS, _decision.BESIDE_AUTODIFF)
+    draws = lru_cache(1)(partial(_points.draws, params, n_directions))  # of the last seed
 
     def check(params: Any, *, seed: int = 0) -> Report:
         first = _first_calls(f, gradient, params, f_name, gradient_name, root)
         unsteady = _unsteady(f, gradient, params, first, root)
         names = leaf_names(params, root)
         with jax.enable_x64(True):
-            found = _in_float64(functions, to_float64(params), np.random.default_rng(seed), seed)
+            found = _in_float64(functions, surveyor, to_float64(params), draws(seed), seed)
         imprecise = None
         if found.is_right and any(dtype != np.float64 for dtype in dtypes):
             imprecise = precise(params, Judged(to_numpy(first[1]), found.reference, []), seed)
-        shown = imprecise if imprecise is not None and not imprecise.is_right else found.judged
+        if imprecise is not None and imprecise.is_right:
+            imprecise = None
+        shown = imprecise or found.judged
+        verdict = _verdict(found, imprecise, unsteady)
         explanations: tuple[Explanation, ...] = ()
-        if explain:
-            explanations, shown = _explained(found, imprecise, unsteady, functions, gradient, params, names)
+        if explain and verdict != "right":
+            explanations, shown = _explained(verdict, found, imprecise, unsteady, functions, gradient, params, names)
         return Report(
             subject=name,
-            verdict=_verdict(found, imprecise, unsteady),
+            verdict=verdict,
             truth=found.decided,
             leaves=leaf_errors(
                 names, [str(d) for d in dtypes] if shown is imprecise else ["float64"] * len(names), shown
@@ -169,6 +178,7 @@ class _Found(NamedTuple):
     """What a check in float64 found: at the user's parameters, and at the other points."""
 
     judged: Judged
+    is_right: bool
     truth: Truth | None
     params: Any
     decided: str
@@ -179,18 +189,24 @@ class _Found(NamedTuple):
     notes: list[str]
 
     @property
-    def is_right(self) -> bool:
-        return self.judged.is_right and all(point.verdict != "wrong" for point in self.points)
-
-    @property
     def reference(self) -> Leaves:
         """Return the gradient to hold a shorter dtype against: at a kink, or without autodiff, the one given."""
         return self.judged.given if self.judged.kink or self.truth is None else self.judged.expected
 
 
-def _in_float64(functions: Functions, params: Any, rng: np.random.Generator, seed: int) -> _Found:
-    centre, given = float(functions.f.call(params)), to_numpy(functions.given.call(params))
-    basis = _decision.basis(functions, params, centre, given, rng, seed)
+def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Draws, seed: int) -> _Found:
+    rng = np.random.default_rng((seed, 1))
+    numbers = jax.tree.map(np.asarray, params)  # JAX would compile every operation on them by itself
+    directions = [_points.in_units(numbers, direction) for direction in drawn.directions]
+    points = _points.points(numbers, drawn)
+    survey = surveyor([params, *points.values()], directions)
+    if survey is None:
+        centre, given = float(functions.f.call(params)), to_numpy(functions.given.call(params))
+    else:
+        centre, given = survey.looks[0].value, survey.looks[0].given
+    basis = _decision.basis(functions, params, centre, given, directions, survey, seed)
+    if survey and basis.truth is not functions.truths[0]:
+        survey = None
     notes = [f"{label} is not what differences of f find, and was set aside" for label in basis.refuted]
     if basis.truth is None:
         judged, resolution, found = judge_alone(functions, params, centre, given, basis.noise, rng)
@@ -208,19 +224,28 @@ def _in_float64(functions: Functions, params: Any, rng: np.random.Generator, see
         else:
             decided += f", which differences along {len(basis.found)} random directions confirm"
     notes += [judged.kink] if judged.kink else []
-    points = [PointCheck("the given parameters", "right" if judged.is_right else "wrong")]
+    is_right = judged.is_right
+    checked = [PointCheck("the given parameters", "right" if is_right else "wrong")]
     elsewhere = []
-    for label, at in _points.points(jax.tree.map(np.asarray, params), rng).items():
+    for i, (label, at) in enumerate(points.items(), 1):
         # Where the gradient is wrong already, other points are evidence of how, and need no trial.
-        point, state = _elsewhere(functions, basis, label, to_float64(at), rng, seed, tried=judged.is_right)
-        points.append(point)
+        seen = survey.looks[i] if survey else at
+        point, state = _elsewhere(functions, basis, label, seen, rng, seed, tried=is_right)
+        checked.append(point)
         elsewhere += [] if state is None else [state]
     slopes = tuple(_differences.taylor(e.line, _decision.dot(given, e.direction), basis.noise).slope for e in found[:8])
-    return _Found(judged, basis.truth, params, decided, resolution, slopes, points, elsewhere, notes)
+    is_right = is_right and all(point.verdict != "wrong" for point in checked)
+    return _Found(judged, is_right, basis.truth, params, decided, resolution, slopes, checked, elsewhere, notes)
 
 
 def _beside_autodiff(
-    functions: Functions, basis: Basis, params: Any, centre: float, given: Leaves, rng: np.random.Generator, seed: int
+    functions: Functions,
+    basis: Basis,
+    params: Any,
+    centre: float,
+    given: Leaves,
+    rng: np.random.Generator,
+    seed: int,
 ) -> tuple[Judged, list[Evidence], list[str]]:
     assert basis.truth is not None
     judged = _decision.compare(functions, given, basis.expected)
@@ -242,23 +267,23 @@ def _elsewhere(
     functions: Functions,
     basis: Basis,
     label: str,
-    params: Any,
+    point: Any,
     rng: np.random.Generator,
     seed: int,
     *,
     tried: bool,
 ) -> tuple[PointCheck, tuple[Any, Judged] | None]:
-    """Check at one more point, which may lie where the function is not defined."""
+    """Check at one more point, looked at already or not, which may lie where the function is not defined."""
     try:
-        centre, given = float(functions.f.call(params)), to_numpy(functions.given.call(params))
+        look = point if isinstance(point, Look) else _look(functions, basis, to_float64(point))
     except Exception as error:  # the user's code may refuse such parameters
         return PointCheck(label, "skipped", f"{type(error).__name__}: {error}".splitlines()[0]), None
+    params, centre, given, expected = look
     if not math.isfinite(centre):
         return PointCheck(label, "skipped", "the function is not finite there"), None
     if basis.truth is None:
         return PointCheck(label, "skipped", "there is no autodiff to compare with"), None
-    expected = _decision.evaluated(basis.truth.call, params)
-    if expected is None:
+    if not expected or not all(np.isfinite(leaf).all() for leaf in expected):
         return PointCheck(label, "skipped", "autodiff gives no finite gradient there"), None
     judged = _decision.compare(functions, given, expected)
     if judged.is_right:
@@ -279,13 +304,20 @@ def _elsewhere(
     return PointCheck(label, "wrong"), (params, judged)
 
 
+def _look(functions: Functions, basis: Basis, params: Any) -> Look:
+    centre, given = float(functions.f.call(params)), to_numpy(functions.given.call(params))
+    expected = _decision.evaluated(basis.truth.call, params) if basis.truth and math.isfinite(centre) else None
+    return Look(params, centre, given, expected or [])
+
+
 def _verdict(found: _Found, imprecise: Judged | None, unsteady: str) -> Verdict:
-    if unsteady or not found.is_right or (imprecise is not None and not imprecise.is_right):
+    if unsteady or not found.is_right or imprecise is not None:
         return "wrong"
     return "undecided" if found.truth is None and not found.resolution < 0.1 else "right"
 
 
 def _explained(
+    verdict: Verdict,
     found: _Found,
     imprecise: Judged | None,
     unsteady: str,
@@ -294,10 +326,7 @@ def _explained(
     params: Any,
     names: list[str],
 ) -> tuple[tuple[Explanation, ...], Judged]:
-    """Return what explains the verdict, and the judgement that it is of."""
-    verdict = _verdict(found, imprecise, unsteady)
-    if verdict == "right":
-        return (), found.judged
+    """Return what explains a verdict that is not "right", and the judgement that it is of."""
     if verdict == "undecided":
         return (Explanation("none", "differences are too noisy here to say anything of this gradient"),), found.judged
     if unsteady:
@@ -341,6 +370,8 @@ def _unsteady(
     for name, leaf, one, other in zip(
         leaf_names(leaves, root), jax.tree.leaves(leaves), to_numpy(leaves), to_numpy(second), strict=True
     ):
+        if np.array_equal(one, other):
+            continue
         room = _UNSTEADY * _rounding.epsilon(jnp.result_type(leaf)) * _rounding.scale(one)
         bad = ~((one == other) | (np.abs(one - other) <= room) | (np.isnan(one) & np.isnan(other)))
         if bad.any():

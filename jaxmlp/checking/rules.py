@@ -11,19 +11,18 @@ product H v is the gradient of w -> D_v f(w).
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxmlp.checking import _decision, _differences, _functions, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split, two_short_normals
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of, scalar_value
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
-from jaxmlp.checking._program import without_rules
+from jaxmlp.checking._program import equations, is_rule, without_rules
 from jaxmlp.checking.gradient import check_gradient
 from jaxmlp.checking.report import Explanation, Report
 
@@ -177,7 +176,7 @@ def check_custom_rule(f: Callable[..., Any], *args: Any, seed: int = 0) -> Repor
     except NOT_TRACEABLE:  # then there is no autodiff of it to keep the rules out of
         pass
     else:
-        if not any(name.startswith(("custom_jvp_call", "custom_vjp_call")) for name in _operations(program)):
+        if not any(is_rule(eqn) for eqn in equations(program)):
             raise ValueError(f"{f_name} must have a rule of jax.custom_vjp or jax.custom_jvp inside, got none")
 
         def steps(*args: Any) -> Any:
@@ -574,12 +573,3 @@ def _basis(floats: list[Any], i: int, index: tuple[int, ...]) -> list[Any]:
 
 def _nothing(leaf: Any) -> None:
     return None
-
-
-def _operations(program: Any) -> Iterator[str]:
-    """Return the names of all operations of a program, those inside of others included."""
-    for eqn in (program.jaxpr if isinstance(program, ClosedJaxpr) else program).eqns:
-        yield eqn.primitive.name
-        for inside in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: isinstance(x, (Jaxpr, ClosedJaxpr))):
-            if isinstance(inside, (Jaxpr, ClosedJaxpr)):
-                yield from _operations(inside)

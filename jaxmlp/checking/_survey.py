@@ -1,0 +1,95 @@
+"""What a check of a right gradient needs to know, in one program: all points, and the lines through the first.
+
+One compilation in place of four; what the points share, a network's data above all, goes through one matrix product.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmlp.checking import _differences
+from jaxmlp.checking._functions import Wide, moved, to_numpy
+from jaxmlp.checking._program import equations, trace
+
+# Numbers that a program may compute side by side: up to 512 MiB of them, far less of which live at a time.
+SIDE_BY_SIDE = 2**26
+
+Leaves = list[np.ndarray]
+
+
+class Look(NamedTuple):
+    """What is known of one point: the value of f, the gradient given, and that by autodiff."""
+
+    params: Any
+    value: float
+    given: Leaves
+    expected: Leaves
+
+
+class Survey(NamedTuple):
+    """A look at each point, and the first stage of f's line along each direction through the first point."""
+
+    looks: list[Look]
+    lines: list[_differences.Line]
+
+
+def surveyor(f: Wide, steps: Callable[[Any], Any], given: Wide) -> Callable[[list[Any], list[Any]], Survey | None]:
+    """Return a function of (points, directions), float64 trees, that surveys them all, or None where that cannot be.
+
+    `steps` is what autodiff differentiates in place of f.
+    """
+    first = _differences.STAGES[0]
+    h = np.concatenate([_differences.STEPS[first], -_differences.STEPS[first]])
+
+    def look(params: Any) -> Any:
+        return *jax.value_and_grad(steps)(params), given.call(params)
+
+    @jax.jit
+    def survey(points: Any, directions: Any) -> Any:
+        here = jax.tree.map(lambda leaf: leaf[0], points)
+
+        def along(direction: Any) -> Any:
+            return _all(lambda step: f.call(moved(here, direction, step)), jnp.asarray(h))
+
+        return _all(look, points), _all(along, directions)
+
+    def surveyed(points: list[Any], directions: list[Any]) -> Survey | None:
+        try:
+            (values, expected, own), lines = survey(_stacked(points), _stacked(directions))
+            values, lines = to_numpy((values, lines))
+            expected, own = to_numpy(expected), to_numpy(own)
+        except Exception:  # whatever JAX says of what it cannot trace, differentiate, or take side by side
+            return None
+        return Survey(
+            [
+                Look(at, float(values[i]), [leaf[i] for leaf in own], [leaf[i] for leaf in expected])
+                for i, at in enumerate(points)
+            ],
+            [_differences.Line(float(values[0]), first, *np.split(line, 2)) for line in lines],
+        )
+
+    return surveyed
+
+
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _all(function: Callable[[Any], Any], xs: Any) -> Any:
+    """Return the function of every x: side by side as far as memory allows, the rest one after the other."""
+    n = len(jax.tree.leaves(xs)[0])
+    program = trace(function, jax.tree.map(lambda leaf: leaf[0], xs)).closed
+    lanes = max(1, SIDE_BY_SIDE // max(1, _numbers(program)))
+    # Convolutions with as many kernels as lanes are slow on a CPU.
+    if lanes == 1 or any(eqn.primitive.name == "conv_general_dilated" for eqn in equations(program)):
+        return jax.lax.map(function, xs)
+    return jax.vmap(function)(xs) if lanes >= n else jax.lax.map(function, xs, batch_size=lanes)
+
+
+def _numbers(program: Any) -> int:
+    atoms: list[Any] = [atom for eqn in equations(program) for atom in eqn.outvars]
+    return sum(math.prod(atom.aval.shape) for atom in atoms)
