@@ -397,6 +397,7 @@ def test_an_operation_is_traced_to_the_line_that_asked_for_it():
 # Points and directions.
 
 TREE = {"w": np.linspace(1e-6, 2e-6, 40).reshape(8, 5), "b": np.zeros(30), "s": np.float64(-3000)}
+UNITS = jax.tree.map(_points.size, TREE)
 
 
 def test_steps_are_made_in_each_leafs_own_unit_and_in_1_for_zeros():
@@ -412,7 +413,7 @@ def test_steps_are_made_in_each_leafs_own_unit_and_in_1_for_zeros():
 
 
 def test_points_are_near_or_full_of_ties_and_zeros_or_large_and_exact_in_short_dtypes():
-    points = _points.points(TREE, _points.draws(TREE, 2, 0))
+    points = _points.points(TREE, UNITS, _points.draws(TREE, 2, 0))
     for leaf, near, tied, large in zip(*map(jax.tree.leaves, (TREE, *points.values())), strict=True):
         unit = _points.size(leaf)
         gap = np.abs(near - leaf) / unit
@@ -429,13 +430,13 @@ def test_points_and_directions_follow_the_seed():
     jax.tree.map(np.testing.assert_array_equal, first, again)
     one, two, *_ = (jax.tree.leaves(direction) for direction in (*first.directions, *other.directions))
     assert all((a != b).all() for a, b in zip(one, two, strict=True))
-    tied, others = (_points.points(TREE, each)["ties and zeros"]["w"] for each in (first, other))
+    tied, others = (_points.points(TREE, UNITS, each)["ties and zeros"]["w"] for each in (first, other))
     assert (tied != others).any()
 
 
 def test_directions_of_tiny_and_huge_parameters_are_neither_0_nor_infinite():
     params = {"tiny": np.full(5, 1e-200), "huge": np.full(5, 1e200)}
-    along = _points.in_units(params, _points.draws(params, 1, 0).directions[0])
+    along = _points.direction(params, np.random.default_rng(0))
     for name, leaf in params.items():
         assert np.isfinite(along[name]).all()
         assert (np.abs(along[name]) > 1e-6 * leaf).all()

@@ -24,13 +24,12 @@ def draws(params: Any, n_directions: int, seed: int) -> Draws:
     )
 
 
-def points(params: Any, drawn: Draws) -> dict[str, Any]:
+def points(params: Any, units: Any, drawn: Draws) -> dict[str, Any]:
     """Make the points, float64 trees like `params`; their values are numbers of a few bits, exact in every dtype.
 
     "near" is a tenth of each leaf's size away; "ties and zeros" has three quarters of all values equal to another or 0;
     "large values" are sixteen times as large.
     """
-    units = jax.tree.map(size, params)
     return {
         "a point nearby": jax.tree.map(lambda w, s, v: _short(w + 0.1 * s * v), params, units, drawn.step),
         "ties and zeros": jax.tree.map(lambda s, v: s * v, units, drawn.tied),
@@ -51,12 +50,7 @@ def size(leaf: np.ndarray) -> float:
 
 def direction(params: Any, rng: np.random.Generator) -> Any:
     """Draw normal numbers like `params`, in each leaf's own unit."""
-    return in_units(params, jax.tree.map(lambda w: _normal(w, rng), params))
-
-
-def in_units(params: Any, drawn: Any) -> Any:
-    """Return what was drawn, in the unit of each leaf of `params`."""
-    return jax.tree.map(lambda w, v: size(w) * v, params, drawn)
+    return jax.tree.map(lambda w: size(w) * _normal(w, rng), params)
 
 
 def _normal(leaf: Any, rng: np.random.Generator) -> np.ndarray:

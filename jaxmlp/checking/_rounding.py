@@ -109,12 +109,22 @@ def scale(leaf: np.ndarray) -> np.ndarray:
 
     The root mean square of the smallest slice across any axis, so that a small row or column is judged by itself.
     """
-    size, squares = np.abs(leaf), np.square(leaf)
+    if leaf.size == 0:
+        return np.abs(leaf)
+    return np.abs(leaf) + reduce(np.minimum, _slices(leaf))
+
+
+def smallest(leaf: np.ndarray) -> float:
+    """Return the least that `scale` can be anywhere: the root mean square of the smallest slice."""
+    return min(float(slices.min()) for slices in _slices(leaf))
+
+
+def _slices(leaf: np.ndarray) -> list[np.ndarray]:
+    """Return the root mean squares of the slices across each axis, broadcast against the leaf."""
+    squares, axes = np.square(leaf), range(leaf.ndim)
     if leaf.ndim < 2:
-        return size + np.sqrt(np.mean(squares)) if leaf.size else size
-    axes = range(leaf.ndim)
-    slices = [np.sqrt(np.mean(squares, axis=tuple(a for a in axes if a != axis), keepdims=True)) for axis in axes]
-    return size + reduce(np.minimum, slices)
+        return [np.sqrt(np.mean(squares, keepdims=True))]
+    return [np.sqrt(np.mean(squares, axis=tuple(a for a in axes if a != axis), keepdims=True)) for axis in axes]
 
 
 def _imitate_rounding(amount: Array, seed: Array) -> Visit:

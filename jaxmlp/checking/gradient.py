@@ -174,6 +174,13 @@ def gradient_checker(
     return check
 
 
+class _State(NamedTuple):
+    """Parameters, and how the gradient was judged there, put together only when it is asked for."""
+
+    params: Any
+    judged: Callable[[], Judged]
+
+
 class _Found(NamedTuple):
     """What a check in float64 found: at the user's parameters, and at the other points."""
 
@@ -185,7 +192,7 @@ class _Found(NamedTuple):
     resolution: float
     slopes: tuple[float, ...]
     points: list[PointCheck]
-    elsewhere: list[tuple[Any, Judged]]
+    elsewhere: list[_State]
     notes: list[str]
 
     @property
@@ -197,14 +204,16 @@ class _Found(NamedTuple):
 def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Draws, seed: int) -> _Found:
     rng = np.random.default_rng((seed, 1))
     numbers = jax.tree.map(np.asarray, params)  # JAX would compile every operation on them by itself
-    directions = [_points.in_units(numbers, direction) for direction in drawn.directions]
-    points = _points.points(numbers, drawn)
+    units = jax.tree.map(_points.size, numbers)
+    directions = [jax.tree.map(np.multiply, units, direction) for direction in drawn.directions]
+    points = _points.points(numbers, units, drawn)
     survey = surveyor([params, *points.values()], directions)
     if survey is None:
         centre, given = float(functions.f.call(params)), to_numpy(functions.given.call(params))
     else:
         centre, given = survey.looks[0].value, survey.looks[0].given
-    basis = _decision.basis(functions, params, centre, given, directions, survey, seed)
+    goal = 2.0**-24 * _decision.length(given, units)
+    basis = _decision.basis(functions, params, centre, directions, goal, survey, seed)
     if survey and basis.truth is not functions.truths[0]:
         survey = None
     notes = [f"{label} is not what differences of f find, and was set aside" for label in basis.refuted]
@@ -216,7 +225,7 @@ def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Dr
     else:
         judged, found, more = _beside_autodiff(functions, basis, params, centre, given, rng, seed)
         notes += more
-        size = _decision.length(basis.expected, params)
+        size = _decision.length(basis.expected, units)
         resolution = max(e.slope.error for e in basis.found) / (_decision.BESIDE_AUTODIFF * size) if size else math.inf
         decided = basis.truth.label
         if basis.kink:
@@ -272,7 +281,7 @@ def _elsewhere(
     seed: int,
     *,
     tried: bool,
-) -> tuple[PointCheck, tuple[Any, Judged] | None]:
+) -> tuple[PointCheck, _State | None]:
     """Check at one more point, looked at already or not, which may lie where the function is not defined."""
     try:
         look = point if isinstance(point, Look) else _look(functions, basis, to_float64(point))
@@ -285,23 +294,25 @@ def _elsewhere(
         return PointCheck(label, "skipped", "there is no autodiff to compare with"), None
     if not expected or not all(np.isfinite(leaf).all() for leaf in expected):
         return PointCheck(label, "skipped", "autodiff gives no finite gradient there"), None
-    judged = _decision.compare(functions, given, expected)
-    if judged.is_right:
-        return PointCheck(label, "right"), (params, judged)
+    compared = partial(_decision.compare, functions, given, expected)
+    if _decision.agree(functions, given, expected) or compared().is_right:
+        return PointCheck(label, "right"), _State(params, compared)
+    judged = compared()
     finite = all(np.isfinite(leaf).all() for leaf in given)
     if not tried:
-        return PointCheck(label, "wrong"), (params, judged) if finite else None
+        return PointCheck(label, "wrong"), _State(params, lambda: judged) if finite else None
     judged = _decision.judge(functions, basis.truth, params, judged, rng, seed)
     if judged.is_right:
-        return PointCheck(label, "kink" if judged.kink else "right", judged.kink), (params, judged)
+        return PointCheck(label, "kink" if judged.kink else "right", judged.kink), _State(params, lambda: judged)
     if not finite and _decision.has_kink(basis.truth, params, rng):
         return PointCheck(label, "kink", "the gradient given is not finite at a kink"), None
     if not finite:
-        return PointCheck(label, "wrong", "not finite, where the function and its gradient are"), (params, judged)
+        why = "not finite, where the function and its gradient are"
+        return PointCheck(label, "wrong", why), _State(params, lambda: judged)
     trial = _decision.trial(functions, params, centre, judged, seed)
     if trial.given or not trial.expected:
         return PointCheck(label, "skipped", "too close to call, or a kink"), None
-    return PointCheck(label, "wrong"), (params, judged)
+    return PointCheck(label, "wrong"), _State(params, lambda: judged)
 
 
 def _look(functions: Functions, basis: Basis, params: Any) -> Look:
@@ -333,11 +344,12 @@ def _explained(
         return (Explanation("non_deterministic", unsteady),), found.judged
     if found.is_right and imprecise is not None:
         return _diagnosis.explain_precision(gradient, params, imprecise, names), imprecise
+    elsewhere = [(state.params, state.judged()) for state in found.elsewhere]
     at, judged = found.params, found.judged
     if judged.is_right:
-        at, judged = next(state for state in found.elsewhere if not state[1].is_right)
+        at, judged = next(state for state in elsewhere if not state[1].is_right)
     located = found.truth is not None or sum(leaf.size for leaf in judged.given) <= _decision.FEW
-    others = [state for state in found.elsewhere if state[0] is not at]
+    others = [state for state in elsewhere if state[0] is not at]
     with jax.enable_x64(True):
         truth = found.truth.call if found.truth else None
         wrong = _diagnosis.Wrong(functions, truth, at, judged, names, others, located)
