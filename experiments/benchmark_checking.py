@@ -9,10 +9,11 @@ Faults are those of `experiments._gradient_faults`, each whole and in small shar
 `experiments._right_gradients`. Peers keep their default tolerances, and see the first few hundred right gradients only:
 they are slow. An explanation is asked for whole faults: a millionth of a fault has no name. A time of a check is its
 wall time, compilation included; of what a check compiles, a folder for this run keeps what may be met again (not for
-the costs, which are measured first, everybody's in a fresh process).
+the costs, which are measured first, everybody's in a fresh process, or apart: `--costs`, and then `--kept-costs`).
 """
 
 import argparse
+import json
 import os
 import sys
 from collections import Counter
@@ -34,6 +35,7 @@ from experiments._checking_peers import FAST, PEERS, SLOW, Answer
 from experiments._gradient_faults import FAULTS, batch_loss, precision
 from experiments._report import (
     MOST_CORES_OF_OTHERS,
+    RESULTS,
     Verdict,
     environment,
     print_table,
@@ -49,6 +51,8 @@ CHECKERS = (OURS, *PEERS)
 CASE = Case((784, 120, 10), 128)
 MOST_EVALUATIONS = 20
 WORKERS = 2
+COSTS = "benchmark_checking_costs"  # the file that keeps them
+VERSIONS = ("jaxmlp", "chex", "torch")
 
 
 class Check(NamedTuple):
@@ -442,11 +446,20 @@ def main() -> None:
     parser.add_argument("--with-peers", type=int, default=100, metavar="N", help="how many of these peers see")
     parser.add_argument("--seed", type=int, default=0, help="of the right gradients")
     parser.add_argument("--quick", action="store_true", help="whole faults, and 100 right gradients; writes nothing")
+    costs_of = parser.add_mutually_exclusive_group()
+    costs_of.add_argument(
+        "--costs", action="store_true", help="measure the costs alone, for which nobody else may work"
+    )
+    costs_of.add_argument("--kept-costs", action="store_true", help="measure all but the costs: take the last ones")
     options = parser.parse_args()
     n_right = min(options.right, 100) if options.quick else options.right
     with_peers = min(options.with_peers, n_right, 20 if options.quick else n_right)
-    costs = measure_costs()
+    costs = kept_costs() if options.kept_costs else measure_costs()
     print_costs(costs)
+    if not (options.quick or options.kept_costs):
+        write_json(COSTS, {"environment": environment(*VERSIONS), "costs": costs_as_json(costs)})
+    if options.costs:
+        return
     with TemporaryDirectory() as folder:
         tasks = [partial(check_fault, number, options.quick) for number in range(len(FAULTS))]
         faults = in_processes(tasks, folder, "faults")
@@ -470,7 +483,7 @@ def as_json(faults: Sequence[Check], right: Sequence[Check], costs: dict[str, Co
     for check in faults:
         of_faults.setdefault(f"{check.group}, {check.dtype}, {check.checker}", Counter())[check.outcome] += 1
     return {
-        "environment": environment("jaxmlp", "chex", "torch"),
+        "environment": environment(*VERSIONS),
         "faults": dict(sorted(of_faults.items())),
         "our checks of faults": [check._asdict() for check in _of(faults, checker=OURS)],
         "right": dict(sorted(counts.items())),
@@ -478,10 +491,23 @@ def as_json(faults: Sequence[Check], right: Sequence[Check], costs: dict[str, Co
         "right, median seconds": {
             c: median(k.seconds for k in _of(right, checker=c)) for c in {r.checker for r in right}
         },
-        "costs": {
-            name: cost._asdict() | {"answers": {who: one._asdict() for who, one in cost.answers.items()}}
-            for name, cost in costs.items()
-        },
+        "costs": costs_as_json(costs),
+    }
+
+
+def costs_as_json(costs: dict[str, Cost]) -> dict[str, Any]:
+    return {
+        name: cost._asdict() | {"answers": {who: one._asdict() for who, one in cost.answers.items()}}
+        for name, cost in costs.items()
+    }
+
+
+def kept_costs() -> dict[str, Cost]:
+    """Read the costs that were measured last."""
+    kept = json.loads((RESULTS / f"{COSTS}.json").read_text())["costs"]
+    return {
+        name: Cost(**(cost | {"answers": {who: Answer(**one) for who, one in cost["answers"].items()}}))
+        for name, cost in kept.items()
     }
 
 
