@@ -186,7 +186,7 @@ def _check_function(arguments: Namespace, name: str) -> int:
         f = imported_function("WHAT", name)
         gradient = imported_function("--gradient", arguments.gradient) if "gradient" in arguments else None
         args = arguments_for(f, name, arguments.at)
-        with _telling(name):
+        with _telling(name if gradient is None else f"{name} or {arguments.gradient}"):
             if gradient is None:
                 report = check_custom_rule(f, *args, seed=arguments.seed)
                 claim = _claim_of_rule(f, args, arguments.seed)
