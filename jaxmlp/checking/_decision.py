@@ -373,10 +373,12 @@ def basis(
         expected = survey.looks[0].expected if survey and is_seen else evaluated(truth.call, params)
         if expected is None or not all(np.isfinite(leaf).all() for leaf in expected):
             continue
-        if noise is None and not all(confirms(e, expected) for e in found):
-            found = [evidence(functions, params, e.direction, centre, known=e.line) for e in found]
         if all(confirms(e, expected) for e in found):
             return Basis(truth, expected, found, noise, False, refuted)
+        if noise is None:  # with all steps
+            found = [evidence(functions, params, e.direction, centre, known=e.line) for e in found]
+            if all(confirms(e, expected) for e in found):
+                return Basis(truth, expected, found, noise, False, refuted)
         if noise is None:  # before autodiff is doubted, all that differences can do
             noise = functions.noise(seed, params, directions[0])
             found = [evidence(functions, params, e.direction, centre, noise=noise, known=e.line) for e in found]

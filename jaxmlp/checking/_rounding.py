@@ -73,7 +73,7 @@ def spreads(function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
     """
 
     @jax.jit
-    def results(amount: Array, seed: Array, args: Any) -> Any:
+    def results(amount: Any, seed: Any, args: Any) -> Any:
         return trace(function, *args).run(_imitate_rounding(amount, seed), *args)
 
     def square(moved: Any, still: Any) -> np.ndarray:
@@ -82,10 +82,10 @@ def spreads(function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
         return np.square(np.where(np.isnan(off), np.inf, off))
 
     def measured(seed: int, *args: Any) -> Iterator[Any]:
-        exact = results(jnp.float32(0), jnp.uint32(0), args)
+        exact = results(np.float32(0), np.uint32(0), args)
         total = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), exact)
         for each in np.random.default_rng(seed).integers(2**32, size=SAMPLES, dtype=np.uint32):
-            moved = results(jnp.float32(1), jnp.uint32(each), args)
+            moved = results(np.float32(1), each, args)
             total = jax.tree.map(lambda sum_, *pair: sum_ + square(*pair), total, moved, exact)
             yield jax.tree.map(lambda sum_: np.sqrt(sum_ / SAMPLES), total)
 
