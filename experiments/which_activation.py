@@ -59,7 +59,7 @@ class Design(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What one activation gives at one depth: the settings (rate, scale), and results with 8 seeds.
+    """What one activation gives at one depth: the settings (rate, scale), and what they give.
 
     Attributes
     ----------
@@ -186,10 +186,11 @@ def trained(design: Design, digits: Prepared, n_seeds: int) -> Cells:
     for name, depth in kinds:
         histories = [results.history(first + i) for i in range(len(settings[name]) * n_seeds)]
         first += len(histories)
-        epochs = [next((row.epoch for row in rows if (row.test_accuracy or 0) >= TARGET), np.inf) for rows in histories]
-        epochs = np.minimum(epochs, design.config.epochs + 1).reshape(-1, n_seeds)
-        end = np.array([rows[-1].test_accuracy or 0 for rows in histories]).reshape(-1, n_seeds)  # 0 where it diverged
-        cells[name, depth] = choose(settings[name], epochs, end)
+        never = design.config.epochs + 1
+        epochs = [next((e.epoch for e in each if (e.test_accuracy or 0) >= TARGET), never) for each in histories]
+        end = [each[-1].test_accuracy or 0 for each in histories]  # 0 where it diverged
+        by_seed = (np.reshape(values, (-1, n_seeds)) for values in (epochs, end))
+        cells[name, depth] = choose(settings[name], *by_seed)
     return cells
 
 
