@@ -12,7 +12,7 @@ from jaxmlp import MLP, batch_gradient, init, per_example
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.checking import LeafError, Report
 from jaxmlp.checking.report import Explanation
-from jaxmlp.equivalences import STATISTICS, networks, of_library, of_model, rounding_units
+from jaxmlp.equivalences import STATISTICS, _clip, networks, of_library, of_model, rounding_units
 from jaxmlp.losses import LOSSES
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -51,6 +51,13 @@ def test_the_networks_have_every_pair_and_every_hidden_activation_and_one_to_fou
 def test_every_statistic_of_per_example_is_compared():
     functions = {name for name in per_example.__all__ if inspect.isfunction(getattr(per_example, name))}
     assert functions == {name.removesuffix(" by layer") for name in STATISTICS}
+
+
+@pytest.mark.parametrize("limit", [0.0, 1.0])
+def test_examples_without_a_gradient_are_clipped_as_the_formula_says(limit):
+    rows = jnp.array([[0.0, 0.0], [3.0, 4.0]])
+    weights = per_example.clipping_weights(jnp.linalg.norm(rows, axis=1), limit)
+    np.testing.assert_array_equal(_clip(rows, limit), weights)
 
 
 @pytest.fixture
