@@ -108,7 +108,7 @@ def powers(low: float, high: float, step: float) -> tuple[float, ...]:
 USUAL, OF_SIGMOID = (powers(-4, 1, 1), powers(-1, 0.5, 0.5)), (powers(-1, 3, 1), powers(0, 2, 0.5))
 FULL = Design(
     (1, 2, 4, 8),
-    {"sigmoid": OF_SIGMOID, "tanh": USUAL, "relu": USUAL, "elu": USUAL},
+    {"sigmoid": OF_SIGMOID, "tanh": USUAL, "relu": USUAL, "elu": USUAL, "gelu": USUAL},
     CONFIG,
 )
 SMALL: Grid = ((0.25, 1.0), (1.0, 2.0))
@@ -374,7 +374,7 @@ def draw(design: Design, cells: Cells, deltas: dict[str, Delta]) -> Figure:
     title(quality, "quality, each at its best")
     handles, labels = by_scale.get_legend_handles_labels()
     entries = dict(zip(labels, handles, strict=True))
-    picture.legend(entries.values(), entries, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    picture.legend(entries.values(), entries, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
     return picture
 
 
