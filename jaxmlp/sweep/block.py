@@ -24,7 +24,7 @@ from jaxmlp.sweep import lanes
 from jaxmlp.sweep.plan import Block, Group, chunked
 from jaxmlp.sweep.space import Trial
 from jaxmlp.tracking import epoch_statistics
-from jaxmlp.training import after_epoch, batch_order, curvature_after_epoch, epoch_numbers, start
+from jaxmlp.training import Hyperparameters, after_epoch, batch_order, curvature_after_epoch, epoch_numbers, start
 
 __all__ = ["Setting", "begin", "prepare", "run_block"]
 
@@ -68,11 +68,7 @@ def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
 
 def prepare(setting: Setting, group: Group) -> None:
     """Compile what a group's blocks will run, ahead of them."""
-    shape = _Shape.of(setting, group.blocks)
-    layout = _Layout.of(group.blocks[0], shape)
-    start_of = jax.eval_shape(lambda: start(group.mlp, jax.random.key(0), 1.0))
-    blank = jax.tree.map(lambda leaf: np.zeros((*layout.who.shape, *leaf.shape), leaf.dtype), start_of)
-    _program(setting, group, shape, _inputs(setting, group, layout, shape, blank, 0))
+    _program(setting, group, _Shape.of(setting, group.blocks))
 
 
 def run_block(
@@ -222,16 +218,21 @@ def _run(
     trained = dict(starts)
     shape = _Shape.of(setting, group.blocks if block in group.blocks else [block])
     running = _running(trained, until)
-    layout = _Layout.of(_packed(setting, group, running, shape), shape) if running else None
-    arrays = _gathered(layout, trained) if layout else None
-    while running and layout:
+    if not running:
+        return trained
+    program = _program(setting, group, shape)
+    layout = _Layout.of(_packed(setting, group, running, shape), shape)
+    params, state = lanes.split(setting.devices, _gathered(layout, trained))
+    drawn = _draw(setting, group, shape, layout, len(trained[running[0]].history), params)
+    while running:
         began = time.perf_counter()
-        epoch = len(trained[running[0]].history)
-        inputs = _inputs(setting, group, layout, shape, arrays, epoch)
-        outputs = _program(setting, group, shape, inputs)(inputs)
-        rows = _rows(setting, layout, outputs, running, epoch)
+        outputs = program(drawn.inputs._replace(params=params, state=state))
+        epoch, params, state = drawn.epoch + 1, outputs.params, outputs.state
+        # While the devices are at it.
+        coming = _draw(setting, group, shape, layout, epoch, params) if epoch < until else None
+        rows = _rows(setting, layout, outputs, running, drawn)
         share = (time.perf_counter() - began) / len(running)
-        ends = _Arrays((outputs.params, outputs.state))
+        ends = _Arrays((params, state))
         for number, row in zip(running, rows, strict=True):
             trained[number] = _after(
                 trained[number], setting.trials[number], row, share, _Lane(ends, layout.place[number])
@@ -239,12 +240,14 @@ def _run(
         if callback:
             callback(trained)
         running = _running({number: trained[number] for number in running}, until)
-        arrays = ends.tree
         packed = _packed(setting, group, running, shape)
-        if running and math.ceil(len(packed) / shape.n_devices) < layout.n_chunks.max():
+        if coming and running and math.ceil(len(packed) / shape.n_devices) < layout.n_chunks.max():
             before, layout = layout, _Layout.of(packed, shape)
             where = np.vectorize(before.place.__getitem__)(layout.who)
-            arrays = jax.tree.map(lambda leaf, where=where: leaf[where], ends.flat)
+            kept = jax.tree.map(lambda leaf, where=where: leaf[where], ends.flat)
+            params, state = lanes.split(setting.devices, kept)
+            coming = _draw(setting, group, shape, layout, epoch, params)
+        drawn = coming or drawn
     return {number: _taken_out(each) for number, each in trained.items()}
 
 
@@ -276,43 +279,77 @@ def _seeds(setting: Setting, block: Block) -> list[int]:
     return sorted({setting.trials[number].seed for chunk in block for number in chunk})
 
 
-def _inputs(setting: Setting, group: Group, layout: _Layout, shape: _Shape, arrays: Any, epoch: int) -> lanes.Inputs:
-    n_examples = len(setting.data.x)
-    seed_of = {number: setting.trials[number].seed for number in layout.place}
-    seeds = sorted(set(seed_of.values()))
+class _Drawn(NamedTuple):
+    """What is drawn on the host for an epoch (counted from 0).
+
+    Attributes
+    ----------
+    epoch
+        Its number.
+    rates
+        Of each trial, [steps].
+    inputs
+        The program's, without parameters and states.
+    """
+
+    epoch: int
+    rates: dict[int, np.ndarray]
+    inputs: lanes.Inputs
+
+
+def _draw(setting: Setting, group: Group, shape: _Shape, layout: _Layout, epoch: int, params: Params) -> _Drawn:
+    trials = {number: setting.trials[number] for number in sorted(layout.place)}
+    n_examples, n_steps = len(setting.data.x), _n_steps(setting, group)
+    seeds = sorted({trial.seed for trial in trials.values()})
     orders = [batch_order(setting.keys[seed], epoch, n_examples, group.batch_size) for seed in seeds]
     orders += [orders[0]] * (shape.n_orders - len(orders))
-    which = np.asarray(np.searchsorted(seeds, np.vectorize(seed_of.__getitem__)(layout.who)), np.int32)
-    params, state = arrays
-    dtype = jax.tree.leaves(params)[0].dtype
-    n_steps = n_examples // group.batch_size
-    numbers = sorted(layout.place)
-    configs = [setting.trials[number].config for number in numbers]
-    of_trials = [epoch_numbers(config, learning_rates(config, epoch, n_steps), dtype) for config in configs]
-    where = np.searchsorted(numbers, layout.who)
-    of_lanes = jax.tree.map(lambda *leaves: np.stack(leaves)[where], *of_trials)
-    return lanes.put(
-        setting.devices,
-        lanes.Inputs(
-            layout.n_chunks,
-            params,
-            state,
-            of_lanes,
-            which[:, 0] if group.is_shared else which,
-            np.stack(orders),
-            setting.examples,
-            setting.test,
-        ),
-    )
+    rates = {number: learning_rates(trial.config, epoch, n_steps) for number, trial in trials.items()}
+    of_trials = [epoch_numbers(trial.config, rates[number]) for number, trial in trials.items()]
+    where, dtype = np.searchsorted(list(trials), layout.who), jax.tree.leaves(params)[0].dtype
+    which = np.searchsorted(seeds, [trial.seed for trial in trials.values()]).astype(np.int32)[where]
+
+    def of_lanes(column: Sequence[Any]) -> Any:
+        return None if column[0] is None else np.asarray(column, dtype)[where]
+
+    # By column: a tree map over as many trees as there are trials takes four times as long.
+    numbers = Hyperparameters(*map(of_lanes, zip(*of_trials, strict=True)))
+    on_host = layout.n_chunks, numbers, which[:, 0] if group.is_shared else which
+    n_chunks, numbers, which = lanes.split(setting.devices, on_host)
+    shared = lanes.replicate(setting.devices, np.stack(orders)), setting.examples, setting.test
+    return _Drawn(epoch, rates, lanes.Inputs(n_chunks, (), sgd.State(()), numbers, which, *shared))
 
 
-def _program(
-    setting: Setting, group: Group, shape: _Shape, inputs: lanes.Inputs
-) -> Callable[[lanes.Inputs], lanes.Outputs]:
+def _n_steps(setting: Setting, group: Group) -> int:
+    return len(setting.data.x) // group.batch_size
+
+
+def _program(setting: Setting, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], lanes.Outputs]:
     track = setting.trials[group.blocks[0][0][0]].config.track
     key = lanes.Program(group.mlp, group.nesterov, track, shape.n_lanes, group.is_shared, setting.devices)
-    leaves, tree = jax.tree.flatten(inputs)
+    leaves, tree = jax.tree.flatten(_structs(setting, group, shape))
     return lanes.program(key, (tuple((leaf.shape, leaf.dtype) for leaf in leaves), tree))
+
+
+def _structs(setting: Setting, group: Group, shape: _Shape) -> lanes.Inputs:
+    """Return the shapes and types of a program's inputs."""
+    n_rows, n_steps = shape.n_devices * shape.n_chunks, _n_steps(setting, group)
+    start_of = jax.eval_shape(lambda: start(group.mlp, jax.random.key(0), 1.0))
+    dtype = jax.tree.leaves(start_of)[0].dtype
+
+    def of_lanes(*lengths: int) -> Any:
+        return jax.ShapeDtypeStruct((n_rows, shape.n_lanes, *lengths), dtype)
+
+    params, state = jax.tree.map(lambda leaf: of_lanes(*leaf.shape), start_of)
+    return lanes.Inputs(
+        jax.ShapeDtypeStruct((shape.n_devices,), np.int32),  # type: ignore[arg-type]
+        params,
+        state,
+        Hyperparameters(of_lanes(n_steps), of_lanes(), of_lanes(), of_lanes() if group.has_clip else None),
+        jax.ShapeDtypeStruct((n_rows, *[shape.n_lanes] * (not group.is_shared)), np.int32),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((shape.n_orders, n_steps, group.batch_size), np.int32),  # type: ignore[arg-type]
+        setting.examples,
+        setting.test,
+    )
 
 
 class _Row(NamedTuple):
@@ -322,7 +359,9 @@ class _Row(NamedTuple):
     diverged: bool
 
 
-def _rows(setting: Setting, layout: _Layout, outputs: lanes.Outputs, running: Sequence[int], epoch: int) -> list[_Row]:
+def _rows(
+    setting: Setting, layout: _Layout, outputs: lanes.Outputs, running: Sequence[int], drawn: _Drawn
+) -> list[_Row]:
     """Make of a program's outputs what `train` makes of its own."""
     losses = _flat(np.asarray(outputs.losses))
     statistics, measures = jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), (outputs.statistics, outputs.measures))
@@ -343,9 +382,9 @@ def _rows(setting: Setting, layout: _Layout, outputs: lanes.Outputs, running: Se
             params = _Arrays(outputs.params).of(place)
             key = setting.keys[trial.seed]
             tracked["top_eigenvalue"] = curvature_after_epoch(mlp, params, setting.data, key)
-        rate = float(learning_rates(config, epoch, losses.shape[-1])[0])
         columns: dict[str, Any] = {"seconds": 0.0, **tracked}
-        rows.append(_Row(Epoch(epoch + 1, rate, float(means[place]), *score, **columns), diverged))
+        row = Epoch(drawn.epoch + 1, float(drawn.rates[number][0]), float(means[place]), *score, **columns)
+        rows.append(_Row(row, diverged))
     return rows
 
 

@@ -21,7 +21,7 @@ from jaxmlp.network import MLP, Params
 from jaxmlp.tracking import StepStatistics
 from jaxmlp.training import Hyperparameters, run_epoch
 
-__all__ = ["Inputs", "Outputs", "Program", "program", "put", "replicate"]
+__all__ = ["Inputs", "Outputs", "Program", "program", "replicate", "split"]
 
 
 class Program(NamedTuple):
@@ -102,17 +102,12 @@ _PLACES: Any = Inputs(*[_SPLIT] * 5, *[_WHOLE] * 3)  # type: ignore[arg-type]
 
 def replicate(devices: tuple[jax.Device, ...], tree: Any) -> Any:
     """Place arrays of the host, whole, on every device."""
-    return _put(NamedSharding(_mesh(devices), _WHOLE), tree)
+    return jax.device_put(tree, _sharding(devices, _WHOLE), may_alias=True)
 
 
-def put(devices: tuple[jax.Device, ...], inputs: Inputs) -> Inputs:
-    """Place arrays of the host on the devices, each part where it is used; those that are there already stay."""
-    mesh = _mesh(devices)
-    return Inputs(*(_put(NamedSharding(mesh, place), part) for place, part in zip(_PLACES, inputs, strict=True)))
-
-
-def _put(sharding: NamedSharding, part: Any) -> Any:
-    return jax.device_put(part, sharding, may_alias=True)
+def split(devices: tuple[jax.Device, ...], tree: Any) -> Any:
+    """Place arrays [D C, ...] of the host on the devices, each device's part on it."""
+    return jax.device_put(tree, _sharding(devices, _SPLIT), may_alias=True)
 
 
 @cache
@@ -122,17 +117,14 @@ def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
     Compiled ahead, so that another thread can do it, and kept as `jax.jit` would.
     """
     leaves, tree = shapes
-    mesh = _mesh(key.devices)
     inputs = Inputs(*jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]))
-    placed = [
-        jax.tree.map(lambda leaf, place=place: _struct(leaf, NamedSharding(mesh, place)), part)
-        for place, part in zip(_PLACES, inputs, strict=True)
-    ]
-    return jax.jit(_on_devices(key, mesh)).lower(Inputs(*placed)).compile()
 
+    def placed(part: Any, place: PartitionSpec) -> Any:
+        sharding = _sharding(key.devices, place)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), part)
 
-def _struct(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    structs = Inputs(*map(placed, inputs, _PLACES))
+    return jax.jit(_on_devices(key)).lower(structs).compile()
 
 
 @cache
@@ -140,11 +132,16 @@ def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), ("devices",))
 
 
-def _on_devices(key: Program, mesh: Mesh) -> Callable[[Inputs], Outputs]:
+def _sharding(devices: tuple[jax.Device, ...], place: PartitionSpec) -> NamedSharding:
+    return NamedSharding(_mesh(devices), place)
+
+
+def _on_devices(key: Program) -> Callable[[Inputs], Outputs]:
+    run = partial(_block_epoch, key)
     if len(key.devices) == 1:
-        return partial(_block_epoch, key)
+        return run
     # Devices never speak to each other here, so there is nothing to be checked of how their values vary.
-    return jax.shard_map(partial(_block_epoch, key), mesh=mesh, in_specs=(_PLACES,), out_specs=_SPLIT, check_vma=False)
+    return jax.shard_map(run, mesh=_mesh(key.devices), in_specs=(_PLACES,), out_specs=_SPLIT, check_vma=False)
 
 
 def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
@@ -170,6 +167,8 @@ def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
 
 def _map_first(n: Array, function: Callable[..., Any], rows: tuple[chex.ArrayTree, ...]) -> Any:
     """Map over the first `n` rows, a traced number, so that fewer rows take less time without another program."""
+
+    function = jax.jit(function)  # so that it is traced once, for its shapes and for the loop
 
     def row(i: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[i], rows)

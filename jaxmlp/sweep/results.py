@@ -62,17 +62,20 @@ class Results:
         Where they are kept; None if only in memory.
     """
 
-    def __init__(self, store: Store) -> None:
-        """Read what a store says of its sweep."""
+    def __init__(self, store: Store, listed: Sequence[Trial] | None = None) -> None:
+        """Read what a store says of its sweep; of its trials only where they are not given."""
         self._store = store
         self.folder = store.folder
         self.names: tuple[str, ...] = tuple(store.about("names"))
         self.metric: str = store.about("metric")
         self.title = store.folder.name if store.folder else "sweep"
         self._space = Space(self.names, tuple(tuple(map(_tuple, row)) for row in store.about("rows")))
-        config = {name: _tuple(value) for name, value in store.about("config").items()}
-        mlp = {name: _tuple(value) for name, value in store.about("mlp").items()}
-        self._trials = trials(self._space, MLP(**mlp), TrainConfig(**config))
+        self._trials = listed if listed is not None else self._read_trials()
+
+    def _read_trials(self) -> list[Trial]:
+        config = {name: _tuple(value) for name, value in self._store.about("config").items()}
+        mlp = {name: _tuple(value) for name, value in self._store.about("mlp").items()}
+        return trials(self._space, MLP(**mlp), TrainConfig(**config))
 
     def __len__(self) -> int:
         """Return how many trials the sweep has, finished or not."""

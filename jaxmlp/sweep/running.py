@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from math import inf
 from os import PathLike
@@ -248,7 +248,7 @@ def run(
         done = sum(row.status != "paused" for row in store.rows())
         again = f"; the same call with out={str(out)!r} goes on" if out is not None else ""
         raise KeyboardInterrupt(f"{done} of {len(listed)} trials are done{again}") from interrupt
-    return Results(store)
+    return Results(store, listed)
 
 
 class _Sweep:
@@ -378,13 +378,14 @@ def _run_rung(
             if at is None:
                 time.sleep(_WAIT)  # another process has the rest
                 continue
-            # The next group's program is compiled while this block runs.
-            for g in sorted({g for g, _ in blocks} - {at[0]})[:1]:
+            # This group's program is compiled while weights are drawn, the next one's while this block runs.
+            for g in (at[0], *sorted({g for g, _ in blocks} - {at[0]})[:1]):
                 if g not in ready:
                     ready[g] = compiler.submit(_in_same_mode(prepare), sweep.setting, made.groups[g])
-            if at[0] in ready:
-                ready[at[0]].result()
-            _run_block(sweep, made.groups[at[0]], blocks[at], until, asynchronous)
+            trained = _begun(sweep, made.groups[at[0]], blocks[at])
+            # Where that fails, as for want of memory, `run_block` meets it again and knows what to do.
+            wait([ready[at[0]]])
+            _run_block(sweep, made.groups[at[0]], blocks[at], trained, until, asynchronous)
 
 
 def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
@@ -399,17 +400,22 @@ def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
+def _begun(sweep: _Sweep, group: Group, block: Block) -> dict[int, Trained]:
+    """Return what a block's trials go on from."""
+    paused = sweep.store.paused()
+    numbers = [number for chunk in block for number in chunk]
+    trained = begin([sweep.trials[number] for number in numbers if number not in paused])
+    return trained | {n: sweep.store.resume(n, group.mlp) for n in numbers if n in paused}
+
+
 def _run_block(
     sweep: _Sweep,
     group: Group,
     block: Block,
+    trained: dict[int, Trained],
     until: int | None,
     asynchronous: tuple[Halving, tuple[int, ...]] | None,
 ) -> None:
-    paused = sweep.store.paused()
-    numbers = [number for chunk in block for number in chunk]
-    trained = begin([sweep.trials[number] for number in numbers if number not in paused])
-    trained |= {n: sweep.store.resume(n, group.mlp) for n in numbers if n in paused}
     halving, rungs = asynchronous or (None, (until or group.epochs,))
     for rung in rungs:
         trained = run_block(sweep.setting, group, block, trained, rung, sweep.report)
