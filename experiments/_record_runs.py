@@ -15,7 +15,7 @@ from experiments._record_libraries import LIBRARIES, Images, Recipe
 from jaxmlp import TrainConfig
 from jaxmlp.files import to_json, write_whole
 
-__all__ = ["FOLDER", "LEVELS", "PUBLISHED", "Pace", "Run", "kept", "paced", "train"]
+__all__ = ["FOLDER", "LEVELS", "PUBLISHED", "Pace", "Run", "kept", "measure", "paced", "train"]
 
 PUBLISHED = 0.8833  # README of Fashion-MNIST, 2017: MLP 256-128-100, the best of its perceptrons
 LEVELS = (PUBLISHED, 0.9)

@@ -40,7 +40,7 @@ def grouped(runs: list[Run]) -> dict[tuple[int, str], list[Run]]:
 
 def percent(values: list[float]) -> str:
     """Write a mean of shares with its interval; of one seed without."""
-    return f"{interval(100 * np.array(values))} %" if len(values) > 1 else f"{values[0]:.2%}".replace("%", " %")
+    return f"{interval(100 * np.array(values))} %" if len(values) > 1 else f"{100 * values[0]:.2f} %"
 
 
 def accuracies(runs: list[Run]) -> list[float]:

@@ -17,6 +17,7 @@ repeats it; the run of all experiments repeats one seed of ours for 60 s.
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from matplotlib.figure import Figure
 from experiments._experiment import Claim, Options, Outcome, conduct, interval, judge, options_of, parser, show
 from experiments._plotting import GREY, band, direct, figure, legend, title
 from experiments._record_libraries import LIBRARIES, Recipe, images
-from experiments._record_runs import FOLDER, PUBLISHED, Pace, Run, kept, paced, train
+from experiments._record_runs import FOLDER, PUBLISHED, Pace, Run, kept, measure, paced, train
 from experiments._record_tables import OURS, SEEDS, accuracies, grouped, percent, tables, write_history
 from experiments._report import RESULTS
 from jaxmlp import TrainConfig, data
@@ -70,7 +71,7 @@ def run(options: Options) -> Outcome:
     if options.data:
         examples = images(data.read(options.data))
         chosen = RECIPES[OURS]
-        again = train(OURS, 60, 0, chosen, paced(OURS, chosen, examples), examples)
+        again = train(OURS, 60, 0, chosen, measure(OURS, chosen, examples), examples)
     return outcome([Run(**one) for one in numbers["runs"]], numbers["search"], again)
 
 
@@ -103,10 +104,10 @@ def miniature(options: Options) -> Outcome:
 
 def outcome(runs: list[Run], search: list[dict[str, Any]], again: Run | None) -> Outcome:
     numbers = {"runs": [one._asdict() for one in runs], "search": search, "again": again and again._asdict()}
-    return Outcome(claims(runs), tables(runs), finding(runs, search, again), numbers, draw(runs))
+    return Outcome(claims(runs, again), tables(runs), finding(runs, search), numbers, draw(runs))
 
 
-def claims(runs: list[Run]) -> list[Claim]:
+def claims(runs: list[Run], again: Run | None = None) -> list[Claim]:
     """Judge what was run: above the published accuracy with every seed, above a peer by more than the interval."""
     found, groups = [], grouped(runs)
     for budget in SEEDS:
@@ -116,8 +117,8 @@ def claims(runs: list[Run]) -> list[Claim]:
         count = f"{len(ours)} seed{'s' * (len(ours) > 1)}"
         found.append(
             Claim(
-                f"in {budget:,} s jaxmlp beats {PUBLISHED:.2%}, the best published perceptron",
-                f"{percent(ours)}, {count}, the lowest {min(ours):.2%}",
+                f"in {budget:,} s jaxmlp beats {100 * PUBLISHED:.2f} %, the best published perceptron",
+                f"{percent(ours)}, {count}, the lowest {100 * min(ours):.2f} %",
                 judge(min(ours) > PUBLISHED, float(np.mean(ours)) > PUBLISHED),
             )
         )
@@ -126,14 +127,23 @@ def claims(runs: list[Run]) -> list[Claim]:
             n = min(len(ours), len(theirs))
             if library != OURS and n:
                 apart = interval(100 * (np.array(ours[:n]) - theirs[:n]))
-                low = apart.mean - (apart.half if n > 1 else 0)
+                points = str(apart) if n > 1 else f"{apart.mean:.2f}"
                 found.append(
                     Claim(
                         f"in {budget:,} s jaxmlp beats {library} with the same network and recipe",
-                        f"{percent(ours)} against {percent(theirs)}; apart by {apart} points over {n} seeds",
-                        judge(n > 1 and low > 0, apart.mean > 0),
+                        f"{percent(ours)} against {percent(theirs)}; apart by {points} points, seeds: {n}",
+                        judge(apart.mean > apart.half, apart.mean > 0),  # the half of one seed is nan
                     )
                 )
+    if again:
+        measured = f"{100 * again.accuracy:.2f} % after {again.epochs} epochs"
+        found.append(
+            Claim(
+                f"one seed, trained anew for 60 s, beats {100 * PUBLISHED:.2f} %",
+                measured,
+                judge(again.accuracy > PUBLISHED),
+            )
+        )
     return found
 
 
@@ -155,7 +165,7 @@ def draw(runs: list[Run]) -> Figure:
     return picture
 
 
-def finding(runs: list[Run], search: list[dict[str, Any]], again: Run | None) -> str:
+def finding(runs: list[Run], search: list[dict[str, Any]]) -> str:
     groups = grouped(runs)
     best = "; ".join(
         f"{percent(accuracies(some))} in {budget:,} s ({some[0].epochs:,} epochs)"
@@ -168,13 +178,12 @@ def finding(runs: list[Run], search: list[dict[str, Any]], again: Run | None) ->
         if budget == 60 and library != OURS and some
     )
     left_out = [
-        f"{library} with {budget:,} s ({len(some)} of {SEEDS[budget]} seeds)"
+        f"{len(some) or 'none'} of {SEEDS[budget]} seed{'s' * (SEEDS[budget] > 1)} of {library} in {budget:,} s"
         for (budget, library), some in groups.items()
         if len(some) < SEEDS[budget]
     ]
     hours = sum(one.training_seconds for one in runs) / 3600
-    missing = f"Not run, or not with all seeds: {'; '.join(left_out)}. " if left_out else ""
-    repeated = f"Repeated now, seed 0 reaches {again.accuracy:.2%} in {again.epochs} epochs, 60 s." if again else ""
+    missing = f"Not all was run: {', '.join(left_out)}. " if left_out else ""
     tried = ", ".join(
         f"{sum(one['library'] == library for one in search)} of {len(CANDIDATES[library])} for {library}"
         for library in LIBRARIES
@@ -182,8 +191,7 @@ def finding(runs: list[Run], search: list[dict[str, Any]], again: Run | None) ->
     return f"""The best perceptron within each budget: {best}. Every library follows the same recipe, so that what tells
     them apart is how often they see the images in their seconds. {speed}
 
-    {missing}What was run are {hours:.1f} hours of training. Recipes and rates tried on the validation part: {tried}.
-    {repeated}"""
+    {missing}What was run are {hours:.1f} hours of training. Recipes and rates tried on the validation part: {tried}."""
 
 
 def choose(libraries: Sequence[str], folder: Path, only_measure: bool) -> None:
@@ -218,6 +226,7 @@ def main() -> None:
     )
     arguments.add_argument("--choose", action="store_true", help="only search the recipe, on the validation part")
     arguments.add_argument("--measure", action="store_true", help="only time epochs, where nothing else runs")
+    arguments.add_argument("--report", action="store_true", help="only write the tables of what was run so far")
     asked = arguments.parse_args()
     options = options_of(asked)
     if asked.quick:
@@ -228,19 +237,25 @@ def main() -> None:
     if asked.choose:
         choose(asked.libraries, options.data, asked.measure)
         return
-    examples = images(data.read(options.data))
-    for budget in asked.budgets:
-        for library in asked.libraries:
+    if not asked.report:
+        train_all(asked.budgets, asked.libraries, 0 if asked.measure else asked.seeds, options.data)
+    if not asked.measure:
+        runs, search = collect()
+        show(conduct("records", lambda _: outcome(runs, search, None), replace(options, seeds=max(SEEDS.values()))))
+        write_history(runs)
+
+
+def train_all(budgets: Sequence[int], libraries: Sequence[str], seeds: int | None, folder: Path) -> None:
+    """Train what is not kept yet; without seeds it is only measured how long an epoch takes."""
+    examples = images(data.read(folder))
+    for budget in budgets:
+        for library in libraries:
             chosen = RECIPES[library]
             pace = paced(library, chosen, examples)
-            for seed in range(0 if asked.measure else asked.seeds or SEEDS[budget]):
+            for seed in range(SEEDS[budget] if seeds is None else seeds):
                 what = (library, budget, seed, chosen, pace, examples)
                 one = kept(f"run-{library}-{budget}-{seed}", chosen, train, *what)
                 print(f"{one['accuracy']:.4f}  {library}, {budget} s, seed {seed}, {one['epochs']} epochs", flush=True)
-    if not asked.measure:
-        runs, search = collect()
-        show(conduct("records", lambda _: outcome(runs, search, None), options))
-        write_history(runs)
 
 
 def _budgets(text: str) -> list[int]:
