@@ -48,9 +48,9 @@ def readme() -> str:
     """Return the page: what each experiment claims, its picture, what was found, its command."""
     measured = {name: json.loads(path.read_text()) for name in NAMES if (path := RESULTS / f"{name}.json").exists()}
     rows = [
-        f"| [{title(name)}](#{title(name).lower().replace(' ', '-')}) | {_cell(claim['claim'])} | {claim['verdict']} |"
+        f"| {'' if number else _link(name)} | {_cell(claim['claim'])} | {claim['verdict']} |"
         for name, values in measured.items()
-        for claim in values["claims"]
+        for number, claim in enumerate(values["claims"])
     ]
     overview = "\n".join(["| experiment | claim | |", "| --- | --- | --- |", *rows])
     return "\n".join([_INTRODUCTION, overview, *(_section(name, values) for name, values in measured.items())])
@@ -87,6 +87,10 @@ def title(name: str) -> str:
     'Batch size'
     """
     return name.replace("_", " ").capitalize()
+
+
+def _link(name: str) -> str:
+    return f"[{title(name)}](#{name.replace('_', '-')})"
 
 
 def _cell(text: str) -> str:

