@@ -4,16 +4,14 @@ A block is written in one transaction, so that a process killed at any moment le
 may work on one store: each takes blocks that no other living one has taken.
 """
 
+import fcntl
 import json
 import math
-import os
-import socket
 import sqlite3
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from jaxmlp.checkpoint import load, load_training, save, save_training
 from jaxmlp.files import to_json
@@ -26,8 +24,7 @@ __all__ = ["FILE", "Row", "Store"]
 FILE = "sweep.sqlite"
 _FORMAT = 1
 _STATUS = {"finished": "ok", "stopped": "stopped", "diverged": "diverged"}
-# A process on another machine cannot be asked whether it lives.
-_FORGET_OTHERS_AFTER = 3600.0
+_LOCKS = "sweep.locks"
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _SCHEMA = f"""
 create table if not exists sweep (name text primary key, value text not null);
@@ -36,7 +33,6 @@ create table if not exists trials (
   seconds real not null, train_loss real, test_loss real, test_accuracy real, test_r2 real
 );
 create table if not exists curves (trial integer, epoch integer, {_CURVES}, primary key (trial, epoch)) without rowid;
-create table if not exists claims (block text primary key, host text not null, pid integer not null, time real);
 """
 
 
@@ -65,6 +61,7 @@ class Store:
         self.folder = folder
         self._models: dict[int, Params] = {}
         self._paused: dict[int, Trained] = {}
+        self._locks: IO[bytes] | None = None
         name = str(folder / FILE) if folder is not None else ":memory:"
         # One thread after another may use it; a second process waits for the first one's transaction.
         with self._named_errors():
@@ -114,8 +111,8 @@ class Store:
         store = cls(folder)
         try:
             known = store._about().get("format")
-        except sqlite3.Error as error:
-            raise ValueError(f"{folder / FILE}: not the store of a sweep: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{folder / FILE}: not the store of a sweep: {error.__cause__ or error}") from error
         if known != _FORMAT:
             raise ValueError(f"{folder / FILE}: a sweep of format {known!r}, expected {_FORMAT}")
         return store
@@ -143,11 +140,11 @@ class Store:
 
     def rows(self) -> list[Row]:
         """Return all trials that have an outcome, by number."""
-        return [Row(*row) for row in self._file.execute(f"select {', '.join(Row._fields)} from trials order by trial")]
+        return [Row(*row) for row in self._read(f"select {', '.join(Row._fields)} from trials order by trial")]
 
     def at_epoch(self, epoch: int) -> dict[int, Epoch]:
         """Return what was recorded after an epoch (counted from 1), of every trial that got there."""
-        found = self._file.execute(f"select trial, epoch, {_CURVES} from curves where epoch = ?", (epoch,))
+        found = self._read(f"select trial, epoch, {_CURVES} from curves where epoch = ?", (epoch,))
         return {row[0]: Epoch(*row[1:]) for row in found}
 
     def has(self, block: Iterable[Iterable[int]], until: int | None) -> bool:
@@ -165,7 +162,7 @@ class Store:
 
     def curve(self, trial: int) -> list[Epoch]:
         """Return a trial's history."""
-        found = self._file.execute(f"select epoch, {_CURVES} from curves where trial = ? order by epoch", (trial,))
+        found = self._read(f"select epoch, {_CURVES} from curves where trial = ? order by epoch", (trial,))
         epochs = [Epoch(*row) for row in found]
         # SQL knows no nan.
         return [epoch._replace(train_loss=math.nan) if epoch.train_loss is None else epoch for epoch in epochs]
@@ -185,27 +182,42 @@ class Store:
         with self._named_errors(), self._transaction():
             self._file.executemany("update trials set status = 'stopped' where trial = ?", marks)
 
-    def claim(self, block: str) -> bool:
-        """Take a block, unless a living process has it."""
-        with self._named_errors(), self._transaction():
-            for host, pid, since in self._file.execute("select host, pid, time from claims where block = ?", (block,)):
-                if (host, pid) != (socket.gethostname(), os.getpid()) and _lives(host, pid, since):
-                    return False
-            self._file.execute(
-                "insert or replace into claims values (?, ?, ?, ?)",
-                (block, socket.gethostname(), os.getpid(), time.time()),
-            )
+    def claim(self, block: int) -> bool:
+        """Take a block, named by its first trial, unless another process has it.
+
+        A lock of the system, as a process that ends, however it does and on whatever machine, lets go of it; of a
+        number that was written down nobody could tell whether the process that bears it now is still the same.
+        """
+        if self.folder is None:
+            return True
+        self._locks = self._locks or open(self.folder / _LOCKS, "ab")  # noqa: SIM115 - held until `release_all`
+        try:
+            fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, block)
+        except (BlockingIOError, PermissionError):  # which one is the system's choice
+            return False
         return True
+
+    def release(self, block: int) -> None:
+        """Let go of a block."""
+        if self._locks is not None:
+            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, block)
+
+    def release_all(self) -> None:
+        """Let go of every block: a process may go on to live for long after its sweep was interrupted."""
+        if self._locks is not None:
+            self._locks.close()
+            self._locks = None
 
     def save_model(self, trial: Trial, params: Params) -> None:
         """Keep a trial's parameters."""
         if self.folder is None:
             self._models[trial.number] = params
             return
+        # Over one that is there: a killed process may have left it, and with asynchronous halving come less far.
         path = self._model_path(trial.number)
-        if not path.exists():
+        about = {"trial": trial.number, "hyperparameters": {**trial.values, "seed": trial.seed}}
+        with self._named_errors():
             path.parent.mkdir(exist_ok=True)
-            about = {"trial": trial.number, "hyperparameters": {**trial.values, "seed": trial.seed}}
             save(path, trial.mlp, params, about=about)
 
     def load_model(self, number: int) -> Params | None:
@@ -232,15 +244,16 @@ class Store:
             self._paused[number] = trained
             return
         path = self._pause_path(number)
-        path.parent.mkdir(exist_ok=True)
-        save_training(path, trained)
+        with self._named_errors():
+            path.parent.mkdir(exist_ok=True)
+            save_training(path, trained)
 
     def resume(self, number: int, mlp: MLP) -> Trained:
         """Return a paused trial."""
         return self._paused[number] if self.folder is None else load_training(self._pause_path(number), mlp)
 
     def _about(self) -> dict[str, Any]:
-        return {name: json.loads(value) for name, value in self._file.execute("select name, value from sweep")}
+        return {name: json.loads(value) for name, value in self._read("select name, value from sweep")}
 
     def _model_path(self, number: int) -> Path:
         assert self.folder is not None
@@ -269,6 +282,18 @@ class Store:
             raise OSError(f"{self.folder}: cannot write {FILE}: {error}; what was written before is safe") from error
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{self.folder}: {FILE} is not the store of a sweep: {error}") from error
+        except OSError as error:
+            if error.errno is None:
+                raise
+            why = error.strerror or error
+            raise OSError(f"{self.folder}: cannot write: {why}; what was written before is safe") from error
+
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """Return all rows at once: a cursor that is not read to its end would lock others out."""
+        try:
+            return self._file.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise ValueError(f"{self.folder}: cannot read {FILE}: {error}") from error
 
 
 def _row(number: int, trained: Trained) -> Row:
@@ -280,18 +305,6 @@ def _row(number: int, trained: Trained) -> Row:
     kept = history[trained.best_epoch - 1]
     scores = (kept.train_loss, kept.test_loss, kept.test_accuracy, kept.test_r2)
     return Row(number, status, len(history), trained.best_epoch, seconds, *scores)
-
-
-def _lives(host: str, pid: int, since: float) -> bool:
-    if host != socket.gethostname():
-        return time.time() - since < _FORGET_OTHERS_AFTER
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 def _difference(name: str, saved: Any, given: Any) -> str:
