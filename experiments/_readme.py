@@ -61,7 +61,7 @@ def _section(name: str, values: dict[str, Any]) -> str:
     claims = [f"| {_cell(one['claim'])} | {_cell(one['measured'])} | {one['verdict']} |" for one in values["claims"]]
     return f"""
 ## {title(name)}
-{docstring(name)}
+{_claim(name)}
 
 ![{title(name)}](results/{name}.png)
 
@@ -75,6 +75,12 @@ def _section(name: str, values: dict[str, Any]) -> str:
 {about["jax"]}, {about["date"]}. [Its numbers](results/{name}.json), [its code]({name}.py)."""
 
 
+def _claim(name: str) -> str:
+    """Return a docstring as it goes on below its heading, which many begin with."""
+    head, _, rest = docstring(name).partition(": ")
+    return rest[0].upper() + rest[1:] if head.lower() == title(name).lower() else docstring(name)
+
+
 def docstring(name: str) -> str:
     """Return a module's docstring, without importing it."""
     return ast.get_docstring(ast.parse((_FOLDER / f"{name}.py").read_text())) or ""
@@ -83,10 +89,11 @@ def docstring(name: str) -> str:
 def title(name: str) -> str:
     """Return an experiment's name as people write it.
 
-    >>> title("batch_size")
-    'Batch size'
+    >>> title("why_cross_entropy")
+    'Why cross-entropy'
     """
-    return name.replace("_", " ").capitalize()
+    words = name.replace("_", " ").capitalize()
+    return words.replace("cross entropy", "cross-entropy").replace("Per example", "Per-example")
 
 
 def _link(name: str) -> str:
