@@ -244,7 +244,7 @@ def step_gradient(
     weights = None if batch.weights is None else batch.weights.astype(losses.dtype)
     loss = losses.mean() if weights is None else (weights * losses).mean()
     if clip is None and not track:
-        # The compiler would drop norms that nobody looks at, but tracing and lowering them takes a third of all.
+        # The compiler would drop norms that nobody looks at, but they are a quarter of the program to trace and lower.
         return loss, gradient(factors) if weights is None else weighted_mean(factors, weights), None
     lengths = norms(factors)
     if clip is not None:
