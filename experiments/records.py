@@ -178,20 +178,20 @@ def finding(runs: list[Run], search: list[dict[str, Any]]) -> str:
         if budget == 60 and library != OURS and some
     )
     left_out = [
-        f"{len(some) or 'none'} of {SEEDS[budget]} seed{'s' * (SEEDS[budget] > 1)} of {library} in {budget:,} s"
+        f"{library} in {budget:,} s {len(some)} of {SEEDS[budget]}"
         for (budget, library), some in groups.items()
         if len(some) < SEEDS[budget]
     ]
-    hours = sum(one.training_seconds for one in runs) / 3600
-    missing = f"Not all was run: {', '.join(left_out)}. " if left_out else ""
+    minutes = sum(one.training_seconds for one in runs) / 60
+    missing = f"Not all seeds are run yet, and what is claimed of libraries and budgets without any is open: {', '.join(left_out)}. "
     tried = ", ".join(
         f"{sum(one['library'] == library for one in search)} of {len(CANDIDATES[library])} for {library}"
         for library in LIBRARIES
     )
-    return f"""The best perceptron within each budget: {best}. Every library follows the same recipe, so that what tells
-    them apart is how often they see the images in their seconds. {speed}
+    return f"""The best perceptron within each budget: {best}. Every library is given the same recipe, so
+    that what tells them apart is how often they see the images in their seconds. {speed}
 
-    {missing}What was run are {hours:.1f} hours of training. Recipes and rates tried on the validation part: {tried}."""
+    {missing if left_out else ""}All runs took {minutes:.0f} minutes of training. Recipes and rates tried on the validation part: {tried}."""
 
 
 def choose(libraries: Sequence[str], folder: Path, only_measure: bool) -> None:
