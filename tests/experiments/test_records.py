@@ -96,8 +96,13 @@ _REACHED = (5.0, 60.0, 6.0), (50.0, None, None)
 def test_a_peer_is_beaten_only_by_more_than_the_interval():
     ours = _runs("jaxmlp", 0.91, 0.912, 0.911)
     far, near = _runs("PyTorch", 0.90, 0.902, 0.901), _runs("scikit-learn", 0.9105, 0.9101, 0.9111)
-    assert [claim.verdict for claim in claims(ours + far + near)] == ["held", "held", "held within limits"]
-    assert claims(_runs("jaxmlp", 0.88, 0.90))[0].verdict == "held within limits"
+    assert [claim.verdict for claim in claims(ours + far + near)[1:]] == ["held", "held within limits"]
+
+
+def test_the_published_accuracy_is_beaten_only_by_all_seeds_that_a_budget_asks_for():
+    assert claims(_runs("jaxmlp", *[0.91] * 5))[0].verdict == "held"
+    assert claims(_runs("jaxmlp", *[0.91] * 4))[0].verdict == "held within limits"
+    assert claims(_runs("jaxmlp", 0.88, *[0.91] * 4))[0].verdict == "held within limits"
     assert claims(_runs("jaxmlp", 0.87, 0.88))[0].verdict == "did not hold"
 
 
