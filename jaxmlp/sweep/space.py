@@ -265,7 +265,7 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     Raises
     ------
     ValueError
-        If a trial cannot be, with its number and values.
+        If a name is unknown, there is no trial, or one cannot be, with its number and values.
 
     Examples
     --------
@@ -273,9 +273,15 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     Traceback (most recent call last):
     ValueError: trial 1 (momentum=1.0): momentum must be 0 or larger and below 1, got 1.0
     """
+    for name in space.names:
+        _check_name(name)  # a space may be made by hand
+    if not space.rows:
+        raise ValueError("a space must have at least one trial, got none")
     network = cache(lambda changes: _network(base, dict(changes)))
     found = []
     for number, row in enumerate(space.rows):
+        if len(row) != len(space.names):
+            raise ValueError(f"trial {number}: must have a value for each of {', '.join(space.names)}, got {row!r}")
         values = dict(zip(space.names, row, strict=True))
         try:
             mlp = network(tuple((name, values[name]) for name in _OF_NETWORK if name in values))

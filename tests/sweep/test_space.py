@@ -127,6 +127,22 @@ def test_a_trial_that_cannot_be_is_named(axes, message):
         trials(sweep.grid(**axes), BASE, TrainConfig())
 
 
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (sweep.Space(("momentun",), ((0.5,),)), "unknown hyperparameter 'momentun', did you mean 'momentum'"),
+        (sweep.Space(("momentum",), ()), "a space must have at least one trial, got none"),
+        (
+            sweep.Space(("momentum", "seed"), ((0.5, 1), (0.5,))),
+            "trial 1: must have a value for each of momentum, seed",
+        ),
+    ],
+)
+def test_a_space_made_by_hand_is_checked_too(space, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trials(space, BASE, TrainConfig())
+
+
 def test_an_axis_of_one_value_or_of_equal_ones_is_warned_of():
     with pytest.warns(UserWarning, match="momentum has a single value, 0.5: nothing is compared"):
         sweep.grid(momentum=[0.5])
