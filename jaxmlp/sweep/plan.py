@@ -135,7 +135,7 @@ class Plan:
     def __str__(self) -> str:
         """Return a line for each group, and one for all."""
         devices = f"{self.n_devices} {self.platform} device{'s' * (self.n_devices != 1)}"
-        lines = [f"{self.n_trials:,} trials in {_counted(len(self.groups), 'program')} on {devices}"]
+        lines = [f"{_counted(self.n_trials, 'trial')} in {_counted(len(self.groups), 'program')} on {devices}"]
         for group in self.groups:
             sizes, hidden = "-".join(map(str, group.mlp.sizes)), ", ".join(sorted(set(group.mlp.activations[:-1])))
             lines.append(

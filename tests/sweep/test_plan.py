@@ -86,4 +86,6 @@ def test_a_plan_is_plain_json_and_says_what_it_will_run():
     first, *rest = str(plan).splitlines()
     assert first == "18 trials in 3 programs on 2 cpu devices"
     assert [line.split()[0] for line in rest] == ["8-4-3", "8-5-6-3", "8-3,"]
+    assert str(planned(sweep.grid(learning_rate=[0.1, 0.2], seed=[0]))[1]).startswith("2 trials in 1 program on")
+    assert str(planned(sweep.grid(seed=[0]))[1]).startswith("1 trial in 1 program on 1 cpu device")
     assert all("side by side, about" in line for line in rest)
