@@ -58,8 +58,19 @@ def _run(arguments: Namespace, notes: list[str]) -> int:
     call: dict[str, Any] = {"mlp": mlp, "test": data.test, "memory": _memory(arguments), "lanes": _lanes(arguments)}
     plan = sweep.plan(space, data.train, config, **call)
     if arguments.plan:
-        totals = {"trials": plan.n_trials, "memory": plan.memory, "seconds": plan.seconds, "notes": notes}
-        show(arguments, totals | plan.to_json(), str(plan))
+        totals: dict[str, Any] = {
+            "trials": plan.n_trials,
+            "memory": plan.memory,
+            "seconds": plan.seconds,
+            "notes": notes,
+        }
+        text = str(plan)
+        if halving is not None:
+            epochs = plan.groups[0].epochs
+            share = halving.epochs(plan.n_trials, epochs) / (plan.n_trials * epochs)
+            totals["halving_share"] = share
+            text += f"\n  of these epochs, halving by {halving.factor} runs about {100 * share:.0f} %"
+        show(arguments, totals | plan.to_json(), text)
         return 0
     folder = folder or new_folder(Path("runs"), f"{Path(arguments.source).stem or 'data'}-sweep")
     if not (folder / FILE).exists():
@@ -208,7 +219,7 @@ def _report(arguments: Namespace, results: sweep.Results, notes: list[str]) -> s
         path = Path(str(results.folder)) / "report.html"
         write_report(results, path)
         return str(path)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # as for want of room, which loses nothing of the sweep itself
         notes.append(f"no report was written: {error}")
         _print_note(arguments, notes[-1])
         return None

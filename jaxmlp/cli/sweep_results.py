@@ -19,7 +19,7 @@ from jaxmlp.data import Encoding
 from jaxmlp.files import check_place, to_json, write_whole
 from jaxmlp.network import Params
 from jaxmlp.sweep import Best, Results, load
-from jaxmlp.sweep.results import score
+from jaxmlp.sweep.results import is_cut_short, score
 from jaxmlp.sweep.store import Row
 
 __all__ = ["ENCODING", "FINISHED", "SettingsTable", "read_encoding", "settings", "write_encoding"]
@@ -60,12 +60,12 @@ def settings(results: Results, metric: str, over: str | None) -> list[Best]:
     rows: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
     for row in results.rows():
         trial = results.trial(row.trial)
-        if row.status != "stopped" or trial.config.patience is not None:
+        if not is_cut_short(row, trial.config):
             rows.setdefault(tuple((name, v) for name, v in trial.values.items() if name != over), []).append(row)
     found = [
         _averaged(dict(setting), metric, sorted(of_setting, key=lambda row: -score(row, metric)))
         for setting, of_setting in rows.items()
-        if all(row.status != "diverged" for row in of_setting)
+        if all(getattr(row, metric) is not None for row in of_setting)  # as of those that diverged
     ]
     return sorted(found, key=lambda best: best.mean if metric.endswith("loss") else -best.mean)
 

@@ -12,13 +12,13 @@ from jaxmlp._names import unknown_name
 from jaxmlp.config import TrainConfig
 from jaxmlp.history import Epoch
 from jaxmlp.network import MLP, Params
-from jaxmlp.sweep.space import Space, Trial, trials
+from jaxmlp.sweep.space import NAMES, Space, Trial, trials
 from jaxmlp.sweep.store import Row, Store
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["METRICS", "Best", "Results", "default_metric", "load", "score"]
+__all__ = ["METRICS", "Best", "Results", "default_metric", "is_cut_short", "load", "score"]
 
 METRICS = ("train_loss", "test_loss", "test_accuracy", "test_r2")
 _TYPES = {str: "String", bool: "Boolean", int: "Int64", float: "Float64"}
@@ -141,16 +141,18 @@ class Results:
         Raises
         ------
         ValueError
-            If the metric is unknown or was not measured, or every setting has a diverged trial. A setting with a
+            If a name is unknown, the metric was not measured, or every setting has a diverged trial. A setting with a
             diverged trial is never the best.
         """
+        if over is not None and over not in NAMES:
+            raise ValueError(unknown_name("hyperparameter", over, NAMES))
         metric = self.metric if metric is None else metric
         if metric not in METRICS:
             raise ValueError(unknown_name("metric", metric, METRICS))
         settings: dict[tuple[Any, ...], list[Row]] = {}
         averaged = self.names.index(over) if over in self.names else None
         for row in self.rows():
-            if row.status != "stopped" or self.trial(row.trial).config.patience is not None:
+            if not is_cut_short(row, self.trial(row.trial).config):
                 values = self._space.rows[row.trial]
                 settings.setdefault(tuple(v for i, v in enumerate(values) if i != averaged), []).append(row)
         scored = {
@@ -231,6 +233,11 @@ def score(row: Row | Epoch, metric: str) -> float:
     return -float(value) if metric.endswith("loss") else float(value)
 
 
+def is_cut_short(row: Row, config: TrainConfig) -> bool:
+    """Tell whether a halving stopped a trial, and not its own patience: that is no outcome of its setting."""
+    return row.status == "stopped" and (config.patience is None or row.epochs - row.best_epoch < config.patience)
+
+
 def default_metric(rows: Sequence[Row | Epoch]) -> str:
     """Return what to rank by: the score on test data, else the training loss."""
     for name in ("test_accuracy", "test_r2"):
@@ -254,7 +261,7 @@ def _series(values: list[Any]) -> Any:
     """Make a column of a hyperparameter's values; widths are written as they are typed."""
     import polars as pl
 
-    shown = [",".join(map(str, value)) if isinstance(value, tuple) else value for value in values]
+    shown = [",".join(map(str, value)) or "none" if isinstance(value, tuple) else value for value in values]
     kinds = {type(value) for value in shown if value is not None}
     if kinds == {int, float}:
         kinds = {float}

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import inf
 from os import PathLike
@@ -77,6 +78,18 @@ class Halving:
     def survivors(self, n: int) -> int:
         """Return how many of `n` trials go on."""
         return max(1, n // self.factor)
+
+    def epochs(self, n: int, epochs: int) -> int:
+        """Return how many epochs `n` trials take in all, none of them ending by itself.
+
+        >>> Halving(factor=3).epochs(9, 9)  # 9 to the first epoch, 3 on to the third, 1 to the last
+        21
+        """
+        total, before = 0, 0
+        for rung in self.rungs(epochs):
+            total += n * (rung - before)
+            n, before = self.survivors(n), rung
+        return total
 
 
 class Progress(NamedTuple):
@@ -167,7 +180,9 @@ def run(
 
     A trial is the run `train(mlp, data, config, key=jax.random.key(seed), test=test)` with its values: the same initial
     weights and batch orders, the same code. In a lane of its own its parameters are the same to the last bit; side by
-    side with others they differ by rounding in the order of sums, which training carries on as it does any rounding.
+    side with others they differ by rounding in the order of sums, which training carries on as it does any rounding:
+    the bound that is tested is that they lie at most twice as far from the same training in float64 as those of
+    `train` do, and one rounding of each parameter.
 
     Parameters
     ----------
@@ -198,7 +213,7 @@ def run(
     trials_a_block
         How many trials are run, and kept, as a whole; chosen if None. A kill costs a block.
     callback
-        Called with the `Progress` after every epoch of a block.
+        Called with the `Progress` after every epoch of a block, and when trials have ended.
 
     Returns
     -------
@@ -238,16 +253,20 @@ def run(
         "data": fingerprint(data),
         "test": None if test is None else fingerprint(test),
         "metric": metric,
+        "dtype": str(jax.eval_shape(lambda: jax.numpy.zeros(())).dtype),
         "halving": None if halving is None else asdict(halving),
     }
     store = Store.create(None if out is None else Path(out), about)
-    sweep = _Sweep(store, listed, _setting(listed, data, test, devices), keep, metric, callback)
+    sweep = _Sweep(store, listed, _setting(listed, data, test, devices), keep, metric, halving, callback)
     try:
         _run_all(sweep, halving, lambda some: _plan(some, data, test, devices, memory, lanes, trials_a_block))
+        sweep.tidy()  # what a process has left that was killed after its last block
     except KeyboardInterrupt as interrupt:
         done = sum(row.status != "paused" for row in store.rows())
         again = f"; the same call with out={str(out)!r} goes on" if out is not None else ""
         raise KeyboardInterrupt(f"{done} of {len(listed)} trials are done{again}") from interrupt
+    finally:
+        store.release_all()
     return Results(store, listed)
 
 
@@ -261,12 +280,14 @@ class _Sweep:
         setting: Setting,
         keep: int | Literal["all"],
         metric: str,
+        halving: Halving | None,
         callback: Callable[[Progress], object] | None,
     ) -> None:
         self.store, self.trials, self.setting = store, {trial.number: trial for trial in listed}, setting
-        self.keep, self.metric, self._callback = keep, metric, callback
+        self.keep, self.metric, self._halving, self._callback = keep, metric, halving, callback
         self._began = time.perf_counter()
         self._epochs_done = 0
+        self._reached: dict[int, int] = {}
 
     def commit(self, trained: Mapping[int, Trained]) -> None:
         """Keep a block: what goes on after a rung, parameters that may be among the best, then all outcomes at once."""
@@ -278,7 +299,8 @@ class _Sweep:
         for number in self._best(scores | self._scores(self.store.rows())) & set(ended):
             self.store.save_model(self.trials[number], ended[number].params)
         self.store.commit(trained)
-        self._tidy()
+        self.tidy()
+        self.report({})
 
     def stop(self, numbers: Sequence[int]) -> None:
         """End paused trials; a few may still be among the best."""
@@ -286,9 +308,11 @@ class _Sweep:
         waiting = {row.trial for row in rows if row.status == "paused"} & set(numbers)
         for number in waiting & self._best(self._scores(rows)):
             trial = self.trials[number]
-            self.store.save_model(trial, self.store.resume(number, trial.mlp).params)
+            with suppress(FileNotFoundError):  # another process has just stopped it, and kept the same
+                self.store.save_model(trial, self.store.resume(number, trial.mlp).params)
         self.store.stop(waiting)
-        self._tidy()
+        self.tidy()
+        self.report({})
 
     def _score(self, trained: Trained) -> float:
         kept = trained.history[max(trained.best_epoch, 1) - 1]
@@ -302,31 +326,49 @@ class _Sweep:
         ranked = sorted(scores, key=lambda number: (-scores[number], number))
         return set(ranked if self.keep == "all" else ranked[: self.keep])
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
+        """Forget what is kept of trials that have ended and are not among the best."""
         rows = self.store.rows()  # once: another process may add to them at any time
         ended = {row.trial for row in rows if row.status != "paused"}
         self.store.tidy(models=ended - self._best(self._scores(rows)), paused=ended)
 
+    def count_from(self, trained: Mapping[int, Trained]) -> None:
+        """Take note of how far the trials of a block are before it is run."""
+        self._reached |= {number: len(each.history) for number, each in trained.items()}
+
     def report(self, trained: Mapping[int, Trained]) -> None:
-        """Tell the caller how far the sweep is, a block being on its way."""
+        """Tell the caller how far the sweep is, these trials being on their way."""
         if self._callback is None:
             return
-        self._epochs_done += sum(each.status != "diverged" for each in trained.values())
-        rows = [row for row in self.store.rows() if row.status != "paused"]
-        scores = [(score(row, self.metric), row.trial) for row in rows if row.status != "diverged"]
+        for number, each in trained.items():
+            self._epochs_done += len(each.history) - self._reached[number]
+            self._reached[number] = len(each.history)
+        rows = self.store.rows()
+        ended = [row for row in rows if row.status != "paused"]
+        scores = [(score(row, self.metric), -row.trial) for row in ended if row.status != "diverged"]
         best = max(scores, default=None)
-        left = sum(self.trials[n].config.epochs for n in self.trials) - sum(row.epochs for row in rows)
-        left -= sum(len(each.history) for each in trained.values())
+        reached = {row.trial: row.epochs for row in rows}
+        reached |= {number: len(each.history) for number, each in trained.items()}
         speed = self._epochs_done / (time.perf_counter() - self._began)
+        over = {row.trial for row in ended} | {n for n, each in trained.items() if each.status != "running"}
         self._callback(
             Progress(
-                len(rows),
+                len(ended),
                 len(self.trials),
-                sum(row.status == "diverged" for row in rows),
-                None if best is None else (-best[0] if self.metric.endswith("loss") else best[0], best[1]),
-                max(left, 0) / speed if self._epochs_done else None,
+                sum(row.status == "diverged" for row in ended),
+                None if best is None else (-best[0] if self.metric.endswith("loss") else best[0], -best[1]),
+                self._epochs_left(reached, over) / speed if self._epochs_done > 0 else None,
             )
         )
+
+    def _epochs_left(self, reached: Mapping[int, int], over: Collection[int]) -> int:
+        """Return how many epochs of all trials are still to come, if no other ends early."""
+        left = sum(trial.config.epochs - reached.get(n, 0) for n, trial in self.trials.items() if n not in over)
+        if self._halving is None:
+            return left
+        # At most: of those that a rung is to stop it is not known yet which they are.
+        epochs = next(iter(self.trials.values())).config.epochs
+        return min(left, max(0, self._halving.epochs(len(self.trials), epochs) - sum(reached.values())))
 
 
 Planner: TypeAlias = Callable[[Sequence[Trial]], Plan]
@@ -374,9 +416,13 @@ def _run_rung(
     with ThreadPoolExecutor(1) as compiler:
         ready: dict[int, Future[None]] = {}
         while blocks := {at: block for at, block in blocks.items() if not sweep.store.has(block, until)}:
-            at = next((at for at in blocks if sweep.store.claim(f"{name}, {at}")), None)
+            at = next((at for at in blocks if sweep.store.claim(_lead(blocks[at]))), None)
             if at is None:
                 time.sleep(_WAIT)  # another process has the rest
+                sweep.report({})
+                continue
+            if sweep.store.has(blocks[at], until):  # another process has kept it since we looked
+                sweep.store.release(_lead(blocks[at]))
                 continue
             # This group's program is compiled while weights are drawn, the next one's while this block runs.
             for g in (at[0], *sorted({g for g, _ in blocks} - {at[0]})[:1]):
@@ -386,6 +432,12 @@ def _run_rung(
             # Where that fails, as for want of memory, `run_block` meets it again and knows what to do.
             wait([ready[at[0]]])
             _run_block(sweep, made.groups[at[0]], blocks[at], trained, until, asynchronous)
+            sweep.store.release(_lead(blocks[at]))
+
+
+def _lead(block: Block) -> int:
+    """Return the trial that a block is known by: it is in no other one of its rung."""
+    return block[0][0]
 
 
 def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
@@ -405,7 +457,9 @@ def _begun(sweep: _Sweep, group: Group, block: Block) -> dict[int, Trained]:
     paused = sweep.store.paused()
     numbers = [number for chunk in block for number in chunk]
     trained = begin([sweep.trials[number] for number in numbers if number not in paused])
-    return trained | {n: sweep.store.resume(n, group.mlp) for n in numbers if n in paused}
+    trained |= {n: sweep.store.resume(n, group.mlp) for n in numbers if n in paused}
+    sweep.count_from(trained)
+    return trained
 
 
 def _run_block(

@@ -4,7 +4,6 @@ A block is written in one transaction, so that a process killed at any moment le
 may work on one store: each takes blocks that no other living one has taken.
 """
 
-import fcntl
 import json
 import math
 import sqlite3
@@ -18,6 +17,11 @@ from jaxmlp.files import to_json
 from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP, Params
 from jaxmlp.sweep.space import Trial
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where two processes on one store do some blocks twice: slower, but not wrong
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FILE", "Row", "Store"]
 
@@ -188,7 +192,7 @@ class Store:
         A lock of the system, as a process that ends, however it does and on whatever machine, lets go of it; of a
         number that was written down nobody could tell whether the process that bears it now is still the same.
         """
-        if self.folder is None:
+        if self.folder is None or fcntl is None:
             return True
         self._locks = self._locks or open(self.folder / _LOCKS, "ab")  # noqa: SIM115 - held until `release_all`
         try:

@@ -1,17 +1,17 @@
 """Sweeps in the terminal: run, plan, best, export, report, and what is said of bad input."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
-import time
+from contextlib import contextmanager
 
 import polars as pl
 import pytest
 
 from jaxmlp import load, sweep
+from jaxmlp.cli import sweep as command_sweep
+from jaxmlp.sweep import report
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -73,6 +73,8 @@ def test_a_plan_is_printed_and_nothing_is_run(jaxmlp, tmp_path):
     assert done.out.startswith("12 trials in 2 programs on")
     assert {line.split()[0].rstrip(",") for line in done.out.splitlines()[1:]} == {"4-8-4-3", "4-3"}
     assert json.loads(jaxmlp("sweep", "iris", *options, "--plan", "--json").out)["trials"] == 12
+    halved = jaxmlp("sweep", "iris", "--seeds", "9", "--epochs", "9", "--halving", "--plan")
+    assert halved.out.splitlines()[-1] == "  of these epochs, halving by 3 runs about 26 %"  # 21 of 81
     assert not list(tmp_path.iterdir())
 
 
@@ -132,29 +134,40 @@ def test_nothing_is_wider_than_a_narrow_terminal(swept, jaxmlp, monkeypatch):
     assert max(map(len, shown.splitlines())) <= 40
 
 
-def test_an_interrupted_sweep_says_how_to_go_on_and_then_does(jaxmlp, tmp_path):
-    options = ["iris", "--grid", "learning_rate=0.01,0.1", "--grid", "hidden=8,9", "--epochs", "60"]
-    command = [sys.executable, "-m", "jaxmlp", "sweep", *options, "--no-cache", "--out", "cut"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not _n_done(tmp_path / "cut"):
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130, err
-    last = err.splitlines()[-1]
-    assert last.startswith("interrupted, ")
-    assert last.endswith(f"of 4 trials are done; go on with: jaxmlp sweep {' '.join(options)} --no-cache --out cut")
+def test_an_interrupted_sweep_says_how_to_go_on_and_then_does(jaxmlp, tmp_path, monkeypatch):
+    command = ["sweep", "iris", "--grid", "learning_rate=0.01,0.1", "--grid", "hidden=8,9", "--epochs", "4"]
+    command += ["--no-cache", "--out", "cut"]
+
+    @contextmanager
+    def interrupting(arguments):
+        yield lambda progress: progress.done and signal.raise_signal(signal.SIGINT)
+
+    # What a shell starts in the background ignores Ctrl-C, and so do its children: this test may be one of them.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(command_sweep, "sweep_display", interrupting)
+            cut = jaxmlp(*command)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert cut.code == 130
+    assert cut.err == f"interrupted, 2 of 4 trials are done; go on with: jaxmlp {' '.join(command)}\n"
     before = sweep.load(tmp_path / "cut").rows()
-    assert 0 < len(before) < 4
-    assert jaxmlp("sweep", *options, "--no-cache", "--out", "cut", "--quiet").code == 0
+    assert len(before) == 2
+    again = jaxmlp(*command)
+    assert again.code == 0
+    # Calm where nobody watches: a line for what has ended, the last one for all.
+    assert [line.split("  ")[0] for line in again.err.splitlines()] == ["2/4 trials", "4/4 trials"]
     after = sweep.load(tmp_path / "cut").rows()
     assert len(after) == 4
     assert set(before) <= set(after)
 
 
-def _n_done(folder):
-    try:
-        return len(sweep.load(folder).rows())
-    except (OSError, ValueError, KeyError):
-        return 0
+def test_a_report_that_cannot_be_written_takes_nothing_from_the_summary(jaxmlp, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(report, "write_report", full)
+    done = jaxmlp("sweep", "iris", "--grid", "learning_rate=0.01,0.1", *QUICK, "--out", "full", "--json")
+    assert (done.code, json.loads(done.out)["ok"], json.loads(done.out)["report"]) == (0, 2, None)
+    assert json.loads(done.out)["notes"] == ["no report was written: No space left on device"]

@@ -1,6 +1,6 @@
 """A sweep's folder: whole blocks whatever happens, nothing done twice, and one line where something is wrong."""
 
-import os
+import errno
 import re
 import signal
 import sqlite3
@@ -13,7 +13,8 @@ import pytest
 
 import jaxmlp
 from jaxmlp import Dataset, TrainConfig, load, sweep
-from jaxmlp.sweep import running
+from jaxmlp.sweep import running, store
+from jaxmlp.sweep.results import _series
 from jaxmlp.sweep.store import FILE, Store
 
 RNG = np.random.default_rng(0)
@@ -67,6 +68,23 @@ def test_the_same_call_again_repeats_nothing(tmp_path, monkeypatch):
     assert not again.table().is_empty()
 
 
+LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "ab")
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, int(sys.argv[2]))
+print("locked", flush=True)
+input()
+"""
+
+
+def lock_in_another_process(folder, n_blocks=100):
+    """Claim all blocks with trials below a number in a process of its own."""
+    command = [sys.executable, "-c", LOCK, str(folder / "sweep.locks"), str(n_blocks)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
 def test_after_an_interruption_the_same_call_goes_on_to_the_same_results(tmp_path):
     seen = []
 
@@ -79,6 +97,7 @@ def test_after_an_interruption_the_same_call_goes_on_to_the_same_results(tmp_pat
         run(tmp_path, callback=interrupt)
     n_done = len(sweep.load(tmp_path).rows())
     assert 0 < n_done < len(SPACE)
+    lock_in_another_process(tmp_path).communicate("\n")  # what was claimed is free, though this process lives on
     assert (
         str(caught.value)
         == f"{n_done} of {len(SPACE)} trials are done; the same call with out={str(tmp_path)!r} goes on"
@@ -94,6 +113,9 @@ KILLED = """
 import os, signal, sys
 from jaxmlp.sweep import store
 import importlib.util
+from jaxmlp.sweep import running
+run_block = running.run_block
+running.run_block = lambda *args: print(args[2], flush=True) or run_block(*args)
 spec = importlib.util.spec_from_file_location("of_tests", sys.argv[2])
 of_tests = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(of_tests)
@@ -144,31 +166,50 @@ def test_so_does_one_between_the_rungs_of_a_halving(tmp_path):
 
 
 def test_two_processes_share_the_work_of_one_store(tmp_path):
-    both = [
-        subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), __file__, "nowhere", "1", "0"]) for _ in range(2)
-    ]
-    assert [process.wait() for process in both] == [0, 0]
-    results = sweep.load(tmp_path)
-    assert_same(outcome(results), outcome(run()))
-    with sqlite3.connect(tmp_path / FILE) as file:
-        claimed = file.execute("select count(*), count(distinct pid) from claims").fetchone()
-    file.close()
-    assert claimed[1] >= 1
-    assert claimed[0] == sum(len(g.blocks) for g in sweep.plan(SPACE, DATA, CONFIG, test=TEST, **SMALL).groups)
+    command = [sys.executable, "-c", KILLED, str(tmp_path), __file__, "nowhere", "1", "0"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    blocks = "".join(process.communicate()[0] for process in both).splitlines()
+    assert [process.returncode for process in both] == [0, 0]
+    assert_same(outcome(sweep.load(tmp_path)), outcome(run()))
+    planned = [block for group in sweep.plan(SPACE, DATA, CONFIG, test=TEST, **SMALL).groups for block in group.blocks]
+    assert sorted(blocks) == sorted(map(str, planned))  # each was run once
 
 
 def test_a_block_of_a_living_process_is_left_alone_and_one_of_a_dead_process_taken(tmp_path):
-    store = Store.create(tmp_path, {"names": []})
-    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    with sqlite3.connect(tmp_path / FILE) as file:
-        host = os.uname().nodename
-        file.execute("insert into claims values ('a', ?, ?, 0)", (host, living.pid))
-    file.close()
-    assert not store.claim("a")
-    living.communicate(b"\n")
-    assert store.claim("a")
-    assert store.claim("a")
-    store.close()
+    opened = Store.create(tmp_path, {"names": []})
+    living = lock_in_another_process(tmp_path, 8)
+    assert not opened.claim(7)
+    assert opened.claim(8)
+    living.kill()
+    living.communicate()
+    assert opened.claim(7)
+    assert opened.claim(7)
+    opened.release_all()
+    opened.close()
+
+
+def test_a_process_that_comes_late_to_a_rung_stops_what_another_has_stopped(tmp_path, monkeypatch):
+    stop = running._Sweep.stop
+
+    def stop_late(sweep, numbers):
+        seen = sweep.store.rows()
+        stop(sweep, numbers)
+        with monkeypatch.context() as patch:
+            patch.setattr(sweep.store, "rows", lambda: seen)
+            stop(sweep, numbers)
+
+    expected = run(halving=2).rows()
+    monkeypatch.setattr(running._Sweep, "stop", stop_late)
+    results = run(tmp_path, halving=2)
+    assert [row._replace(seconds=0.0) for row in results.rows()] == [row._replace(seconds=0.0) for row in expected]
+
+
+def test_what_a_killed_process_left_of_a_trial_gives_way_to_how_it_ended(tmp_path):
+    results = run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
+    opened, trial = Store.open(tmp_path), results.trial(0)
+    ended = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, results.params(0))
+    opened.save_model(trial, ended)
+    jax.tree.map(np.testing.assert_array_equal, results.params(0), ended)
 
 
 def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
@@ -205,6 +246,9 @@ def test_a_store_of_another_sweep_says_so(tmp_path, change, message):
 
 def test_a_store_of_another_version_says_so(tmp_path, monkeypatch):
     run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
+    other = {"space": sweep.grid(learning_rate=[0.1, 0.2])}
+    with jax.enable_x64(True), pytest.raises(ValueError, match="begun with dtype 'float32', got 'float64'"):
+        run(tmp_path, **other)
     monkeypatch.setattr(running, "__version__", jaxmlp.__version__ + ".post1")
     with pytest.raises(ValueError, match=r"begun by version 0\.\S+ of jaxmlp, this is 0\.\S+\.post1"):
         run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
@@ -221,6 +265,31 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         run(tmp_path / "file")
+
+
+def test_a_store_whose_trials_are_damaged_is_refused_in_one_line(tmp_path):
+    run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
+    with sqlite3.connect(tmp_path / FILE) as file:
+        page = file.execute("select rootpage from sqlite_master where name = 'trials'").fetchone()[0]
+        size = file.execute("pragma page_size").fetchone()[0]
+    file.close()
+    with open(tmp_path / FILE, "r+b") as content:
+        content.seek((page - 1) * size)
+        content.write(b"?" * size)
+    with pytest.raises(ValueError, match=r"cannot read sweep.sqlite: database disk image is malformed"):
+        sweep.load(tmp_path).rows()
+
+
+def test_a_disk_that_is_too_full_for_a_model_is_named(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "save", full)
+    with pytest.raises(
+        OSError, match="cannot write: No space left on device; what was written before is safe"
+    ) as caught:
+        run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_a_full_disk_loses_nothing_that_was_committed(tmp_path, monkeypatch):
@@ -242,6 +311,10 @@ def test_a_full_disk_loses_nothing_that_was_committed(tmp_path, monkeypatch):
     results = run(tmp_path, config=TrainConfig(epochs=60, batch_size=16))
     assert set(before) <= set(results.rows())
     assert len(results.rows()) == len(SPACE)
+
+
+def test_no_hidden_layer_has_a_word_in_the_table():
+    assert _series([(), (3,), (4, 5)]).to_list() == ["none", "3", "4,5"]  # an empty cell of CSV is read as null
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])

@@ -11,7 +11,9 @@ import pytest
 
 from jaxmlp import MLP, Dataset, TrainConfig, sweep, train
 from jaxmlp.sweep import block, lanes
+from jaxmlp.sweep.results import is_cut_short
 from jaxmlp.sweep.running import Progress
+from jaxmlp.sweep.store import Row
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((200, 6)).astype(np.float32)
@@ -204,13 +206,33 @@ def config_of(trial, config):
 
 def test_the_winner_of_halving_is_that_of_an_unfused_one_and_the_others_stopped_at_their_rungs():
     space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
-    config = TrainConfig(epochs=9, batch_size=16)
-    results = sweep.run(space, DATA, config, mlp=MLP((6, 128, 3)), test=TEST, halving=3)
+    config, seen = TrainConfig(epochs=9, batch_size=16), []
+    results = sweep.run(space, DATA, config, mlp=MLP((6, 128, 3)), test=TEST, halving=3, callback=seen.append)
+    # 12 trials for an epoch, 4 for two more, 1 for six: no time is left for those that were stopped.
+    assert (seen[-1].done, seen[-1].seconds_left) == (12, 0)
     table = results.table()
     ended = table.filter(table["status"] == "ok")
     assert ended["trial"].to_list() == halved_naively(space, 3, config)
     assert sorted(table["epochs"].to_list()) == [1] * 8 + [3] * 3 + [9]
     assert results.best().trials == tuple(ended["trial"].to_list())
+
+
+def test_what_a_halving_stopped_is_no_outcome_and_what_its_patience_stopped_is_one():
+    by_halving = Row(
+        0,
+        "stopped",
+        epochs=3,
+        best_epoch=2,
+        seconds=0.0,
+        train_loss=0.1,
+        test_loss=0.1,
+        test_accuracy=1.0,
+        test_r2=None,
+    )
+    assert is_cut_short(by_halving, TrainConfig())
+    assert is_cut_short(by_halving, TrainConfig(patience=2))
+    assert not is_cut_short(by_halving._replace(epochs=4), TrainConfig(patience=2))
+    assert not is_cut_short(by_halving._replace(status="ok"), TrainConfig())
 
 
 def test_asynchronous_halving_stops_what_is_not_among_the_best_share_so_far():
@@ -275,11 +297,13 @@ def test_progress_counts_up_to_all_trials_and_names_the_best():
     assert [each.total for each in seen] == [6] * len(seen)
     done = [each.done for each in seen]
     assert done == sorted(done)
-    assert done[-1] == 3  # those of the block before, the last one being on its way
-    assert seen[-1].diverged == 1
+    assert 3 in done
+    assert done[-1] == 6
+    assert seen[-1].diverged == 2
     losses = results.table()["train_loss"].to_list()
     assert seen[-1].best[0] in losses
-    assert seen[-1].seconds_left >= 0
+    assert all(each.seconds_left > 0 for each in seen[:4])
+    assert seen[-1].seconds_left == 0
 
 
 CODE = """
@@ -336,6 +360,7 @@ def test_every_core_is_a_device_if_asked_in_time():
         ),
         (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).trial(2), "trial must be 0 to 1, got 2"),
         (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("accuracy"), "did you mean 'test_accuracy'"),
+        (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best(over="sed"), "did you mean 'seed'"),
         (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("test_r2"), "test_r2 was not measured"),
     ],
 )
