@@ -53,7 +53,7 @@ def readme() -> str:
         for number, claim in enumerate(values["claims"])
     ]
     overview = "\n".join(["| experiment | claim | |", "| --- | --- | --- |", *rows])
-    return "\n".join([_INTRODUCTION, overview, *(_section(name, values) for name, values in measured.items())])
+    return "\n".join([_INTRODUCTION, overview, *(_section(name, values) for name, values in measured.items()), ""])
 
 
 def _section(name: str, values: dict[str, Any]) -> str:
