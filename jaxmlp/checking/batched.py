@@ -5,6 +5,8 @@ of data in which one example, or all but one, has been changed: what leaks from 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -17,6 +19,7 @@ from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element,
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of
 from jaxmlp.checking._decision import Functions, Judged, Leaves, Truth, leaf_errors
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
+from jaxmlp.checking._scope import switching
 from jaxmlp.checking.report import Explanation, PointCheck, Report
 
 __all__ = ["check_batched"]
@@ -83,10 +86,11 @@ def check_batched(
     first = called(name, batched, *args)
     reduced = _is_reduced(name, first, example, n, reduction)
     floats = [jnp.asarray(leaf) for leaf in arguments.floats]
-    ambient = jnp.result_type(float) == np.float64
-    with jax.enable_x64(True):
+    is_on = jnp.result_type(float) == np.float64
+    x64 = switching((batched, *args), (per_example, *_example(arguments, arguments.floats, 0)))
+    with x64(True):
         problem = _Problem(one_name, name, per_example, batched, arguments, n, example)
-        return _check(problem, floats, first, reduced, reduction, ambient=ambient, seed=seed)
+        return _check(problem, floats, first, reduced, reduction, ambient=partial(x64, is_on), seed=seed)
 
 
 class _Problem(NamedTuple):
@@ -116,7 +120,7 @@ def _check(
     reduced: bool,
     reduction: Literal["sum", "mean"] | None,
     *,
-    ambient: bool,
+    ambient: Callable[[], AbstractContextManager[Any]],
     seed: int,
 ) -> Report:
     arguments, rng = problem.arguments, np.random.default_rng(seed)
@@ -168,7 +172,7 @@ def _check(
     if not shown.is_right:
         explanations = (_explain(trials, rows, form),)
     elif any(dtype != np.float64 for dtype in dtypes):
-        with jax.enable_x64(ambient):
+        with ambient():
             own = _own(problem, form, floats, trials[0].judged._replace(given=to_numpy(first)), dtypes, seed)
         if not own.is_right:
             shown, shown_dtypes = own, [str(dtype) for dtype in dtypes]

@@ -15,6 +15,7 @@ from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name
 from jaxmlp.checking._decision import Basis, Evidence, Functions, Judged, Leaves, Surveyor, Truth, leaf_errors
 from jaxmlp.checking._functions import called, to_float64, to_numpy, widened
 from jaxmlp.checking._points import Draws
+from jaxmlp.checking._scope import Scope, switching
 from jaxmlp.checking._survey import Look
 from jaxmlp.checking.report import Explanation, PointCheck, Report, Verdict
 
@@ -133,7 +134,8 @@ def gradient_checker(
     )
     _first_calls(f, gradient, params, f_name, gradient_name, root)
     dtypes = [jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(params)]
-    with jax.enable_x64(True):
+    x64 = switching((f, params), (gradient, params))
+    with x64(True):
         f64, given64 = widened(f_name, f, params), widened(gradient_name, gradient, params)
         functions = _decision.prepared(f64, given64, to_float64(params), [_rounding.epsilon(dtype) for dtype in dtypes])
         surveyor = _decision.surveyor(functions)
@@ -145,7 +147,7 @@ def gradient_checker(
         first = _first_calls(f, gradient, params, f_name, gradient_name, root)
         unsteady = _unsteady(f, gradient, params, first, root)
         names = leaf_names(params, root)
-        with jax.enable_x64(True):
+        with x64(True):
             found = _in_float64(functions, surveyor, to_float64(params), draws(seed), seed)
         imprecise = None
         if found.is_right and any(dtype != np.float64 for dtype in dtypes):
@@ -156,7 +158,9 @@ def gradient_checker(
         verdict = _verdict(found, imprecise, unsteady)
         explanations: tuple[Explanation, ...] = ()
         if explain and verdict != "right":
-            explanations, shown = _explained(verdict, found, imprecise, unsteady, functions, gradient, params, names)
+            explanations, shown = _explained(
+                verdict, found, imprecise, unsteady, functions, gradient, params, names, x64
+            )
         return Report(
             subject=name,
             verdict=verdict,
@@ -336,6 +340,7 @@ def _explained(
     gradient: Callable[[Any], Any],
     params: Any,
     names: list[str],
+    x64: Scope,
 ) -> tuple[tuple[Explanation, ...], Judged]:
     """Return what explains a verdict that is not "right", and the judgement that it is of."""
     if verdict == "undecided":
@@ -350,7 +355,7 @@ def _explained(
         at, judged = next(state for state in elsewhere if not state[1].is_right)
     located = found.truth is not None or sum(leaf.size for leaf in judged.given) <= _decision.FEW
     others = [state for state in elsewhere if state[0] is not at]
-    with jax.enable_x64(True):
+    with x64(True):
         truth = found.truth.call if found.truth else None
         wrong = _diagnosis.Wrong(functions, truth, at, judged, names, others, located)
         return _diagnosis.explain(wrong), judged

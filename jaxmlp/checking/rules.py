@@ -23,6 +23,7 @@ from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element,
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of, scalar_value
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
 from jaxmlp.checking._program import equations, is_rule, without_rules
+from jaxmlp.checking._scope import switching
 from jaxmlp.checking.gradient import check_gradient
 from jaxmlp.checking.report import Explanation, Report
 
@@ -251,7 +252,7 @@ def check_hessian_vector_product(
         reports.append(check_gradient(slope, given, params, seed=seed + n, name=f"{product_name} of {f_name}"))
         if not reports[-1]:
             break
-    with jax.enable_x64(True):
+    with switching((slope, params), (given, params))(True):
         notes = _second_order(f, product, slope_along, params, vectors)
     last = reports[-1]
     return dataclasses.replace(last, notes=tuple(dict.fromkeys([note for r in reports for note in r.notes] + notes)))
@@ -318,7 +319,7 @@ def _check(rule: _Rule, subject: str, seed: int) -> Report:
         report = dataclasses.replace(report, verdict="wrong", explanations=(Explanation("not_linear", nonlinear),))
     if report.verdict != "wrong":
         return report
-    with jax.enable_x64(True):
+    with switching((value, at[0]))(True):
         wrong = _wrong_outputs(rule)
     return dataclasses.replace(report, notes=(*report.notes, _named(wrong))) if wrong else report
 
@@ -326,7 +327,7 @@ def _check(rule: _Rule, subject: str, seed: int) -> Report:
 def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named], n: int, seed: int) -> str:
     """Say where a rule is not linear in what it is given: at 0 exactly, elsewhere to within what rounding can do."""
     arguments = rule.arguments
-    with jax.enable_x64(True):
+    with switching((gradient, at[0]))(True):
         if rule.jvp is None:
             pull = widened(rule.name, lambda at: list(gradient(at).leaves[:n]), at[0])
             names, dtypes = arguments.float_names, [jnp.result_type(leaf) for leaf in arguments.floats]

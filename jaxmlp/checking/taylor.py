@@ -12,6 +12,7 @@ from jaxmlp.checking import _differences, _functions, _points
 from jaxmlp.checking._boundary import check_like, check_params, name_of, scalar_value
 from jaxmlp.checking._functions import called, to_float64, to_numpy, widened
 from jaxmlp.checking._program import without_rules
+from jaxmlp.checking._scope import switching
 
 __all__ = ["TaylorTest", "taylor_test"]
 
@@ -82,7 +83,7 @@ def taylor_test(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params:
     check_params(params, "params")
     scalar_value(f_name, f, params)
     check_like(gradient_name, called(gradient_name, gradient, params), params, "params")
-    with jax.enable_x64(True):
+    with switching((f, params), (gradient, params))(True):
         return _test(widened(f_name, f, params), widened(gradient_name, gradient, params), to_float64(params), seed)
 
 
