@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, nn
+from jax.typing import ArrayLike
 
 from jaxmlp import MLP, Layer, batch_gradient, loss
 
@@ -146,7 +147,7 @@ GELU = MLP((64, 32, 10), "gelu")
 DEEPER = MLP((48, 40, 24, 10), "tanh")
 
 
-def batch_loss(mlp: MLP, x: np.ndarray, t: np.ndarray, params: Tree) -> Array:
+def batch_loss(mlp: MLP, x: ArrayLike, t: ArrayLike, params: Tree) -> Array:
     """Return the mean loss of a batch: what `batch_gradient` is the gradient of."""
     return jax.vmap(partial(loss, mlp, params))(jnp.asarray(x), jnp.asarray(t)).mean()
 

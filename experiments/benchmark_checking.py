@@ -193,10 +193,11 @@ class Cost(NamedTuple):
 def _case(activation: str) -> tuple[MLP, Any, Any]:
     """Return the network, its mean loss of a batch, and the gradient."""
     mlp, random = MLP(CASE.sizes, activation), np.random.default_rng(0)
-    x, t = random.random((CASE.batch_size, CASE.sizes[0]), np.float32), random.integers(0, 10, CASE.batch_size)
+    x = jnp.asarray(random.random((CASE.batch_size, CASE.sizes[0]), np.float32))
+    t = jnp.asarray(random.integers(0, 10, CASE.batch_size))
 
     def gradient(params: Any) -> Any:
-        return batch_gradient(mlp, params, jnp.asarray(x), jnp.asarray(t))[1]
+        return batch_gradient(mlp, params, x, t)[1]
 
     return mlp, partial(batch_loss, mlp, x, t), gradient
 
