@@ -34,9 +34,10 @@ experiment is one short file on the public API, to be read and to be copied from
 
 Run them from the repository's root after `pip install -e ".[cli,sweep]"`. This page is made of their docstrings and of
 what they measured (`python -m experiments --readme`); "held within limits" means that a claim is near the truth but not
-all of it. ± is a 95 % interval over seeds. What is measured against other libraries stands in
-[benchmarks.md](benchmarks.md), the history of the records in [records.md](records.md), and the library in ten cells in
-[first_steps.ipynb](first_steps.ipynb).
+all of it. The bounds of both stand beside each claim in the code; those of why_cross_entropy and which_activation, and
+that of momentum's limit on a network, were set after first runs. ± is a 95 % interval over seeds. What is measured
+against other libraries stands in [benchmarks.md](benchmarks.md), the history of the records in
+[records.md](records.md), and the library in ten cells in [first_steps.ipynb](first_steps.ipynb).
 """
 
 

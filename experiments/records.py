@@ -1,8 +1,9 @@
 """Records: the best that a perceptron reaches on Fashion-MNIST in one, five and thirty minutes on two cores.
 
 Claims: within each of these budgets jaxmlp beats 88.33 %, the test accuracy of the best perceptron in the table that
-Fashion-MNIST's README publishes (MLP 256-128-100), and beats scikit-learn and PyTorch, given the same seconds, the same
-network and the same recipe.
+Fashion-MNIST's README publishes (MLP 256-128-100), and beats scikit-learn and PyTorch, given the same seconds and
+layers. PyTorch follows the same recipe; scikit-learn, which has no gelu and whose learning rate is constant here, the
+best of its own.
 
 The recipe was chosen on a validation part, the last 10,000 training images, at 60 s. The test part chose nothing.
 A run trains on all 60,000 images for as many epochs as fit in its budget at the seconds that an epoch takes on a quiet
@@ -54,12 +55,30 @@ CANDIDATES: dict[str, list[Recipe]] = {
         recipe(0.05, weight_decay=3e-4, shift=1, hidden=(512, 512, 512)),
         recipe(0.1, weight_decay=3e-4, shift=1, clip=2.0),
         recipe(0.05, weight_decay=1e-3, mirror=False),
+        recipe(0.05, weight_decay=1e-3, shift=1, activation="gelu"),
+        recipe(0.1, weight_decay=3e-4, shift=1, activation="gelu"),
+        recipe(0.05, weight_decay=3e-4, shift=2, activation="gelu"),
+        recipe(0.05, weight_decay=3e-4, shift=1, activation="gelu", hidden=(512, 512, 512)),
+        recipe(0.03, weight_decay=3e-4, shift=1, momentum=0.95, nesterov=True, activation="gelu"),
+        recipe(0.03, weight_decay=5e-4, shift=1, momentum=0.95, nesterov=True),
     ],
-    "PyTorch": [recipe(rate, weight_decay=3e-4, shift=1) for rate in (0.05, 0.1)],
-    "scikit-learn": [recipe(rate, weight_decay=3e-4, shift=1) for rate in (0.01, 0.02)],
+    "PyTorch": [
+        recipe(0.05, weight_decay=3e-4, shift=1),
+        recipe(0.1, weight_decay=3e-4, shift=1),
+        recipe(0.05, weight_decay=3e-4, shift=1, activation="gelu"),
+        recipe(0.03, weight_decay=3e-4, shift=1, momentum=0.95, nesterov=True),
+        recipe(0.03, weight_decay=3e-4, shift=1, momentum=0.95, nesterov=True, activation="gelu"),
+    ],
+    "scikit-learn": [
+        recipe(0.01, weight_decay=3e-4, shift=1, schedule="constant"),
+        recipe(0.02, weight_decay=3e-4, shift=1, schedule="constant"),
+        recipe(0.01, weight_decay=3e-4, shift=1, momentum=0.95, nesterov=True, schedule="constant"),
+        recipe(0.005, weight_decay=3e-4, shift=1, momentum=0.95, nesterov=True, schedule="constant"),
+    ],
 }
-# Chosen among them, the same for every budget.
-RECIPES: dict[str, Recipe] = {library: CANDIDATES[library][0] for library in LIBRARIES}
+# What was best on the validation part, taken for every budget.
+_BEST = recipe(0.03, weight_decay=3e-4, shift=1, momentum=0.95, nesterov=True, activation="gelu")
+RECIPES = {OURS: _BEST, "PyTorch": _BEST, "scikit-learn": CANDIDATES["scikit-learn"][2]}
 
 
 def run(options: Options) -> Outcome:
@@ -130,7 +149,7 @@ def claims(runs: list[Run], again: Run | None = None) -> list[Claim]:
                 points = str(apart) if n > 1 else f"{apart.mean:.2f}"
                 found.append(
                     Claim(
-                        f"in {budget:,} s jaxmlp beats {library} with the same network and recipe",
+                        f"in {budget:,} s jaxmlp beats {library} with the same layers",
                         f"{percent(ours)} against {percent(theirs)}; apart by {points} points, seeds: {n}",
                         judge(apart.mean > apart.half, apart.mean > 0),  # the half of one seed is nan
                     )
@@ -188,8 +207,9 @@ def finding(runs: list[Run], search: list[dict[str, Any]]) -> str:
         f"{sum(one['library'] == library for one in search)} of {len(CANDIDATES[library])} for {library}"
         for library in LIBRARIES
     )
-    return f"""The best perceptron within each budget: {best}. Every library is given the same recipe, so
-    that what tells them apart is how often they see the images in their seconds. {speed}
+    recipes = "; ".join(f"{library}: {RECIPES[library]}" for library in LIBRARIES)
+    return f"""The best perceptron within each budget: {best}. Recipes: {recipes}. Where they are the same, what tells
+    libraries apart is how often they see the images in their seconds. {speed}
 
     {missing if left_out else ""}All runs took {minutes:.0f} minutes of training. Recipes and rates tried on the
     validation part: {tried}."""

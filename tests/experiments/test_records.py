@@ -1,5 +1,6 @@
 """In miniature: a hidden layer beats none; and how runs are made, kept, judged and written down."""
 
+import json
 import sys
 
 import jax
@@ -12,7 +13,8 @@ from experiments._experiment import Options
 from experiments._record_libraries import LIBRARIES, images, positions
 from experiments._record_runs import Pace, Run, kept, train
 from experiments._record_tables import seconds_to, tables, write_history
-from experiments.records import claims, recipe
+from experiments._report import RESULTS
+from experiments.records import CANDIDATES, RECIPES, claims, recipe
 from jaxmlp import MLP, data
 
 
@@ -63,6 +65,14 @@ def test_validation_holds_out_the_last_training_images_and_never_the_test_part(d
     part = images(data.read("digits"), validate=300)
     np.testing.assert_array_equal(part.test.x, digits.train.x[-300:])
     np.testing.assert_array_equal(part.train.x, digits.train.x[:-300])
+
+
+def test_the_recipes_are_the_best_of_the_search_on_the_validation_part():
+    search = json.loads((RESULTS / "records.json").read_text())["numbers"]["search"]
+    for library, chosen in RECIPES.items():
+        tried = {one["recipe"]: one["accuracy"] for one in search if one["library"] == library}
+        assert set(tried) == {str(candidate) for candidate in CANDIDATES[library]}
+        assert max(tried, key=tried.__getitem__) == str(chosen)
 
 
 def test_a_run_is_kept_and_repeated_only_for_another_recipe(tmp_path, monkeypatch):

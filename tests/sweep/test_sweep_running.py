@@ -4,13 +4,15 @@ import re
 import subprocess
 import sys
 import warnings
+from itertools import chain, repeat
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from jaxmlp import MLP, Dataset, TrainConfig, sweep, train
-from jaxmlp.sweep import block, lanes
+from jaxmlp.sweep import block, lanes, running
 from jaxmlp.sweep.results import is_cut_short
 from jaxmlp.sweep.running import Progress
 from jaxmlp.sweep.store import Row
@@ -204,12 +206,17 @@ def config_of(trial, config):
     return replace(config, learning_rate=trial.config.learning_rate, momentum=trial.config.momentum)
 
 
-def test_the_winner_of_halving_is_that_of_an_unfused_one_and_the_others_stopped_at_their_rungs():
+def test_the_winner_of_halving_is_that_of_an_unfused_one_and_the_others_stopped_at_their_rungs(monkeypatch):
+    clock = chain([0.0], repeat(1.0))  # it stands still, so that the time left counts epochs, in those that are done
+    monkeypatch.setattr(running, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
     config, seen = TrainConfig(epochs=9, batch_size=16), []
     results = sweep.run(space, DATA, config, mlp=MLP((6, 128, 3)), test=TEST, halving=3, callback=seen.append)
     # 12 trials for an epoch, 4 for two more, 1 for six: no time is left for those that were stopped.
     assert (seen[-1].done, seen[-1].seconds_left) == (12, 0)
+    done = [(12 + 4 * 2 + 6) / (1 + each.seconds_left) for each in seen]
+    np.testing.assert_allclose(done[0], 12)
+    np.testing.assert_allclose(done, np.round(done))
     table = results.table()
     ended = table.filter(table["status"] == "ok")
     assert ended["trial"].to_list() == halved_naively(space, 3, config)
@@ -247,7 +254,7 @@ def test_asynchronous_halving_stops_what_is_not_among_the_best_share_so_far():
 
 
 def test_a_block_that_runs_out_of_memory_is_halved_until_it_fits(monkeypatch):
-    space = sweep.grid(learning_rate=np.linspace(0.01, 0.1, 24).tolist())
+    space = sweep.grid(hidden=[(4,), (5,)], learning_rate=np.linspace(0.01, 0.1, 24).tolist())
     options = {"config": CONFIG, "test": TEST, "keep": "all", "lanes": 4}
     expected = sweep.run(space, DATA, **options)
     program, sizes = lanes.program, []
@@ -263,7 +270,7 @@ def test_a_block_that_runs_out_of_memory_is_halved_until_it_fits(monkeypatch):
     results = sweep.run(space, DATA, **options)
     assert (8, 4) in sizes
     assert (1, 2) in sizes
-    for number in range(24):
+    for number in range(48):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), results.params(number), expected.params(number)
         )
