@@ -311,6 +311,8 @@ def test_progress_counts_up_to_all_trials_and_names_the_best():
     assert seen[-1].best[0] in losses
     assert all(each.seconds_left > 0 for each in seen[:4])
     assert seen[-1].seconds_left == 0
+    sweep.run(sweep.grid(learning_rate=[1e18, 1e19]), VALUES, CONFIG, callback=seen.append)
+    assert seen[-1].best is None
 
 
 CODE = """
