@@ -77,6 +77,8 @@ class Outcome(NamedTuple):
         Everything that the words, tables and picture show: numbers, lists and arrays by name.
     figure
         The picture.
+    seeds
+        How many there were, where that is not for the options to say.
     """
 
     claims: Sequence[Claim]
@@ -84,6 +86,7 @@ class Outcome(NamedTuple):
     finding: str
     numbers: dict[str, Any]
     figure: "Figure"
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> O
     values = {
         "environment": environment("jaxmlp"),
         "seconds": round(perf_counter() - start, 1),
-        "seeds": list(range(options.seeds)),
+        "seeds": list(range(outcome.seeds or options.seeds)),
         "claims": [claim._asdict() for claim in outcome.claims],
         "finding": "\n\n".join(_paragraphs(outcome.finding)),
         "numbers": _plain(outcome.numbers),

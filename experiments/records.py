@@ -18,7 +18,6 @@ repeats it; the run of all experiments repeats one seed of ours for 60 s.
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,8 @@ def miniature(options: Options) -> Outcome:
 
 def outcome(runs: list[Run], search: list[dict[str, Any]], again: Run | None) -> Outcome:
     numbers = {"runs": [one._asdict() for one in runs], "search": search, "again": again and again._asdict()}
-    return Outcome(claims(runs, again), tables(runs), finding(runs, search), numbers, draw(runs))
+    seeds = max(SEEDS.values())
+    return Outcome(claims(runs, again), tables(runs), finding(runs, search), numbers, draw(runs), seeds)
 
 
 def claims(runs: list[Run], again: Run | None = None) -> list[Claim]:
@@ -261,7 +261,9 @@ def main() -> None:
         train_all(asked.budgets, asked.libraries, 0 if asked.measure else asked.seeds, options.data)
     if not asked.measure:
         runs, search = collect()
-        show(conduct("records", lambda _: outcome(runs, search, None), replace(options, seeds=max(SEEDS.values()))))
+        if not any(one.library == OURS for one in runs):
+            arguments.error(f"no run of {OURS} is kept in {FOLDER}: leave --report out")
+        show(conduct("records", lambda _: outcome(runs, search, None), options))
         write_history(runs)
 
 

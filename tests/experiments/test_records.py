@@ -131,9 +131,10 @@ def test_only_a_higher_mean_of_all_seeds_is_a_new_record(tmp_path):
     assert written.count("| 60 s | jaxmlp |") == 2  # the tables are of the last runs alone
 
 
-@pytest.mark.parametrize("argument", ["--budgets=61", "--libraries=pytorch"])
-def test_what_cannot_be_run_is_one_line(argument, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["records", argument])
+@pytest.mark.parametrize("argument", ["--budgets=61", "--libraries=pytorch", "--report"])
+def test_what_cannot_be_run_is_one_line(argument, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["records", argument, f"--data={tmp_path}"])
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
     with pytest.raises(SystemExit) as ended:
         records.main()
     assert ended.value.code == 2
