@@ -1,6 +1,6 @@
 """Experiments on the theory of training perceptrons: a claim each, measured, with a picture.
 
-    python -m experiments              all of them, some 20 minutes on two cores
+    python -m experiments              all of them, some 7 minutes on two cores
     python -m experiments NAME...      some
 
 Numbers and pictures are written to experiments/results. At the end stands a table of what held, held within limits, and
