@@ -89,9 +89,9 @@ def check_gradient(
 
     Notes
     -----
-    Close over JAX's arrays, not NumPy's, where speed matters: while x64 is off JAX's caches are cleared for a function
-    that closes over NumPy arrays, once for those of 32 bits and at every check for those of 64, so that all compiles
-    anew.
+    Close over JAX's arrays, not NumPy's, where speed matters: while x64 is off, each call clears JAX's caches for a
+    function that closes over NumPy arrays, and all that the process runs compiles anew. `gradient_checker` clears them
+    once for arrays of 32 bits; for those of 64, as `data.prepare` returns labels, at every check.
 
     Examples
     --------
