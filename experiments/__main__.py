@@ -19,7 +19,7 @@ from experiments._experiment import Options, conduct, options_of, parser, show
 from experiments._readme import NAMES, docstring, title, write_readme
 from experiments._report import print_table
 from jaxmlp import sweep
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
 
 
 def main() -> int:

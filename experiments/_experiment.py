@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from experiments._report import RESULTS, environment, print_table
 from jaxmlp import sweep
-from jaxmlp.files import to_json, write_whole
+from jaxmlp.storage.files import to_json, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments._report import RESULTS
-from jaxmlp.files import write_whole
+from jaxmlp.storage.files import write_whole
 
 __all__ = ["NAMES", "readme", "title", "write_readme"]
 

@@ -19,11 +19,12 @@ from jax import Array, lax
 
 from experiments._timing import torch_device
 from jaxmlp import MLP, Dataset, TrainConfig, data, sgd
-from jaxmlp.config import learning_rates
 from jaxmlp.data import Source
-from jaxmlp.evaluation import Examples, outputs
 from jaxmlp.network import Params
-from jaxmlp.training import Hyperparameters, batch_order, start, step_gradient
+from jaxmlp.training.config import learning_rates
+from jaxmlp.training.epoch import Hyperparameters, batch_order, start, step_gradient
+from jaxmlp.training.evaluation import outputs
+from jaxmlp.training.examples import Examples
 
 __all__ = ["LIBRARIES", "Images", "Learner", "Recipe", "images", "positions"]
 

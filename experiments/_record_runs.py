@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments._record_libraries import LIBRARIES, Images, Recipe
 from jaxmlp import TrainConfig
-from jaxmlp.files import to_json, write_whole
+from jaxmlp.storage.files import to_json, write_whole
 
 __all__ = ["FOLDER", "LEVELS", "PUBLISHED", "Pace", "Run", "kept", "measure", "paced", "train"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from experiments._experiment import Table, interval
 from experiments._record_libraries import LIBRARIES
 from experiments._record_runs import LEVELS, PUBLISHED, Run
-from jaxmlp.files import write_whole
+from jaxmlp.storage.files import write_whole
 
 __all__ = ["HISTORY", "OURS", "SEEDS", "accuracies", "grouped", "percent", "seconds_to", "tables", "write_history"]
 

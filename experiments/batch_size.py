@@ -29,9 +29,10 @@ from matplotlib.figure import Figure
 from experiments._experiment import Claim, Options, Outcome, Table, interval, judge, main
 from experiments._plotting import COLORS, GREY, band, direct, figure, legend, title
 from jaxmlp import MLP, backprop, data, gradient, init, per_example, sgd
-from jaxmlp.evaluation import Examples, measures
 from jaxmlp.network import Params
-from jaxmlp.training import Hyperparameters, batch_order, run_epoch
+from jaxmlp.training.epoch import Hyperparameters, batch_order, run_epoch
+from jaxmlp.training.evaluation import measures
+from jaxmlp.training.examples import Examples
 
 NETWORK = MLP((64, 32, 10), "tanh")
 LOSS = 0.05  # to be reached

@@ -18,7 +18,7 @@ import jax
 from experiments._report import environment, print_table, write_json
 from jaxmlp import MLP, TrainConfig, Trained, train
 from jaxmlp.data import Source, prepare, read
-from jaxmlp.plots import curves
+from jaxmlp.plots.training import curves
 
 FASHION = MLP((784, 512, 512, 10)), TrainConfig(epochs=30, batch_size=128, learning_rate=0.05)
 DIGITS = MLP((64, 128, 10)), TrainConfig()

@@ -30,7 +30,7 @@ from experiments._report import (
 )
 from experiments._timing import in_turn, seconds_of_others
 from jaxmlp import MLP, Dataset, TrainConfig, train
-from jaxmlp.config import TRACKED
+from jaxmlp.training.config import TRACKED
 
 CASES = (Case((784, 128, 10), 32), Case((784, 128, 10), 128), Case((784, 512, 512, 10), 128))
 CLAIMED, MOST = "norms and noise scale", 1.10

@@ -30,9 +30,9 @@ import numpy as np
 from experiments._report import environment, print_table, write_json
 from jaxmlp import MLP, Dataset, TrainConfig, train
 from jaxmlp.data import Source, prepare, read
-from jaxmlp.evaluation import outputs
 from jaxmlp.influence import scores
 from jaxmlp.network import Params
+from jaxmlp.training.evaluation import outputs
 
 FLIPPED, SHARES = 0.05, (0.10, 0.05)  # of the labels, and of the ranking
 CLAIMED = "loss"

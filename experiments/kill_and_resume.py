@@ -45,7 +45,7 @@ class Subject(NamedTuple):
 
 def epochs_kept(folder: Path) -> str:
     from jaxmlp import MLP
-    from jaxmlp.checkpoint import load_training
+    from jaxmlp.storage.checkpoint import load_training
 
     path = folder / "checkpoint.safetensors"
     return f"{len(load_training(path, MLP((64, 128, 10))).history) if path.exists() else 0} epochs"

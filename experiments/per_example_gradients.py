@@ -30,10 +30,10 @@ from scipy.stats import spearmanr
 from experiments._experiment import Claim, Interval, Options, Outcome, Table, interval, judge, main
 from experiments._plotting import COLORS, GREY, band, figure, legend, title
 from jaxmlp import MLP, Dataset, TrainConfig, data, evaluate, init, sweep, train
-from jaxmlp.contact_sheet import contact_sheet
-from jaxmlp.evaluation import outputs
 from jaxmlp.influence import scores
 from jaxmlp.per_example import clipping_weights
+from jaxmlp.plots.images import contact_sheet
+from jaxmlp.training.evaluation import outputs
 
 FLIPPED, RIGHT = "labels flipped", "right labels"
 SHARE_FLIPPED = 0.1

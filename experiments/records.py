@@ -31,7 +31,7 @@ from experiments._record_runs import FOLDER, PUBLISHED, Pace, Run, kept, measure
 from experiments._record_tables import OURS, SEEDS, accuracies, grouped, percent, tables, write_history
 from experiments._report import RESULTS
 from jaxmlp import TrainConfig, data
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
 
 VALIDATION = 10_000
 

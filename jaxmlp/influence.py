@@ -15,12 +15,11 @@ from jax.typing import DTypeLike
 
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import Factors, backprop, pull_back
-from jaxmlp.blocks import in_blocks
 from jaxmlp.data import Dataset
-from jaxmlp.evaluation import arrays, check_fit, is_classification
 from jaxmlp.losses import target_row
 from jaxmlp.network import MLP, Params, check_params, forward, input_row
 from jaxmlp.per_example import gram, norms
+from jaxmlp.training.examples import arrays, check_fit, in_blocks, is_classification
 
 __all__ = ["Influences", "Scores", "TangentKernel", "scores", "suspects", "tangent_kernel", "tracin"]
 

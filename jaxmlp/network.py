@@ -17,7 +17,7 @@ import numpy as np
 from chex import Numeric, PRNGKey
 from jax import Array
 
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
 

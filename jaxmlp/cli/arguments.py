@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from jaxmlp import __version__
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
+from jaxmlp._version import __version__
 from jaxmlp.cli.words import axis, count_or_all, names, number, widths
-from jaxmlp.config import TRACKED, TrainConfig
+from jaxmlp.training.config import TRACKED, TrainConfig
 
 __all__ = ["TRAIN_DEFAULTS", "parse"]
 

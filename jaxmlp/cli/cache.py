@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from platformdirs import user_cache_path
 
-from jaxmlp.compilation import use_compilation_cache
+from jaxmlp.storage.compilation_cache import use_compilation_cache
 
 __all__ = ["keep_compiled_programs"]
 

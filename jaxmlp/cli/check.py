@@ -25,8 +25,8 @@ from jaxmlp.cli.display import show
 from jaxmlp.cli.imported import UserError, arguments_for, imported_function, user_code
 from jaxmlp.cli.models import find_model, read_for
 from jaxmlp.equivalences import Claim, Equivalence, of_library, of_model, rounding_units
-from jaxmlp.files import check_place, to_json, write_whole
-from jaxmlp.taylor_plot import taylor_plot
+from jaxmlp.plots.taylor import taylor_plot
+from jaxmlp.storage.files import check_place, to_json, write_whole
 
 __all__ = ["run"]
 

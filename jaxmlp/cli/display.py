@@ -14,8 +14,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jaxmlp.files import to_json
-from jaxmlp.history import Epoch, Trained
+from jaxmlp.storage.files import to_json
+from jaxmlp.training.history import Epoch, Trained
 
 if TYPE_CHECKING:
     from jaxmlp.sweep import Progress as SweepProgress

@@ -8,12 +8,12 @@ from rich.table import Table
 from rich.text import Text
 from sklearn import metrics
 
-from jaxmlp.checkpoint import Model
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import show, table
 from jaxmlp.cli.models import find_model, predict_finite, read_for, split_of_training
 from jaxmlp.data import Source
-from jaxmlp.evaluation import evaluate
+from jaxmlp.storage.checkpoint import Model
+from jaxmlp.training.evaluation import evaluate
 
 __all__ = ["run"]
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from jaxmlp._names import unknown_name
-from jaxmlp.checkpoint import Model
+from jaxmlp._validation import unknown_name
 from jaxmlp.cli import influence
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import show, table
@@ -16,6 +15,7 @@ from jaxmlp.cli.listing import captions, check_out, named, picture, printed, wri
 from jaxmlp.cli.models import find_model, predict_finite, read_for
 from jaxmlp.data import Encoding, Part, Source, whole
 from jaxmlp.influence import scores, suspects
+from jaxmlp.storage.checkpoint import Model
 
 __all__ = ["run"]
 

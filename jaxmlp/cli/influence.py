@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from jaxmlp.checkpoint import Model
 from jaxmlp.cli.display import show, table
 from jaxmlp.cli.listing import captions, named, picture, printed, take, write
 from jaxmlp.cli.models import predict_finite, split_of_training
 from jaxmlp.data import Encoding, Part, Source, whole
 from jaxmlp.influence import Influences, tracin
+from jaxmlp.storage.checkpoint import Model
 
 __all__ = ["trace"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from jaxmlp.checkpoint import Model
 from jaxmlp.cli.display import show, table
 from jaxmlp.cli.models import find_model
 from jaxmlp.network import MLP
+from jaxmlp.storage.checkpoint import Model
 
 __all__ = ["run"]
 

@@ -10,10 +10,10 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from jaxmlp.contact_sheet import contact_sheet
 from jaxmlp.data import Encoding, Part, Source
-from jaxmlp.files import check_place, write_whole
-from jaxmlp.runs import RUN_FILES
+from jaxmlp.plots.images import contact_sheet
+from jaxmlp.storage.files import check_place, write_whole
+from jaxmlp.storage.run_folder import RUN_FILES
 
 __all__ = ["captions", "check_out", "named", "picture", "printed", "take", "write"]
 

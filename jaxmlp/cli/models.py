@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmlp.checkpoint import Model, load
 from jaxmlp.data import Dataset, Encoding, Source, Split, fingerprint, read, split
+from jaxmlp.storage.checkpoint import Model, load
 
 __all__ = ["find_model", "predict_finite", "read_for", "split_of_training"]
 

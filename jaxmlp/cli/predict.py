@@ -9,7 +9,7 @@ import polars as pl
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import show, table
 from jaxmlp.cli.models import find_model, predict_finite, read_for
-from jaxmlp.files import check_place, write_whole
+from jaxmlp.storage.files import check_place, write_whole
 
 __all__ = ["run"]
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from jaxmlp._names import unknown_name
-from jaxmlp.config import TrainConfig
+from jaxmlp._validation import unknown_name
 from jaxmlp.data import Dataset, Prepared, Source, fingerprint, prepare, read
 from jaxmlp.network import MLP
+from jaxmlp.training.config import TrainConfig
 
 __all__ = ["Material", "config_of", "network_of", "read_material", "typed"]
 

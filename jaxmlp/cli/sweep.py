@@ -19,11 +19,11 @@ from jaxmlp.cli.display import show, sweep_display, table
 from jaxmlp.cli.preparation import Material, config_of, network_of, read_material, typed
 from jaxmlp.cli.sweep_results import ENCODING, FINISHED, SettingsTable, read_encoding, settings, write_encoding
 from jaxmlp.cli.sweep_space import as_options, typed_space
-from jaxmlp.config import TrainConfig
-from jaxmlp.files import is_leftover
 from jaxmlp.network import MLP
-from jaxmlp.runs import new_folder
+from jaxmlp.storage.files import is_leftover
+from jaxmlp.storage.run_folder import new_folder
 from jaxmlp.sweep.store import FILE
+from jaxmlp.training.config import TrainConfig
 
 __all__ = ["run"]
 

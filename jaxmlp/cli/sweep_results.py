@@ -11,13 +11,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 
-from jaxmlp._names import unknown_name
-from jaxmlp.checkpoint import save
+from jaxmlp._validation import unknown_name
 from jaxmlp.cli.display import show, table
 from jaxmlp.cli.sweep_space import as_options, as_typed
 from jaxmlp.data import Encoding
-from jaxmlp.files import check_place, to_json, write_whole
 from jaxmlp.network import Params
+from jaxmlp.storage.checkpoint import save
+from jaxmlp.storage.files import check_place, to_json, write_whole
 from jaxmlp.sweep import Best, Results, load
 from jaxmlp.sweep.results import is_cut_short, score
 from jaxmlp.sweep.store import Row

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
 from jaxmlp.cli.words import shortened
 from jaxmlp.sweep import Distribution, Space, grid, integers, log_uniform, random, uniform
 from jaxmlp.sweep.space import NAMES

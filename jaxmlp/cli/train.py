@@ -13,12 +13,12 @@ from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.cache import keep_compiled_programs
 from jaxmlp.cli.display import score, show, table, training_display
 from jaxmlp.cli.preparation import config_of, network_of, read_material, typed
-from jaxmlp.config import TrainConfig
 from jaxmlp.data import Encoding, Prepared
-from jaxmlp.history import Trained, divergence
 from jaxmlp.network import MLP
-from jaxmlp.runs import Run, new_folder, read_config, start_run
-from jaxmlp.training import check_training, train
+from jaxmlp.storage.run_folder import Run, new_folder, read_config, start_run
+from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.history import Trained, divergence
+from jaxmlp.training.loop import check_training, train
 
 __all__ = ["run"]
 

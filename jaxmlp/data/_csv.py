@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxmlp.data._extras import optional
+from jaxmlp._extras import optional
 from jaxmlp.data._wording import plain, quoted
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxmlp.data._extras import optional
+from jaxmlp._extras import optional
 from jaxmlp.data._wording import plain
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from itertools import islice
 
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
 
 
 def quoted(value: object, limit: int = 60) -> str:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmlp.data._extras import optional
+from jaxmlp._extras import optional
 from jaxmlp.data.source import Request, Source
 from jaxmlp.data.targets import encode_targets
 

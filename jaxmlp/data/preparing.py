@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxmlp._names import unknown_name
-from jaxmlp.data._extras import optional
+from jaxmlp._extras import optional
+from jaxmlp._validation import unknown_name
 from jaxmlp.data._wording import plain, quoted
 from jaxmlp.data.dataset import Dataset
 from jaxmlp.data.encoding import Encoding

@@ -8,7 +8,7 @@ from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
 from jaxmlp.data._wording import plain, quoted, unknown_among
 from jaxmlp.data.embedded import EMBEDDED, read_embedded
 from jaxmlp.data.idx import read_idx

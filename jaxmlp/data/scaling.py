@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
 
 __all__ = ["KINDS", "Scaling"]
 

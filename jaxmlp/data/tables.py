@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxmlp._extras import optional
 from jaxmlp.data._csv import read_csv
-from jaxmlp.data._extras import optional
 from jaxmlp.data._parquet import read_parquet
 from jaxmlp.data._wording import listed, plain, quoted, unknown_among
 from jaxmlp.data.dataset import first_not_finite

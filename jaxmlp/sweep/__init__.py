@@ -8,7 +8,7 @@
 {'learning_rate': 0.1, 'momentum': 0.9}
 """
 
-from jaxmlp.sweep.plan import Group, Plan
+from jaxmlp.sweep.planning import Group, Plan
 from jaxmlp.sweep.results import Best, Results, load
 from jaxmlp.sweep.running import Halving, Progress, plan, run, use_all_cores
 from jaxmlp.sweep.space import Distribution, Space, Trial, grid, integers, log_uniform, random, uniform

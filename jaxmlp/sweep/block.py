@@ -16,15 +16,17 @@ import numpy as np
 from chex import PRNGKey
 
 from jaxmlp import sgd
-from jaxmlp.config import learning_rates
-from jaxmlp.evaluation import Examples, scores
-from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import Params
 from jaxmlp.sweep import lanes
-from jaxmlp.sweep.plan import Block, Group, chunked
+from jaxmlp.sweep.planning import Block, Group, chunked
 from jaxmlp.sweep.space import Trial
-from jaxmlp.tracking import epoch_statistics
-from jaxmlp.training import Hyperparameters, after_epoch, batch_order, curvature_after_epoch, epoch_numbers, start
+from jaxmlp.training.config import learning_rates
+from jaxmlp.training.epoch import Hyperparameters, batch_order, epoch_numbers, start
+from jaxmlp.training.evaluation import scores
+from jaxmlp.training.examples import Examples
+from jaxmlp.training.history import Epoch, Trained
+from jaxmlp.training.loop import after_epoch, curvature_after_epoch
+from jaxmlp.training.tracking import epoch_statistics
 
 __all__ = ["Setting", "begin", "prepare", "run_block"]
 

@@ -1,7 +1,7 @@
 """One epoch of many networks as one program: lanes side by side under `vmap`, chunks of them in turn, on every device.
 
 The lanes of a chunk share a batch order where they can: the first layer of all of them is then one matrix product. Each
-lane is `jaxmlp.training.run_epoch`; a chunk of one lane is exactly that.
+lane is `jaxmlp.training.epoch.run_epoch`; a chunk of one lane is exactly that.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,11 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmlp import sgd
-from jaxmlp.evaluation import Examples, measures
 from jaxmlp.network import MLP, Params
-from jaxmlp.tracking import StepStatistics
-from jaxmlp.training import Hyperparameters, run_epoch
+from jaxmlp.training.epoch import Hyperparameters, run_epoch
+from jaxmlp.training.evaluation import measures
+from jaxmlp.training.examples import Examples
+from jaxmlp.training.tracking import StepStatistics
 
 __all__ = ["Inputs", "Outputs", "Program", "program", "replicate", "split"]
 
@@ -30,7 +31,7 @@ class Program(NamedTuple):
     Attributes
     ----------
     mlp, nesterov, track
-        See `jaxmlp.training.run_epoch`.
+        See `jaxmlp.training.epoch.run_epoch`.
     n_lanes
         How many networks run side by side.
     is_shared
@@ -84,9 +85,9 @@ class Outputs(NamedTuple):
     losses
         [.., steps], of every batch.
     statistics
-        Of every step, see `jaxmlp.tracking`.
+        Of every step, see `jaxmlp.training.tracking`.
     measures
-        On the test data, see `jaxmlp.evaluation.measures`; None without them.
+        On the test data, see `jaxmlp.training.evaluation.measures`; None without them.
     """
 
     params: Params

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from jaxmlp.files import check_place, to_json, write_whole
+from jaxmlp.storage.files import check_place, to_json, write_whole
 from jaxmlp.sweep._importance import count, importance, is_better_high, needs, settings, varied
 from jaxmlp.sweep._pictures import PICTURES, best, label, scale, student_t
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmlp._names import unknown_name
-from jaxmlp.config import TrainConfig
-from jaxmlp.history import Epoch
+from jaxmlp._validation import unknown_name
 from jaxmlp.network import MLP, Params
 from jaxmlp.sweep.space import NAMES, Space, Trial, trials
 from jaxmlp.sweep.store import Row, Store
+from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.history import Epoch
 
 if TYPE_CHECKING:
     import polars
@@ -203,7 +203,7 @@ class Results:
         """Write the table to a `.parquet` or `.csv` file, whole or not at all."""
         import io
 
-        from jaxmlp.files import write_whole
+        from jaxmlp.storage.files import write_whole
 
         path = Path(path)
         writers = {".parquet": "write_parquet", ".csv": "write_csv"}

@@ -14,19 +14,19 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from jaxmlp import __version__
-from jaxmlp.config import TrainConfig
+from jaxmlp._version import __version__
 from jaxmlp.data import Dataset, fingerprint
-from jaxmlp.evaluation import arrays, is_classification
-from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP
 from jaxmlp.sweep.block import Setting, begin, prepare, run_block
 from jaxmlp.sweep.lanes import replicate
-from jaxmlp.sweep.plan import Block, Group, Plan, make_plan
+from jaxmlp.sweep.planning import Block, Group, Plan, make_plan
 from jaxmlp.sweep.results import Results, score
 from jaxmlp.sweep.space import Space, Trial, trials
 from jaxmlp.sweep.store import Row, Store
-from jaxmlp.training import check_training
+from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.examples import arrays, is_classification
+from jaxmlp.training.history import Epoch, Trained
+from jaxmlp.training.loop import check_training
 
 __all__ = ["Halving", "Progress", "plan", "run", "use_all_cores"]
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmlp._names import unknown_name
-from jaxmlp.config import TrainConfig
+from jaxmlp._validation import unknown_name
 from jaxmlp.network import MLP
+from jaxmlp.training.config import TrainConfig
 
 __all__ = ["Distribution", "Space", "Trial", "grid", "integers", "log_uniform", "random", "trials", "uniform"]
 

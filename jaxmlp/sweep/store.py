@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from jaxmlp.checkpoint import load, load_training, save, save_training
-from jaxmlp.files import to_json
-from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP, Params
+from jaxmlp.storage.checkpoint import load, load_training, save, save_training
+from jaxmlp.storage.files import to_json
 from jaxmlp.sweep.space import Trial
+from jaxmlp.training.history import Epoch, Trained
 
 try:
     import fcntl

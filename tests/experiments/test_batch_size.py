@@ -8,7 +8,7 @@ import pytest
 from experiments import batch_size as experiment
 from experiments._experiment import Options
 from jaxmlp import batch_gradient, init
-from jaxmlp.evaluation import Examples
+from jaxmlp.training.examples import Examples
 
 
 @pytest.fixture(scope="module")

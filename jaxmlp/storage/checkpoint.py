@@ -18,10 +18,10 @@ import safetensors.numpy
 
 from jaxmlp import sgd
 from jaxmlp.data import Encoding
-from jaxmlp.evaluation import outputs
-from jaxmlp.files import to_json, write_whole
-from jaxmlp.history import STATUSES, Epoch, Trained
 from jaxmlp.network import MLP, Layer, Params
+from jaxmlp.storage.files import to_json, write_whole
+from jaxmlp.training.evaluation import outputs
+from jaxmlp.training.history import STATUSES, Epoch, Trained
 
 __all__ = ["Model", "load", "load_training", "save", "save_training"]
 

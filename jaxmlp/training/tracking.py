@@ -10,9 +10,9 @@ import numpy as np
 from chex import PRNGKey
 from jax import Array, lax
 
-from jaxmlp.config import TRACKED, TrainConfig
 from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
 from jaxmlp.network import MLP, Params
+from jaxmlp.training.config import TRACKED, TrainConfig
 
 __all__ = ["StepStatistics", "epoch_statistics", "sampled_steps", "step_statistics", "top_eigenvalue"]
 

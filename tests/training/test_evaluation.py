@@ -7,8 +7,9 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score
 
 from jaxmlp.data import Dataset
-from jaxmlp.evaluation import check_fit, evaluate, outputs
 from jaxmlp.network import MLP, Layer, init, loss, predict
+from jaxmlp.training.evaluation import evaluate, outputs
+from jaxmlp.training.examples import check_fit
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from jaxmlp import sgd, training
-from jaxmlp.config import TrainConfig
 from jaxmlp.data import Dataset
-from jaxmlp.evaluation import evaluate
-from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP, init
-from jaxmlp.training import after_epoch, batch_order, train
+from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.epoch import batch_order
+from jaxmlp.training.evaluation import evaluate
+from jaxmlp.training.history import Epoch, Trained
+from jaxmlp.training.loop import after_epoch, train
 
 MLP_OF_CLASSES = MLP((3, 5, 4))
 KEY = jax.random.key(11)

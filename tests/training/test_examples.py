@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmlp.blocks import in_blocks
+from jaxmlp.training.examples import in_blocks
 
 
 class Answer(NamedTuple):

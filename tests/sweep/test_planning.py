@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxmlp import MLP, TrainConfig, sweep
-from jaxmlp.sweep.plan import Plan, chunked, make_plan
+from jaxmlp.sweep.planning import Plan, chunked, make_plan
 from jaxmlp.sweep.space import trials
 
 

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, fields
 import numpy as np
 import pytest
 
-from jaxmlp.config import SCHEDULES, TrainConfig, learning_rates
+from jaxmlp.training.config import SCHEDULES, TrainConfig, learning_rates
 
 NAN, INF = math.nan, math.inf
 NOT_COUNTS = [0, -1, 1.0, 2.5, NAN, INF, True, "3", None]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmlp import MLP, Dataset, TrainConfig, train
-from jaxmlp.runs import Run, history_csv, new_folder, read_config, start_run
+from jaxmlp.storage.run_folder import Run, history_csv, new_folder, read_config, start_run
 
 DATA = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
 CONFIG = {"source": "here", "options": {"epochs": 2}, "data": "0123"}

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from jaxmlp.checking.taylor import taylor_test
-from jaxmlp.taylor_plot import taylor_plot
+from jaxmlp.plots.taylor import taylor_plot
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 

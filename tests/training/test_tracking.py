@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from jaxmlp import sgd
-from jaxmlp.config import TRACKED, TrainConfig
 from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
 from jaxmlp.data import Dataset
-from jaxmlp.history import Epoch
 from jaxmlp.network import MLP, init, loss
-from jaxmlp.tracking import StepStatistics, epoch_statistics, sampled_steps, step_statistics
-from jaxmlp.training import batch_order, train
+from jaxmlp.training.config import TRACKED, TrainConfig
+from jaxmlp.training.epoch import batch_order
+from jaxmlp.training.history import Epoch
+from jaxmlp.training.loop import train
+from jaxmlp.training.tracking import StepStatistics, epoch_statistics, sampled_steps, step_statistics
 
 KEY = jax.random.key(3)
 SIZE = MLP((3, 5, 4), "tanh")
@@ -175,7 +176,7 @@ def test_a_run_goes_on_where_its_curvature_is_not_finite(monkeypatch):
     def never(*_, **__):
         raise NoEigenvalue("none")
 
-    monkeypatch.setattr("jaxmlp.tracking.largest_eigenvalue", never)
+    monkeypatch.setattr("jaxmlp.training.tracking.largest_eigenvalue", never)
     trained = train(SIZE, classes(), TrainConfig(epochs=2, batch_size=B, track=("curvature",)), key=KEY)
     assert trained.status == "finished"
     assert trained.history[-1].top_eigenvalue is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from jaxmlp.contact_sheet import contact_sheet
+from jaxmlp.plots.images import contact_sheet
 
 GREYS = np.linspace(0, 1, 7)
 

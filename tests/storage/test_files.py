@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jaxmlp.files import check_place, is_leftover, write_whole
+from jaxmlp.storage.files import check_place, is_leftover, write_whole
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):

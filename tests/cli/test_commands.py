@@ -16,7 +16,7 @@ import safetensors
 
 from jaxmlp import MLP, TrainConfig, load, train
 from jaxmlp.data import EMBEDDED, Dataset, prepare, read
-from jaxmlp.runs import RUN_FILES
+from jaxmlp.storage.run_folder import RUN_FILES
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -221,7 +221,7 @@ def test_a_diverged_run_keeps_finite_parameters_and_says_what_to_try(jaxmlp):
 
 def test_a_run_goes_on_where_it_was_and_ends_in_the_same_bytes(jaxmlp, tmp_path, monkeypatch):
     jaxmlp("train", "iris", *QUICK, "--out", "whole")
-    from jaxmlp.runs import Run
+    from jaxmlp.storage.run_folder import Run
 
     save_checkpoint = Run.save_checkpoint
 
@@ -288,8 +288,8 @@ def test_help_is_there_without_jax(tmp_path):
 
 def test_help_names_every_activation_and_loss(jaxmlp):
     from jaxmlp.activations import ACTIVATIONS
-    from jaxmlp.config import SCHEDULES
     from jaxmlp.losses import LOSSES
+    from jaxmlp.training.config import SCHEDULES
 
     shown = jaxmlp("train", "--help").out
     for name in [*ACTIVATIONS, *LOSSES, *SCHEDULES]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmlp._names import unknown_name
+from jaxmlp._validation import unknown_name
 
 __all__ = ["SCHEDULES", "TRACKED", "TrainConfig", "learning_rates"]
 

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from jaxmlp.plots import curves
-from jaxmlp.training import Epoch
+from jaxmlp.plots.training import curves
+from jaxmlp.training.history import Epoch
 
 
 def size(png):

@@ -12,7 +12,7 @@ from jaxmlp import MLP, batch_gradient, init, per_example
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.checking import LeafError, Report
 from jaxmlp.checking.report import Explanation
-from jaxmlp.equivalences import STATISTICS, _clip, networks, of_library, of_model, rounding_units
+from jaxmlp.equivalences.library import STATISTICS, _clip, networks, of_library, of_model, rounding_units
 from jaxmlp.losses import LOSSES
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -107,7 +107,9 @@ def test_a_wrong_statistic_is_found_and_no_other(monkeypatch):
         return jax.tree.map(lambda leaf: leaf * (1 + 1e-9), per_example.variance(args[0]))
 
     kept = {name: STATISTICS[name] for name in ("variance", "weighted_sum", "gram")}
-    monkeypatch.setattr("jaxmlp.equivalences.STATISTICS", kept | {"variance": (nudged, STATISTICS["variance"][1])})
+    monkeypatch.setattr(
+        "jaxmlp.equivalences.library.STATISTICS", kept | {"variance": (nudged, STATISTICS["variance"][1])}
+    )
     rows = [row for row in of_model(*network()) if row.group == "statistics"]
     verdicts = {row.name: row.check().verdict for row in rows}
     assert verdicts == {"variance": "wrong", "weighted_sum": "right", "gram": "right"}
@@ -120,7 +122,7 @@ def test_a_network_is_checked_on_256_examples_of_its_own_data(monkeypatch):
         sizes.append(x.shape)
         return batch_gradient(mlp, params, x, t)
 
-    monkeypatch.setattr("jaxmlp.equivalences.batch_gradient", watched)
+    monkeypatch.setattr("jaxmlp.equivalences.library.batch_gradient", watched)
     rows = list(of_model(*network()))
     assert rows[0].check()
     assert set(sizes) == {(256, 4)}

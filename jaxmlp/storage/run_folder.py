@@ -17,12 +17,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jaxmlp.checkpoint import load_training, save, save_training
 from jaxmlp.data import Encoding
-from jaxmlp.files import is_leftover, write_whole
-from jaxmlp.history import Epoch, Trained
 from jaxmlp.network import MLP
-from jaxmlp.plots import curves
+from jaxmlp.plots.training import curves
+from jaxmlp.storage.checkpoint import load_training, save, save_training
+from jaxmlp.storage.files import is_leftover, write_whole
+from jaxmlp.training.history import Epoch, Trained
 
 __all__ = ["RUN_FILES", "Run", "new_folder", "read_config", "start_run"]
 

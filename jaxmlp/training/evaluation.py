@@ -1,4 +1,4 @@
-"""How well a network does on a data set: loss, accuracy, coefficient of determination; and whether they fit."""
+"""How well a network does on a data set: loss, accuracy, coefficient of determination."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,33 +9,21 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.activations import ACTIVATIONS
-from jaxmlp.blocks import in_blocks
 from jaxmlp.data import Dataset
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Params, forward
+from jaxmlp.training.examples import Examples, arrays, check_fit, in_blocks, is_classification
 
 __all__ = [
     "Evaluation",
-    "Examples",
-    "arrays",
-    "check_fit",
     "evaluate",
     "evaluate_checked",
-    "is_classification",
     "measures",
     "outputs",
     "scores",
 ]
 
 _BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
-
-
-class Examples(NamedTuple):
-    """A data set, or a batch of it, on the device: x: [N, n_0], N targets, and [N] weights or None."""
-
-    x: Array
-    t: Array
-    weights: Array | None
 
 
 class Evaluation(NamedTuple):
@@ -81,16 +69,6 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     """
     check_fit(mlp, data)
     return evaluate_checked(mlp, params, arrays(mlp, data))
-
-
-def arrays(mlp: MLP, data: Dataset) -> Examples:
-    """Return the data on the device: in place where they can be, and real values as floats, which never wrap.
-
-    In place, because a copy of a large set takes as long as compiling.
-    """
-    t = data.t if is_classification(mlp, data.t) else np.asarray(data.t).astype(float)
-    on_host: Any = (data.x, t, data.weights)
-    return Examples(*jax.device_put(on_host, may_alias=True))
 
 
 def evaluate_checked(mlp: MLP, params: Params, examples: Examples) -> Evaluation:
@@ -151,57 +129,3 @@ def _r2(y: Array, t: Array, weights: Array | None) -> Array:
     # Where all targets are equal there is nothing to explain: 1 for the right constant, else 0, as scikit-learn has it.
     explained = 1 - errors / jnp.where(deviations > 0, deviations, 1)
     return jnp.where(deviations > 0, explained, errors == 0).mean()
-
-
-def is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
-    """Tell whether the targets say which outputs are right, or are real values.
-
-    >>> is_classification(MLP((2, 1), output="identity", loss="quadratic"), np.array([1.5]))
-    False
-    """
-    return mlp.loss != "quadratic" or _holds_classes(mlp, t)
-
-
-def _holds_classes(mlp: MLP, t: Array | np.ndarray) -> bool:
-    """Tell whether `target_row` takes these targets for classes."""
-    is_whole = t.ndim == 1 and not jnp.issubdtype(t.dtype, jnp.inexact)
-    return is_whole and (mlp.sizes[-1] > 1 or mlp.output == "softmax")
-
-
-def check_fit(mlp: MLP, data: Dataset) -> None:
-    """Raise a ValueError that says how, if the data do not fit the network; called once, where users enter.
-
-    >>> check_fit(MLP((2, 3)), Dataset(np.ones((1, 2)), np.array([7])))
-    Traceback (most recent call last):
-    ValueError: t has class 7 in row 0, but the network has 3 outputs
-    """
-    n_in, n_out = mlp.sizes[0], mlp.sizes[-1]
-    if data.x.shape[1] != n_in:
-        raise ValueError(f"x has {data.x.shape[1]} features, but the network takes {n_in}")
-    t = np.asarray(data.t)
-    if t.ndim == 2:
-        _check_rows(mlp, t)
-    elif _holds_classes(mlp, t):
-        if t.max() >= n_out:
-            raise ValueError(f"t has class {t.max()} in row {t.argmax()}, but the network has {n_out} outputs")
-    elif n_out > 1 or mlp.output == "softmax":
-        raise ValueError(f"t must be integer classes or rows of {n_out}, got one real value an example")
-    else:
-        _check_rows(mlp, t[:, None])
-
-
-def _check_rows(mlp: MLP, t: np.ndarray) -> None:
-    if t.shape[1] != mlp.sizes[-1]:
-        raise ValueError(f"t has rows of {t.shape[1]}, but the network has {mlp.sizes[-1]} outputs")
-    if mlp.loss == "quadratic":
-        return
-    low, high = t.min(1), t.max(1)
-    outside = (low < 0) | (high > 1)
-    if outside.any():
-        row = int(outside.argmax())
-        raise ValueError(f"t must lie in [0, 1] for {mlp.loss}, got {t[row].tolist()} in row {row}")
-    if mlp.loss == "cross_entropy":
-        off = np.abs(t.sum(1, dtype=np.float64) - 1) > 1e-3
-        if off.any():
-            row = int(off.argmax())
-            raise ValueError(f"t must sum to 1 in every row for cross_entropy, got {t[row].sum()} in row {row}")

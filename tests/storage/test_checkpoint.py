@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmlp import MLP, Dataset, TrainConfig, init, load, predict, save, train
-from jaxmlp.checkpoint import load_training, save_training
 from jaxmlp.data import Encoding, Scaling, prepare, read
+from jaxmlp.storage.checkpoint import load_training, save_training
 
 MLP_TANH = MLP((4, 5, 3), "tanh")
 

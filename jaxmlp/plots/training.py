@@ -5,7 +5,7 @@ from io import BytesIO
 from math import ceil, isnan, nan
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxmlp.history import Epoch
+from jaxmlp.training.history import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,5 @@
+"""What is kept on disk: models, checkpoints and run folders, written whole or not at all; compiled programs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
