@@ -15,9 +15,9 @@ from time import perf_counter
 
 from rich.console import Console
 
-from experiments._experiment import Options, conduct, options_of, parser, show
-from experiments._readme import NAMES, docstring, title, write_readme
+from experiments._readme import NAMES, docstring, module, title, write_readme
 from experiments._report import print_table
+from experiments.claims._experiment import Options, conduct, options_of, parser, show
 from jaxmlp import sweep
 from jaxmlp._validation import unknown_name
 
@@ -50,7 +50,7 @@ def _run(names: Sequence[str], options: Options) -> int:
         start = perf_counter()
         try:
             with Console(stderr=True).status("running"):
-                outcome = conduct(name, import_module(f"experiments.{name}").run, options)
+                outcome = conduct(name, import_module(module(name)).run, options)
         except KeyboardInterrupt:
             print(f"interrupted in {name}; what the experiments before it measured is kept", file=sys.stderr)
             return 130

@@ -8,9 +8,9 @@ from typing import Any
 from experiments._report import RESULTS
 from jaxmlp.storage.files import write_whole
 
-__all__ = ["NAMES", "readme", "title", "write_readme"]
+__all__ = ["NAMES", "docstring", "module", "readme", "title", "write_readme"]
 
-NAMES = (
+_CLAIMS = (
     "taylor_and_descent",
     "momentum",
     "batch_size",
@@ -19,8 +19,10 @@ NAMES = (
     "backpropagation_is_the_gradient",
     "where_autodiff_stops",
     "per_example_gradients",
-    "records",
 )
+# Each experiment's file, by its name, in the order of the page.
+_FILES = {name: f"claims/{name}.py" for name in _CLAIMS} | {"records": "records/__main__.py"}
+NAMES = tuple(_FILES)
 _FOLDER = Path(__file__).parent
 _INTRODUCTION = """\
 # Experiments
@@ -30,14 +32,14 @@ experiment is one short file on the public API, to be read and to be copied from
 
     python -m experiments                       # all of them, and a table of the claims at the end
     python -m experiments momentum batch_size   # some; --list lists them, --quick is a miniature
-    python -m experiments.momentum              # one, the same
+    python -m experiments.claims.momentum       # one, the same
 
 Run them from the repository's root after `pip install -e ".[cli,sweep]"`. This page is made of their docstrings and of
 what they measured (`python -m experiments --readme`); "held within limits" means that a claim is near the truth but not
 all of it. The bounds of both stand beside each claim in the code; those of why_cross_entropy and which_activation, and
 that of momentum's limit on a network, were set after first runs. ± is a 95 % interval over seeds. What is measured
-against other libraries stands in [benchmarks.md](benchmarks.md), the history of the records in
-[records.md](records.md), and the library in ten cells in [first_steps.ipynb](first_steps.ipynb).
+against other libraries stands in [benchmarks](benchmarks/README.md), the history of the records in
+[records](records/README.md), and the library in ten cells in [first_steps.ipynb](first_steps.ipynb).
 """
 
 
@@ -59,6 +61,7 @@ def readme() -> str:
 
 def _section(name: str, values: dict[str, Any]) -> str:
     about, seeds = values["environment"], len(values["seeds"])
+    command = f"python -m {module(name).removesuffix('.__main__')}"
     claims = [f"| {_cell(one['claim'])} | {_cell(one['measured'])} | {one['verdict']} |" for one in values["claims"]]
     return f"""
 ## {title(name)}
@@ -72,8 +75,8 @@ def _section(name: str, values: dict[str, Any]) -> str:
 
 {values["finding"]}
 
-`python -m experiments.{name}`: {values["seconds"]:.0f} s, {seeds} seed{"s" * (seeds != 1)}, {about["device"]}, JAX
-{about["jax"]}, {about["date"]}. [Its numbers](results/{name}.json), [its code]({name}.py)."""
+`{command}`: {values["seconds"]:.0f} s, {seeds} seed{"s" * (seeds != 1)}, {about["device"]}, JAX
+{about["jax"]}, {about["date"]}. [Its numbers](results/{name}.json), [its code]({_FILES[name]})."""
 
 
 def _claim(name: str) -> str:
@@ -84,7 +87,16 @@ def _claim(name: str) -> str:
 
 def docstring(name: str) -> str:
     """Return a module's docstring, without importing it."""
-    return ast.get_docstring(ast.parse((_FOLDER / f"{name}.py").read_text())) or ""
+    return ast.get_docstring(ast.parse((_FOLDER / _FILES[name]).read_text())) or ""
+
+
+def module(name: str) -> str:
+    """Return the module of an experiment.
+
+    >>> module("momentum")
+    'experiments.claims.momentum'
+    """
+    return f"experiments/{_FILES[name]}".removesuffix(".py").replace("/", ".")
 
 
 def title(name: str) -> str:

@@ -1,0 +1,302 @@
+"""What a training step costs that also learns something of every example's gradient: jaxmlp against its peers.
+
+    python -m experiments.benchmarks.per_example --json FILE
+
+The claims are the tables `SHARES` and `FACTORS` below, and that our `gradients` take no longer than `vmap(jax.grad)`;
+the last lines say of every one whether this machine bears it out. `pip install jaxmlp[bench]` brings the peers; one
+that is not installed is left out, and so is what a peer cannot do.
+
+What is compared. Steps of SGD without momentum: networks of relu, softmax with cross-entropy, float32, a batch of
+random data that lies in memory, the same one every step. By kind of work, a step
+
+    plain        goes down the mean gradient
+    norms        does that, and returns the norm of every example's gradient
+    clipped      goes down the mean of the gradients, each clipped to C first, the median norm; no noise is added
+    variance     goes down the mean gradient, and returns the variance of every weight's gradient over the batch
+    gradients    returns every example's gradient, B times the memory of the parameters, and updates nothing
+
+Each is written as its library's experienced user would write it, the fastest way we know. Before anything is timed,
+every peer's first step must give what ours gives, to one part in a thousand.
+
+How it is timed. Steps take turns, peer by peer and round by round. A turn is as many steps as last 0.2 seconds, at
+least one, and each is waited for until all its results are there; a time is the median of the rounds. "Times plain"
+is against the plain step of the same framework: our own; `jax.grad` of the mean loss; PyTorch without hooks.
+
+Memory is by how much the peak of a fresh process grows when, after plain steps, the first steps of the kind are run,
+compilation included: MB of main memory, so it is left out on a GPU, and where the system is not Linux.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib import import_module
+from math import isfinite
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments._report import MOST_CORES_OF_OTHERS, Verdict, environment, print_table, print_verdicts
+from experiments._timing import (
+    cores,
+    in_fresh_process,
+    in_turn,
+    is_installed,
+    peak_memory,
+    seconds_of_others,
+    torch_device,
+)
+from experiments.benchmarks._cases import Case
+from experiments.benchmarks.peers.per_example import OURS, PEERS, VMAP
+from experiments.benchmarks.peers.per_example_problem import Problem, Step
+from jaxmlp import MLP, init
+
+PACKAGES = ("jaxmlp", "torch", "opacus", "backpack-for-pytorch", "jax-privacy")
+KINDS = ("plain", "norms", "clipped", "variance", "gradients")
+TOLERANCE = 1e-3  # two orders above what float32 leaves of an update that is small beside the weight
+NARROW, WIDE = (784, 128, 10), (784, 512, 512, 10)
+CASES = {
+    f"{name}-{batch_size}": Case(sizes, batch_size)
+    for name, sizes in (("narrow", NARROW), ("wide", WIDE))
+    for batch_size in (256, 32, 1024)
+}
+WITH_PEERS = ("narrow-256", "wide-256")  # the cases that claims are made of; in the others we run alone
+
+# The claims, by kind of work: at most so many of our plain steps, at least so many times faster than the fastest peer.
+SHARES = {"norms": 1.05, "clipped": 1.05, "variance": 2.0}
+FACTORS = {"norms": 4.0, "clipped": 4.0}
+
+
+class Work(NamedTuple):
+    """A row of the tables: who does which kind of work."""
+
+    peer: str
+    kind: str
+
+    def __str__(self) -> str:
+        """Write it as in backpack: norms."""
+        return f"{self.peer}: {self.kind}"
+
+
+class Outcome(NamedTuple):
+    """One case.
+
+    Attributes
+    ----------
+    seconds
+        Of a step of each work, by round.
+    memory
+        By how much each work's first steps raise the peak, in MB.
+    cores_of_others
+        How many cores other processes kept busy during the rounds, in the mean.
+    """
+
+    seconds: dict[Work, list[float]]
+    memory: dict[Work, float]
+    cores_of_others: float
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether other processes took more of the machine than a race can bear."""
+        return self.cores_of_others > MOST_CORES_OF_OTHERS
+
+    def times_plain(self, work: Work) -> float:
+        """Return how many times as long as its framework's plain step a step takes."""
+        return median(self.seconds[work]) / median(self.seconds[Work(PEERS[work.peer].baseline, "plain")])
+
+    def times_ours(self, work: Work) -> float:
+        """Return how many times as long as our step of the same kind a step takes."""
+        return median(self.seconds[work]) / median(self.seconds[Work(OURS, work.kind)])
+
+
+def problem_of(case: Case) -> Problem:
+    """Return the case's network and a batch of random data, with the median norm to clip to."""
+    params = init(MLP(case.sizes), jax.random.key(0))
+    random = np.random.default_rng(0)
+    x = random.random((case.batch_size, case.sizes[0]), np.float32)
+    t = random.integers(0, case.sizes[-1], case.batch_size)
+    problem = Problem(case.sizes, [np.asarray(leaf) for leaf in jax.tree.leaves(params)], x, t, np.inf)
+    (norms,) = PEERS[OURS].starts["norms"](problem)()
+    return problem._replace(max_norm=float(np.median(norms)))
+
+
+def first_answer(work: Work, problem: Problem) -> list[np.ndarray]:
+    """Return what the first step returns; of updated parameters, their difference from where they were."""
+    answer = PEERS[work.peer].starts[work.kind](problem)()
+    arrays = [np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf) for leaf in answer]
+    if work.kind in ("plain", "clipped"):
+        return [after - before for after, before in zip(arrays, problem.weights, strict=True)]
+    return arrays
+
+
+def check(works: Iterable[Work], problem: Problem) -> None:
+    """Hold every work's first step against ours, array by array, and raise `ValueError` if they disagree."""
+    for kind in KINDS:
+        ours = first_answer(Work(OURS, kind), problem)
+        for work in works:
+            if work.kind != kind or work.peer == OURS:
+                continue
+            pairs = zip(first_answer(work, problem), ours, strict=True)
+            error = max(np.linalg.norm(its - our) / np.linalg.norm(our) for its, our in pairs)
+            if not error <= TOLERANCE:
+                raise ValueError(f"{work} must agree with ours to {TOLERANCE:g}, but is off by {error:.1e}")
+
+
+def turn_of(step: Step, seconds: float = 0.2) -> Callable[[], float]:
+    """Return a turn: as many steps as last so long. It answers with the seconds of one."""
+    step()  # compiles, and starts the threads
+    start = perf_counter()
+    step()
+    n_steps = max(1, round(seconds / (perf_counter() - start)))
+
+    def turn() -> float:
+        start = perf_counter()
+        for _ in range(n_steps):
+            step()
+        return (perf_counter() - start) / n_steps
+
+    return turn
+
+
+def memory_growth(work: Work, problem: Problem, n_steps: int = 3) -> float:
+    """Return by how many MB the work's first steps raise the peak; for a process that has run nothing yet."""
+    peer, peaks = PEERS[work.peer], []
+    for module in peer.modules:
+        import_module(module)
+    for start in (PEERS[peer.baseline].starts["plain"], peer.starts[work.kind]):
+        step = start(problem)
+        for _ in range(n_steps):
+            step()
+        peaks.append(peak_memory())
+    return peaks[1] - peaks[0]
+
+
+def measure(names: list[str], case: Case, rounds: int) -> Outcome:
+    problem = problem_of(case)
+    works = [Work(name, kind) for kind in KINDS for name in names if kind in PEERS[name].starts]
+    check(works, problem)
+    can_say = jax.default_backend() == "cpu" and isfinite(peak_memory())
+    extra = [work for work in works if work.kind != "plain" and can_say]
+    memory = {work: in_fresh_process(memory_growth, work, problem) for work in extra}
+    turns = {str(work): turn_of(PEERS[work.peer].starts[work.kind](problem)) for work in works}
+    start, others = perf_counter(), seconds_of_others()
+    timed = in_turn(turns, rounds)
+    busy = (seconds_of_others() - others) / (perf_counter() - start)
+    return Outcome({work: timed[str(work)].values for work in works}, memory, busy)
+
+
+def print_case(case: Case, outcome: Outcome) -> None:
+    header = ("work", "", "ms a step", "range", "times plain", "times ours", "MB more")
+    print_table(str(case), header, [_row(work, outcome) for work in outcome.seconds])
+    note = ": too many for a fair race" if outcome.is_disturbed else ""
+    print(f"Cores that other processes kept busy: {outcome.cores_of_others:.2f}{note}.\n")
+
+
+def _row(work: Work, outcome: Outcome) -> tuple[str, ...]:
+    milliseconds = [1000 * seconds for seconds in outcome.seconds[work]]
+    return (
+        work.kind,
+        PEERS[work.peer].title,
+        f"{median(milliseconds):.2f}",
+        f"{min(milliseconds):.2f}-{max(milliseconds):.2f}",
+        f"{outcome.times_plain(work):.2f}",
+        f"{outcome.times_ours(work):.2f}",
+        f"{outcome.memory[work]:.0f}" if work in outcome.memory else "-",
+    )
+
+
+def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
+    """Hold the outcomes against the claims; one about a peer that did not run is left out."""
+    rows = []
+    for name in filter(outcomes.__contains__, WITH_PEERS):
+        case, outcome = CASES[name], outcomes[name]
+        row = partial(Verdict, undisturbed=not outcome.is_disturbed)
+        for kind, most in SHARES.items():
+            share = outcome.times_plain(Work(OURS, kind))
+            rows.append(row(f"{case}: {kind} in at most {most} plain steps", f"{share:.2f}", share <= most))
+        for kind, least in FACTORS.items():
+            peers = [work for work in outcome.seconds if work.kind == kind and work.peer != OURS]
+            if peers:
+                fastest = min(peers, key=outcome.times_ours)
+                factor = outcome.times_ours(fastest)
+                claim = f"{case}: {kind} at least {least} times faster than the fastest peer"
+                rows.append(row(claim, f"{factor:.2f} ({PEERS[fastest.peer].title})", factor >= least))
+        if Work(VMAP, "gradients") in outcome.seconds:
+            share = 1 / outcome.times_ours(Work(VMAP, "gradients"))
+            claim = f"{case}: gradients in at most the time of {PEERS[VMAP].title}"
+            rows.append(row(claim, f"{share:.2f} of it", share <= 1))
+    return rows
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.per_example", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    others = [name for name in PEERS if name != OURS]
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="5 or more to be believed")
+    parser.add_argument("--peers", nargs="*", choices=others, default=others, metavar="PEER", help=", ".join(others))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES], metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error("--rounds must be 1 or larger")
+    return options
+
+
+def installed_peers(wanted: list[str]) -> list[str]:
+    """Return ours and those wanted that can be imported, each with its baseline; say which are left out."""
+    names = {OURS}
+    for name in wanted:
+        missing = [module for module in PEERS[name].modules if not is_installed(module)]
+        if missing:
+            print(f"{PEERS[name].title} is left out: {', '.join(missing)} is not installed")
+        else:
+            names |= {name, PEERS[name].baseline}
+    return [name for name in PEERS if name in names]
+
+
+def describe(rounds: int) -> dict[str, str]:
+    """Return what the times depend on: versions, devices, settings."""
+    about = environment(*PACKAGES) | {"cores": str(cores())}
+    if is_installed("torch"):
+        about["PyTorch runs on"] = torch_device().type
+    return about | {"data": "random", "rounds": str(rounds)}
+
+
+def as_json(about: dict[str, str], outcomes: dict[str, Outcome], rows: list[Verdict]) -> str:
+    def case(outcome: Outcome) -> dict[str, Any]:
+        works = [
+            work._asdict() | {"seconds": seconds, "megabytes": outcome.memory.get(work)}
+            for work, seconds in outcome.seconds.items()
+        ]
+        others = outcome.cores_of_others if isfinite(outcome.cores_of_others) else None  # JSON has no nan
+        return {"works": works, "cores_of_others": others}
+
+    cases = {name: case(outcome) for name, outcome in outcomes.items()}
+    return json.dumps({"about": about, "cases": cases, "claims": [row._asdict() for row in rows]}, indent=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    # On a GPU JAX would take most of the memory at its start, also from PyTorch.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    about = describe(options.rounds)
+    print("; ".join(f"{name}: {value}" for name, value in about.items()))
+    names = installed_peers(options.peers)
+    print()
+    outcomes = {}
+    for name in options.cases:
+        outcomes[name] = measure(names if name in WITH_PEERS else [OURS], CASES[name], options.rounds)
+        print_case(CASES[name], outcomes[name])
+    rows = verdicts(outcomes)
+    print_verdicts(rows)
+    if options.json:
+        options.json.write_text(as_json(about, outcomes, rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,457 @@
+"""Sweeps of hyperparameters in jaxmlp, scikit-learn and PyTorch under joblib, torch.func, and JAX's own vmap.
+
+    python -m experiments.benchmarks.sweep --data FOLDER
+
+The claims are the tables below, `FACTORS` and those after it; the last lines say of every entry whether this machine
+bears it out. `pip install jaxmlp[bench]` brings the peers; one that is not installed is left out. Without `--data` (a
+folder of IDX files, such as Fashion-MNIST) the larger data are random.
+
+What is compared. All train the same grid of networks (relu, softmax with cross-entropy, float32) by momentum SGD with
+a constant rate, for equally many epochs of equally many batches, each epoch in a fresh random order, and evaluate
+nothing in between. Each is written as its experienced user would write it, the fastest way we know. All use the CPU,
+every core of it. How many threads are best for a peer (or for each of its workers) is tried out before the rounds: one,
+or one a core. The last column, the networks' mean accuracy on the training data, shows that all do the same work; it
+belongs to no timing.
+
+How it is timed. Peers take turns, round by round, each turn in a fresh process, so that nobody's threads, devices or
+workers are in another's way. The first call is from arrays in memory and libraries imported to all networks trained:
+it includes the start of workers or devices, tracing and compilation. Later calls, in the same process, train equally
+many other networks, at least once, and up to five times within two seconds; a turn's time is their median. A time in
+the table is the median of the turns. What a first call of ours takes longer than later ones is taken for tracing and
+compilation. With a filled cache, it is a first call in a process that finds our compiled programs on disk.
+
+What GFLOP/s counts is the matrix products that the later calls cannot do without, `Problem.gflop`. The peak is the best
+rate of large square products, measured once a round.
+
+How time grows is measured on `GROWTH`, of which the picture is drawn; scikit-learn is left out from where on it would
+take more than a minute.
+"""
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from importlib import import_module
+from math import isfinite, nan
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments._report import (
+    MOST_CORES_OF_OTHERS,
+    RESULTS,
+    Verdict,
+    environment,
+    print_table,
+    print_verdicts,
+    write_json,
+)
+from experiments._timing import cores, in_fresh_process, is_installed, seconds_of_others, spread, square_products
+from experiments.benchmarks._cases import Case, load
+from experiments.benchmarks.peers.sweep import JOBLIB, OURS, PEERS, VMAP, Problem
+
+PACKAGES = ("jaxmlp", "torch", "scikit-learn", "joblib")
+
+
+class Grid(NamedTuple):
+    """A sweep: a network with its batch size; how many learning rates, momenta and seeds; who would take too long."""
+
+    case: Case
+    shape: tuple[int, int, int]
+    epochs: int = 5
+    without: tuple[str, ...] = ()
+
+    @property
+    def n_networks(self) -> int:
+        """How many networks it trains."""
+        return int(np.prod(self.shape))
+
+
+SMALL = Case((64, 32, 10), 32)
+CASES = {
+    "small": Grid(SMALL, (8, 4, 2)),
+    "wider": Grid(Case((64, 128, 10), 32), (8, 4, 2)),
+    "deeper": Grid(Case((64, 128, 128, 10), 64), (8, 4, 2)),
+    "many": Grid(SMALL, (16, 16, 4), without=("torch",)),
+    "images": Grid(Case((784, 128, 10), 128), (4, 2, 2), epochs=1),
+}
+SHAPES = ((1, 1, 1), (4, 1, 1), (4, 4, 1), (8, 4, 2), (8, 8, 4), (16, 16, 4), (32, 32, 4))
+GROWTH = [Grid(SMALL, shape) for shape in SHAPES]
+LONGEST = 60.0  # seconds of a call of scikit-learn
+
+# The claims. How many times as long as ours warm workers of scikit-learn take, at least: ours without compilation,
+# with everything included, and with everything included but for what a filled cache saves.
+FACTORS = {"small": 12.0, "wider": 6.0, "deeper": 3.5}
+FACTORS_FIRST = {"small": 1.0, "wider": 1.0, "deeper": 1.0, "many": 10.0}
+FACTORS_CACHED = {"small": 3.0, "wider": 3.0, "deeper": 3.0}
+FACTORS_VMAP = dict.fromkeys(CASES, 2.0)  # against the plain vmap, without compilation and with it
+SHARES_OF_PEAK = {"small": 0.55, "wider": 0.65, "deeper": 0.80}  # at least
+COMPILATION = 1.0  # seconds for networks of one shape, at most
+
+
+class Calls(NamedTuple):
+    """One turn: seconds of the first call, and of later ones in the median; the accuracy, where asked for."""
+
+    first: float
+    later: float
+    accuracy: float | None
+
+
+class Measured(NamedTuple):
+    """One peer in one case: its threads, seconds by round, the mean accuracy, and why it failed if it did."""
+
+    threads: int
+    first: list[float]
+    later: list[float]
+    accuracy: list[float]
+    failure: str | None = None
+
+
+class Outcome(NamedTuple):
+    """One case.
+
+    Attributes
+    ----------
+    n_networks, gflop
+        What a call trains, and what its products cost, in units of 1e9 operations.
+    peaks
+        The best GFLOP/s of each square product.
+    peers
+        What was measured.
+    cached
+        Seconds of our first calls with a filled cache.
+    cores_of_others
+        How many cores other processes kept busy during the rounds, in the mean.
+    """
+
+    n_networks: int
+    gflop: float
+    peaks: dict[str, float]
+    peers: dict[str, Measured]
+    cached: list[float]
+    cores_of_others: float
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether other processes took more of the machine than a race can bear."""
+        return self.cores_of_others > MOST_CORES_OF_OTHERS
+
+    @property
+    def compilation(self) -> float:
+        """Seconds that our first call takes longer than later ones."""
+        return median(self.peers[OURS].first) - median(self.peers[OURS].later)
+
+    def share(self, name: str) -> float:
+        """Return what share of the peak a peer's later calls reached."""
+        return self.gflop / median(self.peers[name].later) / max(self.peaks.values())
+
+    def has(self, name: str) -> bool:
+        """Whether a peer was measured."""
+        return name in self.peers and not self.peers[name].failure
+
+    def times_ours(self, name: str) -> float:
+        """Return how many times as long as ours a peer's later calls took."""
+        return median(self.peers[name].later) / median(self.peers[OURS].later)
+
+
+def calls(name: str, problem: Problem, threads: int, *, cache: str | None = None, is_scored: bool = False) -> Calls:
+    """Take a turn; for a process that has computed nothing yet. With a cache, the first call is all."""
+    for module in PEERS[name].modules:
+        import_module(module)
+    if cache:
+        from jaxmlp import use_compilation_cache
+
+        use_compilation_cache(cache)
+    start = perf_counter()
+    run = PEERS[name].start(threads)
+    accuracy = run(problem)
+    first = perf_counter() - start
+    later: list[float] = []
+    while not cache and (not later or (sum(later) < 2 and len(later) < 5)):
+        others = problem.again(len(later) + 1)
+        start = perf_counter()
+        run(others)
+        later.append(perf_counter() - start)
+    return Calls(first, median(later) if later else nan, accuracy() if is_scored else None)
+
+
+def turn(name: str, problem: Problem, threads: int, **options: Any) -> Calls:
+    return in_fresh_process(partial(calls, **options), name, problem, threads)
+
+
+def best_threads(name: str, problem: Problem) -> int:
+    """Try on a small part of the problem what is faster, one thread or one a core, where a peer lets one choose."""
+    n = 8 * problem.batch_size
+    part = problem._replace(
+        epochs=1,
+        learning_rates=problem.learning_rates[:8],
+        momenta=problem.momenta[:4],
+        seeds=problem.seeds[:2],
+        x=problem.x[:n],
+        t=problem.t[:n],
+    )
+    choices = {1, cores()} if PEERS[name].has_threads else {cores()}
+    return min(choices, key=lambda threads: turn(name, part, threads).later)
+
+
+def peaks() -> dict[str, float]:
+    """Return the rate of each square product; for a process of its own, as its threads wait in a busy loop."""
+    return {name: task() for name, task in square_products().items()}
+
+
+def seconds_elsewhere() -> float:
+    """Return the processor time that others had: neither this process, nor those that it started and that ended."""
+    times = os.times()
+    return seconds_of_others() - times.children_user - times.children_system
+
+
+def enter(name: str, problem: Problem) -> Measured:
+    """Return a peer with its threads and no times yet; or why it failed, and the others still have their race."""
+    try:
+        return Measured(best_threads(name, problem), [], [], [])
+    except Exception as error:
+        if name == OURS:
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "")
+        return Measured(0, [], [], [], f"{type(error).__name__}: {reason[:200]}")
+
+
+def measure(problem: Problem, names: Iterable[str], repeats: int) -> Outcome:
+    peers = {name: enter(name, problem) for name in names}
+    rates, cached = [], []
+    with TemporaryDirectory() as folder:
+        turn(OURS, problem, cores(), cache=folder)
+        start, others = perf_counter(), seconds_elsewhere()
+        for number in range(repeats):
+            rates.append(in_fresh_process(peaks))
+            cached.append(turn(OURS, problem, cores(), cache=folder).first)
+            for name, peer in peers.items():
+                if not peer.failure:
+                    # Once is enough to know how well its networks do.
+                    taken = turn(name, problem, peer.threads, is_scored=number == 0)
+                    for values, value in zip((peer.first, peer.later, peer.accuracy), taken, strict=True):
+                        values.extend([] if value is None else [value])
+    busy = (seconds_elsewhere() - others) / (perf_counter() - start)
+    best = {name: max(rate[name] for rate in rates) for name in rates[0]}
+    return Outcome(problem.n_networks, problem.gflop, best, peers, cached, busy)
+
+
+def problem_of(grid: Grid, data: tuple[np.ndarray, np.ndarray], quick: bool = False) -> Problem:
+    """Return the grid on whole batches of the data: of what fills none, every peer would make something else."""
+    x, t = data
+    n = len(x) // grid.case.batch_size * grid.case.batch_size
+    rates, momenta, seeds = (min(number, 2) for number in grid.shape) if quick else grid.shape
+    # Large enough that all peers' networks learn alike, whatever weights they begin with; small enough to be stable.
+    return Problem(
+        grid.case.sizes,
+        grid.case.batch_size,
+        1 if quick else grid.epochs,
+        tuple(np.geomspace(0.005, 0.05, rates).tolist()),
+        tuple(np.linspace(0, 0.9, momenta).tolist()),
+        tuple(range(seeds)),
+        x[:n],
+        t[:n],
+    )
+
+
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the training part of the embedded digits: x: [1437, 64] float32, and t: [1437] int64 classes."""
+    from jaxmlp.data import prepare, read
+
+    train = prepare(read("digits")).train
+    return np.asarray(train.x, np.float32), np.asarray(train.t)
+
+
+def measure_growth(known: Iterable[Outcome], data: Any, names: list[str], options: argparse.Namespace) -> list[Outcome]:
+    """Measure ours and scikit-learn by the number of networks, but for what the cases have measured already."""
+    by_number = {outcome.n_networks: outcome for outcome in known}
+    names = [name for name in names if name in (OURS, JOBLIB)]
+    grown: list[Outcome] = []
+    for grid in GROWTH[: 3 if options.quick else None]:
+        if grown and grown[-1].has(JOBLIB):
+            expected = median(grown[-1].peers[JOBLIB].later) * grid.n_networks / grown[-1].n_networks
+            names = names if expected < LONGEST else [OURS]
+        known_one = by_number.get(grid.n_networks)
+        grown.append(known_one or measure(problem_of(grid, data), names, options.repeats))
+    return grown
+
+
+def print_case(title: str, outcome: Outcome) -> None:
+    header = ("", "threads", "first call", "later calls", "range", "networks/s", "GFLOP/s", "of peak", "times ours")
+    print_table(title, (*header, "accuracy"), [_row(name, outcome) for name in outcome.peers])
+    for name, peer in outcome.peers.items():
+        if peer.failure:
+            print(f"{PEERS[name].title} failed: {peer.failure}")
+    rates = "; ".join(f"{name}: {rate:.0f}" for name, rate in outcome.peaks.items())
+    print(f"The products of a call: {outcome.gflop:.1f} GFLOP. Peak in GFLOP/s: {rates}.")
+    print(
+        f"First call of jaxmlp with a filled cache: {median(outcome.cached):.2f} s. "
+        f"Tracing and compilation without: {outcome.compilation:.2f} s."
+    )
+    note = ": too many for a fair race" if outcome.is_disturbed else ""
+    print(f"Cores that other processes kept busy: {outcome.cores_of_others:.2f}{note}.\n")
+
+
+def _row(name: str, outcome: Outcome) -> tuple[str, ...]:
+    peer, title = outcome.peers[name], PEERS[name].title
+    if peer.failure:
+        return (title, "failed", *[""] * 8)
+    later = median(peer.later)
+    return (
+        title,
+        str(peer.threads) if PEERS[name].has_threads else "",
+        f"{median(peer.first):.3f}",
+        *spread(peer.later),
+        f"{outcome.n_networks / later:.0f}",
+        f"{outcome.gflop / later:.1f}",
+        f"{outcome.share(name):.0%}",
+        f"{outcome.times_ours(name):.2f}",
+        f"{peer.accuracy[0]:.1%}",
+    )
+
+
+def print_growth(grown: list[Outcome]) -> None:
+    rows = []
+    for outcome in grown:
+        ours = outcome.peers[OURS]
+        workers = spread(outcome.peers[JOBLIB].later) if outcome.has(JOBLIB) else ("", "")
+        cells = (*spread(ours.first), *spread(ours.later), *workers)
+        rows.append((f"{outcome.n_networks:,}", *cells, f"{outcome.share(OURS):.0%}"))
+    header = ("networks", "jaxmlp, first call", "range", "later calls", "range", "warm joblib", "range", "of peak")
+    print_table(f"How time grows: {SMALL}, seconds", header, rows)
+
+
+def draw_growth(grown: list[Outcome], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for label, name, field, style in (
+        ("scikit-learn under joblib, warm workers", JOBLIB, "later", "C1s-"),
+        ("jaxmlp, everything included", OURS, "first", "C0o--"),
+        ("jaxmlp, without compilation", OURS, "later", "C0o-"),
+    ):
+        having = [outcome for outcome in grown if outcome.has(name)]
+        seconds = [median(getattr(outcome.peers[name], field)) for outcome in having]
+        axis.plot([outcome.n_networks for outcome in having], seconds, style, markersize=4, label=label)
+    numbers = [outcome.n_networks for outcome in grown]
+    axis.set(xscale="log", yscale="log", xlabel=f"networks of {SMALL}, 5 epochs of digits", ylabel="seconds")
+    axis.set_xticks(numbers, [f"{n:,}" for n in numbers])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=200)
+
+
+def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
+    """Hold the outcome of each case against the claims about it; a peer that did not run has none."""
+    rows = []
+    for name, outcome in outcomes.items():
+        title = f"{outcome.n_networks:,} networks {CASES[name].case}"
+        fair, ours = not outcome.is_disturbed, outcome.peers[OURS]
+        factors = [
+            (JOBLIB, "later", FACTORS, ours.later, "faster than warm joblib, without compilation"),
+            (JOBLIB, "later", FACTORS_FIRST, ours.first, "faster than warm joblib, with everything included"),
+            (JOBLIB, "later", FACTORS_CACHED, outcome.cached, "faster than warm joblib, with a filled cache"),
+            (VMAP, "later", FACTORS_VMAP, ours.later, "faster than the plain vmap, without compilation"),
+            (VMAP, "first", FACTORS_VMAP, ours.first, "faster than the plain vmap, with everything included"),
+        ]
+        for peer, field, least, seconds, words in factors:
+            if name in least and outcome.has(peer):
+                times = median(getattr(outcome.peers[peer], field)) / median(seconds)
+                claim = f"{title}: at least {least[name]:g} times {words}"
+                rows.append(Verdict(claim, f"{times:.2f}", times >= least[name], fair))
+        if name in SHARES_OF_PEAK:
+            share, enough = outcome.share(OURS), SHARES_OF_PEAK[name]
+            rows.append(Verdict(f"{title}: at least {enough:.0%} of the peak", f"{share:.0%}", share >= enough, fair))
+        compiled, claim = outcome.compilation, f"{title}: tracing and compilation in at most {COMPILATION:g} s"
+        rows.append(Verdict(claim, f"{compiled:.2f} s", compiled <= COMPILATION, fair))
+    return rows
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.sweep", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    others = [name for name in PEERS if name != OURS]
+    cases = [*CASES, "growth"]
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of IDX files; random data if left out")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds; 5 or more to be believed")
+    parser.add_argument("--peers", nargs="*", choices=others, default=others, metavar="PEER", help=", ".join(others))
+    parser.add_argument("--cases", nargs="+", choices=cases, metavar="CASE", help=", ".join(cases))
+    parser.add_argument("--quick", action="store_true", help="a smoke test: 8 networks, 1 epoch; writes nothing")
+    options = parser.parse_args(arguments)
+    options.cases = options.cases or (["small", "images", "growth"] if options.quick else cases)
+    if options.quick:
+        options.repeats = 1
+    if options.repeats < 1:
+        parser.error("--repeats must be 1 or larger")
+    return options
+
+
+def installed_peers(wanted: list[str]) -> list[str]:
+    """Return ours and those wanted that can be imported; say which are left out."""
+    names = []
+    for name in (OURS, *wanted):
+        missing = [module for module in PEERS[name].modules if not is_installed(module.partition(".")[0])]
+        if missing:
+            print(f"{PEERS[name].title} is left out: {', '.join(missing)} is not installed")
+        else:
+            names.append(name)
+    return names
+
+
+def describe(options: argparse.Namespace) -> dict[str, str]:
+    """Return what the times depend on: versions, device, settings."""
+    images = options.data.name if options.data else "random, a linear rule"
+    about = environment(*PACKAGES) | {"cores": str(cores()), "images": images}
+    return about | {"rounds": str(options.repeats), "quick": str(options.quick)}
+
+
+def as_numbers(outcome: Outcome) -> dict[str, Any]:
+    others = outcome.cores_of_others
+    peers = {name: peer._asdict() for name, peer in outcome.peers.items()}
+    known = others if isfinite(others) else None  # JSON has no nan
+    return outcome._asdict() | {"peers": peers, "cores_of_others": known}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    # Everybody's race is on the CPU: for the fresh processes, and for this one, in which JAX is imported already.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a user's own cache would make first calls look warm
+    about = describe(options)
+    print("; ".join(f"{name}: {value}" for name, value in about.items()))
+    names = installed_peers(options.peers)
+    print()
+    digits, outcomes, grown = load_digits(), {}, []
+    for name in (name for name in options.cases if name in CASES):
+        grid = CASES[name]
+        data = load(options.data, options.quick) if name == "images" else digits
+        problem = problem_of(grid, data, options.quick)
+        outcomes[name] = measure(problem, [peer for peer in names if peer not in grid.without], options.repeats)
+        print_case(f"{outcomes[name].n_networks:,} networks {grid.case}", outcomes[name])
+    if "growth" in options.cases:
+        of_small = [outcome for name, outcome in outcomes.items() if CASES[name].case == SMALL]
+        grown = measure_growth(of_small, digits, names, options)
+        print_growth(grown)
+    rows = verdicts(outcomes)
+    print_verdicts(rows)
+    if options.quick:
+        print("A smoke test: these numbers mean nothing, and are not written.")
+        return
+    numbers = {name: as_numbers(outcome) for name, outcome in outcomes.items()}
+    growth, claims = [as_numbers(outcome) for outcome in grown], [row._asdict() for row in rows]
+    write_json("sweep", {"about": about, "cases": numbers, "growth": growth, "claims": claims})
+    if grown:
+        draw_growth(grown, RESULTS / "sweep.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,337 @@
+"""An epoch of jaxmlp against the same epoch of PyTorch, scikit-learn, and Flax with optax, in one run.
+
+    python -m experiments.benchmarks.training --data FOLDER --json FILE
+
+The claim is the table `FACTORS` below: so many times faster than each peer, in each case. The last lines say of
+every entry whether this machine bears it out. `pip install jaxmlp[bench]` brings the peers; one that is not
+installed is left out. Without `--data` (a folder of IDX files, such as Fashion-MNIST) the data are random.
+
+What is compared. All train the same network (relu, softmax with cross-entropy, float32) by momentum SGD, on
+equally many batches of one size, of examples that are already in memory, in a fresh random order every epoch.
+Each is written as its experienced user would write it: the fastest way we know that still is that library's way
+of training. Two rows go further than most users would, and are marked "best possible": the whole step (PyTorch)
+or the whole epoch (Flax) as one compiled program. They show how much of a difference is the library, and how much
+the habit.
+
+How it is timed. Epochs take turns, peer by peer and round by round, after one that does not count; a time is the
+median of the rounds. jaxmlp is timed as the others are, by the clock around a call of `train` that goes on for one
+more epoch, so that its checks of data and results are included; scikit-learn's own bookkeeping of the loss is, too.
+The last column, the loss of the last round, shows that all of them learn; it is that of the last batch, but for
+jaxmlp and scikit-learn, which keep the mean over the epoch. scikit-learn knows no GPU; the others use one if there
+is one, with TF32 products, which is what float32 means to JAX there.
+
+What GFLOP/s counts. The matrix products that a step cannot do without, and nothing else: two operations for each
+multiply-add, of which a batch of B needs
+
+    B sum_{l>=1} n_{l-1} n_l    forward:    z_l = w_l y_{l-1}
+    B sum_{l>=1} n_{l-1} n_l    eq. (8):    grad w_l = delta_l outer y_{l-1}
+    B sum_{l>=2} n_{l-1} n_l    eq. (7):    w_l^T delta_l, which the input layer has no use for
+
+The peak is the best rate of large square products, measured between the rounds. Products as small as a network's
+need not reach it, so one row is what JAX makes of exactly the products above, back to back, on batches laid out
+beforehand.
+
+The first call is a fresh process's: from arrays in memory and libraries imported to the end of the first epoch.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from math import isfinite, nan
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments._report import MOST_CORES_OF_OTHERS, Verdict, environment, print_table, print_verdicts
+from experiments._timing import (
+    cores,
+    in_fresh_process,
+    in_turn,
+    is_installed,
+    seconds_of_others,
+    spread,
+    square_products,
+    torch_device,
+)
+from experiments.benchmarks._cases import Case, load
+from experiments.benchmarks.peers.training import OURS, PEERS, PRODUCTS, Epoch, Problem
+
+PACKAGES = ("jaxmlp", "torch", "scikit-learn", "flax", "optax")
+
+
+CASES = {
+    "narrow-32": Case((784, 128, 10), 32),
+    "narrow-128": Case((784, 128, 10), 128),
+    "wide-128": Case((784, 512, 512, 10), 128),
+}
+
+# The claims. How many times as long as ours an epoch of the peer takes, at least, in each case.
+FACTORS = {
+    "torch": {"narrow-32": 2.0, "narrow-128": 1.8, "wide-128": 1.5},
+    "torch-compiled": {"narrow-32": 2.0, "narrow-128": 1.8, "wide-128": 1.5},
+    "scikit-learn": {"narrow-32": 2.0, "narrow-128": 1.8, "wide-128": 1.5},
+    "flax": {"narrow-32": 1.3, "narrow-128": 1.3, "wide-128": 1.1},
+}
+SHARES_OF_PEAK = {"wide-128": 0.80}  # at least
+FIRST_CALLS = {"narrow-32": 1.5, "narrow-128": 1.5}  # seconds, at most
+
+
+class Measured(NamedTuple):
+    """One peer in one case: the epochs' seconds, the last loss, first calls, and why it failed if it did."""
+
+    seconds: list[float]
+    loss: float
+    first_calls: list[float]
+    failure: str | None = None
+
+
+class Cached(NamedTuple):
+    """Seconds of our first calls with a persistent compilation cache."""
+
+    empty: list[float]
+    filled: list[float]
+
+
+class Outcome(NamedTuple):
+    """One case.
+
+    Attributes
+    ----------
+    gflop
+        What the products of an epoch cost, in units of 1e9 operations.
+    peaks
+        The best GFLOP/s of each square product.
+    peers, cached
+        What was measured.
+    cores_of_others
+        How many cores other processes kept busy during the rounds, in the mean.
+    """
+
+    gflop: float
+    peaks: dict[str, float]
+    peers: dict[str, Measured]
+    cached: Cached
+    cores_of_others: float
+
+    @property
+    def peak(self) -> float:
+        """The machine's rate: the best that anybody reached."""
+        return max(self.peaks.values())
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether other processes took more of the machine than a race can bear."""
+        return self.cores_of_others > MOST_CORES_OF_OTHERS
+
+    def share(self, name: str) -> float:
+        """Return what share of the peak a peer's median epoch reached."""
+        return self.gflop / median(self.peers[name].seconds) / self.peak
+
+    def times_ours(self, name: str) -> float:
+        """Return how many times as long as ours a peer's median epoch took."""
+        return median(self.peers[name].seconds) / median(self.peers[OURS].seconds)
+
+
+def first_call(name: str, problem: Problem, cache: str | None = None) -> float:
+    """Return the seconds to the end of the first epoch; for a process that has computed nothing yet."""
+    with TemporaryDirectory() as empty:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+        for module in PEERS[name].modules:
+            import_module(module)
+        if cache:
+            from jaxmlp import use_compilation_cache
+
+            use_compilation_cache(cache)
+        start = perf_counter()
+        PEERS[name].start(problem)()
+        return perf_counter() - start
+
+
+def first_calls(name: str, problem: Problem, repeats: int) -> list[float]:
+    """Measure ours, of which there is a claim, repeatedly; the others, which may compile for a minute, once."""
+    if name == PRODUCTS:
+        return []
+    try:
+        return [in_fresh_process(first_call, name, problem) for _ in range(repeats if name == OURS else 1)]
+    except Exception:  # its rounds will fail as well, and say why
+        if name == OURS:
+            raise
+        return []
+
+
+def cached_first_calls(problem: Problem, repeats: int) -> Cached:
+    """Measure our first calls with a cache that is empty, and then with the same one again."""
+    cached = Cached([], [])
+    for _ in range(repeats):
+        with TemporaryDirectory() as folder:
+            for seconds in cached:
+                seconds.append(in_fresh_process(first_call, OURS, problem, folder))
+    return cached
+
+
+def start_all(names: Iterable[str], problem: Problem) -> tuple[dict[str, Epoch], dict[str, str]]:
+    """Run the first epoch of each, which does not count. Return those that work, and why the others do not."""
+    epochs, failures = {}, {}
+    for name in names:
+        try:
+            epoch = PEERS[name].start(problem)
+            epoch()
+            epochs[name] = epoch
+        except Exception as error:  # a compiler that this machine lacks, say: the others still have their race
+            if name == OURS:
+                raise
+            reason = next(iter(str(error).strip().splitlines()), "")
+            failures[name] = f"{type(error).__name__}: {reason[:200]}"
+    return epochs, failures
+
+
+def measure(case: Case, names: list[str], x: np.ndarray, t: np.ndarray, options: argparse.Namespace) -> Outcome:
+    n = len(x) // case.batch_size * case.batch_size
+    problem = Problem(*case, x[:n], t[:n])
+    first = {name: first_calls(name, problem, options.first_calls) for name in names}
+    cached = cached_first_calls(problem, options.first_calls)
+    epochs, failures = start_all(names, problem)
+    squares = square_products()
+    start, others = perf_counter(), seconds_of_others()
+    timed = in_turn(epochs | squares, options.repeats)
+    busy = (seconds_of_others() - others) / (perf_counter() - start)
+    peers = {name: Measured(timed[name].seconds, timed[name].values[-1], first[name]) for name in epochs}
+    failed = {name: Measured([], nan, [], reason) for name, reason in failures.items()}
+    peaks = {name: max(timed[name].values) for name in squares}
+    return Outcome(problem.gflop, peaks, peers | failed, cached, busy)
+
+
+def print_case(case: Case, outcome: Outcome) -> None:
+    header = ("", "s an epoch", "range", "GFLOP/s", "of peak", "times ours", "first call", "loss")
+    print_table(str(case), header, [_row(name, outcome) for name in outcome.peers])
+    for name, peer in outcome.peers.items():
+        if peer.failure:
+            print(f"{PEERS[name].title} failed: {peer.failure}")
+    peaks = "; ".join(f"{name}: {rate:.0f}" for name, rate in outcome.peaks.items())
+    print(f"The products of an epoch: {outcome.gflop:.1f} GFLOP. Peak in GFLOP/s: {peaks}.")
+    own = outcome.times_ours(PRODUCTS)
+    print(f"jaxmlp reached {own:.0%} of the rate of its own products alone.")
+    empty, filled = (f"{median(seconds):.2f} s" for seconds in outcome.cached)
+    print(f"First call of jaxmlp with a persistent cache that is empty: {empty}; that is filled: {filled}.")
+    note = ": too many for a fair race" if outcome.is_disturbed else ""
+    print(f"Cores that other processes kept busy: {outcome.cores_of_others:.2f}{note}.\n")
+
+
+def _row(name: str, outcome: Outcome) -> tuple[str, ...]:
+    peer = outcome.peers[name]
+    if peer.failure:
+        return (PEERS[name].title, "failed", *[""] * 6)
+    rate = outcome.gflop / median(peer.seconds)
+    return (
+        PEERS[name].title,
+        *spread(peer.seconds),
+        f"{rate:.0f}",
+        f"{outcome.share(name):.0%}",
+        f"{outcome.times_ours(name):.2f}",
+        f"{median(peer.first_calls):.2f} s" if peer.first_calls else "",
+        "" if name == PRODUCTS else f"{peer.loss:.3f}",
+    )
+
+
+def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
+    """Hold the outcome of each case against the claims about it; a peer that did not run has none."""
+    rows = []
+    for name, outcome in outcomes.items():
+        case, ours, fair = CASES[name], outcome.peers[OURS], not outcome.is_disturbed
+        for peer, factors in FACTORS.items():
+            if peer in outcome.peers and not outcome.peers[peer].failure:
+                factor = outcome.times_ours(peer)
+                claim = f"{case}: at least {factors[name]} times faster than {PEERS[peer].title}"
+                rows.append(Verdict(claim, f"{factor:.2f}", factor >= factors[name], fair))
+        if name in SHARES_OF_PEAK:
+            share, least = outcome.share(OURS), SHARES_OF_PEAK[name]
+            rows.append(Verdict(f"{case}: at least {least:.0%} of the peak", f"{share:.0%}", share >= least, fair))
+        if name in FIRST_CALLS:
+            first, most = median(ours.first_calls), FIRST_CALLS[name]
+            rows.append(Verdict(f"{case}: first call in at most {most} s", f"{first:.2f} s", first <= most, fair))
+    return rows
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.training", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    others = [name for name in PEERS if name not in (OURS, PRODUCTS)]
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of IDX files; random data if left out")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds; 5 or more to be believed")
+    parser.add_argument("--first-calls", type=int, default=3, metavar="N", help="fresh processes for ours")
+    parser.add_argument("--peers", nargs="*", choices=others, default=others, metavar="PEER", help=", ".join(others))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES], metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: 6,400 examples, 2 rounds")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.repeats, options.first_calls = 2, 1
+    if min(options.repeats, options.first_calls) < 1:
+        parser.error("--repeats and --first-calls must be 1 or larger")
+    return options
+
+
+def installed_peers(wanted: list[str]) -> list[str]:
+    """Return ours, those wanted that can be imported, and the products; say which are left out."""
+    names = []
+    for name in (OURS, *wanted, PRODUCTS):
+        missing = [module for module in PEERS[name].modules if not is_installed(module.partition(".")[0])]
+        if missing:
+            print(f"{PEERS[name].title} is left out: {', '.join(missing)} is not installed")
+        else:
+            names.append(name)
+    return names
+
+
+def describe(options: argparse.Namespace) -> dict[str, str]:
+    """Return what the times depend on: versions, devices, settings."""
+    about = environment(*PACKAGES) | {"cores": str(cores())}
+    if is_installed("torch"):
+        about["PyTorch runs on"] = torch_device().type
+    data = options.data.name if options.data else "random, a linear rule"
+    return about | {"data": data, "rounds": str(options.repeats), "quick": str(options.quick)}
+
+
+def as_json(about: dict[str, str], outcomes: dict[str, Outcome], rows: list[Verdict]) -> str:
+    def known(number: float) -> float | None:
+        return number if isfinite(number) else None  # JSON has no nan
+
+    def case(outcome: Outcome) -> dict[str, Any]:
+        peers = {name: peer._asdict() | {"loss": known(peer.loss)} for name, peer in outcome.peers.items()}
+        others = known(outcome.cores_of_others)
+        return outcome._asdict() | {"peers": peers, "cached": outcome.cached._asdict(), "cores_of_others": others}
+
+    cases = {name: case(outcome) for name, outcome in outcomes.items()}
+    return json.dumps({"about": about, "cases": cases, "claims": [row._asdict() for row in rows]}, indent=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    # On a GPU JAX would take most of the memory at its start, also from PyTorch and from the fresh processes.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a user's own cache would make first calls look warm
+    about = describe(options)
+    print("; ".join(f"{name}: {value}" for name, value in about.items()))
+    names = installed_peers(options.peers)
+    print()
+    x, t = load(options.data, options.quick)
+    outcomes = {}
+    for name in options.cases:
+        outcomes[name] = measure(CASES[name], names, x, t, options)
+        print_case(CASES[name], outcomes[name])
+    rows = verdicts(outcomes)
+    print_verdicts(rows)
+    if options.quick:
+        print("A smoke test: these numbers mean nothing.")
+    if options.json:
+        options.json.write_text(as_json(about, outcomes, rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

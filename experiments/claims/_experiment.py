@@ -1,0 +1,236 @@
+"""What every experiment of the theory is: a claim, a run that measures it, and an outcome in numbers, words, a picture.
+
+An experiment is a module with a docstring that states its claim and a function `run(options) -> Outcome`. Everything
+else is the same for all and stands here: options, progress, intervals over seeds, what is printed and what is written.
+"""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import floor, log10
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from experiments._report import RESULTS, environment, print_table
+from jaxmlp import sweep
+from jaxmlp.storage.files import to_json, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Claim",
+    "Interval",
+    "Options",
+    "Outcome",
+    "Table",
+    "conduct",
+    "interval",
+    "judge",
+    "main",
+    "options_of",
+    "parser",
+    "show",
+]
+
+QUICK = Path("runs") / "experiments"  # ignored by git: a miniature never replaces the real pictures
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
+SEEDS, QUICK_SEEDS = 8, 3
+
+Verdict: TypeAlias = Literal["held", "held within limits", "did not hold"]
+
+
+class Claim(NamedTuple):
+    """A sentence of the theory, what was measured, and whether it held."""
+
+    claim: str
+    measured: str
+    verdict: Verdict
+
+
+class Table(NamedTuple):
+    """A table for people; `Outcome.numbers` has what programs want."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+class Outcome(NamedTuple):
+    """What an experiment found.
+
+    Attributes
+    ----------
+    claims
+        Every claim of the docstring, also those that did not hold.
+    tables
+        What is printed.
+    finding
+        What was found, in words that are made of the measured numbers; blank lines part paragraphs.
+    numbers
+        Everything that the words, tables and picture show: numbers, lists and arrays by name.
+    figure
+        The picture.
+    seeds
+        How many there were, where that is not for the options to say.
+    """
+
+    claims: Sequence[Claim]
+    tables: Sequence[Table]
+    finding: str
+    numbers: dict[str, Any]
+    figure: "Figure"
+    seeds: int | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an experiment is run.
+
+    Attributes
+    ----------
+    seeds
+        How many initial weights (and splits, and orders) everything random is repeated with.
+    quick
+        In miniature: seconds instead of minutes, to see that it runs.
+    data
+        A folder with IDX files of Fashion-MNIST's kind, where an experiment uses it; None: do without.
+    """
+
+    seeds: int = SEEDS
+    quick: bool = False
+    data: Path | None = None
+
+
+def judge(holds: bool, within_limits: bool = False) -> Verdict:
+    """Name a verdict: `within_limits` is what counts where the claim does not hold as it stands."""
+    return "held" if holds else "held within limits" if within_limits else "did not hold"
+
+
+class Interval(NamedTuple):
+    """A mean over seeds, and half the width of its 95 % interval (Student's t)."""
+
+    mean: Any
+    half: Any
+
+    def __str__(self) -> str:
+        """Write a scalar with as many digits as its interval bears; a dash where some seed has no number."""
+        if np.isnan(self.mean):
+            return "-"
+        if not (np.isfinite(self.half) and self.half > 0):
+            return f"{self.mean:.4g} ± {self.half:.2g}"
+        digits = 1 - floor(log10(self.half))
+        if digits > 6:
+            return f"{self.mean:.3g} ± {self.half:.1g}"
+        mean, half = round(float(self.mean), digits), round(float(self.half), digits)
+        return f"{mean:.{max(digits, 0)}f} ± {half:.{max(digits, 0)}f}"
+
+
+def interval(values: ArrayLike) -> Interval:
+    """Return the mean over the first axis, that of the seeds, and half of its 95 % interval; of one seed it is nan.
+
+    >>> print(interval([1.0, 2.0, 3.0]))
+    2.0 ± 2.5
+    """
+    from scipy.stats import t
+
+    values = np.asarray(values, float)
+    n = len(values)
+    mean = values.mean(0)
+    if n < 2:
+        return Interval(mean, np.full_like(mean, np.nan)[()])
+    return Interval(mean, t.ppf(0.975, n - 1) * values.std(0, ddof=1) / n**0.5)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line; the usage is what --help is for."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the options that all experiments have."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(f"python -m {name}", description=description, formatter_class=raw)
+    parser.add_argument("--seeds", type=_count, metavar="N", help=f"how often to repeat, {SEEDS} by default")
+    parser.add_argument("--quick", action="store_true", help=f"a miniature, in seconds; written to {QUICK}")
+    parser.add_argument("--data", type=_folder, metavar="FOLDER", help=f"of Fashion-MNIST; by default {FASHION_MNIST}")
+    return parser
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """Return what was asked for in the terminal."""
+    data = arguments.data or (FASHION_MNIST if FASHION_MNIST.is_dir() else None)
+    return Options(arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS), arguments.quick, data)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or larger, got {text}")
+    return int(text)
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)
+
+
+def main(run: Callable[[Options], Outcome]) -> None:
+    """Run one experiment from the terminal: what `python -m experiments.claims.NAME` does."""
+    module: Any = sys.modules["__main__"]
+    name = Path(module.__file__).stem
+    options = options_of(parser(f"experiments.claims.{name}", module.__doc__).parse_args())
+    sweep.use_all_cores()
+    show(conduct(name, run, options))
+
+
+def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> Outcome:
+    """Run an experiment, and write its picture and its numbers with seeds, versions and device."""
+    start = perf_counter()
+    outcome = run(options)
+    folder = QUICK if options.quick else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "environment": environment("jaxmlp"),
+        "seconds": round(perf_counter() - start, 1),
+        "seeds": list(range(outcome.seeds or options.seeds)),
+        "claims": [claim._asdict() for claim in outcome.claims],
+        "finding": "\n\n".join(_paragraphs(outcome.finding)),
+        "numbers": _plain(outcome.numbers),
+    }
+    write_whole(folder / f"{name}.json", (to_json(values) + "\n").encode())
+    outcome.figure.savefig(folder / f"{name}.png", dpi=130)
+    return outcome
+
+
+def show(outcome: Outcome) -> None:
+    """Print tables, claims and what was found."""
+    for table in outcome.tables:
+        print_table(*table)
+    print_table("Claims", ("claim", "measured", ""), outcome.claims)
+    for paragraph in _paragraphs(outcome.finding):
+        print(textwrap.fill(paragraph, 100), end="\n\n")
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in text.split("\n\n")]
+
+
+def _plain(value: Any) -> Any:
+    """Return arrays as lists, and numbers with the six digits that a reader of the file may want."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, str | bool | int | None):
+        return value
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return _plain(np.asarray(value).tolist())
