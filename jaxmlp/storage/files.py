@@ -1,43 +1,78 @@
-"""Files that are there whole or not at all, whenever the process is killed; and JSON that any language reads."""
+"""Files that are there whole or not at all, whenever a process is killed; and JSON that any language reads."""
 
 import json
 import math
 import os
+import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 __all__ = ["check_place", "is_leftover", "to_json", "write_whole"]
 
-_SUFFIX = ".unfinished"
+# A hidden folder beside the file, so that files left by killed processes are found without listing a large folder.
+_ASIDE = ".unfinished"
+_LONGEST_WRITE = 3600.0  # seconds
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file aside, flush it to the disk, and rename it into place.
 
-    A reader sees the old content or the new, never a part; what a killed process leaves aside is overwritten by
-    the next write. Of a link, the file that it points to is replaced.
+    A reader sees the old content or the new, never a part. Any number of processes may write the same file: the last
+    one wins. What killed processes left aside in this folder is removed. If `path` is a link, the file that it points
+    to is replaced.
 
     Raises
     ------
     ValueError
         If there is something else in the file's place: a folder, a device.
+    FileNotFoundError
+        If there is no such folder.
     """
     path = Path(os.path.realpath(path))
-    check_place(path)
-    aside = path.with_name(f".{path.name}{_SUFFIX}")
+    while True:
+        check_place(path)
+        try:
+            return _write_aside(path, content)
+        except FileNotFoundError:
+            continue  # another process has just removed the empty folder, or taken this process for a dead one
+
+
+def _write_aside(path: Path, content: bytes) -> None:
+    folder = path.parent / _ASIDE
+    with suppress(FileExistsError):  # not by `exist_ok`, which fails if another process removes it meanwhile
+        folder.mkdir()
+    aside = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
     try:
-        with open(aside, "wb") as file:
+        with open(aside, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
-    except OSError:
+    finally:
         aside.unlink(missing_ok=True)
-        raise
+        with suppress(OSError):  # another process may remove the same, or is writing there
+            for other in folder.iterdir():
+                if _is_abandoned(other):
+                    other.unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _is_abandoned(aside: Path) -> bool:
+    """Tell whether the process that wrote this file aside has ended; on another machine, an hour tells."""
+    if os.name == "posix":  # elsewhere `os.kill` ends a process
+        try:
+            os.kill(int(aside.name.partition("-")[0]), 0)
+        except (ProcessLookupError, ValueError):
+            return True
+        except OSError:
+            pass
+    return time.time() - aside.stat().st_mtime > _LONGEST_WRITE
 
 
 def check_place(path: Path) -> None:
-    """Raise what `write_whole` would if a file cannot be there: to be called before the work that it will hold.
+    """Raise what `write_whole` would raise if there cannot be such a file; call it before the work that is written.
 
     Raises
     ------
@@ -61,16 +96,16 @@ def check_place(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Tell whether a killed process left this file aside.
+    """Tell whether this is what a killed process left aside.
 
-    >>> is_leftover(Path(".model.safetensors.unfinished"))
+    >>> is_leftover(Path("runs/.unfinished"))
     True
     """
-    return path.name.startswith(".") and path.name.endswith(_SUFFIX)
+    return path.name == _ASIDE
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """Write JSON in which numbers that are not finite are null: JSON has no other word for them.
+    """Write JSON in which numbers that are not finite are null, as JSON has no nan and no infinity.
 
     >>> to_json({"losses": [0.5, float("nan")]})
     '{"losses": [0.5, null]}'

@@ -33,7 +33,8 @@ def test_what_a_run_was_started_with_is_read_back(tmp_path):
 
 
 def test_a_folder_that_a_kill_left_before_its_configuration_can_be_used(tmp_path):
-    (tmp_path / ".config.json.unfinished").write_text("{")
+    (tmp_path / ".unfinished").mkdir()
+    (tmp_path / ".unfinished" / "1-0123").write_text("{")
     assert read_config(tmp_path, resume=False) is None
     assert start_run(tmp_path, CONFIG, MLP((4, 2))).latest is None
 
