@@ -1,23 +1,25 @@
-"""Many small images in one picture, each with a caption. Needs matplotlib, of the extra `cli`."""
+"""Many small images in one picture, each with a caption. Needs the extra `cli`."""
 
-import warnings
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxmlp._validation import whole_number
+from jaxmlp.plots._figure import new_figure, png
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["contact_sheet"]
+__all__ = ["contact_sheet", "draw_contact_sheet"]
 
-_DOTS = 200  # an inch
+_DOTS_PER_INCH = 200
 # Inches.
 _CELL, _IMAGE, _CAPTION, _LINE, _HEADING, _TITLE, _MARGIN = 1.15, 1.05, 0.05, 0.13, 0.2, 0.34, 0.08
 _LEFT = _MARGIN + (_CELL - _IMAGE) / 2  # where images, headings and the title begin
 _LEAST_CELLS = 4  # in a row, however few images there are: room for the title
-_SIZE_LIMIT = 2**16 / _DOTS  # more pixels on a side matplotlib cannot draw
+_SIZE_LIMIT = 2**16 / _DOTS_PER_INCH  # more pixels on a side matplotlib cannot draw
 _CAPTION_LENGTH, _TITLE_LENGTH = 20, 14  # characters that fit into a cell's width
 
 
@@ -35,21 +37,21 @@ def contact_sheet(
     columns: int = 8,
     groups: Sequence[tuple[str, int]] = (),
 ) -> bytes:
-    """Draw images row by row, from the darkest number in any of them (black) to the brightest (white).
+    """Return a PNG picture of images, row by row; the smallest number in any of them is black, the largest white.
 
     Parameters
     ----------
     images
         [K, h, w], K at least 1.
     captions
-        K of them, of one or two short lines; what is wider than an image is cut. Nothing in them is markup.
+        K captions of one or two short lines, drawn as they are (no markup). A line wider than an image is cut.
     title
         Above the picture.
     columns
-        Images in a row, at most.
+        The largest number of images in a row.
     groups
-        A heading and a number of images each, K in all: every group begins a row, under its heading. One group
-        without heading if there are none.
+        Pairs of a heading and a number of images, K in all: every group begins a row, under its heading. Without
+        them all images are one group without a heading.
 
     Returns
     -------
@@ -59,19 +61,26 @@ def contact_sheet(
     Raises
     ------
     ValueError
-        If a number is not as described, or the sheet would be too long to draw.
+        If a shape or a count is not as described, or the picture would be too large to draw.
 
     Examples
     --------
     >>> contact_sheet(np.eye(4).reshape(1, 4, 4), ["row 17\\n3 → 8"])[1:4]
     b'PNG'
     """
+    return png(draw_contact_sheet(images, captions, title, columns, groups), _DOTS_PER_INCH)
+
+
+def draw_contact_sheet(
+    images: np.ndarray,
+    captions: Sequence[str],
+    title: str = "",
+    columns: int = 8,
+    groups: Sequence[tuple[str, int]] = (),
+) -> "Figure":
+    """Return the picture of `contact_sheet` as a matplotlib figure."""
     images, groups = np.asarray(images), list(groups) or [("", len(images))]
     _check(images, captions, columns, groups)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'jaxmlp[cli]'") from error
     height, width = (_IMAGE * side / max(images.shape[1:]) for side in images.shape[1:])
     n_lines = max(caption.count("\n") + 1 for caption in captions)
     row_height = height + _CAPTION + n_lines * _LINE + _MARGIN
@@ -79,7 +88,7 @@ def contact_sheet(
     n_cells = max(min(columns, max(count for _, count in groups)), _LEAST_CELLS)
     if max(bottom, n_cells * _CELL) > _SIZE_LIMIT:
         raise ValueError(f"{len(images)} images in {columns} columns are too large a picture, expected fewer")
-    figure = Figure(figsize=(n_cells * _CELL + 2 * _MARGIN, bottom))
+    figure = new_figure(n_cells * _CELL + 2 * _MARGIN, bottom, layout=None)
     # One pair of axes, in inches from the top left corner: a pair for each image takes seconds.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -88,11 +97,7 @@ def contact_sheet(
         axes.text(_LEFT, top, heading, size=9, weight="bold", va="top", parse_math=False)
     axes.text(_LEFT, _MARGIN, _cut(title, n_cells * _TITLE_LENGTH), size=10, va="top", parse_math=False)
     axes.set(xlim=(0, figure.get_figwidth()), ylim=(bottom, 0))
-    picture = BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in its place is all that can be done
-        figure.savefig(picture, dpi=_DOTS, format="png")
-    return picture.getvalue()
+    return figure
 
 
 def _draw(
@@ -117,8 +122,7 @@ def _draw(
 def _check(images: np.ndarray, captions: Sequence[str], columns: int, groups: Sequence[tuple[str, int]]) -> None:
     if np.ndim(images) != 3 or 0 in np.shape(images):
         raise ValueError(f"images must be [K, h, w], at least one, got shape {np.shape(images)}")
-    if columns < 1:
-        raise ValueError(f"columns must be 1 or larger, got {columns}")
+    whole_number("columns", columns, least=1)
     if len(captions) != len(images):
         raise ValueError(f"captions must be one for each of the {len(images)} images, got {len(captions)}")
     counts = [count for _, count in groups]

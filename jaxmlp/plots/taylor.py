@@ -1,32 +1,38 @@
-"""The picture of a Taylor test: right and wrong gradients at a glance. Needs matplotlib, of the extra `cli`."""
+"""The picture of a Taylor test: right and wrong gradients at a glance. Needs the extra `cli`."""
 
-from io import BytesIO
 from math import isnan
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxmlp.checking.taylor import TaylorTest
+from jaxmlp.plots._figure import new_figure, png
 
-__all__ = ["taylor_plot"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_taylor", "taylor_plot"]
 
 _RIGHT, _WRONG = "C0", "C3"
+_DOTS = {1: (0, (1, 2)), 2: (0, (5, 3))}  # the dashes of the guide of each power of h
 
 
 def taylor_plot(test: TaylorTest, title: str = "") -> bytes:
-    """Draw the remainder against the step, both logarithmic, beside lines that fall as h and as h^2.
+    """Return a PNG picture of the remainder against the step, both logarithmic, beside lines that fall as h and h^2.
 
     Parameters
     ----------
     test
-        Of `taylor_test`.
+        The result of `taylor_test`.
     title
         Above the picture.
 
     Returns
     -------
     picture
-        The bytes of a PNG file. The line of a gradient that is wrong is red, and runs along h; below it is the line of
-        f's true slope.
+        The bytes of a PNG file. A wrong gradient's line is red and runs along h; below it is the line of f's true
+        slope.
 
     Examples
     --------
@@ -35,38 +41,38 @@ def taylor_plot(test: TaylorTest, title: str = "") -> bytes:
     >>> taylor_plot(taylor_test(lambda w: (w**3).sum(), lambda w: 3 * w**2, jnp.array([1.0, 2.0])))[1:4]
     b'PNG'
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'jaxmlp[cli]'") from error
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axis = figure.subplots()
-    is_wrong = test.true_remainder is not None
-    # Where it is exactly 0 there is nothing to draw on a logarithmic scale but the rounding that hides it.
+    return png(draw_taylor(test, title), dots_per_inch=150)
+
+
+def draw_taylor(test: TaylorTest, title: str = "") -> "Figure":
+    """Return the picture of `taylor_plot` as a matplotlib figure."""
+    figure = new_figure(6, 4.5, title)
+    axes = figure.subplots()
+    # A rounding of exactly 0 has no place on a logarithmic scale.
     floor = np.maximum(test.rounding, np.finfo(np.float64).tiny)
-    lines = [("this gradient", test.remainder, _WRONG if is_wrong else _RIGHT)]
+    exponent = "" if isnan(test.slope) else f": $h^{{{test.slope:.2f}}}$"
+    lines = {f"this gradient{exponent}": (test.remainder, _RIGHT if test.true_remainder is None else _WRONG)}
     if test.true_remainder is not None:
-        lines.append(("the slope that f has", test.true_remainder, _RIGHT))
-    tops = [line[0] for _, line, _ in lines if np.isfinite(line[0]) and line[0] > 0] or [1.0]
-    for power, dashes in ((1, (0, (1, 2))), (2, (0, (5, 3)))):
-        # From the first point of the line that it is to be compared with.
-        top = max(tops) if power == 1 else min(tops)
-        guide = 1.6 * top * (test.h / test.h[0]) ** power
-        seen = guide > floor / 4
-        axis.plot(test.h[seen], guide[seen], color="0.6", linewidth=1, linestyle=dashes, label=f"$h^{power}$")
-    for name, line, color in lines:
-        exponent = f": $h^{{{test.slope:.2f}}}$" if name == "this gradient" and not isnan(test.slope) else ""
+        lines["the slope that f has"] = (test.true_remainder, _RIGHT)
+    _draw_guides(axes, test.h, [line for line, _ in lines.values()], floor)
+    for label, (line, color) in lines.items():
         drawn = np.where(np.isfinite(line) & (line > 0), line, np.nan)
-        axis.plot(test.h, drawn, color=color, marker="o", markersize=4, linewidth=1.5, label=f"{name}{exponent}")
+        axes.plot(test.h, drawn, color=color, marker="o", markersize=4, linewidth=1.5, label=label)
     bottom = floor.min() / 1000
-    axis.fill_between(test.h, floor, bottom, color="0.92", linewidth=0, label="rounding", zorder=0)
-    axis.set(xscale="log", yscale="log", xlabel="step $h$", ylabel="$|f(w + hv) - f(w) - h\\, g \\cdot v|$")
-    # Room above the rounding, even where nothing rises out of it.
-    axis.set_ylim(bottom, max(axis.get_ylim()[1], 1e8 * floor.max()))
-    axis.invert_xaxis()
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, loc="upper right", fontsize="small")
-    figure.suptitle(title, fontsize=10, parse_math=False)
-    picture = BytesIO()
-    figure.savefig(picture, dpi=150, format="png")
-    return picture.getvalue()
+    axes.fill_between(test.h, floor, bottom, color="0.92", linewidth=0, label="rounding", zorder=0)
+    axes.set(xscale="log", yscale="log", xlabel="step $h$", ylabel="$|f(w + hv) - f(w) - h\\, g \\cdot v|$")
+    # Leave room above the rounding, even where no remainder rises out of it.
+    axes.set_ylim(bottom, max(axes.get_ylim()[1], 1e8 * floor.max()))
+    axes.invert_xaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper right", fontsize="small")
+    return figure
+
+
+def _draw_guides(axes: "Axes", h: np.ndarray, lines: list[np.ndarray], floor: np.ndarray) -> None:
+    """Draw lines that fall as h and as h^2, each from the first point of the line that it is to be compared with."""
+    firsts = [line[0] for line in lines if np.isfinite(line[0]) and line[0] > 0] or [1.0]
+    for power, first in ((1, max(firsts)), (2, min(firsts))):
+        guide = 1.6 * first * (h / h[0]) ** power
+        seen = guide > floor / 4
+        axes.plot(h[seen], guide[seen], color="0.6", linewidth=1, linestyle=_DOTS[power], label=f"$h^{power}$")

@@ -1,20 +1,22 @@
-"""Pictures of a training run. Needs matplotlib, of the extra `cli`."""
+"""The picture of a training run: losses, scores and tracked statistics over the epochs. Needs the extra `cli`."""
 
-from collections.abc import Callable, Sequence
-from io import BytesIO
+from collections.abc import Sequence
 from math import ceil, isnan, nan
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxmlp._extras import optional
+from jaxmlp.plots._figure import new_figure, plain_decades, png
 from jaxmlp.training.history import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["curves"]
+__all__ = ["curves", "draw_curves"]
 
 
 class _Panel(NamedTuple):
-    """One set of axes: its label, the columns drawn as lines with their names, and whether the scale is logarithmic."""
+    """One set of axes: its label, the columns of history that it shows with their names, and its scale."""
 
     label: str
     lines: dict[str, str]
@@ -37,10 +39,11 @@ _PANELS = (
     _Panel("largest eigenvalue", {"top_eigenvalue": "eigenvalue"}),
 )
 _COLUMNS = 4
+_FEW_EPOCHS = 15
 
 
 def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = None) -> bytes:
-    """Draw loss, score and whatever else was tracked over the epochs.
+    """Return a PNG picture of loss, score and whatever else was tracked over the epochs.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
     title
         Above the picture.
     best_epoch
-        Marked, if given: the epoch whose parameters were kept.
+        The epoch whose parameters were kept, marked by a dotted line; None marks none.
 
     Returns
     -------
@@ -61,57 +64,52 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
     >>> curves([Epoch(1, 0.1, 2.0, 1.9, 0.5, None, 0.1), Epoch(2, 0.1, 1.0, 1.1, 0.8, None, 0.1)])[1:4]
     b'PNG'
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'jaxmlp[cli]'") from error
-    panels = [panel for panel in _PANELS if panel.label == "loss" or any(map(_has(history), panel.lines))]
+    return png(draw_curves(history, title, best_epoch))
+
+
+def draw_curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = None) -> "Figure":
+    """Return the picture of `curves` as a matplotlib figure."""
+    panels = [panel for panel in _PANELS if panel.label == "loss" or any(_has(history, name) for name in panel.lines)]
     n_rows = ceil(len(panels) / _COLUMNS)
     n_columns = ceil(len(panels) / n_rows)
-    figure = Figure(figsize=(4.2 * n_columns, 3.2 * n_rows), layout="constrained")
+    figure = new_figure(4.2 * n_columns, 3.2 * n_rows, title)
     all_axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for axis in all_axes[len(panels) :]:
-        axis.set_axis_off()
-    for axis, panel in zip(all_axes, panels, strict=False):
-        _draw(axis, history, panel)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        margin = max(0.5, 0.05 * len(history))
-        axis.set_xlim(history[0].epoch - margin, history[-1].epoch + margin)
-        if panel.is_log and any((value or 0) > 0 for name in panel.lines for value in _column(history, name)):
-            axis.set_yscale("log")
-            low, high = axis.get_ylim()
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter(NullFormatter())
-        if best_epoch:
-            axis.axvline(best_epoch, color="0.6", linewidth=0.8, linestyle=":", label="kept")
-        if len(axis.get_legend_handles_labels()[0]) > 1:
-            above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4, "fontsize": "small"}
-            axis.legend(frameon=False, **(above if len(panel.lines) > 2 else {}))
-    figure.suptitle(title, fontsize=10)
-    picture = BytesIO()
-    figure.savefig(picture, dpi=200, format="png")
-    return picture.getvalue()
+    for axes in all_axes[len(panels) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(all_axes, panels, strict=False):
+        _draw_panel(axes, history, panel, best_epoch)
+    return figure
+
+
+def _draw_panel(axes: "Axes", history: Sequence[Epoch], panel: _Panel, best_epoch: int | None) -> None:
+    for number, (name, label) in enumerate(panel.lines.items()):
+        if _has(history, name):
+            _draw_line(axes, history, name, label, f"C{number}")
+    axes.set(xlabel="epoch", ylabel=panel.label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(optional("matplotlib.ticker").MaxNLocator(integer=True))
+    margin = max(0.5, 0.05 * len(history))
+    axes.set_xlim(history[0].epoch - margin, history[-1].epoch + margin)
+    if panel.is_log and any((value or 0) > 0 for name in panel.lines for value in _column(history, name)):
+        axes.set_yscale("log")
+        plain_decades(axes.yaxis, *axes.get_ylim())
+    if best_epoch:
+        axes.axvline(best_epoch, color="0.6", linewidth=0.8, linestyle=":", label="kept")
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        above: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4, "fontsize": "small"}
+        axes.legend(frameon=False, **(above if len(panel.lines) > 2 else {}))
+
+
+def _draw_line(axes: "Axes", history: Sequence[Epoch], name: str, label: str, color: str) -> None:
+    values = [nan if value is None else value for value in _column(history, name)]
+    # A line is not drawn across epochs without a number, and shows nothing of a single epoch between two of them.
+    marker = "." if len(values) < _FEW_EPOCHS or any(map(isnan, values)) else ""
+    axes.plot([row.epoch for row in history], values, color=color, label=label, marker=marker)
 
 
 def _column(history: Sequence[Epoch], name: str) -> list[float | None]:
     return [getattr(row, name) for row in history]
 
 
-def _has(history: Sequence[Epoch]) -> Callable[[str], bool]:
-    return lambda name: any(value is not None for value in _column(history, name))
-
-
-def _draw(axis: "Axes", history: Sequence[Epoch], panel: _Panel) -> None:
-    for number, (name, what) in enumerate(panel.lines.items()):
-        values = [nan if value is None else value for value in _column(history, name)]
-        gaps = any(map(isnan, values))
-        if not all(map(isnan, values)):
-            # Nothing is drawn across epochs without a number; between two of those, as in a run of one epoch, there
-            # is a point, of which a line would show nothing.
-            marker = "." if len(values) < 15 or gaps else ""
-            axis.plot([row.epoch for row in history], values, color=f"C{number}", label=what, marker=marker)
-    axis.set_xlabel("epoch")
-    axis.set_ylabel(panel.label)
-    axis.spines[["top", "right"]].set_visible(False)
+def _has(history: Sequence[Epoch], name: str) -> bool:
+    return any(value is not None for value in _column(history, name))

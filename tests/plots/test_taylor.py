@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from jaxmlp.checking.taylor import taylor_test
-from jaxmlp.plots.taylor import taylor_plot
+from jaxmlp.plots.taylor import draw_taylor, taylor_plot
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -25,27 +25,41 @@ def gradient(w):
 W = jnp.array([1.0, 2.0, -0.5])
 
 
-def has(png, color):
-    image = imread(BytesIO(png))[:, :, :3]
-    return bool((abs(image - to_rgb(color)).max(-1) < 0.02).any())
+def lines(figure):
+    return {line.get_label().partition(":")[0]: line for line in figure.axes[0].get_lines()}
+
+
+def slope(line):
+    """Return the power of h along which a line falls."""
+    h, value = line.get_xydata()[:4].T
+    return np.polyfit(np.log(h), np.log(value), 1)[0]
 
 
 def test_the_remainder_of_a_right_gradient_falls_as_the_square_of_the_step():
     test = taylor_test(f, gradient, W)
     assert test.slope == pytest.approx(2, abs=0.02)
     assert test.true_remainder is None
-    assert not has(taylor_plot(test), "C3")
-    assert has(taylor_plot(test), "C0")
+    drawn = lines(draw_taylor(test))
+    assert set(drawn) == {"$h^1$", "$h^2$", "this gradient"}
+    np.testing.assert_array_equal(drawn["this gradient"].get_xydata(), np.stack([test.h, test.remainder], 1))
+    assert drawn["this gradient"].get_color() == "C0"
+    assert slope(drawn["$h^1$"]) == pytest.approx(1)
+    assert slope(drawn["$h^2$"]) == pytest.approx(2)
 
 
 @pytest.mark.parametrize("fault", [0.5, 1e-3, 1e-6])
 def test_a_wrong_element_is_in_the_direction_that_is_drawn(fault):
     test = taylor_test(f, lambda w: gradient(w).at[1].multiply(1 + fault), W)
     assert test.slope < 1.5
-    # Beside it the slope that f has, which falls faster.
+    # The true slope's remainder falls faster.
     assert test.true_remainder[6] < test.remainder[6]
-    assert has(taylor_plot(test), "C3")
-    assert has(taylor_plot(test), "C0")
+    drawn = lines(draw_taylor(test))
+    for label, remainder, color in (
+        ("this gradient", test.remainder, "C3"),
+        ("the slope that f has", test.true_remainder, "C0"),
+    ):
+        np.testing.assert_array_equal(drawn[label].get_ydata(), np.where(remainder > 0, remainder, np.nan))
+        assert drawn[label].get_color() == color
 
 
 def test_without_autodiff_the_true_slope_is_that_of_differences():
@@ -62,6 +76,7 @@ def test_without_autodiff_the_true_slope_is_that_of_differences():
 def test_a_linear_function_has_no_slope_and_a_picture():
     test = taylor_test(jnp.sum, jnp.ones_like, W)
     assert np.isnan(test.slope)
+    assert "nan" not in "".join(line.get_label() for line in draw_taylor(test).axes[0].get_lines())
     assert taylor_plot(test)[1:4] == b"PNG"
 
 
@@ -69,6 +84,22 @@ def test_a_gradient_that_is_not_finite_has_a_picture():
     assert taylor_plot(taylor_test(f, lambda w: w * jnp.nan, W))[1:4] == b"PNG"
 
 
-def test_the_title_is_drawn():
+def test_both_axes_are_logarithmic_small_steps_to_the_right_and_what_rounding_hides_is_grey():
     test = taylor_test(f, gradient, W)
-    assert taylor_plot(test, "a title with $ and _") != taylor_plot(test)
+    (axes,) = draw_taylor(test).axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert axes.get_xlim()[0] > axes.get_xlim()[1]
+    (rounding,) = axes.collections
+    hidden = rounding.get_paths()[0].vertices
+    assert hidden[:, 1].max() == test.rounding.max()
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["$h^1$", "$h^2$", f"this gradient: $h^{{{test.slope:.2f}}}$", "rounding"]
+
+
+def test_what_is_drawn_is_in_the_file_with_its_title_as_it_is():
+    test = taylor_test(f, lambda w: 2 * gradient(w), W)
+    picture = taylor_plot(test, "a title with $ and _")
+    pixels = imread(BytesIO(picture))[:, :, :3]
+    for color in ("C0", "C3", "0.6", "0.92"):
+        assert (abs(pixels - to_rgb(color)).max(-1) < 0.02).any(), color
+    assert picture != taylor_plot(test)
