@@ -1,13 +1,21 @@
-"""Packages that only some readers need, imported when they do."""
+"""Packages that belong to an extra, imported when something needs them."""
 
 from importlib import import_module
 from typing import Any
 
+_PACKAGES = {"sklearn": "scikit-learn"}  # where the module is called otherwise
 
-def optional(module: str) -> Any:
-    """Import `module`, and answer a missing one with the line that installs it."""
+
+def optional(module: str, extra: str = "cli") -> Any:
+    """Return an imported module; if it, or a package that it imports, is missing, say how to install the extra.
+
+    >>> optional("no_such_package.part", "sweep")
+    Traceback (most recent call last):
+    ModuleNotFoundError: no_such_package is not installed, try: pip install 'jaxmlp[sweep]'
+    """
     try:
         return import_module(module)
-    except ImportError as error:
-        package = {"sklearn": "scikit-learn"}.get(module.partition(".")[0], module.partition(".")[0])
-        raise ImportError(f"this needs {package}, try: pip install 'jaxmlp[cli]'") from error
+    except ModuleNotFoundError as error:
+        name = (error.name or module).partition(".")[0]
+        package = _PACKAGES.get(name, name)
+        raise ModuleNotFoundError(f"{package} is not installed, try: pip install 'jaxmlp[{extra}]'") from error

@@ -6,8 +6,8 @@ Every command parses, calls and prints; what it does a script can do in as few l
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
+from jaxmlp._extras import optional
 from jaxmlp.cli.arguments import parse
 
 __all__ = ["main"]
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     try:
         # Only now: what a command needs takes a second to import, and `--help` should not wait for it.
-        command = import_module(f"jaxmlp.cli.{arguments.command.partition(' ')[0]}")
+        command = optional(f"jaxmlp.cli.{arguments.command.partition(' ')[0]}")
         return int(command.run(arguments))
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - its reader is gone, and the interpreter would flush it

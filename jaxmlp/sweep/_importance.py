@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxmlp._extras import optional
+
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Bar", "Importance", "count", "hold", "importance", "is_better_high", "needs", "settings", "varied"]
+__all__ = ["Bar", "Importance", "count", "hold", "importance", "is_better_high", "settings", "varied"]
 
 _FEWEST = 10  # settings, below which no forest is grown: two a fold
 _FEW = 30
@@ -36,16 +37,6 @@ class Importance(NamedTuple):
     bars: list[Bar]
     r2: float | None
     words: str
-
-
-def needs(module: str) -> Any:
-    """Import what only reports of sweeps need, and answer a missing package with the line that installs it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        top = module.partition(".")[0]
-        package = {"sklearn": "scikit-learn"}.get(top, top)
-        raise ImportError(f"reports of sweeps need {package}: pip install 'jaxmlp[sweep]'") from error
 
 
 def is_better_high(metric: str) -> bool:
@@ -119,8 +110,8 @@ def count(number: int, what: str) -> str:
 
 def _cross_validated(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
     """Return R2 over all held-out trials and, [fold, hyperparameter], what shuffling takes from it."""
-    forests, inspection = needs("sklearn.ensemble"), needs("sklearn.inspection")
-    folds = needs("sklearn.model_selection").GroupKFold(_FOLDS)
+    forests, inspection = optional("sklearn.ensemble", "sweep"), optional("sklearn.inspection", "sweep")
+    folds = optional("sklearn.model_selection", "sweep").GroupKFold(_FOLDS)
     drops, errors = [], np.empty_like(y)
     for train, test in folds.split(x, y, groups):
         forest = forests.RandomForestRegressor(_TREES, random_state=0).fit(x[train], y[train])

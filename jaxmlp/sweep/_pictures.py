@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxmlp.sweep._importance import Importance, hold, is_better_high, needs, settings, varied
+from jaxmlp._extras import optional
+from jaxmlp.sweep._importance import Importance, hold, is_better_high, settings, varied
 
 if TYPE_CHECKING:
     import polars as pl
@@ -80,7 +81,7 @@ def label(metric: str) -> str:
 
 def student_t(n: int) -> float:
     """Return how many standard errors are half of a 95 % interval of Student's t around a mean of n numbers."""
-    return float(needs("scipy.stats").t.ppf(0.975, n - 1))
+    return float(optional("scipy.stats", "sweep").t.ppf(0.975, n - 1))
 
 
 def best(table: "pl.DataFrame", metric: str, number: int) -> list[int]:
@@ -161,7 +162,7 @@ def _lay_out(axes: "Axes", how: Scale, values: Sequence[Any]) -> None:
 
 
 def _plain_decades(axis: Any, low: float, high: float) -> None:
-    ticker = needs("matplotlib.ticker")
+    ticker = optional("matplotlib.ticker", "sweep")
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,), numticks=9))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(ticker.NullFormatter())
@@ -176,7 +177,7 @@ def _png(figure: "Figure") -> bytes:
 
 
 def _figure(width: float, height: float, title: str) -> "Figure":
-    figure: Figure = needs("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+    figure: Figure = optional("matplotlib.figure", "sweep").Figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)  # type: ignore[call-arg, union-attr]
     figure.suptitle(_short(title, int(width * 13)), fontsize=10, parse_math=False)
     return figure
@@ -291,7 +292,7 @@ def _learning_curves(results: "Results", table: "pl.DataFrame", _: Importance) -
             axes.set_yscale("log")
             _plain_decades(axes.yaxis, axes.dataLim.y0, axes.dataLim.y1)
         _tidy(axes, "epoch", label(name))
-        axes.xaxis.set_major_locator(needs("matplotlib.ticker").MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(optional("matplotlib.ticker", "sweep").MaxNLocator(integer=True))
     handles = list(axes.get_lines())
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
     return _png(figure)
@@ -319,11 +320,11 @@ def _parallel(results: "Results", table: "pl.DataFrame", _: Importance) -> bytes
     up = _unit(Scale("log" if metric.is_log else "linear", None), [metric.low, metric.high])[0]
     scores = [None if v is None else min(max(up(v), 0.0), 1.0) for v in metric.values]
     heights = [-0.12 if s is None else s if metric.is_high else 1 - s for s in scores]
-    ticker = needs("matplotlib.ticker")
+    ticker = optional("matplotlib.ticker", "sweep")
     locator = ticker.LogLocator(subs=(1, 2, 5)) if metric.is_log else ticker.MaxNLocator(5)
     marks = [float(v) for v in locator.tick_values(metric.low, metric.high) if metric.low <= v <= metric.high]
     _upright(axes, end, metric.label, [(up(v) if metric.is_high else 1 - up(v), _number(v)) for v in marks])
-    colours = needs("matplotlib").colormaps["viridis_r"]
+    colours = optional("matplotlib", "sweep").colormaps["viridis_r"]
     for row in sorted(range(table.height), key=lambda row: heights[row]):
         y = [column[row] for column in columns] + [heights[row]]
         is_lost = scores[row] is None
@@ -393,11 +394,11 @@ def _heat_map(results: "Results", table: "pl.DataFrame", matter: Importance) -> 
             means[i][j] = fmean(values)
         else:
             cell = {"facecolor": "0.93", "edgecolor": "0.6", "hatch": "////", "linewidth": 0}
-            axes.add_patch(needs("matplotlib.patches").Rectangle((j - 0.5, i - 0.5), 1, 1, **cell))
+            axes.add_patch(optional("matplotlib.patches", "sweep").Rectangle((j - 0.5, i - 0.5), 1, 1, **cell))
         if bad:
             frame = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
             axes.text(j, i, f"✕ {bad}/{len(rows)}", ha="center", va="center", size=6, color=_BAD, bbox=frame)
-    colours = needs("matplotlib.colors")
+    colours = optional("matplotlib.colors", "sweep")
     norm = (colours.LogNorm if metric.is_log else colours.Normalize)(metric.low, metric.high)
     cmap = "viridis_r" if metric.is_high else "viridis"
     image = axes.imshow(means, cmap=cmap, norm=norm, origin="lower", aspect="auto")

@@ -15,8 +15,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from jaxmlp._extras import optional
 from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep._importance import count, importance, is_better_high, needs, settings, varied
+from jaxmlp.sweep._importance import count, importance, is_better_high, settings, varied
 from jaxmlp.sweep._pictures import PICTURES, best, label, scale, student_t
 
 if TYPE_CHECKING:
@@ -111,20 +112,22 @@ def _checked(results: "Results") -> "pl.DataFrame":
     if not table.height:
         raise ValueError("results must hold at least one trial, got none")
     if results.metric not in table.columns:  # no trial has it
-        table = table.with_columns(needs("polars").lit(None, needs("polars").Float64).alias(results.metric))
+        pl = optional("polars", "sweep")
+        table = table.with_columns(pl.lit(None, pl.Float64).alias(results.metric))
     return table
 
 
 def _page(results: "Results", table: "pl.DataFrame") -> str:
     ours = importlib.resources.files("jaxmlp.sweep") / "page"
-    tables = importlib.resources.files(needs("itables")) / "html"  # DataTables and its extensions, in one module
+    itables = optional("itables", "sweep")
+    tables = importlib.resources.files(itables) / "html"  # DataTables and its extensions, in one module
     return Template((ours / "page.html").read_text("utf-8")).substitute(
         title=html.escape(results.title),
         facts=html.escape(_facts(results, table)),
         style=(tables / "dt_bundle.css").read_text("utf-8") + (ours / "style.css").read_text("utf-8"),
         data=_packed(to_json(_data(results, table))),
         tables=_packed((tables / "dt_bundle.js").read_text("utf-8")),
-        plotly=_packed(needs("plotly.offline").get_plotlyjs()),
+        plotly=_packed(optional("plotly.offline", "sweep").get_plotlyjs()),
         script="\n".join((ours / f"{name}.js").read_text("utf-8") for name in _SCRIPTS),
     )
 

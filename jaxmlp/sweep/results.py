@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
 from jaxmlp.network import MLP, Params
 from jaxmlp.sweep.space import NAMES, Space, Trial, trials
@@ -113,7 +114,7 @@ class Results:
         >>> results.table().columns
         ['trial', 'learning_rate', 'train_loss', 'epochs', 'status', 'seconds']
         """
-        import polars as pl
+        pl = optional("polars", "sweep")
 
         rows = self.rows()
         columns: dict[str, Any] = {"trial": pl.Series([row.trial for row in rows], dtype=pl.Int64)}
@@ -173,7 +174,7 @@ class Results:
 
     def curves(self, trial: int) -> "polars.DataFrame":
         """Return a trial's epochs: a data frame with the columns of `jaxmlp.Epoch` that it has."""
-        import polars as pl
+        pl = optional("polars", "sweep")
 
         epochs = self.history(trial)
         columns = {name: [getattr(epoch, name) for epoch in epochs] for name in Epoch._fields}
@@ -259,8 +260,7 @@ def _interval(values: list[float]) -> tuple[float, float, float]:
 
 def _series(values: list[Any]) -> Any:
     """Make a column of a hyperparameter's values; widths are written as they are typed."""
-    import polars as pl
-
+    pl = optional("polars", "sweep")
     shown = [",".join(map(str, value)) or "none" if isinstance(value, tuple) else value for value in values]
     kinds = {type(value) for value in shown if value is not None}
     if kinds == {int, float}:

@@ -73,12 +73,12 @@ def test_features_without_names_are_only_counted(tmp_path, refusal):
 
 @pytest.mark.parametrize(("package", "name"), [("polars", "data.csv"), ("polars", "data.parquet"), ("sklearn", "iris")])
 def test_a_missing_package_is_answered_with_the_line_that_installs_it(package, name, tmp_path, monkeypatch, refusal):
-    for module in [module for module in sys.modules if module.partition(".")[0] == package]:
+    for module in {package, *(module for module in sys.modules if module.partition(".")[0] == package)}:
         monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / "data.csv").write_text("a\n1\n")
     (tmp_path / "data.parquet").write_bytes(b"PAR1")
     source = name if name == "iris" else tmp_path / name
-    sentence = refusal(lambda: read(source, labelled=False), ImportError)
+    sentence = refusal(lambda: read(source, labelled=False), ModuleNotFoundError)
     assert "pip install 'jaxmlp[cli]'" in sentence
 
 
