@@ -16,8 +16,8 @@ from ._version import __version__ as __version__
 from .backpropagation import Backprop as Backprop
 from .backpropagation import Factors as Factors
 from .backpropagation import backprop as backprop
-from .backpropagation import batch_gradient as batch_gradient
-from .backpropagation import gradient as gradient
+from .backpropagation import loss_and_gradient as loss_and_gradient
+from .backpropagation import mean_gradient as mean_gradient
 from .backpropagation import outer as outer
 from .data import Dataset as Dataset
 from .network import MLP as MLP

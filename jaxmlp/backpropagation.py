@@ -19,9 +19,9 @@ from jax import Array
 
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
-from jaxmlp.network import MLP, Layer, Params, forward, input_row
+from jaxmlp.network import MLP, Layer, Params, forward
 
-__all__ = ["Backprop", "Factors", "backprop", "batch_gradient", "gradient", "outer", "pull_back"]
+__all__ = ["Backprop", "Factors", "backprop", "loss_and_gradient", "mean_gradient", "outer", "pull_back"]
 
 
 class Factors(NamedTuple):
@@ -80,7 +80,7 @@ def backprop(mlp: MLP, params: Params, x: Array, t: Numeric) -> Backprop:
     t = target_row(t, z[-1], mlp.output)
     delta = loss.delta(phi, z[-1], t)  # (4); (5), (6) by name
     deltas = pull_back(mlp, params, z, delta)
-    factors = tuple(map(Factors, deltas, (input_row(mlp, params, x), *y[:-1])))
+    factors = tuple(map(Factors, deltas, y[:-1]))
     return Backprop(loss.value(phi, z[-1], t), y[-1], factors)
 
 
@@ -139,7 +139,7 @@ def outer(factors: tuple[Factors, ...]) -> Params:
     return tuple(Layer(jnp.outer(delta, y_in), delta) for delta, y_in in factors)
 
 
-def gradient(factors: tuple[Factors, ...]) -> Params:
+def mean_gradient(factors: tuple[Factors, ...]) -> Params:
     """Form the mean gradient of a batch from its factors: eq. (8), averaged by one matrix product a layer.
 
     Parameters
@@ -154,14 +154,14 @@ def gradient(factors: tuple[Factors, ...]) -> Params:
 
     Examples
     --------
-    >>> (layer,) = gradient((Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])),))
+    >>> (layer,) = mean_gradient((Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])),))
     >>> print(layer.w, layer.b)
     [[0.5 1.5]] [2.]
     """
     return tuple(Layer(delta.T @ y_in / delta.shape[0], delta.mean(0)) for delta, y_in in factors)
 
 
-def batch_gradient(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Params]:
+def loss_and_gradient(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Params]:
     """Compute a batch's mean loss and mean gradient.
 
     Parameters
@@ -183,9 +183,9 @@ def batch_gradient(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array,
     >>> from jaxmlp.network import init
     >>> mlp = MLP((4, 3, 2))
     >>> params = init(mlp, jax.random.key(0))
-    >>> loss, gradient = batch_gradient(mlp, params, jnp.ones((5, 4)), jnp.zeros(5, int))
+    >>> loss, gradient = loss_and_gradient(mlp, params, jnp.ones((5, 4)), jnp.zeros(5, int))
     >>> gradient[0].w.shape
     (3, 4)
     """
     losses, _, factors = jax.vmap(partial(backprop, mlp, params))(x, t)
-    return losses.mean(), gradient(factors)
+    return losses.mean(), mean_gradient(factors)

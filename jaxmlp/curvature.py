@@ -23,9 +23,9 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxmlp.activations import ACTIVATIONS
-from jaxmlp.backpropagation import Factors, batch_gradient, gradient, pull_back
+from jaxmlp.backpropagation import Factors, loss_and_gradient, mean_gradient, pull_back
 from jaxmlp.losses import LOSSES, target_row
-from jaxmlp.network import MLP, Layer, Params, forward, input_row, loss
+from jaxmlp.network import MLP, Layer, Params, forward, loss
 
 __all__ = [
     "Eigenpair",
@@ -134,16 +134,15 @@ def _r_backprop(
 
 def _r_forward(mlp: MLP, params: Params, direction: Params, x: Array) -> _Changes:
     z, y = forward(mlp, params, x)
-    y_in = (input_row(mlp, params, x), *y[:-1])
     rzs: list[Array] = []
     ry_in: list[Array | None] = [None]
-    for (w, _), v, y_before, z_here, name in zip(params, direction, y_in, z, mlp.activations, strict=True):
+    for (w, _), v, y_before, z_here, name in zip(params, direction, y[:-1], z, mlp.activations, strict=True):
         rz = v.w @ y_before + v.b
         if ry_in[-1] is not None:
             rz = rz + w @ ry_in[-1]
         rzs.append(rz)
         ry_in.append(ACTIVATIONS[name].pullback(z_here, rz))
-    return _Changes(z, y_in, tuple(rzs), tuple(ry_in[:-1]))
+    return _Changes(z, y[:-1], tuple(rzs), tuple(ry_in[:-1]))
 
 
 def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, direction: Params) -> Params:
@@ -188,7 +187,7 @@ def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, di
         last = LOSSES[mlp.loss].gauss_newton(ACTIVATIONS[mlp.output], z[-1], rz[-1])
         return tuple(map(Factors, pull_back(mlp, params, z, last), y_in))
 
-    return gradient(jax.vmap(factors)(x))
+    return mean_gradient(jax.vmap(factors)(x))
 
 
 def taylor(mlp: MLP, params: Params, x: Array, t: Array, step: Params) -> Taylor:
@@ -223,7 +222,7 @@ def taylor(mlp: MLP, params: Params, x: Array, t: Array, step: Params) -> Taylor
     2.0 4.0 4.5 4.5
     """
     _check_batch(mlp, params, x, t, step, "step")
-    before, slope = batch_gradient(mlp, params, x, t)
+    before, slope = loss_and_gradient(mlp, params, x, t)
     first_order = before + _inner(slope, step)
     second_order = first_order + _inner(step, hessian_vector_product(mlp, params, x, t, step)) / 2
     after = jax.tree.map(jnp.add, params, step)
@@ -300,7 +299,7 @@ def _flat_product(mlp: MLP, params: Params, x: Array, t: Array, vector: Array) -
     return ravel_pytree(hessian_vector_product(mlp, params, x, t, unravel(vector)))[0]
 
 
-def critical_learning_rate(eigenvalue: Numeric, momentum: Numeric = 0.0) -> Array:
+def critical_learning_rate(eigenvalue: Numeric, *, momentum: Numeric = 0.0) -> Array:
     """Return 2 (1 + alpha) / lambda: the rate above which a step along the top eigenvector grows instead of falling.
 
     Without momentum 2 / lambda; infinite where the curvature is not positive. For eq. (3), not for Nesterov's form.

@@ -17,7 +17,7 @@ from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import Factors, backprop, pull_back
 from jaxmlp.data import Dataset
 from jaxmlp.losses import target_row
-from jaxmlp.network import MLP, Params, check_params, forward, input_row
+from jaxmlp.network import MLP, Params, check_params, forward
 from jaxmlp.per_example import gram, norms
 from jaxmlp.training.examples import arrays, check_fit, in_blocks, is_classification
 
@@ -349,7 +349,7 @@ def _output_factors(mlp: MLP, params: Params, x: Array) -> tuple[Factors, ...]:
     def of_one(x: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         z, y = forward(mlp, params, x)
         every_output = jnp.eye(mlp.sizes[-1], dtype=z[-1].dtype)
-        return jax.vmap(partial(pull_back, mlp, params, z))(every_output), (input_row(mlp, params, x), *y[:-1])
+        return jax.vmap(partial(pull_back, mlp, params, z))(every_output), y[:-1]
 
     deltas, y_in = jax.vmap(of_one, out_axes=(1, 0))(x)
     return tuple(map(Factors, deltas, y_in))

@@ -21,7 +21,7 @@ from jaxmlp._validation import unknown_name
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
 
-__all__ = ["MLP", "Forward", "Layer", "Params", "check_params", "forward", "init", "input_row", "loss", "predict"]
+__all__ = ["MLP", "Forward", "Layer", "Params", "check_params", "forward", "init", "loss", "predict"]
 
 
 class Layer(NamedTuple):
@@ -35,7 +35,7 @@ Params: TypeAlias = tuple[Layer, ...]
 
 
 class Forward(NamedTuple):
-    """Every layer's z and y for one example: tuples of L arrays [n_l], input side first."""
+    """All z_1..z_L and y_0..y_L of one example, each [n_l]: `y[0]` is the input and `y[-1]` the output."""
 
     z: tuple[Array, ...]
     y: tuple[Array, ...]
@@ -167,7 +167,7 @@ def _draw(mlp: MLP, key: PRNGKey, scale: Numeric, dtype: Any) -> Params:
 
 
 def forward(mlp: MLP, params: Params, x: Array) -> Forward:
-    """Compute every layer's z and y for one example.
+    """Compute all z and y of one example.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def forward(mlp: MLP, params: Params, x: Array) -> Forward:
     Returns
     -------
     Forward(z, y)
-        z_1..z_L and y_1..y_L, each [n_l].
+        z_1..z_L and y_0..y_L, each [n_l], of the parameters' dtype.
 
     Raises
     ------
@@ -193,18 +193,19 @@ def forward(mlp: MLP, params: Params, x: Array) -> Forward:
     >>> mlp = MLP((2, 2, 1), "relu", "identity", "quadratic")
     >>> params = (Layer(jnp.eye(2), jnp.array([0.0, -1.0])), Layer(jnp.ones((1, 2)), jnp.zeros(1)))
     >>> z, y = forward(mlp, params, jnp.array([3.0, 0.5]))
-    >>> print(*z, *y)
-    [ 3.  -0.5] [3.] [3. 0.] [3.]
+    >>> print(*z)
+    [ 3.  -0.5] [3.]
+    >>> print(*y)
+    [3.  0.5] [3. 0.] [3.]
     """
     check_params(mlp, params)
-    zs, ys = [], []
-    y = input_row(mlp, params, x)
+    if jnp.shape(x) != mlp.sizes[:1]:
+        raise ValueError(f"x must be one example of shape {mlp.sizes[:1]}, got {jnp.shape(x)}; batch with jax.vmap")
+    z, y = [], [jnp.asarray(x, params[0].w.dtype)]  # squares of uint8 would overflow
     for (w, b), name in zip(params, mlp.activations, strict=True):
-        z = w @ y + b
-        y = ACTIVATIONS[name].phi(z)
-        zs.append(z)
-        ys.append(y)
-    return Forward(tuple(zs), tuple(ys))
+        z.append(w @ y[-1] + b)
+        y.append(ACTIVATIONS[name].phi(z[-1]))
+    return Forward(tuple(z), tuple(y))
 
 
 def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
@@ -217,18 +218,6 @@ def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
     shapes = [(jnp.shape(w), jnp.shape(b)) for w, b in params]
     if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
         raise ValueError(f"{name} must fit sizes {mlp.sizes}, got layers of shapes {shapes}")
-
-
-def input_row(mlp: MLP, params: Params, x: Array) -> Array:
-    """Return x as y_0: [n_0], checked, and of the parameters' dtype: what is computed of it must not overflow uint8.
-
-    >>> mlp = MLP((2, 3))
-    >>> input_row(mlp, init(mlp, jax.random.key(0)), np.array([255, 0], np.uint8)).dtype
-    dtype('float32')
-    """
-    if jnp.shape(x) != mlp.sizes[:1]:
-        raise ValueError(f"x must be one example of shape {mlp.sizes[:1]}, got {jnp.shape(x)}; batch with jax.vmap")
-    return jnp.asarray(x, params[0].w.dtype)
 
 
 def predict(mlp: MLP, params: Params, x: Array) -> Array:

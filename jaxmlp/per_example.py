@@ -119,7 +119,7 @@ def gradients(factors: BatchFactors) -> Params:
     return jax.vmap(outer)(factors)
 
 
-def norms(factors: BatchFactors, by_layer: bool = False) -> Array:
+def norms(factors: BatchFactors, *, by_layer: bool = False) -> Array:
     """Compute every example's gradient norm.
 
     sqrt(sum_l |delta|^2 (|y|^2 + 1)) (Goodfellow 2015, arXiv 1510.01799), from deltas brought to size 1 first: a
@@ -203,7 +203,7 @@ def clipping_weights(norms: Array, max_norm: Numeric) -> Array:
     return jnp.where(jnp.isinf(norms) & jnp.isfinite(max_norm), jnp.nan, weights)
 
 
-def clipped_mean(factors: BatchFactors, max_norm: Numeric, by_layer: bool = False) -> Clipped:
+def clipped_mean(factors: BatchFactors, max_norm: Numeric, *, by_layer: bool = False) -> Clipped:
     """Average the gradients, each clipped to a norm first (Abadi et al. 2016, arXiv 1607.00133; here without noise).
 
     Parameters

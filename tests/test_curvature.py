@@ -19,7 +19,7 @@ from scipy.sparse.linalg import ArpackNoConvergence
 
 from jaxmlp import sgd
 from jaxmlp.activations import ACTIVATIONS
-from jaxmlp.backpropagation import batch_gradient
+from jaxmlp.backpropagation import loss_and_gradient
 from jaxmlp.curvature import (
     NoEigenvalue,
     critical_learning_rate,
@@ -555,13 +555,13 @@ def test_descent_converges_just_below_the_critical_learning_rate_and_diverges_ju
     minimum, x, *_ = batch(mlp, 6)
     t = jax.vmap(partial(forward, mlp, minimum))(x).y[-1]
     value, vector = largest_eigenvalue(mlp, minimum, x, t, key=jax.random.key(0), tolerance=1e-10)
-    critical = critical_learning_rate(value, momentum)
+    critical = critical_learning_rate(value, momentum=momentum)
 
     @jax.jit
     def distance_after_500_steps(learning_rate):
         def step(run, _):
             params, state = run
-            _, gradient = batch_gradient(mlp, params, x, t)
+            _, gradient = loss_and_gradient(mlp, params, x, t)
             return sgd.update(params, state, gradient, learning_rate=learning_rate, momentum=momentum), None
 
         start = jax.tree.map(jnp.add, minimum, vector)
@@ -577,7 +577,7 @@ def test_descent_converges_just_below_the_critical_learning_rate_and_diverges_ju
 @pytest.mark.parametrize("eigenvalue", [0.0, -1.0, -np.inf])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_critical_learning_rate_is_infinite_where_the_curvature_is_not_positive(eigenvalue, momentum):
-    assert critical_learning_rate(eigenvalue, momentum) == np.inf
+    assert critical_learning_rate(eigenvalue, momentum=momentum) == np.inf
 
 
 def test_critical_learning_rates_of_many_eigenvalues_and_momenta_are_two_and_twice_alpha_over_lambda():

@@ -164,7 +164,8 @@ def test_forward_is_the_formula_layer_by_layer():
     y = x = np.array([0.5, -1.0, 2.0, 0.0])
     zs, ys = forward(mlp, params, jnp.asarray(x))
     functions = (np.tanh, lambda z: 1 / (1 + np.exp(-z)), lambda z: z)
-    for (w, b), phi, our_z, our_y in zip(params, functions, zs, ys, strict=True):
+    np.testing.assert_array_equal(ys[0], x)
+    for (w, b), phi, our_z, our_y in zip(params, functions, zs, ys[1:], strict=True):
         z = np.array([sum(w[i, j] * y[j] for j in range(len(y))) + b[i] for i in range(len(b))])
         y = phi(z)
         np.testing.assert_allclose(our_z, z, rtol=0, atol=1e-14)  # sums of 5 terms of order 1

@@ -23,7 +23,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxmlp import per_example
 from jaxmlp.activations import ACTIVATIONS
-from jaxmlp.backpropagation import Factors, backprop, gradient
+from jaxmlp.backpropagation import Factors, backprop, mean_gradient
 from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP, Layer, forward, loss
 from jaxmlp.per_example import Clipped, Kronecker, Moments, NoiseScale
@@ -308,7 +308,7 @@ def network_batch(mlp: MLP) -> tuple[Batch, Truth]:
     factors = jax.vmap(partial(backprop, mlp, params))(x, t).factors
     gradients = jax.vmap(jax.grad(partial(loss, mlp)), (None, 0, 0))(params, x, t)
     y = jax.vmap(partial(forward, mlp, params))(x).y
-    factors, gradients, y_in = jax.tree.map(np.asarray, (factors, gradients, (x, *y[:-1])))
+    factors, gradients, y_in = jax.tree.map(np.asarray, (factors, gradients, y[:-1]))
     here, there = (partial(jax.tree.map, lambda leaf, part=part: leaf[part]) for part in (slice(N), slice(N, None)))
     batch, truth = batch_and_truth(here(factors), there(factors), here(gradients), there(gradients), here(y_in))
     return jax.tree.map(jnp.asarray, batch), truth
@@ -642,7 +642,7 @@ def test_mean_clipped_to_a_norm_that_none_exceeds_is_the_mean(factors, by_layer)
     for limit in (np.inf, np.where(longest > 0, longest, 1)):
         result = compiled_clipping(factors, limit, by_layer=by_layer)
         # Weights are 1, B is a power of two and sums of eighths are exact: nothing is rounded on either way.
-        chex.assert_trees_all_equal(result.gradient, gradient(factors))
+        chex.assert_trees_all_equal(result.gradient, mean_gradient(factors))
         assert not result.n_clipped.any()
 
 
@@ -654,7 +654,7 @@ def test_a_scalar_clips_every_layer_and_a_list_each_to_its_own():
     mixed = compiled_clipping(factors, np.array([1.5, np.inf]), by_layer=True)
     chex.assert_trees_all_equal(mixed.gradient[0], scalar.gradient[0])
     # Weights of 1 and a B of two to a power, but sums of 4 terms in any order: some eps.
-    chex.assert_trees_all_close(mixed.gradient[1], gradient(factors)[1], rtol=0, atol=1e-15)
+    chex.assert_trees_all_close(mixed.gradient[1], mean_gradient(factors)[1], rtol=0, atol=1e-15)
     assert mixed.n_clipped.tolist() == [int(scalar.n_clipped[0]), 0]
     assert scalar.n_clipped[0] > 0
 

@@ -44,7 +44,7 @@ from experiments.benchmarks._cases import Case
 from experiments.benchmarks.gradients.faults import FAULTS, batch_loss, precision
 from experiments.benchmarks.gradients.right import FAMILIES, right_gradient
 from experiments.benchmarks.peers.checking import FAST, PEERS, SLOW, Answer
-from jaxmlp import MLP, batch_gradient, init, use_compilation_cache
+from jaxmlp import MLP, init, loss_and_gradient, use_compilation_cache
 
 OURS = "jaxmlp"
 CHECKERS = (OURS, *PEERS)
@@ -197,7 +197,7 @@ def _case(activation: str) -> tuple[MLP, Any, Any]:
     t = jnp.asarray(random.integers(0, 10, CASE.batch_size))
 
     def gradient(params: Any) -> Any:
-        return batch_gradient(mlp, params, x, t)[1]
+        return loss_and_gradient(mlp, params, x, t)[1]
 
     return mlp, partial(batch_loss, mlp, x, t), gradient
 

@@ -29,7 +29,7 @@ from experiments._report import (
 )
 from experiments._timing import in_turn, seconds_of_others
 from experiments.benchmarks._cases import Case
-from jaxmlp import MLP, batch_gradient, init
+from jaxmlp import MLP, init, loss_and_gradient
 from jaxmlp.curvature import gauss_newton_vector_product, hessian_vector_product
 from jaxmlp.network import loss
 
@@ -51,7 +51,7 @@ def functions(case: Case) -> dict[str, Callable[[], Any]]:
         OURS: lambda params, v: hessian_vector_product(mlp, params, x, t, v),
         AUTODIFF: lambda params, v: jax.jvp(jax.grad(mean_loss), (params,), (v,))[1],
         "gauss_newton_vector_product": lambda params, v: gauss_newton_vector_product(mlp, params, x, t, v),
-        "batch_gradient": lambda params, v: batch_gradient(mlp, params, x, t)[1],
+        "loss_and_gradient": lambda params, v: loss_and_gradient(mlp, params, x, t)[1],
     }
     return {name: partial(jax.jit(function), params, v) for name, function in compared.items()}
 

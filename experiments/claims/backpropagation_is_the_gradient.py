@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from experiments._timing import in_turn
 from experiments.claims._experiment import Claim, Interval, Options, Outcome, Table, interval, judge, main
 from experiments.claims._plotting import COLORS, GREY, MARKERS, figure, legend, title
-from jaxmlp import MLP, batch_gradient, init, loss
+from jaxmlp import MLP, init, loss, loss_and_gradient
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.equivalences import networks
 from jaxmlp.network import Layer, Params
@@ -91,7 +91,7 @@ def _errors(mlp: MLP, params: Params, x: Array, t: Array) -> dict[str, Array]:
 
     by_autodiff = jax.grad(partial(mean_loss, mlp))
     truth = by_autodiff(jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params), x, t)
-    return {OURS: worst(batch_gradient(mlp, params, x, t)[1]), AUTODIFF: worst(by_autodiff(params, x, t))}
+    return {OURS: worst(loss_and_gradient(mlp, params, x, t)[1]), AUTODIFF: worst(by_autodiff(params, x, t))}
 
 
 def mean_loss(mlp: MLP, params: Params, x: Array, t: Array) -> Array:
@@ -143,7 +143,7 @@ def ways(mlp: MLP, with_all: bool) -> tuple[dict[str, Callable[[], float]], floa
 
     programs = {
         EVALUATION: (in_steps(value), STEPS),
-        OURS: (in_steps(lambda flat: ravel_pytree(batch_gradient(mlp, unravel(flat), x, t)[1])[0]), STEPS),
+        OURS: (in_steps(lambda flat: ravel_pytree(loss_and_gradient(mlp, unravel(flat), x, t)[1])[0]), STEPS),
         AUTODIFF: (in_steps(jax.grad(value)), STEPS),
     }
     if with_all:

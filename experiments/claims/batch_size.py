@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 
 from experiments.claims._experiment import Claim, Options, Outcome, Table, interval, judge, main
 from experiments.claims._plotting import COLORS, GREY, band, direct, figure, legend, title
-from jaxmlp import MLP, backprop, data, gradient, init, per_example, sgd
+from jaxmlp import MLP, backprop, data, init, mean_gradient, per_example, sgd
 from jaxmlp.network import Params
 from jaxmlp.training.epoch import Hyperparameters, batch_order, run_epoch
 from jaxmlp.training.evaluation import measures
@@ -157,7 +157,7 @@ def follow(params: Params, examples: Examples, rate: float, n_steps: int) -> Pat
 
     def step(params: Params, _: None) -> tuple[Params, tuple[Array, Array, Array]]:
         losses, _, factors = jax.vmap(partial(backprop, NETWORK, params))(examples.x, examples.t)
-        slope = gradient(factors)
+        slope = mean_gradient(factors)
         # The noise scale's |G|^2 is of what the examples are drawn from; that is all of them here.
         squared_norm = jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(leaf**2), slope))
         after = jax.tree.map(lambda w, g: w - rate * g, params, slope)  # (2)

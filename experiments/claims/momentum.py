@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 
 from experiments.claims._experiment import Claim, Options, Outcome, Table, interval, judge, main
 from experiments.claims._plotting import COLORS, GREY, MARKERS, band, direct, figure, legend, title
-from jaxmlp import MLP, Dataset, TrainConfig, batch_gradient, data, init, sgd, sweep, train
+from jaxmlp import MLP, Dataset, TrainConfig, data, init, loss_and_gradient, sgd, sweep, train
 from jaxmlp.curvature import critical_learning_rate, hessian_vector_product, largest_eigenvalue
 from jaxmlp.network import Layer, Params
 
@@ -81,14 +81,14 @@ def run(options: Options) -> Outcome:
 @jax.jit
 def plateau_rates(params: Params, x: Array, t: Array) -> Array:
     """Return each step's part along -eta grad L, in units of that: [alphas, steps]."""
-    slope = batch_gradient(NETWORK, params, x, t)[1]
+    slope = loss_and_gradient(NETWORK, params, x, t)[1]
     kappa = inner(slope, hessian_vector_product(NETWORK, params, x, t, slope)) / inner(slope, slope)
 
     def descent(alpha: Array) -> Array:
         eta = FLAT / kappa * (1 - alpha)
 
         def step(carry: tuple[Params, sgd.State], _: None) -> tuple[tuple[Params, sgd.State], Array]:
-            slope = batch_gradient(NETWORK, carry[0], x, t)[1]
+            slope = loss_and_gradient(NETWORK, carry[0], x, t)[1]
             params, state = sgd.update(*carry, slope, learning_rate=eta, momentum=alpha)
             return (params, state), -inner(state.dw, slope) / (eta * inner(slope, slope))
 
@@ -154,7 +154,7 @@ def oscillate(n_steps: int) -> Oscillators:
 def descend(params: Params, x: Array, t: Array) -> Array:
     """Return what is left of the loss of a network by the end of descents of all rates: [alphas, rates]."""
     top = largest_eigenvalue(SQUARED, params, x, t, key=jax.random.key(0)).value
-    etas = jnp.stack([RATES * critical_learning_rate(top, alpha) for alpha in ALPHAS])
+    etas = jnp.stack([RATES * critical_learning_rate(top, momentum=alpha) for alpha in ALPHAS])
     return jnp.stack([descents(params, eta, alpha, x, t) for eta, alpha in zip(etas, ALPHAS, strict=True)])
 
 
@@ -162,7 +162,7 @@ def descend(params: Params, x: Array, t: Array) -> Array:
 def descents(params: Params, etas: Array, alpha: Numeric, x: Array, t: Array) -> Array:
     def descent(eta: Array) -> Array:
         def step(carry: tuple[Params, sgd.State], _: None) -> tuple[tuple[Params, sgd.State], Array]:
-            value, slope = batch_gradient(SQUARED, carry[0], x, t)
+            value, slope = loss_and_gradient(SQUARED, carry[0], x, t)
             return sgd.update(*carry, slope, learning_rate=eta, momentum=alpha), value
 
         losses = lax.scan(step, (params, sgd.init(params)), length=DESCENT)[1]

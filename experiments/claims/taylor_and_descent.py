@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from experiments.claims._experiment import Claim, Interval, Options, Outcome, Table, interval, judge, main
 from experiments.claims._plotting import COLORS, GREY, MARKERS, band, figure, legend, title
-from jaxmlp import MLP, TrainConfig, batch_gradient, data, init, loss, train
+from jaxmlp import MLP, TrainConfig, data, init, loss, loss_and_gradient, train
 from jaxmlp.curvature import Eigenpair, critical_learning_rate, hessian_vector_product, largest_eigenvalue
 from jaxmlp.network import Params
 
@@ -98,7 +98,7 @@ def run(options: Options) -> Outcome:
 @jax.jit
 def measure(params: Params, x: Array, t: Array, top: Eigenpair) -> Measured:
     """Take steps and descents of all rates from `params`, where the Hessian has this top eigenvector."""
-    value, slope = batch_gradient(NETWORK, params, x, t)
+    value, slope = loss_and_gradient(NETWORK, params, x, t)
     squared = inner(slope, slope)
     kappa = inner(slope, hessian_vector_product(NETWORK, params, x, t, slope)) / squared
     small, large = SMALL * 2 / kappa, LARGE * 2 / kappa
@@ -108,7 +108,7 @@ def measure(params: Params, x: Array, t: Array, top: Eigenpair) -> Measured:
 
     def descent(params: Params, eta: Array, n_steps: int) -> tuple[Params, Array]:
         def step(params: Params, _: None) -> tuple[Params, Array]:
-            value, slope = batch_gradient(NETWORK, params, x, t)
+            value, slope = loss_and_gradient(NETWORK, params, x, t)
             return moved(params, slope, -eta), value  # (2)
 
         return lax.scan(step, params, length=n_steps)
@@ -141,7 +141,7 @@ def cut(params: Params, x: Array, t: Array, top: Eigenpair) -> Plane:
     quadratic loss to triple across, and high enough for ten steps at the critical rate.
     """
     v = top.vector
-    value, slope = batch_gradient(NETWORK, params, x, t)
+    value, slope = loss_and_gradient(NETWORK, params, x, t)
     rest = moved(slope, v, -inner(slope, v))
     length = jnp.sqrt(inner(rest, rest))
     g = jax.tree.map(lambda leaf: leaf / length, rest)
@@ -153,10 +153,12 @@ def cut(params: Params, x: Array, t: Array, top: Eigenpair) -> Plane:
         return moved(moved(params, v, place[0]), g, place[1])
 
     def step(eta: Array, place: Array, _: None) -> tuple[Array, Array]:
-        slope = batch_gradient(NETWORK, at(place), x, t)[1]
+        slope = loss_and_gradient(NETWORK, at(place), x, t)[1]
         return place - eta * jnp.stack([inner(slope, v), inner(slope, g)]), place
 
-    losses = lax.map(lambda b: lax.map(lambda a: batch_gradient(NETWORK, at(jnp.stack([a, b])), x, t)[0], across), up)
+    losses = lax.map(
+        lambda b: lax.map(lambda a: loss_and_gradient(NETWORK, at(jnp.stack([a, b])), x, t)[0], across), up
+    )
     begin = jnp.stack([0.4 * width, height])
     paths = jax.vmap(lambda rate: lax.scan(partial(step, rate * critical), begin, length=16)[1])(PATHS)
     return Plane(across, up, losses, paths)

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 from experiments.claims._experiment import Claim, Options, Outcome, Table, interval, judge, main
 from experiments.claims._plotting import COLORS, GREY, MARKERS, direct, figure, legend, title
-from jaxmlp import MLP, batch_gradient, data, forward, init, predict, sgd
+from jaxmlp import MLP, data, forward, init, loss_and_gradient, predict, sgd
 from jaxmlp.network import Params
 
 LIMIT = 24 * np.log(2)  # from this margin on, 1 + exp(-margin) rounds to 1
@@ -115,7 +115,7 @@ def logits(mlp: MLP, params: Params, x: Array) -> Array:
 
 GRADIENTS: dict[str, Callable[..., Params]] = {
     AUTODIFF: jax.grad(log_softmax_loss, argnums=1),
-    OURS: lambda mlp, params, x, t: batch_gradient(mlp, params, x, t)[1],
+    OURS: lambda mlp, params, x, t: loss_and_gradient(mlp, params, x, t)[1],
     REWRITTEN: jax.grad(rewritten_loss, argnums=1),
 }
 

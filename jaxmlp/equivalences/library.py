@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxmlp import per_example
 from jaxmlp.activations import ACTIVATIONS, Activation
-from jaxmlp.backpropagation import backprop, batch_gradient
+from jaxmlp.backpropagation import backprop, loss_and_gradient
 from jaxmlp.checking import LeafError, PointCheck, Report, check_gradient
 from jaxmlp.checking._decision import ROUNDINGS
 from jaxmlp.checking._functions import to_float64, to_numpy
@@ -219,7 +219,7 @@ def _of_network(mlp: MLP, params: Params, x: Array, t: Array, seed: int) -> Iter
         return jax.vmap(partial(loss, mlp, params))(x, t).mean()
 
     def gradient(params: Params) -> Params:
-        return batch_gradient(mlp, params, x, t)[1]
+        return loss_and_gradient(mlp, params, x, t)[1]
 
     def hessian(params: Params, direction: Params) -> Params:
         return jax.jvp(jax.grad(mean_loss), (params,), (direction,))[1]
@@ -261,7 +261,7 @@ class _Naive(NamedTuple):
     tree: Params
     layers: list[Array]
     flat: Array
-    y_in: list[Array]
+    y_in: tuple[Array, ...]
 
 
 # Each statistic of `per_example` beside the formula by which anybody would compute it, were memory free. `c` are B
@@ -292,7 +292,9 @@ STATISTICS: dict[str, tuple[Statistic, Callable[[_Naive, Array, Params], Tree]]]
         lambda g, c, v: _mean(g.tree, [_clip(g.flat, _median(jnp.linalg.norm(g.flat, axis=1)))] * len(g.layers)),
     ),
     "clipped_mean by layer": (
-        lambda factors, c, v: per_example.clipped_mean(factors, _median(per_example.norms(factors)) / 2, True).gradient,
+        lambda factors, c, v: (
+            per_example.clipped_mean(factors, _median(per_example.norms(factors)) / 2, by_layer=True).gradient
+        ),
         lambda g, c, v: _mean(
             g.tree, [_clip(layer, _median(jnp.linalg.norm(g.flat, axis=1)) / 2) for layer in g.layers]
         ),
@@ -361,7 +363,7 @@ def _naive(mlp: MLP, params: Params, x: Array, t: Array) -> _Naive:
     tree = jax.vmap(jax.grad(partial(loss, mlp)), (None, 0, 0))(params, x, t)
     layers = [jnp.concatenate([w.reshape(len(x), -1), b], axis=1) for w, b in tree]
     y = jax.vmap(partial(forward, mlp, params))(x).y
-    return _Naive(tree, layers, jnp.concatenate(layers, axis=1), [jnp.asarray(x, y[0].dtype), *y[:-1]])
+    return _Naive(tree, layers, jnp.concatenate(layers, axis=1), y[:-1])
 
 
 def _median(norms: Array) -> Array:

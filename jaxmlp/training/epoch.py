@@ -10,7 +10,7 @@ from chex import Numeric, PRNGKey
 from jax import Array, lax
 
 from jaxmlp import sgd
-from jaxmlp.backpropagation import backprop, gradient
+from jaxmlp.backpropagation import backprop, mean_gradient
 from jaxmlp.network import MLP, Params, init
 from jaxmlp.per_example import clipping_weights, norms, weighted_mean
 from jaxmlp.training.config import TrainConfig
@@ -146,12 +146,12 @@ def step_gradient(
     loss = losses.mean() if weights is None else (weights * losses).mean()
     if clip is None and not track:
         # The compiler would drop norms that nobody looks at, but they are a quarter of the program to trace and lower.
-        return loss, gradient(factors) if weights is None else weighted_mean(factors, weights), None
+        return loss, mean_gradient(factors) if weights is None else weighted_mean(factors, weights), None
     lengths = norms(factors)
     if clip is not None:
         scale = clipping_weights(lengths, clip)
         weights = scale if weights is None else weights * scale
-    mean = gradient(factors) if weights is None else weighted_mean(factors, weights)
+    mean = mean_gradient(factors) if weights is None else weighted_mean(factors, weights)
     return loss, mean, step_statistics(track, lengths, weights, mean, sampled)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmlp import per_example
-from jaxmlp.backpropagation import backprop, batch_gradient
+from jaxmlp.backpropagation import backprop, loss_and_gradient
 from jaxmlp.checking import check_batched
 from jaxmlp.network import MLP, init, loss
 
@@ -118,7 +118,7 @@ def test_our_gradient_of_a_batch_and_our_norms_are_those_of_every_example_alone(
     mlp = MLP((5, 4, 3), activation="tanh")
     params = init(mlp, jax.random.key(0))
     one = jax.jit(partial(jax.value_and_grad(partial(loss, mlp)), params))
-    assert check_batched(one, jax.jit(partial(batch_gradient, mlp, params)), X, LABELS, reduction="mean")
+    assert check_batched(one, jax.jit(partial(loss_and_gradient, mlp, params)), X, LABELS, reduction="mean")
 
     @jax.jit
     def norm(x, label):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmlp import MLP, batch_gradient, init, per_example
+from jaxmlp import MLP, init, loss_and_gradient, per_example
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.checking import LeafError, Report
 from jaxmlp.checking.report import Explanation
@@ -120,9 +120,9 @@ def test_a_network_is_checked_on_256_examples_of_its_own_data(monkeypatch):
 
     def watched(mlp, params, x, t):
         sizes.append(x.shape)
-        return batch_gradient(mlp, params, x, t)
+        return loss_and_gradient(mlp, params, x, t)
 
-    monkeypatch.setattr("jaxmlp.equivalences.library.batch_gradient", watched)
+    monkeypatch.setattr("jaxmlp.equivalences.library.loss_and_gradient", watched)
     rows = list(of_model(*network()))
     assert rows[0].check()
     assert set(sizes) == {(256, 4)}

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array, lax, nn
 from jax.typing import ArrayLike
 
-from jaxmlp import MLP, Layer, batch_gradient, loss
+from jaxmlp import MLP, Layer, loss, loss_and_gradient
 
 __all__ = ["DTYPES", "FAULTS", "PROBLEMS", "Fault", "Problem", "Tree", "batch_loss", "like", "precision"]
 
@@ -148,12 +148,12 @@ DEEPER = MLP((48, 40, 24, 10), "tanh")
 
 
 def batch_loss(mlp: MLP, x: ArrayLike, t: ArrayLike, params: Tree) -> Array:
-    """Return the mean loss of a batch: what `batch_gradient` is the gradient of."""
+    """Return the mean loss of a batch: what `loss_and_gradient` is the gradient of."""
     return jax.vmap(partial(loss, mlp, params))(jnp.asarray(x), jnp.asarray(t)).mean()
 
 
-def _batch_gradient(mlp: MLP, x: np.ndarray, t: np.ndarray, params: Tree) -> Tree:
-    return batch_gradient(mlp, params, jnp.asarray(x), jnp.asarray(t))[1]
+def _mean_gradient(mlp: MLP, x: np.ndarray, t: np.ndarray, params: Tree) -> Tree:
+    return loss_and_gradient(mlp, params, jnp.asarray(x), jnp.asarray(t))[1]
 
 
 def _weights(mlp: MLP, seed: int) -> Tree:
@@ -167,7 +167,7 @@ def _weights(mlp: MLP, seed: int) -> Tree:
 def _network(mlp: MLP, seed: int, batch: int) -> tuple[Problem, np.ndarray, np.ndarray]:
     x, n_out = _normal(seed, batch, mlp.sizes[0]), mlp.sizes[-1]
     t = np.arange(batch) % n_out if mlp.loss == "cross_entropy" else np.abs(np.tanh(_normal(seed + 1, batch, n_out)))
-    f, right = partial(batch_loss, mlp, x, t), partial(_batch_gradient, mlp, x, t)
+    f, right = partial(batch_loss, mlp, x, t), partial(_mean_gradient, mlp, x, t)
     return Problem(f, right, _of(_weights(mlp, seed))), x, t
 
 
@@ -273,10 +273,10 @@ decayed_net = Problem(lambda params: tanh_net.f(params) + _penalty(params), part
 summed_net = Problem(lambda params: BATCH * tanh_net.f(params), _times(BATCH, tanh_net.right), tanh_net.params)
 _first_example = (TANH, X[:1], T[:1])
 single_example = Problem(
-    partial(batch_loss, *_first_example), partial(_batch_gradient, *_first_example), tanh_net.params
+    partial(batch_loss, *_first_example), partial(_mean_gradient, *_first_example), tanh_net.params
 )
-_second_example = partial(_batch_gradient, TANH, X[1:2], T[1:2])
-_without_last_example = partial(_batch_gradient, DEEPER, X_DEEPER[:-1], T_DEEPER[:-1])
+_second_example = partial(_mean_gradient, TANH, X[1:2], T[1:2])
+_without_last_example = partial(_mean_gradient, DEEPER, X_DEEPER[:-1], T_DEEPER[:-1])
 
 
 # Functions that are no networks.
@@ -736,7 +736,7 @@ _NETWORK = _planted(
     ("inputs reversed", "permuted", _leaf(tanh_net.right, 0, lambda leaf: leaf[:, ::-1])),
     ("noise", "noise", _edited(tanh_net.right, _noisy)),
     ("decay that the loss lacks", "extra_term", partial(_decayed, 1, 0)),
-    ("labels rolled", "other_example", partial(_batch_gradient, TANH, X, np.roll(T, 1))),
+    ("labels rolled", "other_example", partial(_mean_gradient, TANH, X, np.roll(T, 1))),
     ("an example missing", "other_example dropped_term", _weighted(np.where(np.arange(BATCH) == 5, 0, 1))),
     ("an example twice", "other_example extra_term", _weighted(np.where(np.arange(BATCH) == 2, 2, 1))),
 )

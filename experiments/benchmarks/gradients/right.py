@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, lax, nn
 
 from experiments.benchmarks.gradients.faults import PROBLEMS, batch_loss, like, precision
-from jaxmlp import MLP, Layer, batch_gradient
+from jaxmlp import MLP, Layer, loss_and_gradient
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES
 
@@ -87,7 +87,7 @@ def _network(number: int) -> tuple[str, MLP, Function, Function]:
 
 
 def _network_gradient(mlp: MLP, x: np.ndarray, t: np.ndarray, params: Tree) -> Tree:
-    return batch_gradient(mlp, params, jnp.asarray(x), jnp.asarray(t))[1]
+    return loss_and_gradient(mlp, params, jnp.asarray(x), jnp.asarray(t))[1]
 
 
 def _networks(random: np.random.Generator, dtype: str) -> _Made:

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.benchmarks.peers.per_example_problem import LEARNING_RATE, Problem, Start, Step
 from jaxmlp import MLP, Layer
-from jaxmlp.backpropagation import backprop, batch_gradient, gradient
+from jaxmlp.backpropagation import backprop, loss_and_gradient, mean_gradient
 from jaxmlp.network import loss
 from jaxmlp.per_example import clipped_mean, gradients, mean_and_variance, norms
 
@@ -54,12 +54,12 @@ def _factors(problem: Problem, params: Any, x: Any, t: Any) -> Any:
 
 
 def jaxmlp_plain(problem: Problem, params: Any, x: Any, t: Any) -> tuple[Any, Any]:
-    return batch_gradient(MLP(problem.sizes), params, x, t)[1], None
+    return loss_and_gradient(MLP(problem.sizes), params, x, t)[1], None
 
 
 def jaxmlp_norms(problem: Problem, params: Any, x: Any, t: Any) -> tuple[Any, Any]:
     factors = _factors(problem, params, x, t)
-    return gradient(factors), norms(factors)
+    return mean_gradient(factors), norms(factors)
 
 
 def jaxmlp_clipped(problem: Problem, params: Any, x: Any, t: Any) -> tuple[Any, Any]:

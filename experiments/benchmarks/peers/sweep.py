@@ -120,14 +120,14 @@ def start_vmap(_threads: int) -> Run:
     import jax
     import jax.numpy as jnp
 
-    from jaxmlp import MLP, batch_gradient, init, sgd
+    from jaxmlp import MLP, init, loss_and_gradient, sgd
 
     def train(
         mlp: MLP, batch_size: int, epochs: int, x: Any, t: Any, learning_rate: Any, momentum: Any, seed: Any
     ) -> Any:
         def step(carry: tuple[Any, Any], rows: Any) -> tuple[tuple[Any, Any], Any]:
             params, state = carry
-            loss, gradient = batch_gradient(mlp, params, x[rows], t[rows])
+            loss, gradient = loss_and_gradient(mlp, params, x[rows], t[rows])
             return sgd.update(params, state, gradient, learning_rate=learning_rate, momentum=momentum), loss
 
         def epoch(carry: tuple[Any, Any], key: Any) -> tuple[tuple[Any, Any], Any]:
