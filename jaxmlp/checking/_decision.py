@@ -126,28 +126,28 @@ def evaluated(call: Callable[[Any], Any], params: Any) -> Leaves | None:
     return leaves if all(np.isfinite(leaf).all() for leaf in leaves) else None
 
 
-def compare(functions: Functions, given: Leaves, expected: Leaves) -> Judged:
+def compare(given: Leaves, expected: Leaves, epsilons: list[float]) -> Judged:
     """Test 1: agreement to within a few roundings, those of the user's own dtype if it is the shorter."""
     allowed = [
         r * _rounding.scale(leaf) + np.finfo(np.float64).tiny
-        for r, leaf in zip(_relative(functions), expected, strict=True)
+        for r, leaf in zip(_relative(epsilons), expected, strict=True)
     ]
     return Judged(given, expected, allowed)
 
 
-def agree(functions: Functions, given: Leaves, expected: Leaves) -> bool:
+def agree(given: Leaves, expected: Leaves, epsilons: list[float]) -> bool:
     """Say, at little cost, whether `compare` is bound to find a gradient right: by the smallest of all slices."""
     return all(
         not leaf.size or bool(np.max(np.abs(leaf - truth)) <= r * _rounding.smallest(truth))
-        for r, leaf, truth in zip(_relative(functions), given, expected, strict=True)
+        for r, leaf, truth in zip(_relative(epsilons), given, expected, strict=True)
     )
 
 
-def _relative(functions: Functions) -> list[float]:
-    return [max(ROUNDINGS * _rounding.epsilon(np.float64), epsilon) for epsilon in functions.epsilons]
+def _relative(epsilons: list[float]) -> list[float]:
+    return [max(ROUNDINGS * _rounding.epsilon(np.float64), epsilon) for epsilon in epsilons]
 
 
-def excuse(functions: Functions, truth: Truth, params: Any, judged: Judged, seed: int) -> Judged:
+def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) -> Judged:
     """Test 2: allow what rounding can do to the programs themselves, sample by sample until that is enough."""
     factor = _rounding.threshold(sum(leaf.size for leaf in judged.given))
 
@@ -164,9 +164,9 @@ def excuse(functions: Functions, truth: Truth, params: Any, judged: Judged, seed
     except Exception:  # an operation that cannot be imitated: as if autodiff were as good as its last digit
         spreads = [np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in judged.expected]
     try:
-        if not functions.given.traceable:
+        if not given.traceable:
             raise TypeError
-        for found in functions.given.spreads(seed, params):
+        for found in given.spreads(seed, params):
             excused = allow(spreads, to_numpy(found))
             if excused.is_right:
                 return excused
@@ -417,7 +417,7 @@ def judge(
     """Put a gradient through tests 1 to 3, which can only acquit it."""
     if judged.is_right:
         return judged
-    judged = excuse(functions, truth, params, judged, seed)
+    judged = excuse(functions.given, truth, params, judged, seed)
     return judged if judged.is_right else beside_kink(functions, truth, params, judged, rng)
 
 

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.checking import _decision, _functions, _points, _rounding
+from jaxmlp.checking import _decision, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split
 from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of
-from jaxmlp.checking._decision import Functions, Judged, Leaves, Truth, leaf_errors
+from jaxmlp.checking._decision import Judged, Leaves, Truth, leaf_errors
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
 from jaxmlp.checking._scope import switching
 from jaxmlp.checking.report import Explanation, PointCheck, Report
@@ -138,7 +138,6 @@ def _check(
 
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(first)]
     epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
-    functions = Functions(given, _functions.along(given), _functions.noise_along(given), [], given, epsilons)
     imitated = _rounding.spreads(lambda floats: _reduced(alone.plain(floats), form))
 
     def spreads(seed: int, floats: list[Any]) -> Iterator[Any]:
@@ -151,8 +150,8 @@ def _check(
     truth = Truth("", alone.call, spreads)
 
     def judged(fixed: Leaves, floats: list[Any], seed: int) -> Judged:
-        result = _decision.compare(functions, fixed, _combined(to_numpy(alone.call(floats)), form))
-        return result if result.is_right else _decision.excuse(functions, truth, floats, result, seed)
+        result = _decision.compare(fixed, _combined(to_numpy(alone.call(floats)), form), epsilons)
+        return result if result.is_right else _decision.excuse(given, truth, floats, result, seed)
 
     trials = [_Trial("the given examples", None, judged(at_hand, wide, seed))]
     points = [_point(trials[0])]

@@ -267,7 +267,7 @@ def _beside_autodiff(
     seed: int,
 ) -> tuple[Judged, list[Evidence], list[str]]:
     assert basis.truth is not None
-    judged = _decision.compare(functions, given, basis.expected)
+    judged = _decision.compare(given, basis.expected, functions.epsilons)
     judged = _decision.judge(functions, basis.truth, params, judged, rng, seed)
     if judged.is_right:
         return judged, basis.found, []
@@ -304,8 +304,8 @@ def _elsewhere(
         return PointCheck(label, "skipped", "there is no autodiff to compare with"), None
     if not expected or not all(np.isfinite(leaf).all() for leaf in expected):
         return PointCheck(label, "skipped", "autodiff gives no finite gradient there"), None
-    compared = partial(_decision.compare, functions, given, expected)
-    if _decision.agree(functions, given, expected) or compared().is_right:
+    compared = partial(_decision.compare, given, expected, functions.epsilons)
+    if _decision.agree(given, expected, functions.epsilons) or compared().is_right:
         return PointCheck(label, "right"), _State(params, compared)
     judged = compared()
     finite = all(np.isfinite(leaf).all() for leaf in given)

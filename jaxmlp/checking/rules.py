@@ -348,13 +348,12 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
         one, other, whole = (to_numpy(pull.call(each)) for each in (first, second, both))
         expected = [a + b for a, b in zip(one, other, strict=True)]
         epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
-        functions = _decision.Functions(pull, _functions.along(pull), _functions.noise_along(pull), [], pull, epsilons)
-        judged = _decision.compare(functions, whole, expected)
+        judged = _decision.compare(whole, expected, epsilons)
         if not judged.is_right and not pull.traceable:
             judged = judged._replace(allowed=[_decision.ROUNDINGS * leaf for leaf in judged.allowed])
         for each in (first, second, both):
             if not judged.is_right and pull.traceable:
-                judged = _decision.excuse(functions, _decision.Truth("", pull.call, pull.spreads), each, judged, seed)
+                judged = _decision.excuse(pull, _decision.Truth("", pull.call, pull.spreads), each, judged, seed)
     for name, leaf in zip(names, zero, strict=True):
         if leaf.any():
             index = tuple(np.argwhere(leaf)[0])

@@ -61,17 +61,17 @@ def test_what_cannot_be_taken_side_by_side_is_checked_one_by_one():
 def test_who_agrees_at_little_cost_would_be_found_right_at_more(x64):
     rng = np.random.default_rng(2)
     _, _, _, found = surveyed(loss)
-    functions = _decision.Functions(None, None, None, [], None, [2.0**-52] * 2)
+    epsilons = [2.0**-52] * 2
     agreed = 0
     for _ in range(200):
         size = 10.0 ** rng.uniform(-17, -11)
         expected = [leaf * 10.0 ** rng.integers(-3, 3, leaf.shape) for leaf in found.looks[0].expected]
         given = [leaf + size * rng.normal(size=leaf.shape) for leaf in expected]
-        if _decision.agree(functions, given, expected):
+        if _decision.agree(given, expected, epsilons):
             agreed += 1
-            assert _decision.compare(functions, given, expected).is_right
+            assert _decision.compare(given, expected, epsilons).is_right
     assert 20 < agreed < 180
     nothing = [np.zeros((0, 3)), np.zeros(0)]
-    assert _decision.agree(functions, nothing, nothing)
+    assert _decision.agree(nothing, nothing, epsilons)
     bad = [np.full_like(leaf, np.nan) for leaf in found.looks[0].expected]
-    assert not _decision.agree(functions, bad, found.looks[0].expected)
+    assert not _decision.agree(bad, found.looks[0].expected, epsilons)

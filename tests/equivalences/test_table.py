@@ -12,7 +12,8 @@ from jaxmlp import MLP, init, loss_and_gradient, per_example
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.checking import LeafError, Report
 from jaxmlp.checking.report import Explanation
-from jaxmlp.equivalences.library import STATISTICS, _clip, networks, of_library, of_model, rounding_units
+from jaxmlp.equivalences import networks, of_library, of_model, rounding_units, statistics
+from jaxmlp.equivalences.statistics import STATISTICS
 from jaxmlp.losses import LOSSES
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -57,7 +58,7 @@ def test_every_statistic_of_per_example_is_compared():
 def test_examples_without_a_gradient_are_clipped_as_the_formula_says(limit):
     rows = jnp.array([[0.0, 0.0], [3.0, 4.0]])
     weights = per_example.clipping_weights(jnp.linalg.norm(rows, axis=1), limit)
-    np.testing.assert_array_equal(_clip(rows, limit), weights)
+    np.testing.assert_array_equal(statistics._clip(rows, limit), weights)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_wrong_statistic_is_found_and_no_other(monkeypatch):
 
     kept = {name: STATISTICS[name] for name in ("variance", "weighted_sum", "gram")}
     monkeypatch.setattr(
-        "jaxmlp.equivalences.library.STATISTICS", kept | {"variance": (nudged, STATISTICS["variance"][1])}
+        "jaxmlp.equivalences.statistics.STATISTICS", kept | {"variance": (nudged, STATISTICS["variance"][1])}
     )
     rows = [row for row in of_model(*network()) if row.group == "statistics"]
     verdicts = {row.name: row.check().verdict for row in rows}
@@ -122,7 +123,7 @@ def test_a_network_is_checked_on_256_examples_of_its_own_data(monkeypatch):
         sizes.append(x.shape)
         return loss_and_gradient(mlp, params, x, t)
 
-    monkeypatch.setattr("jaxmlp.equivalences.library.loss_and_gradient", watched)
+    monkeypatch.setattr("jaxmlp.equivalences.derivatives.loss_and_gradient", watched)
     rows = list(of_model(*network()))
     assert rows[0].check()
     assert set(sizes) == {(256, 4)}
