@@ -189,7 +189,7 @@ def _base(material: Material, space: sweep.Space) -> tuple[MLP, TrainConfig]:
 
 def _finish(arguments: Namespace, results: sweep.Results, notes: list[str], seconds: float) -> int:
     rows = results.rows()
-    counts = {status: sum(row.status == status for row in rows) for status in ("ok", "stopped", "diverged")}
+    counts = {status: sum(row.status == status for row in rows) for status in ("finished", "stopped", "diverged")}
     found = settings(results, results.metric, "seed")[:_TOP]
     values: dict[str, Any] = {
         "trials": len(rows),

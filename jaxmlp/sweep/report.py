@@ -62,7 +62,7 @@ def write_report(results: "Results", path: str | Path) -> None:
     --------
     >>> import polars as pl, tempfile
     >>> from types import SimpleNamespace
-    >>> table = pl.DataFrame({"trial": [0], "learning_rate": [0.1], "test_loss": [0.5], "status": ["ok"]})
+    >>> table = pl.DataFrame({"trial": [0], "learning_rate": [0.1], "test_loss": [0.5], "status": ["finished"]})
     >>> curve = pl.DataFrame({"epoch": [1, 2], "test_loss": [0.9, 0.5]})
     >>> results = SimpleNamespace(table=lambda: table, curves=lambda trial: curve, title="digits")
     >>> results.names, results.metric = ("learning_rate",), "test_loss"
@@ -140,7 +140,7 @@ def _packed(text: str) -> str:
 def _facts(results: "Results", table: "pl.DataFrame") -> str:
     """Say how many trials there are, how they ended, what the best one reached, and what did not vary."""
     status = table["status"].to_list()
-    ends = ", ".join(f"{status.count(end)} {end}" for end in sorted(set(status), key=lambda end: end != "ok"))
+    ends = ", ".join(f"{status.count(end)} {end}" for end in sorted(set(status), key=lambda end: (end != "finished", end)))
     row = best(table, results.metric, 1)[0]
     value = table[results.metric][row]
     facts = f"{count(table.height, 'trial')}: {ends}."

@@ -85,7 +85,7 @@ class Results:
     def __str__(self) -> str:
         """Say how many trials ended how, and which was the best."""
         rows = self.rows()
-        counts = {status: sum(row.status == status for row in rows) for status in ("ok", "stopped", "diverged")}
+        counts = {status: sum(row.status == status for row in rows) for status in ("finished", "stopped", "diverged")}
         ended = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
         return f"{len(rows)} of {len(self)} trials{f': {ended}' if ended else ''}"
 
@@ -103,7 +103,7 @@ class Results:
         """Return a data frame, one row a trial.
 
         Its columns: trial, the hyperparameters by name, train_loss, test_loss, test_accuracy and test_r2 where there
-        are any, epochs, status ("ok", "stopped" early, "diverged"), seconds (a trial's share of its block's time). The
+        are any, epochs, status ("finished", "stopped" early, "diverged"), seconds (a trial's share of its block's time). The
         metrics are those of the epoch whose parameters are kept, and null where the trial diverged.
 
         Examples

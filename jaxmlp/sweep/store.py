@@ -27,7 +27,6 @@ __all__ = ["FILE", "Row", "Store"]
 
 FILE = "sweep.sqlite"
 _FORMAT = 1
-_STATUS = {"finished": "ok", "stopped": "stopped", "diverged": "diverged"}
 _LOCKS = "sweep.locks"
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _SCHEMA = f"""
@@ -43,7 +42,7 @@ create table if not exists curves (trial integer, epoch integer, {_CURVES}, prim
 class Row(NamedTuple):
     """A trial's outcome: of the epoch whose parameters are kept; None where a number does not apply, or diverged.
 
-    `status` is "ok", "diverged", "stopped", or "paused" between the rungs of a halving.
+    `status` is "finished", "stopped", "diverged", or "paused" between the rungs of a halving.
     """
 
     trial: int
@@ -303,7 +302,7 @@ class Store:
 def _row(number: int, trained: Trained) -> Row:
     history = trained.history
     seconds = sum(epoch.seconds for epoch in history)
-    status = _STATUS.get(trained.status, "paused")
+    status = "paused" if trained.status == "running" else trained.status
     if trained.status == "diverged":
         return Row(number, status, len(history), trained.best_epoch, seconds, None, None, None, None)
     kept = history[trained.best_epoch - 1]

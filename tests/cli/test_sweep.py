@@ -29,7 +29,7 @@ def swept(jaxmlp, tmp_path):
 def test_a_sweep_says_what_it_found_and_leaves_all_of_it(swept, jaxmlp, tmp_path):
     results = sweep.load(tmp_path / "swept")
     best = results.best()
-    assert (swept["trials"], swept["ok"], swept["diverged"]) == (8, 8, 0)
+    assert (swept["trials"], swept["finished"], swept["diverged"]) == (8, 8, 0)
     assert swept["settings"][0]["hyperparameters"] == best.hyperparameters
     assert swept["settings"][0]["mean"] == best.mean
     assert len(swept["settings"]) == 4
@@ -169,5 +169,5 @@ def test_a_report_that_cannot_be_written_takes_nothing_from_the_summary(jaxmlp, 
 
     monkeypatch.setattr(report, "write_report", full)
     done = jaxmlp("sweep", "iris", "--grid", "learning_rate=0.01,0.1", *QUICK, "--out", "full", "--json")
-    assert (done.code, json.loads(done.out)["ok"], json.loads(done.out)["report"]) == (0, 2, None)
+    assert (done.code, json.loads(done.out)["finished"], json.loads(done.out)["report"]) == (0, 2, None)
     assert json.loads(done.out)["notes"] == ["no report was written: No space left on device"]

@@ -40,7 +40,7 @@ def sweep(diverges=lambda row: row["learning_rate"] == 1.0, title="digits", epoc
             if "test" in metric
             else {"train_loss": loss}
         )
-        rows.append({**row, **scores, "epochs": epochs, "status": "diverged" if is_bad else "ok", "seconds": 0.5})
+        rows.append({**row, **scores, "epochs": epochs, "status": "diverged" if is_bad else "finished", "seconds": 0.5})
     types = {"train_loss": pl.Float64, "test_loss": pl.Float64, "test_accuracy": pl.Float64}
     table = pl.DataFrame(rows, schema_overrides={name: types[name] for name in types if name in rows[0]})
 
@@ -148,7 +148,7 @@ def test_best_trials_are_first_and_diverged_ones_last_whichever_way_one_sorts(pa
     rising = [float(v) for v in page.column("test accuracy")]
     assert rising == sorted(rising)
     assert rising[0] < accuracy[0]
-    assert set(page.column("status")) == {"ok"}
+    assert set(page.column("status")) == {"finished"}
     page.sort_by("trial")
     assert page.column("trial") == [str(n) for n in range(10)]
 
@@ -207,7 +207,7 @@ def test_seeds_are_means_with_student_intervals(page):
 
 def test_diverged_trials_are_counted_and_crossed_not_dropped(page):
     page.draw_all()
-    assert "16 ok, 8 diverged" in page.find("header").text
+    assert "16 finished, 8 diverged" in page.find("header").text
     assert page.js("document.getElementById('each-0').data.at(-1).hovertext") == ["8 of 8 trials diverged"]
     page.js("(() => { const s = document.getElementById('up'); s.value = 'hidden'; s.onchange(); })()")
     page.wait("document.querySelector('#map').layout.yaxis.title.text === 'hidden'")
@@ -283,7 +283,7 @@ def always(row):
 
 
 CASES = {
-    "one trial": (sweep(never, learning_rate=[0.1], seed=[0]), "1 trial: 1 ok"),
+    "one trial": (sweep(never, learning_rate=[0.1], seed=[0]), "1 trial: 1 finished"),
     "everything diverged": (sweep(always), "None has a finite test accuracy"),
     "no column of the metric": (sweep(always), "None has a finite test accuracy"),
     "no test set, nor seeds": (
@@ -291,7 +291,7 @@ CASES = {
         "there are no seeds",
     ),
     "one hyperparameter": (sweep(learning_rate=[0.01, 0.1, 1.0]), "too few to say"),
-    "missing values": (sweep(never, learning_rate=[0.1, 0.2], clip=[None, 1.0], text=["a", None]), "8 trials: 8 ok"),
+    "missing values": (sweep(never, learning_rate=[0.1, 0.2], clip=[None, 1.0], text=["a", None]), "8 trials: 8 finished"),
 }
 WITHOUT_TEST = CASES["everything diverged"][0].table().drop("test_accuracy", "test_loss")
 CASES["no column of the metric"][0].table = lambda: WITHOUT_TEST

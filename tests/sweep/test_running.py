@@ -70,7 +70,7 @@ def test_in_a_lane_of_its_own_a_trial_is_train_to_the_last_bit(draw):
         alone = trained_alone(results, number)
         assert_same_bits(results.params(number), alone.params)
         assert without_time(results.history(number)) == without_time(alone.history)
-        assert rows[number].status == {"finished": "ok"}.get(alone.status, alone.status)
+        assert rows[number].status == alone.status
         assert rows[number].best_epoch == alone.best_epoch
 
 
@@ -218,7 +218,7 @@ def test_the_winner_of_halving_is_that_of_an_unfused_one_and_the_others_stopped_
     np.testing.assert_allclose(done[0], 12)
     np.testing.assert_allclose(done, np.round(done))
     table = results.table()
-    ended = table.filter(table["status"] == "ok")
+    ended = table.filter(table["status"] == "finished")
     assert ended["trial"].to_list() == halved_naively(space, 3, config)
     assert sorted(table["epochs"].to_list()) == [1] * 8 + [3] * 3 + [9]
     assert results.best().trials == tuple(ended["trial"].to_list())
@@ -239,7 +239,7 @@ def test_what_a_halving_stopped_is_no_outcome_and_what_its_patience_stopped_is_o
     assert is_cut_short(by_halving, TrainConfig())
     assert is_cut_short(by_halving, TrainConfig(patience=2))
     assert not is_cut_short(by_halving._replace(epochs=4), TrainConfig(patience=2))
-    assert not is_cut_short(by_halving._replace(status="ok"), TrainConfig())
+    assert not is_cut_short(by_halving._replace(status="finished"), TrainConfig())
 
 
 def test_asynchronous_halving_stops_what_is_not_among_the_best_share_so_far():
