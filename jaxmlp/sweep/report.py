@@ -19,6 +19,7 @@ from jaxmlp._extras import optional
 from jaxmlp.storage.files import check_place, to_json, write_whole
 from jaxmlp.sweep._importance import count, importance, is_better_high, settings, varied
 from jaxmlp.sweep._pictures import PICTURES, best, label, scale, student_t
+from jaxmlp.training.history import STATUSES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,7 +141,7 @@ def _packed(text: str) -> str:
 def _facts(results: "Results", table: "pl.DataFrame") -> str:
     """Say how many trials there are, how they ended, what the best one reached, and what did not vary."""
     status = table["status"].to_list()
-    ends = ", ".join(f"{status.count(end)} {end}" for end in sorted(set(status), key=lambda end: (end != "finished", end)))
+    ends = ", ".join(f"{status.count(end)} {end}" for end in STATUSES if end in status)
     row = best(table, results.metric, 1)[0]
     value = table[results.metric][row]
     facts = f"{count(table.height, 'trial')}: {ends}."

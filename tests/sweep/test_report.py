@@ -291,7 +291,10 @@ CASES = {
         "there are no seeds",
     ),
     "one hyperparameter": (sweep(learning_rate=[0.01, 0.1, 1.0]), "too few to say"),
-    "missing values": (sweep(never, learning_rate=[0.1, 0.2], clip=[None, 1.0], text=["a", None]), "8 trials: 8 finished"),
+    "missing values": (
+        sweep(never, learning_rate=[0.1, 0.2], clip=[None, 1.0], text=["a", None]),
+        "8 trials: 8 finished",
+    ),
 }
 WITHOUT_TEST = CASES["everything diverged"][0].table().drop("test_accuracy", "test_loss")
 CASES["no column of the metric"][0].table = lambda: WITHOUT_TEST
