@@ -103,7 +103,7 @@ class Results:
         """Return a data frame, one row a trial.
 
         Its columns: trial, the hyperparameters by name, train_loss, test_loss, test_accuracy and test_r2 where there
-        are any, epochs, status ("finished", "stopped" early, "diverged"), seconds (a trial's share of its block's time).
+        are any, epochs, status ("finished", "stopped", "diverged"), and seconds (a trial's share of its block's time).
         The metrics are those of the epoch whose parameters are kept, and null where the trial diverged.
 
         Examples
