@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from chex import Numeric
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
@@ -42,7 +42,7 @@ class Backprop(NamedTuple):
     factors: tuple[Factors, ...]
 
 
-def backprop(mlp: MLP, params: Params, x: Array, t: Numeric) -> Backprop:
+def backprop(mlp: MLP, params: Params, x: Array, t: ArrayLike) -> Backprop:
     """Run one example forward and backward: eq. (4) to (7).
 
     Parameters

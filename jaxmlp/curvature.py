@@ -18,9 +18,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import Numeric, PRNGKey
 from jax import Array
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import Factors, loss_and_gradient, mean_gradient, pull_back
@@ -113,7 +113,7 @@ def _product_rule(factors: Factors, changes: tuple[Array, Array | None]) -> Laye
 
 
 def _r_backprop(
-    mlp: MLP, params: Params, direction: Params, x: Array, t: Numeric
+    mlp: MLP, params: Params, direction: Params, x: Array, t: ArrayLike
 ) -> tuple[tuple[Factors, ...], tuple[tuple[Array, Array | None], ...]]:
     """Return one example's factors, and R{.} of both factors of every layer."""
     z, y_in, rz, ry_in = _r_forward(mlp, params, direction, x)
@@ -230,7 +230,7 @@ def taylor(mlp: MLP, params: Params, x: Array, t: Array, step: Params) -> Taylor
 
 
 def largest_eigenvalue(
-    mlp: MLP, params: Params, x: Array, t: Array, *, key: PRNGKey, tolerance: float = 1e-3
+    mlp: MLP, params: Params, x: Array, t: Array, *, key: Array, tolerance: float = 1e-3
 ) -> Eigenpair:
     """Find the largest eigenvalue of the Hessian of a batch's mean loss, by SciPy's restarted Lanczos iteration.
 
@@ -299,7 +299,7 @@ def _flat_product(mlp: MLP, params: Params, x: Array, t: Array, vector: Array) -
     return ravel_pytree(hessian_vector_product(mlp, params, x, t, unravel(vector)))[0]
 
 
-def critical_learning_rate(eigenvalue: Numeric, *, momentum: Numeric = 0.0) -> Array:
+def critical_learning_rate(eigenvalue: ArrayLike, *, momentum: ArrayLike = 0.0) -> Array:
     """Return 2 (1 + alpha) / lambda: the rate above which a step along the top eigenvector grows instead of falling.
 
     Without momentum 2 / lambda; infinite where the curvature is not positive. For eq. (3), not for Nesterov's form.

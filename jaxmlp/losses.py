@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from chex import Numeric
 from jax import Array, nn
+from jax.typing import ArrayLike
 
 from jaxmlp.activations import ACTIVATIONS, Activation, softmax_terms
 
@@ -88,7 +88,7 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def target_row(t: Numeric, z: Array, output_name: str) -> Array:
+def target_row(t: ArrayLike, z: Array, output_name: str) -> Array:
     """Return the target as a row like z: a class becomes one-hot, a bare number a row of one.
 
     Parameters

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import Numeric, PRNGKey
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.activations import ACTIVATIONS
@@ -122,7 +122,7 @@ def _check_configuration(mlp: MLP) -> None:
         raise ValueError(f"loss {mlp.loss!r} makes no sense with output {mlp.output!r}; the pairs are: {pairs}")
 
 
-def init(mlp: MLP, key: PRNGKey, *, scale: Numeric = 1.0, dtype: Any = None) -> Params:
+def init(mlp: MLP, key: Array, *, scale: ArrayLike = 1.0, dtype: Any = None) -> Params:
     """Draw random weights suited to each layer's activation; biases are zero.
 
     w_l is normal with standard deviation `scale * gain_l / sqrt(n_{l-1})`, where the gain undoes what the
@@ -155,7 +155,7 @@ def init(mlp: MLP, key: PRNGKey, *, scale: Numeric = 1.0, dtype: Any = None) -> 
 
 # One program and one draw for all layers: compiling a draw is most of what a small network's start costs.
 @partial(jax.jit, static_argnames=("mlp", "dtype"))
-def _draw(mlp: MLP, key: PRNGKey, scale: Numeric, dtype: Any) -> Params:
+def _draw(mlp: MLP, key: Array, scale: ArrayLike, dtype: Any) -> Params:
     shapes = [(n_out, n_in) for n_in, n_out in pairwise(mlp.sizes)]
     ends = np.cumsum([n_out * n_in for n_out, n_in in shapes])
     pieces = jnp.split(jax.random.normal(key, (ends[-1],), dtype), ends[:-1])
@@ -230,7 +230,7 @@ def predict(mlp: MLP, params: Params, x: Array) -> Array:
     return forward(mlp, params, x).y[-1]
 
 
-def loss(mlp: MLP, params: Params, x: Array, t: Numeric) -> Array:
+def loss(mlp: MLP, params: Params, x: Array, t: ArrayLike) -> Array:
     """Return the loss of one example, a scalar.
 
     Parameters

@@ -19,8 +19,8 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import Numeric
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmlp.backpropagation import Factors, outer
 from jaxmlp.network import Layer, Params
@@ -191,7 +191,7 @@ def weighted_mean(factors: BatchFactors, weights: Array) -> Params:
     return weighted_sum(factors, jnp.asarray(weights) / _check_batch(factors))
 
 
-def clipping_weights(norms: Array, max_norm: Numeric) -> Array:
+def clipping_weights(norms: Array, max_norm: ArrayLike) -> Array:
     """Return what brings every norm above `max_norm` down to it: exactly 1 for all others; any shape.
 
     >>> print(clipping_weights(jnp.array([0.0, 1.0, 4.0]), 2.0))
@@ -203,7 +203,7 @@ def clipping_weights(norms: Array, max_norm: Numeric) -> Array:
     return jnp.where(jnp.isinf(norms) & jnp.isfinite(max_norm), jnp.nan, weights)
 
 
-def clipped_mean(factors: BatchFactors, max_norm: Numeric, *, by_layer: bool = False) -> Clipped:
+def clipped_mean(factors: BatchFactors, max_norm: ArrayLike, *, by_layer: bool = False) -> Clipped:
     """Average the gradients, each clipped to a norm first (Abadi et al. 2016, arXiv 1607.00133; here without noise).
 
     Parameters
@@ -545,7 +545,7 @@ def _check_same(factors: BatchFactors, other: BatchFactors) -> None:
         raise ValueError(f"both factors must be of one network, got layers of sizes {sizes[0]} and {sizes[1]}")
 
 
-def _positive(max_norm: Numeric, n_layers: int | None) -> Array:
+def _positive(max_norm: ArrayLike, n_layers: int | None) -> Array:
     """Return the clipping norm as [1, 1] or, one a layer, [L, 1]; what can be known of it is checked."""
     wanted = "a number" if n_layers is None else f"a number, or [{n_layers}], one a layer"
     try:

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from chex import Numeric
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmlp.network import Layer, Params
 
@@ -32,9 +32,9 @@ def update(
     state: State,
     gradient: Params,
     *,
-    learning_rate: Numeric,
-    momentum: Numeric = 0.0,
-    weight_decay: Numeric = 0.0,
+    learning_rate: ArrayLike,
+    momentum: ArrayLike = 0.0,
+    weight_decay: ArrayLike = 0.0,
     nesterov: bool = False,
 ) -> tuple[Params, State]:
     """Take one step of eq. (3).
@@ -67,18 +67,19 @@ def update(
     >>> print(params[0].w, state.dw[0].w)
     [[-0.25]] [[-0.75]]
     """
-    eta, alpha = learning_rate, momentum
 
     def step(gradient: Array, last: Array) -> Array:
+        eta, alpha = jnp.asarray(learning_rate, last.dtype), jnp.asarray(momentum, last.dtype)
         return (-eta * gradient + alpha * last).astype(last.dtype)  # (3)
 
-    decayed = tuple(Layer(g.w + weight_decay * p.w, g.b) for g, p in zip(gradient, params, strict=True))
+    decay = jnp.asarray(weight_decay, params[0].w.dtype)
+    decayed = tuple(Layer(g.w + decay * p.w, g.b) for g, p in zip(gradient, params, strict=True))
     dw = jax.tree.map(step, decayed, state.dw)
     move = jax.tree.map(step, decayed, dw) if nesterov else dw
     return jax.tree.map(jnp.add, params, move), State(dw)
 
 
-def effective_learning_rate(learning_rate: Numeric, momentum: Numeric) -> Numeric:
+def effective_learning_rate(learning_rate: ArrayLike, momentum: ArrayLike) -> ArrayLike:
     """Return eta / (1 - alpha): the rate that momentum amounts to on flat ground, where steps add up.
 
     >>> print(effective_learning_rate(0.25, 0.75))

@@ -583,4 +583,4 @@ def test_critical_learning_rate_is_infinite_where_the_curvature_is_not_positive(
 def test_critical_learning_rates_of_many_eigenvalues_and_momenta_are_two_and_twice_alpha_over_lambda():
     eigenvalues, momenta = np.array([1.0, 4.0, -2.0, 8.0]), np.array([0.0, 0.5, 0.5, 1.0])
     for function in (critical_learning_rate, jax.jit(critical_learning_rate), jax.vmap(critical_learning_rate)):
-        np.testing.assert_array_equal(function(eigenvalues, momenta), [2.0, 0.75, np.inf, 0.5])
+        np.testing.assert_array_equal(function(eigenvalues, momentum=momenta), [2.0, 0.75, np.inf, 0.5])

@@ -29,7 +29,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_importing_jaxmlp_imports_nothing_else():
-    code = "import sys; import jaxmlp; print([name for name in ('jax', 'numpy', 'chex') if name in sys.modules])"
+    code = "import sys; import jaxmlp; print([name for name in ('jax', 'numpy', 'scipy') if name in sys.modules])"
     assert run_python(code) == "[]\n"
 
 
@@ -37,7 +37,7 @@ def test_the_core_needs_none_of_the_extras():
     # None in sys.modules makes an import fail as if the package were not installed.
     code = """
 import sys
-for name in ("rich", "sklearn", "polars", "matplotlib", "platformdirs", "scipy.special"):
+for name in ("rich", "sklearn", "polars", "matplotlib", "platformdirs", "chex", "scipy.special"):
     sys.modules[name] = None
 import jax, numpy as np, jaxmlp
 data = jaxmlp.Dataset(np.eye(4), np.array([0, 1, 1, 0]))

@@ -24,8 +24,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import Numeric
 from jax import Array, lax
+from jax.typing import ArrayLike
 from matplotlib.figure import Figure
 
 from experiments.claims._experiment import Claim, Options, Outcome, Table, interval, judge, main
@@ -159,7 +159,7 @@ def descend(params: Params, x: Array, t: Array) -> Array:
 
 
 @jax.jit
-def descents(params: Params, etas: Array, alpha: Numeric, x: Array, t: Array) -> Array:
+def descents(params: Params, etas: Array, alpha: ArrayLike, x: Array, t: Array) -> Array:
     def descent(eta: Array) -> Array:
         def step(carry: tuple[Params, sgd.State], _: None) -> tuple[tuple[Params, sgd.State], Array]:
             value, slope = loss_and_gradient(SQUARED, carry[0], x, t)

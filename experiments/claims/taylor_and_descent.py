@@ -19,8 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import Numeric
 from jax import Array, lax
+from jax.typing import ArrayLike
 from matplotlib.figure import Figure
 
 from experiments.claims._experiment import Claim, Interval, Options, Outcome, Table, interval, judge, main
@@ -164,7 +164,7 @@ def cut(params: Params, x: Array, t: Array, top: Eigenpair) -> Plane:
     return Plane(across, up, losses, paths)
 
 
-def moved(params: Params, direction: Params, by: Numeric) -> Params:
+def moved(params: Params, direction: Params, by: ArrayLike) -> Params:
     return jax.tree.map(lambda leaf, change: leaf + by * change, params, direction)
 
 

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import Numeric
 from jax import Array, lax, nn
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 from matplotlib.figure import Figure
 
 from experiments.claims._experiment import Claim, Options, Outcome, Table, interval, judge, main
@@ -122,7 +122,7 @@ GRADIENTS: dict[str, Callable[..., Params]] = {
 
 @partial(jax.jit, static_argnames=("mlp", "name", "steps"))
 @partial(jax.vmap, in_axes=(None, None, 0, None, None, 0, 0))
-def descend(mlp: MLP, name: str, params: Params, eta: Numeric, steps: int, x: Array, t: Array) -> Descent:
+def descend(mlp: MLP, name: str, params: Params, eta: ArrayLike, steps: int, x: Array, t: Array) -> Descent:
     """Move by eta g / |g|, and stay where g is 0."""
 
     def step(params: Params, _: None) -> tuple[Params, Array]:

@@ -23,7 +23,6 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import PRNGKey
 from jax import Array, lax
 from matplotlib.figure import Figure
 
@@ -148,10 +147,10 @@ def measured(name: str, digits: Prepared, n_seeds: int) -> Delta:
 
 
 @partial(jax.jit, static_argnames="mlp")
-def look(mlp: MLP, keys: PRNGKey, scales: Array, x: Array, t: Array) -> tuple[Array, Array]:
+def look(mlp: MLP, keys: Array, scales: Array, x: Array, t: Array) -> tuple[Array, Array]:
     """Return the root mean square of delta in every hidden layer, and how alike examples are in the last one."""
 
-    def at(key: PRNGKey, scale: Array) -> tuple[Array, Array]:
+    def at(key: Array, scale: Array) -> tuple[Array, Array]:
         _, _, factors = jax.vmap(partial(backprop, mlp, init(mlp, key, scale=scale)))(x, t)
         y = factors[-1].y_in
         center = (y / jnp.linalg.norm(y, axis=1, keepdims=True)).mean(0)

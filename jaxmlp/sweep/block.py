@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import numpy as np
-from chex import PRNGKey
+from jax import Array
 
 from jaxmlp import sgd
 from jaxmlp.network import Params
@@ -49,7 +48,7 @@ class Setting(NamedTuple):
     """
 
     trials: Mapping[int, Trial]
-    keys: Mapping[int, PRNGKey]
+    keys: Mapping[int, Array]
     data: Examples
     examples: Examples
     test: Examples | None
@@ -173,7 +172,7 @@ class _Layout(NamedTuple):
 class _Arrays:
     """A tree of arrays [D C, n, ...] of all lanes, brought to the host when somebody asks for one."""
 
-    def __init__(self, tree: chex.ArrayTree) -> None:
+    def __init__(self, tree: Any) -> None:
         self.tree = tree
 
     @cached_property

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,7 +165,7 @@ def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
     return _map_first(inputs.n_chunks[0], chunk, (inputs.params, inputs.state, inputs.numbers, inputs.which))
 
 
-def _map_first(n: Array, function: Callable[..., Any], rows: tuple[chex.ArrayTree, ...]) -> Any:
+def _map_first(n: Array, function: Callable[..., Any], rows: tuple[Any, ...]) -> Any:
     """Map over the first `n` rows, a traced number, so that fewer rows take less time without another program."""
 
     function = jax.jit(function)  # so that it is traced once, for its shapes and for the loop

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import Numeric, PRNGKey
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from jaxmlp import sgd
 from jaxmlp.backpropagation import backprop, mean_gradient
@@ -27,12 +27,12 @@ class Hyperparameters(NamedTuple):
     """
 
     learning_rates: Array | np.ndarray
-    momentum: Numeric
-    weight_decay: Numeric
-    clip: Numeric | None = None
+    momentum: ArrayLike
+    weight_decay: ArrayLike
+    clip: ArrayLike | None = None
 
 
-def batch_order(key: PRNGKey, epoch: int, n_examples: int, batch_size: int) -> np.ndarray:
+def batch_order(key: Array, epoch: int, n_examples: int, batch_size: int) -> np.ndarray:
     """Draw an epoch's batches: [steps, B] indices into the examples, none of them twice.
 
     Drawn on the host, seeded by (key, epoch): a resumed run draws what the unbroken one would have, and a
@@ -80,7 +80,7 @@ def run_epoch(
     """
 
     def step(
-        carry: tuple[Params, sgd.State], batch: tuple[Array, Numeric, Array]
+        carry: tuple[Params, sgd.State], batch: tuple[Array, ArrayLike, Array]
     ) -> tuple[tuple[Params, sgd.State], tuple[Array, StepStatistics | None]]:
         params, state = carry
         rows, learning_rate, sampled = batch
@@ -109,7 +109,7 @@ def step_gradient(
     mlp: MLP,
     params: Params,
     batch: Examples,
-    clip: Numeric | None,
+    clip: ArrayLike | None,
     track: tuple[str, ...] = (),
     sampled: Array | bool = True,
 ) -> tuple[Array, Params, StepStatistics | None]:
@@ -156,7 +156,7 @@ def step_gradient(
 
 
 @partial(jax.jit, static_argnames="mlp")
-def start(mlp: MLP, key: PRNGKey, scale: Numeric) -> tuple[Params, sgd.State]:
+def start(mlp: MLP, key: Array, scale: ArrayLike) -> tuple[Params, sgd.State]:
     """Draw what training starts with."""
     params = init(mlp, key, scale=scale)
     return params, sgd.init(params)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +13,7 @@ from jaxmlp.network import MLP
 
 __all__ = ["Examples", "arrays", "check_fit", "in_blocks", "is_classification"]
 
-Answer = TypeVar("Answer", bound=chex.ArrayTree)
+Answer = TypeVar("Answer")
 
 
 class Examples(NamedTuple):

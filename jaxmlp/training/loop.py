@@ -8,12 +8,12 @@ import time
 import warnings
 from collections.abc import Callable
 from math import isnan
+from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import PRNGKey
+from jax import Array
 
 from jaxmlp import sgd
 from jaxmlp.data import Dataset
@@ -41,7 +41,7 @@ def train(
     data: Dataset,
     config: TrainConfig | None = None,
     *,
-    key: PRNGKey,
+    key: Array,
     test: Dataset | None = None,
     callback: Callable[[Trained], object] | None = None,
     resume: Trained | None = None,
@@ -111,14 +111,14 @@ def train(
 
 
 @jax.jit
-def _copy(tree: chex.ArrayTree) -> chex.ArrayTree:
+def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
 _NO_SCORES: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
-def _is_finite(tree: chex.ArrayTree) -> bool:
+def _is_finite(tree: Any) -> bool:
     # On the host: in the compiled epoch this took a quarter of its compilation.
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
@@ -127,7 +127,7 @@ def _train_epoch(
     mlp: MLP,
     trained: Trained,
     config: TrainConfig,
-    key: PRNGKey,
+    key: Array,
     examples: Examples,
     test_examples: Examples | None,
 ) -> Trained:
@@ -155,7 +155,7 @@ def _train_epoch(
     return after_epoch(trained, config, row, None if diverged else (params, state))
 
 
-def curvature_after_epoch(mlp: MLP, params: Params, examples: Examples, key: PRNGKey) -> float | None:
+def curvature_after_epoch(mlp: MLP, params: Params, examples: Examples, key: Array) -> float | None:
     """Return the Hessian's largest eigenvalue over the same examples after every epoch: what changes is the network."""
     rows = batch_order(key, 0, len(examples.x), min(len(examples.x), _CURVATURE_EXAMPLES))[0]
     return top_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import PRNGKey
 from jax import Array, lax
 
 from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
@@ -108,7 +107,7 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def top_eigenvalue(mlp: MLP, params: Params, x: Array, t: Array, key: PRNGKey) -> float | None:
+def top_eigenvalue(mlp: MLP, params: Params, x: Array, t: Array, key: Array) -> float | None:
     """Return the largest eigenvalue of the Hessian over these examples; None if none is found."""
     try:
         return largest_eigenvalue(mlp, params, x, t, key=key).value
