@@ -1,6 +1,7 @@
-"""Which training examples matter: scores of a whole data set, what helped and harmed a test example, tangent kernels.
+"""Which examples matter: scores of every example, influence of training on test examples, tangent kernels.
 
-All of it is made of factors, block by block: however many examples there are, memory holds a block and the answer.
+Everything is computed from the factors, in blocks of examples: memory holds one block and the result. `mlp` and
+`params` are those of `jaxmlp.network`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from jaxmlp._validation import whole_number
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import Factors, backprop, pull_back
 from jaxmlp.data import Dataset
@@ -23,24 +25,24 @@ from jaxmlp.training.examples import arrays, check_fit, in_blocks, is_classifica
 
 __all__ = ["Influences", "Scores", "TangentKernel", "scores", "suspects", "tangent_kernel", "tracin"]
 
-_BLOCK = 1024  # examples at a time: large enough for full speed
+_BLOCK = 1024  # examples at a time; larger blocks are no faster
 
 
 class Scores(NamedTuple):
-    """What each of N examples looks like to a network: arrays [N].
+    """Four scores of each of N examples: arrays [N].
 
     Attributes
     ----------
     norms
-        The gradient's norm: GraNd (Paul et al. 2021, arXiv 2107.07075).
+        Norm of the example's gradient: GraNd (Paul et al. 2021, arXiv 2107.07075).
     error_norms
-        |y - t|: EL2N (the same paper).
+        |y - t|: EL2N (same paper).
     losses
-        The example's own loss. Of cross-entropy -log of what the network gives the label: the higher, the less it
-        believes it.
+        The example's own loss; with cross-entropy -log of the probability of its label.
     margins
-        z of the right output less the largest other z, or, where each output is a label of its own, the least of z
-        signed so that more is better: negative where the network is wrong. None where targets are real values.
+        With classes, z of the right output minus the largest other z. With outputs that are labels of their own, the
+        smallest z, with its sign flipped where the label is off. Negative where the network is wrong; None if targets
+        are real values.
     """
 
     norms: np.ndarray
@@ -50,15 +52,14 @@ class Scores(NamedTuple):
 
 
 class Influences(NamedTuple):
-    """For each of T test examples the training examples that moved its loss most: arrays [T, top], most first.
+    """The training examples that changed the loss of each of T test examples most: arrays [T, top], most first.
 
     Attributes
     ----------
     helped, harmed
         Rows of the training data.
     helped_by, harmed_by
-        Their influence: positive where training on the example lowers the test example's loss, negative where it
-        raises it.
+        Their influence: positive if training on the example lowers the test example's loss, negative if it raises it.
     """
 
     helped: np.ndarray
@@ -68,33 +69,31 @@ class Influences(NamedTuple):
 
 
 class TangentKernel(NamedTuple):
-    """The kernel of every output with itself: [n_L, N, M], and its sum over the outputs, the trace: [N, M]."""
+    """The kernel of each output, [n_L, N, M], and its sum over outputs, the trace, [N, M]."""
 
     outputs: np.ndarray
     trace: np.ndarray
 
 
 def scores(mlp: MLP, params: Params, data: Dataset) -> Scores:
-    """Score every example of a data set; memory beyond the data is bounded, whatever their number.
+    """Return the gradient norm, error norm, loss and margin of every example.
 
     Parameters
     ----------
-    mlp
-        Static.
-    params
-        A tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
+    mlp, params
+        The network.
     data
         x: [N, n_0] and N targets.
 
     Returns
     -------
     Scores(norms, error_norms, losses, margins)
-        [N] each. Costs a forward and a backward pass without eq. (8): less than an epoch of training.
+        [N] each. Costs a forward pass and eq. (4) to (7), less than an epoch of training.
 
     Raises
     ------
     ValueError
-        If the data do not fit the network.
+        If the data or the parameters do not fit the network.
 
     Examples
     --------
@@ -103,6 +102,7 @@ def scores(mlp: MLP, params: Params, data: Dataset) -> Scores:
     >>> scores(MLP((2, 2)), (Layer(3 * jnp.eye(2), jnp.zeros(2)),), data).margins
     array([ 3., -3.], dtype=float32)
     """
+    check_params(mlp, params)
     check_fit(mlp, data)
     x, t, _ = arrays(mlp, data)
     return Scores(*jax.tree.map(np.asarray, _scores(mlp, params, x, t, is_classification(mlp, data.t))))
@@ -116,12 +116,12 @@ def _scores(mlp: MLP, params: Params, x: Array, t: Array, with_margins: bool) ->
         error = jnp.linalg.norm(ACTIVATIONS[mlp.output].error(z, row))
         return error, _margin(mlp, z, row, is_class=jnp.ndim(t) == 0) if with_margins else None
 
-    def of_block(x: Array, t: Array) -> tuple[Array | None, ...]:
+    def block_scores(x: Array, t: Array) -> tuple[Array | None, ...]:
         losses, _, factors = jax.vmap(partial(backprop, mlp, params))(x, t)
-        errors, margins = jax.vmap(error_and_margin)(x, t)  # the compiler sees that it has this forward pass already
+        errors, margins = jax.vmap(error_and_margin)(x, t)  # XLA merges this forward pass with that of `backprop`
         return norms(factors), errors, losses, margins
 
-    return in_blocks(of_block, x, t, size=_BLOCK)
+    return in_blocks(block_scores, x, t, size=_BLOCK)
 
 
 def _margin(mlp: MLP, z: Array, t: Array, is_class: bool) -> Array:
@@ -132,16 +132,16 @@ def _margin(mlp: MLP, z: Array, t: Array, is_class: bool) -> Array:
 
 
 def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Tell which examples are likely to be mislabelled.
+    """Return which examples are probably mislabelled, by confident learning (Northcutt et al. 2021, arXiv 1911.00068).
 
-    A class is confident of an example if its probability is at least what it is on average over the examples labelled
-    so. Suspected is who has, of all confident classes, the most probable one that is not its label: confident learning
-    (Northcutt et al. 2021, arXiv 1911.00068). A class that no example has is never confident.
+    The threshold of a class is the mean probability that the examples with this label have for it. An example belongs
+    to the most probable class whose threshold it reaches; it is suspected if that is not its label. An example that
+    reaches no threshold is not suspected, and no example belongs to a class that is never a label.
 
     Parameters
     ----------
     probabilities
-        [N, n_L]: the outputs of a network, best of one that was not trained with these examples.
+        [N, n_L]: outputs of a network, preferably of one that was not trained on these examples.
     labels
         [N] integers from 0 to n_L - 1.
 
@@ -153,7 +153,7 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shapes are not these, or a label is none of the classes.
+        If a shape is another, a label is no class, or a probability is not finite.
 
     Examples
     --------
@@ -165,14 +165,19 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         shapes = f"{probabilities.shape} and {labels.shape}"
         raise ValueError(f"probabilities and labels must be [N, n_L] and [N], got shapes {shapes}")
     n_classes = probabilities.shape[1]
-    if labels.dtype.kind not in "iu" or not np.isin(labels, range(n_classes)).all():
-        raise ValueError(f"labels must be integers from 0 to {n_classes - 1}, got {labels.min()} to {labels.max()}")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(f"labels must be from 0 to {n_classes - 1}, got {labels.min()} to {labels.max()}")
+    if not np.isfinite(probabilities).all():
+        row = int(np.flatnonzero(~np.isfinite(probabilities).all(1))[0])
+        raise ValueError(f"probabilities must be finite, got {probabilities[row].tolist()} in row {row}")
     of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     counts = np.bincount(labels, minlength=n_classes)
     sums = np.bincount(labels, weights=of_label, minlength=n_classes)
     thresholds = np.divide(sums, counts, out=np.full(n_classes, np.inf), where=counts > 0)
-    confident = np.where(probabilities >= thresholds, probabilities, -1)
-    return (confident.max(1) >= 0) & (confident.argmax(1) != labels)
+    reached = np.where(probabilities >= thresholds, probabilities, -1)
+    return (reached.max(1) >= 0) & (reached.argmax(1) != labels)
 
 
 def tracin(
@@ -184,34 +189,36 @@ def tracin(
     *,
     learning_rates: Sequence[float] | None = None,
 ) -> Influences:
-    """Find the training examples that helped and harmed each test example most.
+    """Return the training examples that helped and harmed each test example most (TracInCP).
 
-    Influence is sum_c eta_c <grad L_train(w_c), grad L_test(w_c)> over checkpoints c, all layers included: by how much
-    training on the one lowered the loss of the other (TracInCP of Pruthi et al. 2020, arXiv 2002.08484).
+    The influence of a training example on a test example is the sum over checkpoints c of
+    eta_c <grad L_train(w_c), grad L_test(w_c)>, over all layers: how much training on the one lowered the loss of the
+    other, to first order (Pruthi et al. 2020, arXiv 2002.08484).
 
     Parameters
     ----------
     mlp
-        Static.
+        The network.
     checkpoints
-        One or more parameters along a training run, such as a callback of `train` can collect.
+        One or more parameters from a training run; a callback of `train` can collect them.
     train, test
         N and T examples.
     top
-        How many to find, at most N.
+        Number of examples to return, 1 to N.
     learning_rates
-        eta_c at each checkpoint; 1 if None.
+        eta_c of each checkpoint; 1 if None.
 
     Returns
     -------
     Influences(helped, helped_by, harmed, harmed_by)
-        [T, top] each. Streamed: memory does not grow with N. Costs a forward and a backward pass over the training
-        data for each checkpoint and 512 test examples, and two small products a layer.
+        [T, top] each. Memory does not grow with N. For each checkpoint and 512 test examples it costs a forward and a
+        backward pass over the training data, and two products of matrices a layer.
 
     Raises
     ------
     ValueError
-        If data or checkpoints do not fit the network, there are no checkpoints, or `top` is not from 1 to N.
+        If data or checkpoints do not fit the network, `top` is out of range, or there is not one finite learning rate
+        for each of one or more checkpoints.
 
     Examples
     --------
@@ -224,18 +231,20 @@ def tracin(
     """
     check_fit(mlp, train)
     check_fit(mlp, test)
-    if not isinstance(top, int | np.integer) or not 1 <= top <= len(train):
-        raise ValueError(f"top must be a whole number from 1 to the {len(train)} training examples, got {top}")
-    rates = [1.0] * len(checkpoints) if learning_rates is None else learning_rates
-    if len(checkpoints) != len(rates) or not len(rates):
-        given = f"{len(checkpoints)} checkpoints and {len(rates)} learning rates"
-        raise ValueError(f"one or more checkpoints, and a learning rate each, expected, got {given}")
+    top = whole_number(f"top, of {len(train)} training examples,", top, 1, len(train))
+    rates = np.ones(len(checkpoints)) if learning_rates is None else np.asarray(learning_rates)
+    if not len(checkpoints):
+        raise ValueError("checkpoints must be one or more parameters of the network, got none")
     for number, params in enumerate(checkpoints):
         check_params(mlp, params, f"checkpoints[{number}]")
+    if rates.shape != (len(checkpoints),) or not np.isfinite(rates).all():
+        got = rates.tolist()
+        raise ValueError(
+            f"learning_rates must be one finite number for each of {len(checkpoints)} checkpoints, got {got}"
+        )
     run = jax.tree.map(lambda *leaves: jnp.stack(leaves), *checkpoints)
     etas = jnp.asarray(rates, run[0].w.dtype)
-    found = _tracin(mlp, run, etas, arrays(mlp, train)[:2], arrays(mlp, test)[:2], top)
-    return Influences(*map(np.asarray, found))
+    return Influences(*map(np.asarray, _tracin(mlp, run, etas, arrays(mlp, train)[:2], arrays(mlp, test)[:2], top)))
 
 
 @partial(jax.jit, static_argnames=("mlp", "top"))
@@ -245,11 +254,11 @@ def _tracin(
     def factors(params: Params, x: Array, t: Array) -> tuple[Factors, ...]:
         return jax.vmap(partial(backprop, mlp, params))(x, t).factors
 
-    def of_tests(x: Array, t: Array) -> tuple[Array, ...]:
+    def influential_rows(x: Array, t: Array) -> tuple[Array, ...]:
         tests = lax.map(lambda params: factors(params, x, t), run)
 
         def influence(rows: Array) -> Array:
-            """Return the influence of some training examples on these test examples: [tests, rows]."""
+            """Return the influence of these training examples on the test examples: [tests, rows]."""
 
             def add(total: Array, checkpoint: tuple[Array, Params, tuple[Factors, ...]]) -> tuple[Array, None]:
                 eta, params, tests = checkpoint
@@ -259,13 +268,13 @@ def _tracin(
 
         return _extremes(influence, len(train[0]), len(x), top, etas.dtype)
 
-    return in_blocks(of_tests, *test, size=_BLOCK // 2)
+    return in_blocks(influential_rows, *test, size=_BLOCK // 2)
 
 
 def _extremes(
     influence: Callable[[Array], Array], n_train: int, n_tests: int, top: int, dtype: DTypeLike
 ) -> tuple[Array, ...]:
-    """Run through the training examples in blocks, and keep the `top` largest and smallest influences on each test."""
+    """Return the `top` largest and smallest influences on each test example, from one pass over the training blocks."""
     size = min(_BLOCK, n_train)
     nothing = jnp.zeros((n_tests, top), jnp.int32), jnp.full((n_tests, top), -jnp.inf, dtype)
 
@@ -288,76 +297,79 @@ def _extremes(
 
 
 def tangent_kernel(mlp: MLP, params: Params, x: Array, other: Array | None = None) -> TangentKernel:
-    """Compute the empirical neural tangent kernel (Jacot et al. 2018, arXiv 1806.07572).
+    """Return the empirical neural tangent kernel (Jacot et al. 2018, arXiv 1806.07572).
 
-    K_k(x, x') = <grad z_k(x), grad z_k(x')> for every output k, over all parameters; of z_L, before the output's
-    activation, as is the custom. With delta^k_l, the gradient of z_k with respect to z_l by eq. (7), it is the sum over
-    layers of <delta^k_l, delta'^k_l> (<y_{l-1}, y'_{l-1}> + 1): Gram products, and no Jacobian.
+    K_k(x, x') = <grad z_k(x), grad z_k(x')> for each output k, over all parameters, where z is z_L: the output before
+    its activation. If delta^k_l is the gradient of z_k with respect to z_l (eq. 7), then
+
+        K_k(x, x') = sum_l <delta^k_l, delta'^k_l> (<y_{l-1}, y'_{l-1}> + 1)
+
+    so Gram matrices are enough, and no Jacobian is formed.
 
     Parameters
     ----------
-    mlp
-        Static.
-    params
-        A tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
+    mlp, params
+        The network.
     x, other
-        [N, n_0] and [M, n_0]; x with itself if None.
+        [N, n_0] and [M, n_0]; `other` is x if None.
 
     Returns
     -------
     TangentKernel(outputs, trace)
-        [n_L, N, M] and [N, M]; beside them memory holds blocks of at most 1,024 by 1,024 examples. Costs n_L backward
-        passes for each of the N and, once a block of those, of the M; and n_L N M sum_l n_l multiply-adds.
+        [n_L, N, M] and [N, M]. Memory beyond them is that of a block of 1,024 by 1,024 examples. Costs n_L backward
+        passes for each of N examples, n_L passes for each of M for every block of the N, and n_L N M sum_l n_l
+        multiply-adds.
 
     Raises
     ------
     ValueError
-        If x or other is not [N, n_0].
+        If x or other is not [N, n_0], or the parameters do not fit the network.
 
     Examples
     --------
-    Without hidden layers it is <x, x'> + 1, for every output alike:
+    Without hidden layers it is <x, x'> + 1 for every output:
 
     >>> from jaxmlp.network import Layer
     >>> kernel = tangent_kernel(MLP((2, 3)), (Layer(jnp.zeros((3, 2)), jnp.zeros(3)),), np.array([[3.0, 4.0]]))
     >>> print(kernel.outputs[0], kernel.trace)
     [[26.]] [[78.]]
     """
-    other = x if other is None else other
-    for name, given in (("x", x), ("other", other)):
-        if np.ndim(given) != 2 or np.shape(given)[1] != mlp.sizes[0] or not len(given):
-            raise ValueError(f"{name} must be [N, {mlp.sizes[0]}], of one row or more, got shape {np.shape(given)}")
-    kernel = np.empty((mlp.sizes[-1], len(x), len(other)), params[0].w.dtype)
-    for rows in _even_blocks(len(x)):
-        left = _output_factors(mlp, params, jnp.asarray(x[rows]))
-        for columns in _even_blocks(len(other)):
-            right = _output_factors(mlp, params, jnp.asarray(other[columns]))
+    check_params(mlp, params)
+    first, second = np.asarray(x), np.asarray(x if other is None else other)
+    for name, given in (("x", first), ("other", second)):
+        if given.ndim != 2 or given.shape[1] != mlp.sizes[0] or not len(given):
+            raise ValueError(f"{name} must be [N, {mlp.sizes[0]}] with one row or more, got shape {given.shape}")
+    kernel = np.empty((mlp.sizes[-1], len(first), len(second)), params[0].w.dtype)
+    for rows in _even_blocks(len(first)):
+        left = _output_factors(mlp, params, jnp.asarray(first[rows]))
+        for columns in _even_blocks(len(second)):
+            right = _output_factors(mlp, params, jnp.asarray(second[columns]))
             kernel[:, rows, columns] = _kernel(left, right)
     return TangentKernel(kernel, kernel.sum(0))
 
 
 def _even_blocks(n_examples: int) -> list[slice]:
-    """Cut the examples into blocks of nearly one size: two sizes at most are compiled."""
+    """Return blocks of nearly one size, so that at most two sizes are compiled."""
     size = -(-n_examples // -(-n_examples // _BLOCK))
     return [slice(start, min(start + size, n_examples)) for start in range(0, n_examples, size)]
 
 
 @partial(jax.jit, static_argnames="mlp")
 def _output_factors(mlp: MLP, params: Params, x: Array) -> tuple[Factors, ...]:
-    """Return the factors of every output's gradient: delta: [n_L, N, n_l], and y_in: [N, n_{l-1}] for all of them."""
+    """Return the factors of each output's gradient, delta: [n_L, N, n_l]; all outputs share y_in: [N, n_{l-1}]."""
 
-    def of_one(x: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    def deltas_and_inputs(x: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         z, y = forward(mlp, params, x)
         every_output = jnp.eye(mlp.sizes[-1], dtype=z[-1].dtype)
         return jax.vmap(partial(pull_back, mlp, params, z))(every_output), y[:-1]
 
-    deltas, y_in = jax.vmap(of_one, out_axes=(1, 0))(x)
+    deltas, y_in = jax.vmap(deltas_and_inputs, out_axes=(1, 0))(x)
     return tuple(map(Factors, deltas, y_in))
 
 
 @jax.jit
 def _kernel(left: tuple[Factors, ...], right: tuple[Factors, ...]) -> Array:
-    # In the last layer delta is the output's own unit row, of which the product is 1.
+    # In the last layer delta is a unit vector, so <delta, delta'> = 1.
     last = left[-1].y_in @ right[-1].y_in.T + 1
     hidden = [
         jnp.einsum("kni,kmi->knm", a.delta, b.delta) * (a.y_in @ b.y_in.T + 1)

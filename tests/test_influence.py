@@ -1,5 +1,6 @@
 """Scores, influences and kernels against gradients of every example formed one by one, by autodiff in float64."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -11,7 +12,7 @@ import pytest
 
 from jaxmlp import influence
 from jaxmlp.data import Dataset
-from jaxmlp.influence import scores, tangent_kernel, tracin
+from jaxmlp.influence import scores, suspects, tangent_kernel, tracin
 from jaxmlp.losses import target_row
 from jaxmlp.network import MLP, Layer, Params, forward, loss
 
@@ -23,7 +24,7 @@ PROGRAMS = (influence._scores, influence._tracin)
 
 @pytest.fixture
 def small_blocks(monkeypatch) -> Iterator[int]:
-    """Let a block be 4 examples; programs compiled for other blocks are forgotten."""
+    """Let a block be 4 examples, and clear programs that were compiled for other blocks."""
     monkeypatch.setattr(influence, "_BLOCK", 4)
     for program in PROGRAMS:
         program.clear_cache()
@@ -50,10 +51,21 @@ def labels(n: int, n_classes: int = 3) -> np.ndarray:
 
 
 def gradients(mlp: MLP, params: Params, data: Dataset) -> np.ndarray:
-    """Form every example's gradient, by autodiff: [N, parameters]."""
-    every = jax.vmap(jax.grad(partial(loss, mlp)), (None, 0, 0))
-    formed = jax.jit(every)(params, data.x, data.t)
-    return np.concatenate([np.asarray(leaf).reshape(len(data), -1) for leaf in jax.tree.leaves(formed)], axis=1)
+    """Return the gradient of every example by autodiff: [N, parameters]."""
+    return np.asarray(_gradients(mlp, params, data.x, data.t))
+
+
+@partial(jax.jit, static_argnums=0)
+def _gradients(mlp: MLP, params: Params, x: np.ndarray, t: np.ndarray) -> jax.Array:
+    every = jax.vmap(jax.grad(partial(loss, mlp)), (None, 0, 0))(params, x, t)
+    return jnp.concatenate([leaf.reshape(len(x), -1) for leaf in jax.tree.leaves(every)], axis=1)
+
+
+@partial(jax.jit, static_argnums=0)
+def last_layer_rows_and_losses(mlp: MLP, params: Params, x: np.ndarray, t: np.ndarray) -> tuple[jax.Array, ...]:
+    z, y = (layers[-1] for layers in jax.vmap(partial(forward, mlp, params))(x))
+    rows = jax.vmap(lambda t, z: target_row(t, z, mlp.output))(jnp.asarray(t), z)
+    return z, y, rows, jax.vmap(partial(loss, mlp, params))(x, t)
 
 
 # ----- scores -----
@@ -90,13 +102,11 @@ def assert_are_those_of_every_example(mlp: MLP, data: Dataset, margin: Callable 
     params = drawn(mlp)
     found = scores(mlp, params, data)
     assert {one.shape for one in found if one is not None} == {(len(data),)}
-    z, y = jax.vmap(partial(forward, mlp, params))(jnp.asarray(data.x))
-    z, y = np.asarray(z[-1]), np.asarray(y[-1])
-    rows = np.stack([target_row(t, one, mlp.output) for t, one in zip(data.t, z, strict=True)])
+    z, y, rows, losses = map(np.asarray, last_layer_rows_and_losses(mlp, params, data.x, data.t))
     exact = {"rtol": 1e-12, "atol": 1e-14}  # numbers of order 1, sums of some 60 terms: 4,500 eps; a margin may cancel
     np.testing.assert_allclose(found.norms, np.linalg.norm(gradients(mlp, params, data), axis=1), **exact)
     np.testing.assert_allclose(found.error_norms, np.sqrt(((y - rows) ** 2).sum(1)), **exact)
-    np.testing.assert_allclose(found.losses, jax.vmap(partial(loss, mlp, params))(data.x, data.t), **exact)
+    np.testing.assert_allclose(found.losses, losses, **exact)
     if margin is None:
         assert found.margins is None
     else:
@@ -105,17 +115,17 @@ def assert_are_those_of_every_example(mlp: MLP, data: Dataset, margin: Callable 
 
 @pytest.mark.usefixtures("x64")
 @EVERY_CASE
-def test_scores_are_those_of_every_examples_gradient_error_loss_and_margin(mlp, targets, margin):
+def test_scores_match_autodiff_and_their_definitions_on_every_example(mlp, targets, margin):
     assert_are_those_of_every_example(mlp, Dataset(inputs(11), targets(11)), margin)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("n", [1, 11])
-def test_scores_in_blocks_are_those_of_every_example(n, small_blocks):
+def test_scores_in_blocks_match_those_of_every_example(n, small_blocks):
     assert_are_those_of_every_example(CLASSES, Dataset(inputs(n), labels(n)), of_largest_other)
 
 
-def test_scores_of_more_than_two_blocks_are_those_of_each_part():
+def test_scores_of_many_blocks_match_those_of_each_part():
     data = Dataset(inputs(2 * influence._BLOCK + 5).astype(np.float32), labels(2 * influence._BLOCK + 5))
     params = drawn(CLASSES)
     parts = [
@@ -128,7 +138,7 @@ def test_scores_of_more_than_two_blocks_are_those_of_each_part():
         np.testing.assert_allclose(whole, np.concatenate(pieces), rtol=2.0**-19, atol=2.0**-17)
 
 
-def test_norm_of_a_gradient_whose_square_underflows_is_kept():
+def test_norm_of_a_gradient_whose_square_underflows_is_not_zero():
     mlp = MLP((1, 2))
     sure = (Layer(jnp.array([[60.0], [0.0]]), jnp.zeros(2)),)
     found = scores(mlp, sure, Dataset(np.ones((1, 1)), np.array([0])))
@@ -142,7 +152,7 @@ def temporary_memory(program, *given, **options) -> int:
     return program.lower(*given, **options).compile(whole).memory_analysis().temp_size_in_bytes
 
 
-def test_memory_of_scores_grows_by_the_answers_alone():
+def test_memory_of_scores_grows_only_by_the_result():
     mlp = MLP((4, 200, 3))
 
     def needed(n: int) -> int:
@@ -152,7 +162,50 @@ def test_memory_of_scores_grows_by_the_answers_alone():
     assert needed(16 * 1024) - needed(4 * 1024) <= 2 * 4 * 4 * (12 * 1024)
 
 
-# ----- what helped and harmed -----
+# ----- suspects -----
+
+
+def test_suspects_are_found_by_a_naive_loop_over_the_definition():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(4) / 2, 200).astype(np.float32)
+    labels = rng.integers(0, 3, 200)  # class 3 is never a label, but sometimes the most probable class
+    assert (probabilities.argmax(1) == 3).any()
+    thresholds = [probabilities[labels == j, j].mean(dtype=np.float64) for j in range(3)]
+    naive = []
+    for row, label in zip(probabilities, labels, strict=True):
+        reached = [j for j in range(3) if row[j] >= thresholds[j]]
+        naive.append(bool(reached) and max(reached, key=lambda j: row[j]) != label)
+    np.testing.assert_array_equal(suspects(probabilities, labels), naive)
+    # The thresholds and the label both matter: other rules suspect other examples.
+    wrong = probabilities.argmax(1) != labels
+    assert 0 < sum(naive) < wrong.sum() < len(naive)
+
+
+def test_an_example_of_a_hesitant_class_is_suspected_below_one_half():
+    # Class 1 is predicted with 0.4 on average: 0.45 is enough for it, and 0.55 too little for class 0.
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45]])
+    np.testing.assert_array_equal(suspects(probabilities, np.array([0, 1, 0])), [False, False, True])
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "sentence"),
+    [
+        (np.full(2, 0.5), [0, 1], "probabilities and labels must be [N, n_L] and [N], got shapes (2,) and (2,)"),
+        (np.full((2, 2), 0.5), [0], "probabilities and labels must be [N, n_L] and [N], got shapes (2, 2) and (1,)"),
+        (np.ones((0, 2)), [], "probabilities and labels must be [N, n_L] and [N], got shapes (0, 2) and (0,)"),
+        (np.full((2, 2), 0.5), [0.0, 1.0], "labels must be integers, got float64"),
+        (np.full((2, 2), 0.5), [0, 2], "labels must be from 0 to 1, got 0 to 2"),
+        (np.full((2, 2), 0.5), [-1, 0], "labels must be from 0 to 1, got -1 to 0"),
+        ([[0.5, 0.5], [np.nan, 0.5]], [0, 0], "probabilities must be finite, got [nan, 0.5] in row 1"),
+    ],
+)
+def test_suspects_refuses_wrong_arguments_in_one_line(probabilities, labels, sentence):
+    with pytest.raises(ValueError, match=r".") as caught:
+        suspects(probabilities, labels)
+    assert str(caught.value) == sentence
+
+
+# ----- influence of training on test examples -----
 
 
 def all_influences(mlp: MLP, checkpoints, train: Dataset, test: Dataset, rates) -> np.ndarray:
@@ -186,33 +239,31 @@ def two_sets(n_train: int, n_test: int) -> tuple[Dataset, Dataset]:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("top", "rates"), [(5, [0.5, 2.0, -0.25]), (23, None)])
-def test_influences_are_the_largest_and_smallest_of_all_inner_products(rates, top, run):
-    train, test = two_sets(23, 5)
-    truth = all_influences(CLASSES, run, train, test, rates or [1.0] * 3)
-    assert_are_the_extremes(tracin(CLASSES, run, train, test, top, learning_rates=rates), truth, top)
+def test_influences_are_the_largest_and_smallest_of_all_inner_products(run):
+    (train, test), rates = two_sets(23, 5), [0.5, 2.0, -0.25]
+    truth = all_influences(CLASSES, run, train, test, rates)
+    assert_are_the_extremes(tracin(CLASSES, run, train, test, 5, learning_rates=rates), truth, 5)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("n_train", "n_test", "top"),
-    [(1, 1, 1), (23, 5, 23), (22, 3, 6)],
+    ("n_train", "n_test", "top", "rates"), [(1, 1, 1, None), (23, 5, 23, None), (22, 3, 6, [3.0, 0.5])]
 )
-def test_influences_in_blocks_are_those_of_all_examples(n_train, n_test, top, run, small_blocks):
+def test_influences_in_blocks_match_those_of_all_examples(n_train, n_test, top, rates, run, small_blocks):
     train, test = two_sets(n_train, n_test)
-    truth = all_influences(CLASSES, run[:2], train, test, [3.0, 0.5])
-    assert_are_the_extremes(tracin(CLASSES, run[:2], train, test, top, learning_rates=[3.0, 0.5]), truth, top)
+    truth = all_influences(CLASSES, run[:2], train, test, rates or [1.0, 1.0])
+    assert_are_the_extremes(tracin(CLASSES, run[:2], train, test, top, learning_rates=rates), truth, top)
 
 
 @pytest.mark.usefixtures("x64")
-def test_influences_of_real_values_are_the_largest_and_smallest_of_all_inner_products():
+def test_influences_with_real_targets_are_the_largest_and_smallest_inner_products():
     train, test = Dataset(inputs(9), inputs(9, 3)), Dataset(inputs(3), inputs(3, 3))
     run = [drawn(SIGMOIDS)]
     truth = all_influences(SIGMOIDS, run, train, test, [1.0])
     assert_are_the_extremes(tracin(SIGMOIDS, run, train, test, top=4), truth, 4)
 
 
-def test_example_helps_itself_by_its_squared_norm_and_is_found_again():
+def test_an_example_helps_itself_by_its_squared_gradient_norm():
     train, _ = two_sets(30, 1)
     params = drawn(CLASSES)
     norms = scores(CLASSES, params, train).norms
@@ -227,52 +278,40 @@ def test_example_helps_itself_by_its_squared_norm_and_is_found_again():
 @pytest.mark.parametrize(
     ("n_checkpoints", "top", "rates", "sentence"),
     [
-        (1, 0, None, "top must be a whole number from 1 to the 6 training examples, got 0"),
-        (1, -1, None, "top must be a whole number from 1 to the 6 training examples, got -1"),
-        (1, 7, None, "top must be a whole number from 1 to the 6 training examples, got 7"),
-        (
-            0,
-            1,
-            None,
-            "one or more checkpoints, and a learning rate each, expected, got 0 checkpoints and 0 learning rates",
-        ),
-        (
-            2,
-            1,
-            [1.0],
-            "one or more checkpoints, and a learning rate each, expected, got 2 checkpoints and 1 learning rates",
-        ),
-        (
-            1,
-            1,
-            np.ones(2),
-            "one or more checkpoints, and a learning rate each, expected, got 1 checkpoints and 2 learning rates",
-        ),
-        (
-            0,
-            1,
-            [],
-            "one or more checkpoints, and a learning rate each, expected, got 0 checkpoints and 0 learning rates",
-        ),
+        (1, 0, None, "top, of 6 training examples, must be a whole number from 1 to 6, got 0"),
+        (1, 7, None, "top, of 6 training examples, must be a whole number from 1 to 6, got 7"),
+        (1, 2.0, None, "top, of 6 training examples, must be a whole number from 1 to 6, got 2.0"),
+        (0, 1, None, "checkpoints must be one or more parameters of the network, got none"),
+        (0, 1, [], "checkpoints must be one or more parameters of the network, got none"),
+        (2, 1, [1.0], "learning_rates must be one finite number for each of 2 checkpoints, got [1.0]"),
+        (1, 1, np.ones(2), "learning_rates must be one finite number for each of 1 checkpoints, got [1.0, 1.0]"),
+        (1, 1, [np.nan], "learning_rates must be one finite number for each of 1 checkpoints, got [nan]"),
     ],
 )
-def test_what_tracin_cannot_do_is_a_value_error_of_one_line(n_checkpoints, top, rates, sentence):
+def test_tracin_refuses_wrong_arguments_in_one_line(n_checkpoints, top, rates, sentence):
     train, test = two_sets(6, 2)
     with pytest.raises(ValueError, match=r".") as caught:
         tracin(CLASSES, [drawn(CLASSES)] * n_checkpoints, train, test, top, learning_rates=rates)
     assert str(caught.value) == sentence
 
 
-def test_data_that_do_not_fit_are_a_value_error_of_one_line():
+def test_data_and_parameters_of_another_network_are_refused_in_one_line():
     params, (fit, _) = drawn(CLASSES), two_sets(6, 2)
-    unfit = Dataset(inputs(6, 5), labels(6))
-    for refuse in (
+    unfit, other = Dataset(inputs(6, 5), labels(6)), drawn(MLP((4, 2, 3)))
+    for refused in (
         lambda: scores(CLASSES, params, unfit),
         lambda: tracin(CLASSES, [params], unfit, fit, top=1),
         lambda: tracin(CLASSES, [params], fit, unfit, top=1),
     ):
         with pytest.raises(ValueError, match=r"^x has 5 features, but the network takes 4$"):
-            refuse()
+            refused()
+    for name, refused in {
+        "params": lambda: scores(CLASSES, other, fit),
+        "checkpoints[1]": lambda: tracin(CLASSES, [params, other], fit, fit, top=1),
+        "params ": lambda: tangent_kernel(CLASSES, other, fit.x),
+    }.items():
+        with pytest.raises(ValueError, match=rf"^{re.escape(name.strip())} must fit sizes \(4, 5, 3\), got"):
+            refused()
 
 
 def test_memory_of_tracin_does_not_grow_with_the_training_examples():
@@ -291,11 +330,15 @@ def test_memory_of_tracin_does_not_grow_with_the_training_examples():
 
 
 def jacobians(mlp: MLP, params: Params, x: np.ndarray) -> np.ndarray:
-    """Form the Jacobian of every example's z_L, by autodiff: [n_L, N, parameters]."""
-    every = jax.vmap(jax.jacrev(lambda params, x: forward(mlp, params, x).z[-1]), (None, 0))
-    formed = jax.jit(every)(params, x)
-    leaves = [np.asarray(leaf).reshape(len(x), mlp.sizes[-1], -1) for leaf in jax.tree.leaves(formed)]
-    return np.concatenate(leaves, axis=2).transpose(1, 0, 2)
+    """Return the Jacobian of every example's z_L by autodiff: [n_L, N, parameters]."""
+    return np.asarray(_jacobians(mlp, params, x))
+
+
+@partial(jax.jit, static_argnums=0)
+def _jacobians(mlp: MLP, params: Params, x: np.ndarray) -> jax.Array:
+    every = jax.vmap(jax.jacrev(lambda params, x: forward(mlp, params, x).z[-1]), (None, 0))(params, x)
+    leaves = [leaf.reshape(len(x), mlp.sizes[-1], -1) for leaf in jax.tree.leaves(every)]
+    return jnp.concatenate(leaves, axis=2).transpose(1, 0, 2)
 
 
 def assert_is_that_of_jacobians(mlp: MLP, x: np.ndarray, other: np.ndarray | None) -> None:
@@ -319,13 +362,13 @@ def assert_is_that_of_jacobians(mlp: MLP, x: np.ndarray, other: np.ndarray | Non
     ],
     ids=lambda mlp: str(mlp.sizes),
 )
-def test_tangent_kernel_is_the_product_of_plain_jacobians(mlp):
+def test_tangent_kernel_is_the_product_of_jacobians(mlp):
     assert_is_that_of_jacobians(mlp, inputs(6), inputs(3))
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("n", "m"), [(1, 8), (11, 9)])
-def test_tangent_kernel_in_blocks_is_the_product_of_plain_jacobians(n, m, small_blocks):
+def test_tangent_kernel_in_blocks_is_the_product_of_jacobians(n, m, small_blocks):
     assert_is_that_of_jacobians(CLASSES, inputs(n), inputs(m))
 
 
@@ -341,7 +384,7 @@ def test_tangent_kernel_of_x_with_itself_is_symmetric_and_positive_semi_definite
         assert eigenvalues[0] >= -1e-14 * eigenvalues[-1] * 60
 
 
-def test_tangent_kernel_does_not_depend_on_the_output_and_is_of_the_parameters_type():
+def test_tangent_kernel_ignores_the_output_activation_and_keeps_the_dtype_of_the_parameters():
     params, x = drawn(CLASSES), inputs(5).astype(np.float32)
     outputs, trace = tangent_kernel(CLASSES, params, x)
     assert (outputs.dtype, trace.dtype) == (np.float32, np.float32)
@@ -352,14 +395,14 @@ def test_tangent_kernel_does_not_depend_on_the_output_and_is_of_the_parameters_t
 @pytest.mark.parametrize(
     ("x", "other", "sentence"),
     [
-        (np.ones(4), None, "x must be [N, 4], of one row or more, got shape (4,)"),
-        (np.ones((2, 3)), None, "x must be [N, 4], of one row or more, got shape (2, 3)"),
-        (np.ones((0, 4)), None, "x must be [N, 4], of one row or more, got shape (0, 4)"),
-        (np.ones((2, 4)), np.ones((2, 5)), "other must be [N, 4], of one row or more, got shape (2, 5)"),
-        (np.ones((2, 4)), np.ones((1, 2, 4)), "other must be [N, 4], of one row or more, got shape (1, 2, 4)"),
+        (np.ones(4), None, "x must be [N, 4] with one row or more, got shape (4,)"),
+        (np.ones((2, 3)), None, "x must be [N, 4] with one row or more, got shape (2, 3)"),
+        (np.ones((0, 4)), None, "x must be [N, 4] with one row or more, got shape (0, 4)"),
+        (np.ones((2, 4)), np.ones((2, 5)), "other must be [N, 4] with one row or more, got shape (2, 5)"),
+        (np.ones((2, 4)), np.ones((1, 2, 4)), "other must be [N, 4] with one row or more, got shape (1, 2, 4)"),
     ],
 )
-def test_examples_of_another_shape_have_no_kernel(x, other, sentence):
+def test_tangent_kernel_refuses_wrong_shapes_in_one_line(x, other, sentence):
     with pytest.raises(ValueError, match=r".") as caught:
         tangent_kernel(CLASSES, drawn(CLASSES), x, other)
     assert str(caught.value) == sentence

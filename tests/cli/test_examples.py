@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxmlp import MLP, init, load, save
 from jaxmlp.data import Dataset, fingerprint, prepare, read, split
-from jaxmlp.influence import scores, suspects
+from jaxmlp.influence import scores
 from jaxmlp.network import loss
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -296,24 +296,3 @@ def test_an_example_alone_has_nobody_to_influence_it(jaxmlp, trained):
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "only example" in done.err
     assert jaxmlp("examples", str(trained / "classes"), "one.npz").code == 0
-
-
-def test_suspects_are_what_a_naive_reading_of_the_rule_finds():
-    generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.ones(4) / 2, 200).astype(np.float32)
-    labels = generator.integers(0, 3, 200)  # class 3 is nobody's label, and the prediction of some
-    assert (probabilities.argmax(1) == 3).any()
-    naive = []
-    for row, label in zip(probabilities, labels, strict=True):
-        confident = [
-            j for j in range(3) if row[j] >= probabilities[labels == j, j].mean(dtype=np.float64)
-        ]  # class 3 never is
-        naive.append(bool(confident) and max(confident, key=lambda j: row[j]) != label)
-    assert suspects(probabilities, labels).tolist() == naive
-    assert 0 < sum(naive) < len(naive)
-
-
-def test_suspects_of_other_shapes_or_classes_are_refused():
-    for labels in (np.zeros((2, 1), int), np.zeros(3, int), np.array([0, 2]), np.array([-1, 0]), [0.0, 1.0]):
-        with pytest.raises(ValueError, match="labels"):
-            suspects(np.full((2, 2), 0.5), labels)
