@@ -21,7 +21,8 @@ from jaxmlp.data import Dataset
 from jaxmlp.losses import target_row
 from jaxmlp.network import MLP, Params, check_params, forward
 from jaxmlp.per_example import gram, norms
-from jaxmlp.training.examples import arrays, check_fit, in_blocks, is_classification
+from jaxmlp.training.boundary import check_fit
+from jaxmlp.training.examples import arrays, in_blocks, is_classification
 
 __all__ = ["Influences", "Scores", "TangentKernel", "scores", "suspects", "tangent_kernel", "tracin"]
 

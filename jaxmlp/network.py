@@ -215,7 +215,12 @@ def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
     Traceback (most recent call last):
     ValueError: params must fit sizes (2, 3), got layers of shapes [((3, 1), (3,))]
     """
-    shapes = [(jnp.shape(w), jnp.shape(b)) for w, b in params]
+    try:
+        shapes = [(jnp.shape(w), jnp.shape(b)) for w, b in params]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must be a tuple of Layer(w, b), as init returns, got {type(params).__name__}"
+        ) from None
     if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
         raise ValueError(f"{name} must fit sizes {mlp.sizes}, got layers of shapes {shapes}")
 

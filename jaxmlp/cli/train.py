@@ -16,9 +16,10 @@ from jaxmlp.cli.preparation import config_of, network_of, read_material, typed
 from jaxmlp.data import Encoding, Prepared
 from jaxmlp.network import MLP
 from jaxmlp.storage.run_folder import Run, new_folder, read_config, start_run
+from jaxmlp.training.boundary import check_training
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.history import Trained, divergence
-from jaxmlp.training.loop import check_training, train
+from jaxmlp.training.loop import train
 
 __all__ = ["run"]
 

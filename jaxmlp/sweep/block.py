@@ -21,7 +21,7 @@ from jaxmlp.sweep.planning import Block, Group, chunked
 from jaxmlp.sweep.space import Trial
 from jaxmlp.training.config import learning_rates
 from jaxmlp.training.epoch import Hyperparameters, batch_order, epoch_numbers, start
-from jaxmlp.training.evaluation import scores
+from jaxmlp.training.evaluation import evaluation_of
 from jaxmlp.training.examples import Examples
 from jaxmlp.training.history import Epoch, Trained
 from jaxmlp.training.loop import after_epoch, curvature_after_epoch
@@ -377,7 +377,7 @@ def _rows(
         diverged = not finite[place]
         score: Any = (None, None, None)
         if measures is not None and setting.test is not None and not diverged:
-            score = scores(mlp, setting.test, *(part[place] for part in measures))
+            score = evaluation_of(mlp, setting.test, jax.tree.map(lambda part, place=place: part[place], measures))
         tracked = epoch_statistics(config, jax.tree.map(lambda leaf, place=place: leaf[place], statistics))
         if "curvature" in config.track and not diverged:
             params = _Arrays(outputs.params).of(place)

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxmlp import sgd
 from jaxmlp.network import MLP, Params
 from jaxmlp.training.epoch import Hyperparameters, run_epoch
-from jaxmlp.training.evaluation import measures
+from jaxmlp.training.evaluation import Measures, measures
 from jaxmlp.training.examples import Examples
 from jaxmlp.training.tracking import StepStatistics
 
@@ -93,7 +93,7 @@ class Outputs(NamedTuple):
     state: sgd.State
     losses: Array
     statistics: StepStatistics | None
-    measures: tuple[Array, Array, Array] | None
+    measures: Measures | None
 
 
 _SPLIT, _WHOLE = PartitionSpec("devices"), PartitionSpec()

@@ -23,10 +23,10 @@ from jaxmlp.sweep.planning import Block, Group, Plan, make_plan
 from jaxmlp.sweep.results import Results, score
 from jaxmlp.sweep.space import Space, Trial, trials
 from jaxmlp.sweep.store import Row, Store
+from jaxmlp.training.boundary import check_training
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.examples import arrays, is_classification
 from jaxmlp.training.history import Epoch, Trained
-from jaxmlp.training.loop import check_training
 
 __all__ = ["Halving", "Progress", "plan", "run", "use_all_cores"]
 

@@ -1,3 +1,4 @@
+from . import boundary as boundary
 from . import config as config
 from . import epoch as epoch
 from . import evaluation as evaluation
@@ -5,6 +6,8 @@ from . import examples as examples
 from . import history as history
 from . import loop as loop
 from . import tracking as tracking
+from .boundary import check_fit as check_fit
+from .boundary import check_training as check_training
 from .config import TrainConfig as TrainConfig
 from .epoch import Hyperparameters as Hyperparameters
 from .epoch import batch_order as batch_order
@@ -15,9 +18,7 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .evaluation import outputs as outputs
 from .examples import Examples as Examples
-from .examples import check_fit as check_fit
 from .history import Epoch as Epoch
 from .history import Trained as Trained
 from .loop import after_epoch as after_epoch
-from .loop import check_training as check_training
 from .loop import train as train

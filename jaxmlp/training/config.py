@@ -1,4 +1,4 @@
-"""How a training run is configured, and the learning rate that follows from it at every step."""
+"""The configuration of a training run, and the learning rate of each step that follows from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,48 +7,50 @@ from typing import Any
 
 import numpy as np
 
-from jaxmlp._validation import unknown_name
+from jaxmlp._validation import unknown_name, whole_number
 
 __all__ = ["SCHEDULES", "TRACKED", "TrainConfig", "learning_rates"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The numbers of a training run.
+    """The configuration of a training run.
 
-    What is compiled into a program is `batch_size`, `nesterov`, `track`, and whether there is a `clip`: no other value.
+    A program is compiled for `batch_size`, `nesterov`, `track`, and whether `clip` is None. Other values never
+    compile anything anew. Numbers of NumPy become Python's own.
 
     Parameters
     ----------
     epochs
-        How often every example is seen.
+        The number of passes over the examples.
     batch_size
-        B, examples a step: 1 is stochastic gradient descent, N is gradient descent. What does not fill a batch
-        sits out its epoch.
+        B, the examples of a step: 1 is stochastic gradient descent, N is gradient descent. Examples that do not fill
+        a batch are left out of that epoch.
     learning_rate, momentum, weight_decay, nesterov
-        See `jaxmlp.sgd.update`. The rate is that of the mean gradient of a batch.
+        See `jaxmlp.sgd.update`. The learning rate multiplies the mean gradient of a batch.
     schedule
-        The factor on the learning rate: `"constant"`, `"cosine"` (falls to 0 over the run) or `"step"`
-        (times `step_factor` every `step_epochs`).
+        How the learning rate changes: `"constant"`, `"cosine"` (falls to 0 over the run) or `"step"` (multiplied by
+        `step_factor` every `step_epochs`).
     warmup_epochs
-        The rate grows linearly from 0 over this many epochs, on top of any schedule; may be a fraction.
+        The learning rate grows linearly from 0 over this many epochs, on top of any schedule; may be a fraction.
     init_scale
         Multiplies the initial weights.
     patience
-        Stop after this many epochs without a new lowest loss (on the test data if there are any, else on the
-        training data) and keep the parameters of the lowest. None: run to the end, keep the last.
+        Training stops after this many epochs without a new lowest loss, and keeps the parameters of the epoch with
+        the lowest. The loss is that of the test data, if there are any, else of the training data. None: training
+        runs to the end and keeps the last parameters.
     clip
-        C: every example's gradient is scaled down to this norm if it is longer, before weights and averaging (see
-        `jaxmlp.per_example.clipped_mean`). None: no clipping.
+        C: an example's gradient with a larger norm is scaled down to this norm, before weights and averaging (see
+        `jaxmlp.per_example.clipped_mean`). None clips nothing.
     track
-        Names of what to record once an epoch: `"norms"` (quantiles of the examples' gradient norms, before clipping),
-        `"noise_scale"`, `"variance"` (tr Sigma), `"diversity"`, `"clipped"` (the share), `"curvature"` (the Hessian's
-        largest eigenvalue after the epoch, on a sample of 1,024 examples). See `jaxmlp.Epoch`.
+        Names of statistics to record once an epoch, see `jaxmlp.Epoch`: `"norms"` (quantiles of the examples'
+        gradient norms, before clipping), `"noise_scale"`, `"variance"` (tr Sigma), `"diversity"`, `"clipped"` (the
+        fraction of examples), `"curvature"` (the Hessian's largest eigenvalue on a sample of 1,024 examples).
 
     Raises
     ------
     ValueError
-        For a number out of its range, an unknown name, or something to track that this run does not have.
+        For a number out of its range, an unknown name, or a statistic that this run does not have.
 
     Examples
     --------
@@ -73,16 +75,28 @@ class TrainConfig:
     track: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check every number once."""
-        for name, (rule, holds) in _RULES.items():
+        """Check every value once."""
+        for name in (*_COUNTS, *_RULES):
             value = getattr(self, name)
-            if not (name in _OPTIONAL and value is None) and not holds(value):
-                raise ValueError(f"{name} must be {rule}, got {value!r}")
+            if value is not None or name not in _OPTIONAL:
+                object.__setattr__(self, name, _checked(name, value))
         if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise ValueError(unknown_name("schedule", self.schedule, SCHEDULES))
         _check_track(self)
-        # In one order, so that one set of names is one program.
+        # Sorted, so that the same names in another order need no other program.
         object.__setattr__(self, "track", tuple(name for name in TRACKED if name in self.track))
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return a value as one of Python's own types."""
+    if name in _COUNTS:
+        return whole_number(name, value, least=1)
+    rule, holds = _RULES[name]
+    if not holds(value):
+        raise ValueError(f"{name} must be {rule}, got {value!r}")
+    if isinstance(value, np.generic):
+        return float(value) if isinstance(value, np.floating) else value.item()
+    return value
 
 
 def _check_track(config: TrainConfig) -> None:
@@ -99,36 +113,29 @@ def _check_track(config: TrainConfig) -> None:
 _LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
-
-
 def _is_number(value: Any) -> bool:
     try:
-        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
         return is_number and isfinite(value) and abs(value) <= _LARGEST
     except OverflowError:
         return False
 
 
-_COUNT = ("a whole number, 1 or larger", _is_count)
 _POSITIVE = ("positive and finite in float32", lambda value: _is_number(value) and value >= _SMALLEST)
 _NOT_NEGATIVE = ("0 or larger and finite in float32", lambda value: _is_number(value) and value >= 0)
 
+_COUNTS = ("epochs", "batch_size", "patience")
 _OPTIONAL = ("patience", "clip")
 
 _RULES: dict[str, tuple[str, Callable[..., bool]]] = {
-    "epochs": _COUNT,
-    "batch_size": _COUNT,
     "learning_rate": _POSITIVE,
     "momentum": ("0 or larger and below 1", lambda value: _is_number(value) and 0 <= value < 1),
     "weight_decay": _NOT_NEGATIVE,
-    "nesterov": ("True or False", lambda value: isinstance(value, bool)),
+    "nesterov": ("True or False", lambda value: isinstance(value, bool | np.bool_)),
     "warmup_epochs": _NOT_NEGATIVE,
     "step_epochs": _POSITIVE,
     "step_factor": _POSITIVE,
     "init_scale": _NOT_NEGATIVE,
-    "patience": _COUNT,
     "clip": _POSITIVE,
     "track": (
         "a tuple of names",
@@ -136,7 +143,7 @@ _RULES: dict[str, tuple[str, Callable[..., bool]]] = {
     ),
 }
 
-# What can be tracked, and the columns of history that it fills.
+# Each statistic that can be tracked, and the columns of history that it fills.
 TRACKED: dict[str, tuple[str, ...]] = {
     "norms": ("norm_q10", "norm_median", "norm_q90", "norm_max"),
     "noise_scale": ("noise_scale",),
@@ -157,8 +164,7 @@ SCHEDULES: dict[str, Callable[[np.ndarray, TrainConfig], np.ndarray]] = {
 def learning_rates(config: TrainConfig, epoch: int, n_steps: int) -> np.ndarray:
     """Return the learning rate of each step of an epoch (counted from 0): [n_steps].
 
-    Computed on the host and handed to the compiled epoch as an array, so that no schedule, and no number in
-    one, is ever part of a compiled program.
+    They are computed on the host and handed to the compiled epoch as an array: no schedule is part of a program.
 
     >>> learning_rates(TrainConfig(learning_rate=1.0, schedule="constant", warmup_epochs=1), 0, 4)
     array([0.25, 0.5 , 0.75, 1.  ])

@@ -23,7 +23,7 @@ __all__ = ["Hyperparameters", "batch_order", "compiled_epoch", "epoch_numbers", 
 class Hyperparameters(NamedTuple):
     """The traced numbers of an epoch: a learning rate for each of its steps, [steps], and scalars.
 
-    Without clipping `clip` is None, and nothing of it in the program.
+    Without clipping `clip` is None, and the program holds nothing of it.
     """
 
     learning_rates: Array | np.ndarray
@@ -33,10 +33,10 @@ class Hyperparameters(NamedTuple):
 
 
 def batch_order(key: Array, epoch: int, n_examples: int, batch_size: int) -> np.ndarray:
-    """Draw an epoch's batches: [steps, B] indices into the examples, none of them twice.
+    """Return the batches of an epoch in random order: [steps, B] indices of examples, no index twice.
 
-    Drawn on the host, seeded by (key, epoch): a resumed run draws what the unbroken one would have, and a
-    permutation there takes a fiftieth of the time of one by `jax.random`.
+    The order depends on (key, epoch) alone, so that a resumed run draws what the unbroken one would have. It is drawn
+    on the host, where a permutation takes a fiftieth of the time of `jax.random`'s.
 
     >>> batch_order(jax.random.key(0), 0, n_examples=7, batch_size=3).shape
     (2, 3)
@@ -67,16 +67,17 @@ def run_epoch(
     params, state
         Before the epoch.
     examples
-        The data set: x: [N, n_0], N targets, and [N] weights or None.
+        The whole data set.
     order
-        [steps, B] from `batch_order`.
+        The result of `batch_order`, [steps, B].
     hyperparameters
         Traced.
 
     Returns
     -------
     params, state, losses, statistics
-        After the epoch; every batch's mean loss, [steps]; and what `track` needs of every step.
+        Parameters and state after the epoch; the mean loss of each batch, [steps]; and, for each step, the statistics
+        that `track` needs.
     """
 
     def step(
@@ -84,8 +85,8 @@ def run_epoch(
     ) -> tuple[tuple[Params, sgd.State], tuple[Array, StepStatistics | None]]:
         params, state = carry
         rows, learning_rate, sampled = batch
-        of_batch = jax.tree.map(lambda array: array[rows], examples)
-        loss, gradient, statistics = step_gradient(mlp, params, of_batch, hyperparameters.clip, track, sampled)
+        drawn = jax.tree.map(lambda array: array[rows], examples)
+        loss, gradient, statistics = step_gradient(mlp, params, drawn, hyperparameters.clip, track, sampled)
         params, state = sgd.update(
             params,
             state,
@@ -113,25 +114,24 @@ def step_gradient(
     track: tuple[str, ...] = (),
     sampled: Array | bool = True,
 ) -> tuple[Array, Params, StepStatistics | None]:
-    """Compute what one step goes by: a batch's mean loss and mean gradient, clipped first and weighted then.
+    """Compute one step's mean loss and mean gradient; each example's gradient is clipped, then weighted.
 
     Parameters
     ----------
     mlp, track
         Static.
-    params
-        A tuple of L `Layer`.
     batch
-        x: [B, n_0], B targets, and [B] weights or None.
+        The B examples of the step.
     clip
-        The norm that every example's gradient is clipped to, or None.
+        The largest norm of an example's gradient; None clips nothing.
     sampled
         Whether this step takes all statistics, see `jaxmlp.training.tracking.sampled_steps`.
 
     Returns
     -------
     loss, gradient, statistics
-        The mean of weight times loss, what is followed (shaped like the parameters), and what `track` needs.
+        The mean of weight times loss; the mean gradient, shaped like the parameters; and the statistics that `track`
+        needs, None if it needs none.
 
     Examples
     --------
@@ -145,23 +145,23 @@ def step_gradient(
     weights = None if batch.weights is None else batch.weights.astype(losses.dtype)
     loss = losses.mean() if weights is None else (weights * losses).mean()
     if clip is None and not track:
-        # The compiler would drop norms that nobody looks at, but they are a quarter of the program to trace and lower.
+        # The compiler would drop unused norms, but tracing and lowering them takes a quarter of the time of both.
         return loss, mean_gradient(factors) if weights is None else weighted_mean(factors, weights), None
     lengths = norms(factors)
     if clip is not None:
         scale = clipping_weights(lengths, clip)
         weights = scale if weights is None else weights * scale
-    mean = mean_gradient(factors) if weights is None else weighted_mean(factors, weights)
-    return loss, mean, step_statistics(track, lengths, weights, mean, sampled)
+    gradient = mean_gradient(factors) if weights is None else weighted_mean(factors, weights)
+    return loss, gradient, step_statistics(track, lengths, weights, gradient, sampled)
 
 
 @partial(jax.jit, static_argnames="mlp")
 def start(mlp: MLP, key: Array, scale: ArrayLike) -> tuple[Params, sgd.State]:
-    """Draw what training starts with."""
+    """Draw the initial parameters, and return them with the state before the first step."""
     params = init(mlp, key, scale=scale)
     return params, sgd.init(params)
 
 
 def epoch_numbers(config: TrainConfig, rates: np.ndarray) -> Hyperparameters:
-    """Return an epoch's numbers, to be cast to the parameters' dtype and traced."""
+    """Return the hyperparameters of an epoch with these learning rates, not yet of the parameters' dtype."""
     return Hyperparameters(rates, config.momentum, config.weight_decay, config.clip)

@@ -1,7 +1,7 @@
-"""How well a network does on a data set: loss, accuracy, coefficient of determination."""
+"""Evaluation of a network on a data set: its outputs, mean loss, accuracy, coefficient of determination (R2)."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,27 +11,29 @@ from jax import Array
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.data import Dataset
 from jaxmlp.losses import LOSSES, target_row
-from jaxmlp.network import MLP, Params, forward
-from jaxmlp.training.examples import Examples, arrays, check_fit, in_blocks, is_classification
+from jaxmlp.network import MLP, Params, check_params, forward
+from jaxmlp.training.boundary import check_fit
+from jaxmlp.training.examples import Examples, arrays, in_blocks, is_classification
 
-__all__ = [
-    "Evaluation",
-    "evaluate",
-    "evaluate_checked",
-    "measures",
-    "outputs",
-    "scores",
-]
+__all__ = ["Evaluation", "Measures", "evaluate", "evaluate_examples", "evaluation_of", "measures", "outputs"]
 
 _BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
 
 
 class Evaluation(NamedTuple):
-    """Mean loss over a data set, and either accuracy (classes) or r2 (real values); the other is None."""
+    """The mean loss over a data set, and either accuracy (for classes) or r2 (for real values); the other is None."""
 
     loss: float
     accuracy: float | None
     r2: float | None
+
+
+class Measures(NamedTuple):
+    """What the device computes for an `Evaluation`: mean loss, which examples or labels are right, and r2."""
+
+    loss: Array
+    right: Array
+    r2: Array
 
 
 def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
@@ -39,23 +41,21 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
 
     Parameters
     ----------
-    mlp
-        Static.
-    params
-        A tuple of L `Layer`.
     data
-        x: [N, n_0] and N targets; with weights every mean here is a weighted one.
+        x: [N, n_0] and N targets; with weights all means are weighted means.
 
     Returns
     -------
     Evaluation(loss, accuracy, r2)
-        The mean loss; for classes the share of right ones (of right labels, with `binary_cross_entropy`); for
-        real values 1 - (squared errors) / (squared deviations from the mean), averaged over the outputs.
+        The mean loss; for classes the fraction that is right (with `binary_cross_entropy`, of labels); for real
+        values 1 - (squared errors) / (squared deviations from the mean), averaged over the outputs.
 
     Raises
     ------
+    TypeError
+        If `mlp` is no `MLP`, or `data` no `Dataset`.
     ValueError
-        If the data do not fit the network.
+        If the data or the parameters do not fit the network.
 
     Examples
     --------
@@ -68,18 +68,21 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     1.0
     """
     check_fit(mlp, data)
-    return evaluate_checked(mlp, params, arrays(mlp, data))
+    check_params(mlp, params)
+    return evaluate_examples(mlp, params, arrays(mlp, data))
 
 
-def evaluate_checked(mlp: MLP, params: Params, examples: Examples) -> Evaluation:
-    """Evaluate on arrays of which `check_fit` is known to hold, as training does after every epoch."""
-    return scores(mlp, examples, *_compiled_measures(mlp, params, examples))
+def evaluate_examples(mlp: MLP, params: Params, examples: Examples) -> Evaluation:
+    """Evaluate on examples that are on the device and known to fit, as training does after every epoch."""
+    return evaluation_of(mlp, examples, _compiled_measures(mlp, params, examples))
 
 
-def scores(mlp: MLP, examples: Examples, loss: Any, right: Any, r2: Any) -> Evaluation:
-    """Make what `measures` returned, on the host, the scores that suit the targets."""
+def evaluation_of(mlp: MLP, examples: Examples, measures: Measures) -> Evaluation:
+    """Convert measures, brought to the host, to an `Evaluation` with the score that suits the targets."""
+    loss, right, r2 = map(np.asarray, measures)
     if is_classification(mlp, examples.t):
-        return Evaluation(float(loss), float(np.average(right, axis=0, weights=examples.weights).mean()), None)
+        accuracy = np.average(right, axis=0, weights=examples.weights).mean()
+        return Evaluation(float(loss), float(accuracy), None)
     return Evaluation(float(loss), None, float(r2))
 
 
@@ -103,8 +106,8 @@ def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
     return in_blocks(jax.vmap(output), x, size=_BLOCK)
 
 
-def measures(mlp: MLP, params: Params, examples: Examples) -> tuple[Array, Array, Array]:
-    """Compute the mean loss, which examples (or labels) are right, and r2; to be compiled by its caller."""
+def measures(mlp: MLP, params: Params, examples: Examples) -> Measures:
+    """Compute what an `Evaluation` needs; to be compiled by its caller."""
     x, t, weights = examples
     z, y = _outputs(mlp, params, x)
     rows = jax.vmap(partial(target_row, output_name=mlp.output))(t, z)
@@ -113,19 +116,19 @@ def measures(mlp: MLP, params: Params, examples: Examples) -> tuple[Array, Array
         right = (y > 0.5) == (rows > 0.5)
     else:
         right = y.argmax(1) == rows.argmax(1)
-    return _mean(losses, weights), right, _r2(y, rows, weights)
+    return Measures(_mean(losses, weights), right, _r2(y, rows, weights))
 
 
 _compiled_measures = jax.jit(measures, static_argnames="mlp")
 
 
 def _mean(values: Array, weights: Array | None) -> Array:
-    """Average over the examples; without weights nothing is multiplied by 1."""
+    """Return the mean over the examples, a weighted one if there are weights."""
     return values.mean(0) if weights is None else jnp.average(values, axis=0, weights=weights)
 
 
 def _r2(y: Array, t: Array, weights: Array | None) -> Array:
     errors, deviations = _mean((y - t) ** 2, weights), _mean((t - _mean(t, weights)) ** 2, weights)
-    # Where all targets are equal there is nothing to explain: 1 for the right constant, else 0, as scikit-learn has it.
+    # Equal targets have no deviation to explain: r2 is then 1 for the right constant, else 0, as in scikit-learn.
     explained = 1 - errors / jnp.where(deviations > 0, deviations, 1)
     return jnp.where(deviations > 0, explained, errors == 0).mean()

@@ -1,4 +1,4 @@
-"""Examples on the device: do they fit the network, and how a function is applied to many of them."""
+"""Examples on the device: what their targets are, and how a function is applied to many of them block by block."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -11,7 +11,7 @@ from jax import Array, lax
 from jaxmlp.data import Dataset
 from jaxmlp.network import MLP
 
-__all__ = ["Examples", "arrays", "check_fit", "in_blocks", "is_classification"]
+__all__ = ["Examples", "arrays", "holds_classes", "in_blocks", "is_classification"]
 
 Answer = TypeVar("Answer")
 
@@ -25,9 +25,9 @@ class Examples(NamedTuple):
 
 
 def arrays(mlp: MLP, data: Dataset) -> Examples:
-    """Return the data on the device: in place where they can be, and real values as floats, which never wrap.
+    """Return the data on the device, without a copy where possible; real values become floats, which never wrap.
 
-    In place, because a copy of a large set takes as long as compiling.
+    Copying a large data set would take as long as compiling.
     """
     t = data.t if is_classification(mlp, data.t) else np.asarray(data.t).astype(float)
     on_host: Any = (data.x, t, data.weights)
@@ -40,12 +40,13 @@ def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> A
     Parameters
     ----------
     function
-        Takes arrays [size, ...] and returns a tree of arrays [size, ...], each row of its own example alone.
+        Takes arrays [size, ...] and returns a tree of arrays [size, ...]. A row of the result may depend on the same
+        row of the arguments alone.
     examples
-        [N, ...] each. They are read in place: `jax.lax.map` with a `batch_size` copies them, and compiles the
+        Arrays [N, ...]. They are read in place: `jax.lax.map` with a `batch_size` would copy them, and compile the
         function once more for the rows that are left over.
     size
-        Static. All at once, if N is smaller.
+        Static. Examples of a block; with fewer examples there is one block, of all of them.
 
     Returns
     -------
@@ -60,8 +61,8 @@ def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> A
     n_examples = len(examples[0])
     if n_examples <= size:
         return function(*examples)
-    # `dynamic_slice` lets the last block begin where it still is whole; what it has in common with the one before is
-    # left out.
+    # `dynamic_slice` moves the start of the last block back until the block is whole. Its first rows are then those
+    # of the block before, and are left out.
     starts = jnp.arange(0, n_examples, size)
     n_common = -n_examples % size
 
@@ -76,54 +77,19 @@ def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> A
 
 
 def is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
-    """Tell whether the targets say which outputs are right, or are real values.
+    """Tell whether targets say which outputs are right; else they are real values.
 
     >>> is_classification(MLP((2, 1), output="identity", loss="quadratic"), np.array([1.5]))
     False
     """
-    return mlp.loss != "quadratic" or _holds_classes(mlp, t)
+    return mlp.loss != "quadratic" or holds_classes(mlp, t)
 
 
-def _holds_classes(mlp: MLP, t: Array | np.ndarray) -> bool:
-    """Tell whether `target_row` takes these targets for classes."""
+def holds_classes(mlp: MLP, t: Array | np.ndarray) -> bool:
+    """Tell whether `target_row` reads each of these targets as the number of a class.
+
+    >>> holds_classes(MLP((2, 3)), np.array([0, 2])), holds_classes(MLP((2, 3)), np.eye(3))
+    (True, False)
+    """
     is_whole = t.ndim == 1 and not jnp.issubdtype(t.dtype, jnp.inexact)
     return is_whole and (mlp.sizes[-1] > 1 or mlp.output == "softmax")
-
-
-def check_fit(mlp: MLP, data: Dataset) -> None:
-    """Raise a ValueError that says how, if the data do not fit the network; called once, where users enter.
-
-    >>> check_fit(MLP((2, 3)), Dataset(np.ones((1, 2)), np.array([7])))
-    Traceback (most recent call last):
-    ValueError: t has class 7 in row 0, but the network has 3 outputs
-    """
-    n_in, n_out = mlp.sizes[0], mlp.sizes[-1]
-    if data.x.shape[1] != n_in:
-        raise ValueError(f"x has {data.x.shape[1]} features, but the network takes {n_in}")
-    t = np.asarray(data.t)
-    if t.ndim == 2:
-        _check_rows(mlp, t)
-    elif _holds_classes(mlp, t):
-        if t.max() >= n_out:
-            raise ValueError(f"t has class {t.max()} in row {t.argmax()}, but the network has {n_out} outputs")
-    elif n_out > 1 or mlp.output == "softmax":
-        raise ValueError(f"t must be integer classes or rows of {n_out}, got one real value an example")
-    else:
-        _check_rows(mlp, t[:, None])
-
-
-def _check_rows(mlp: MLP, t: np.ndarray) -> None:
-    if t.shape[1] != mlp.sizes[-1]:
-        raise ValueError(f"t has rows of {t.shape[1]}, but the network has {mlp.sizes[-1]} outputs")
-    if mlp.loss == "quadratic":
-        return
-    low, high = t.min(1), t.max(1)
-    outside = (low < 0) | (high > 1)
-    if outside.any():
-        row = int(outside.argmax())
-        raise ValueError(f"t must lie in [0, 1] for {mlp.loss}, got {t[row].tolist()} in row {row}")
-    if mlp.loss == "cross_entropy":
-        off = np.abs(t.sum(1, dtype=np.float64) - 1) > 1e-3
-        if off.any():
-            row = int(off.argmax())
-            raise ValueError(f"t must sum to 1 in every row for cross_entropy, got {t[row].sum()} in row {row}")

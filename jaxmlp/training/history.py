@@ -1,4 +1,4 @@
-"""What is recorded of a training run: a row an epoch, and how far it came."""
+"""The record of a training run: one row for each epoch, the parameters, and how it ended."""
 
 from typing import NamedTuple
 
@@ -13,33 +13,35 @@ STATUSES = ("running", "finished", "stopped", "diverged")
 class Epoch(NamedTuple):
     """One row of history.
 
+    Tracked columns, from `norm_q10` on, are None unless `TrainConfig.track` asks for them.
+
     Attributes
     ----------
     epoch
         Counted from 1.
     learning_rate
-        Of its first step.
+        The learning rate of the epoch's first step.
     train_loss
-        The mean over the epoch's batches, each taken as it was trained on.
+        The mean over the epoch's batches, each before the step that it led to.
     test_loss, test_accuracy, test_r2
-        After the epoch; None where they do not apply.
+        Evaluation on the test data after the epoch; None where they do not apply.
     seconds
-        Wall time, with evaluation and all that is tracked.
+        Wall time of the epoch, with evaluation and tracking.
     norm_q10, norm_median, norm_q90, norm_max
-        Quantiles over the epoch of the norms of each example's own gradient, before weights and clipping, as it was
-        when it was trained on. This and all that follows is None unless `TrainConfig.track` asks for it.
+        Quantiles of the gradient norms of single examples, before weights and clipping, each taken at its own step.
     noise_scale
-        tr(Sigma) / |G|^2 in examples, both parts averaged over the steps (see `jaxmlp.per_example.noise_scale`), of the
-        gradients as they are averaged: weighted and clipped. None too where |G|^2 is lost in the noise.
+        tr(Sigma) / |G|^2, in examples, of the weighted and clipped gradients. Both parts are averaged over the steps
+        (see `jaxmlp.per_example.noise_scale`). None where the noise hides |G|^2.
     gradient_variance
-        tr(Sigma): the variance of one example's gradient, summed over the parameters; off by some 1e-6 of |G|^2 in
-        float32, as it is taken from the gradient that was there anyway.
+        tr(Sigma), the variance of one example's gradient summed over the parameters. In float32 its error is about
+        1e-6 of |G|^2, because it is a difference of two means of squares.
     diversity
-        Of the batches' gradients (see `jaxmlp.per_example.diversity`).
+        Gradient diversity of the batches, averaged over the steps (see `jaxmlp.per_example.diversity`).
     share_clipped
-        Of the examples, how many had a gradient longer than `TrainConfig.clip`.
+        The fraction of examples whose gradient norm exceeds `TrainConfig.clip`.
     top_eigenvalue
-        Of the Hessian of the unweighted loss after the epoch, over the same sample of examples at every epoch.
+        The largest eigenvalue of the Hessian of the unweighted loss after the epoch, over the same sample of examples
+        at every epoch.
     """
 
     epoch: int
@@ -65,20 +67,20 @@ class Epoch(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What training gives, after every epoch and at the end.
+    """The result of training: so far, as a callback gets it after every epoch, or at the end.
 
     Attributes
     ----------
     params
-        The parameters to use: of the best epoch where there is a patience, else of the last finite one.
+        The parameters to use: of the best epoch if the configuration has a patience, else of the last finite epoch.
     state
-        The optimiser's, after the last finite epoch.
+        The state of momentum SGD after the last finite epoch.
     history
-        One `Epoch` an epoch.
+        One `Epoch` for each epoch.
     last_params
-        Of the last finite epoch, from which training goes on.
+        The parameters after the last finite epoch, from which training goes on.
     best_epoch
-        The epoch that `params` are of, counted from 1; 0 before the first.
+        The number of the epoch that `params` come from; 0 before the first epoch.
     status
         `"running"`, `"finished"`, `"stopped"` (patience ran out) or `"diverged"`.
     """
@@ -92,7 +94,7 @@ class Trained(NamedTuple):
 
 
 def divergence(trained: Trained) -> str:
-    """Say at which epoch a run diverged, which parameters are kept, and what to try."""
+    """Return a sentence for a run that diverged: at which epoch, which parameters are kept, what to try."""
     row = trained.history[-1]
     kept = f"the parameters of epoch {trained.best_epoch}" if trained.best_epoch else "the initial parameters"
     return (

@@ -1,7 +1,7 @@
-"""The training scheme in full: the loop over epochs, each of them one compiled program (`epoch`).
+"""The whole training scheme: the loop over epochs, each of which is one compiled program (`epoch`).
 
-Random initial weights; every epoch a fresh random order, cut into same-size batches; for every batch forward,
-backward, the mean gradient, and the momentum update, eq. (1) to (8).
+Training draws random initial weights. Each epoch draws a new random order and cuts it into batches of one size. Each
+batch takes a forward pass, a backward pass, the mean gradient, and the momentum update, eq. (1) to (8).
 """
 
 import time
@@ -18,22 +18,17 @@ from jax import Array
 from jaxmlp import sgd
 from jaxmlp.data import Dataset
 from jaxmlp.network import MLP, Params
+from jaxmlp.training.boundary import check_key, check_resume, check_training
 from jaxmlp.training.config import TrainConfig, learning_rates
 from jaxmlp.training.epoch import batch_order, compiled_epoch, epoch_numbers, start
-from jaxmlp.training.evaluation import evaluate_checked
-from jaxmlp.training.examples import Examples, arrays, check_fit
+from jaxmlp.training.evaluation import evaluate_examples
+from jaxmlp.training.examples import Examples, arrays
 from jaxmlp.training.history import Epoch, Trained, divergence
 from jaxmlp.training.tracking import epoch_statistics, top_eigenvalue
 
-__all__ = [
-    "after_epoch",
-    "check_training",
-    "curvature_after_epoch",
-    "train",
-]
+__all__ = ["after_epoch", "curvature_after_epoch", "train"]
 
 _CURVATURE_EXAMPLES = 1024
-_MOST_PARAMETERS = 2**31 - 1  # beyond what can be indexed XLA aborts the whole process
 
 
 def train(
@@ -50,23 +45,21 @@ def train(
 
     Parameters
     ----------
-    mlp
-        Static.
     data
-        x: [N, n_0] and N targets that fit the network, and perhaps weights, which multiply each example's loss; read
-        in place where possible, so not to be written to by a callback.
+        The training examples, perhaps with weights, which multiply each example's loss. They are read in place where
+        possible: a callback must not write to them.
     config
         `TrainConfig()` if None.
     key
-        Of `jax.random.key`: of the initial weights, `init(mlp, key, scale=config.init_scale)`, and, with the
-        epoch's number, of each epoch's order.
+        One key, as `jax.random.key(0)`. It gives the initial weights, `init(mlp, key, scale=config.init_scale)`, and,
+        with the number of an epoch, the order of its examples.
     test
-        Evaluated after every epoch.
+        A data set to evaluate on after every epoch.
     callback
-        Called with the `Trained` so far after every epoch. Its arrays stay valid.
+        A function that is called with the `Trained` so far after every epoch. The arrays it gets stay valid.
     resume
-        Go on from here, with the same other arguments: the result is, bit for bit, that of a run which was
-        never interrupted. A finished run goes on if the configuration now has more epochs.
+        A `Trained` to go on from, with the same other arguments: the result is, bit for bit, that of a run that was
+        never interrupted. A finished run goes on if `config` has more epochs than it.
 
     Returns
     -------
@@ -74,13 +67,15 @@ def train(
 
     Raises
     ------
+    TypeError
+        If an argument is of another type.
     ValueError
-        If the data do not fit the network, or not even one batch, or `resume` has more epochs than `config`.
+        If the data do not fit the network or do not fill one batch, or `resume` does not fit `mlp` and `config`.
 
     Warns
     -----
     RuntimeWarning
-        If the loss is no longer finite: training stops with the last finite parameters.
+        If the loss is no longer finite: training stops and keeps the last finite parameters.
 
     Examples
     --------
@@ -90,16 +85,17 @@ def train(
     >>> trained.history[-1].test_accuracy
     1.0
     """
-    config = config or TrainConfig()
+    config = TrainConfig() if config is None else config
     check_training(mlp, data, config, test)
-    trained = resume
-    if trained is None:
+    check_key(key)
+    if resume is None:
         params, state = start(mlp, key, config.init_scale)
         trained = Trained(params, state, (), params, 0, "running")
-    elif len(trained.history) > config.epochs:
-        raise ValueError(f"epochs must be at least the {len(trained.history)} of resume, got {config.epochs}")
-    elif trained.status == "finished" and len(trained.history) < config.epochs:
-        trained = trained._replace(status="running")
+    else:
+        check_resume(mlp, config, resume)
+        trained = resume
+        if resume.status in ("running", "finished"):
+            trained = resume._replace(status="running" if len(resume.history) < config.epochs else "finished")
     examples, test_examples = arrays(mlp, data), None if test is None else arrays(mlp, test)
     while trained.status == "running":
         trained = _train_epoch(mlp, trained, config, key, examples, test_examples)
@@ -115,11 +111,8 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-_NO_SCORES: tuple[float | None, float | None, float | None] = (None, None, None)
-
-
 def _is_finite(tree: Any) -> bool:
-    # On the host: in the compiled epoch this took a quarter of its compilation.
+    # On the host, because in the compiled epoch this took a quarter of the compilation.
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
@@ -137,16 +130,15 @@ def _train_epoch(
     dtype = jax.tree.leaves(trained.last_params)[0].dtype
     rates = learning_rates(config, epoch, len(order))
     numbers = jax.tree.map(lambda number: np.asarray(number, dtype), epoch_numbers(config, rates))
-    # The epoch overwrites what it is given: copies save what a callback may hold, and what a diverged epoch
-    # falls back to.
+    # The compiled epoch overwrites its arguments. A callback may hold them, and a diverged epoch falls back to them.
     params, state = _copy((trained.last_params, trained.state))
     params, state, losses, statistics = compiled_epoch(
         mlp, params, state, examples, order, numbers, nesterov=config.nesterov, track=config.track
     )
     diverged = not _is_finite((losses, params))
-    scores = _NO_SCORES
+    scores: tuple[float | None, float | None, float | None] = (None, None, None)
     if test_examples is not None and not diverged:
-        scores = evaluate_checked(mlp, params, test_examples)
+        scores = evaluate_examples(mlp, params, test_examples)
     loss = float(np.asarray(losses).mean(dtype=np.float64))
     tracked = epoch_statistics(config, statistics)
     if "curvature" in config.track and not diverged:
@@ -156,15 +148,22 @@ def _train_epoch(
 
 
 def curvature_after_epoch(mlp: MLP, params: Params, examples: Examples, key: Array) -> float | None:
-    """Return the Hessian's largest eigenvalue over the same examples after every epoch: what changes is the network."""
+    """Return the Hessian's largest eigenvalue over a sample of examples that is the same for every epoch."""
     rows = batch_order(key, 0, len(examples.x), min(len(examples.x), _CURVATURE_EXAMPLES))[0]
     return top_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key)
 
 
 def after_epoch(trained: Trained, config: TrainConfig, row: Epoch, after: tuple[Params, sgd.State] | None) -> Trained:
-    """Take an epoch's row, and its parameters and state; decide whether they are the best so far and whether to go on.
+    """Add an epoch to a run: decide whether it is the best so far, and whether training goes on.
 
-    `after` is None where the epoch diverged: what was there before it is kept.
+    Parameters
+    ----------
+    trained, config
+        The run before the epoch, and its configuration.
+    row
+        The epoch's row of history.
+    after
+        Parameters and state after the epoch; None if it diverged, and those before it are kept.
     """
     history = (*trained.history, row)
     if after is None:
@@ -184,14 +183,3 @@ def after_epoch(trained: Trained, config: TrainConfig, row: Epoch, after: tuple[
 def _watched(row: Epoch) -> float:
     loss = row.train_loss if row.test_loss is None else row.test_loss
     return float("inf") if isnan(loss) else loss
-
-
-def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset | None = None) -> None:
-    """Raise the `ValueError` that `train` would, before any work is done."""
-    check_fit(mlp, data)
-    if test is not None:
-        check_fit(mlp, test)
-    if config.batch_size > len(data):
-        raise ValueError(f"batch_size must be at most the {len(data)} training examples, got {config.batch_size}")
-    if mlp.n_parameters > _MOST_PARAMETERS:
-        raise ValueError(f"sizes {mlp.sizes} make {mlp.n_parameters:,} parameters, more than {_MOST_PARAMETERS:,}")

@@ -1,4 +1,4 @@
-"""What training records of its gradients: a few numbers from every step, made one row of history an epoch."""
+"""Gradient statistics during training: a few numbers from every step, summarised in one row of history an epoch."""
 
 import math
 from collections.abc import Collection
@@ -15,23 +15,23 @@ from jaxmlp.training.config import TRACKED, TrainConfig
 
 __all__ = ["StepStatistics", "epoch_statistics", "sampled_steps", "step_statistics", "top_eigenvalue"]
 
-_OF_THE_MEAN = {"noise_scale", "variance", "diversity"}
+_NEED_THE_MEAN = {"noise_scale", "variance", "diversity"}
 _NAME_OF_COLUMN = {column: name for name, columns in TRACKED.items() for column in columns}
-_SAMPLES = 128
+_MOST_SAMPLES = 128
 _QUANTILES = {"norm_q10": 0.1, "norm_median": 0.5, "norm_q90": 0.9, "norm_max": 1.0}
 
 
 class StepStatistics(NamedTuple):
-    """What one step tells; stacked over an epoch's steps, each with an axis of them in front.
+    """Statistics of one step's gradients; those of an epoch have an axis of steps in front.
 
     Attributes
     ----------
     norms
-        [B]: of each example's own gradient, before weights and clipping.
+        The gradient norm of each example, before weights and clipping: [B].
     mean_square
-        The mean of |g_b|^2 over the gradients as they are averaged, weighted and clipped; None if not needed.
+        The mean of |g_b|^2 over the weighted and clipped gradients of the batch; None if it is not needed.
     squared_mean
-        |mean of g_b|^2 of the same gradients, nan at steps where it is not taken; None if not needed.
+        |mean of g_b|^2 of the same gradients; nan at steps that are not sampled; None if it is not needed.
     """
 
     norms: Array
@@ -40,23 +40,35 @@ class StepStatistics(NamedTuple):
 
 
 def sampled_steps(n_steps: int) -> np.ndarray:
-    """Tell at which steps of an epoch |mean of g_b|^2 is taken, evenly spread: [n_steps] booleans.
+    """Tell at which steps of an epoch |mean of g_b|^2 is computed, evenly spread: [n_steps] booleans.
 
-    It reads the whole gradient once more, which at every step of a small network would be a tenth of the time.
+    It reads the whole gradient once more: at every step that would take a tenth of a small network's time.
 
     >>> sampled_steps(300).sum()
     np.int64(100)
     """
-    return np.arange(n_steps) % math.ceil(n_steps / _SAMPLES) == 0
+    return np.arange(n_steps) % math.ceil(n_steps / _MOST_SAMPLES) == 0
 
 
 def step_statistics(
     track: Collection[str], norms: Array, weights: Array | None, gradient: Params, sampled: Array | bool
 ) -> StepStatistics | None:
-    """Return what the names in `track` need of a step, in full if it is `sampled`; None if they need nothing."""
+    """Return the statistics of one step that the names in `track` need; None if they need none.
+
+    Parameters
+    ----------
+    track
+        Names of `TRACKED`.
+    norms, weights
+        The norm and the weight, clipping included, of each example's gradient: [B]; no weights are all 1.
+    gradient
+        The mean of the weighted gradients.
+    sampled
+        Whether to compute the square of the mean gradient too, see `sampled_steps`.
+    """
     if not set(track) - {"curvature"}:
         return None
-    if not _OF_THE_MEAN & set(track):
+    if not _NEED_THE_MEAN & set(track):
         return StepStatistics(norms, None, None)
     lengths = norms if weights is None else weights * norms
     squared_mean = lax.cond(sampled, _squared_norm, lambda gradient: jnp.full((), jnp.nan, norms.dtype), gradient)
@@ -70,26 +82,26 @@ def _squared_norm(gradient: Params) -> Array:
 def epoch_statistics(config: TrainConfig, statistics: StepStatistics | None) -> dict[str, float | None]:
     """Return an epoch's columns of history from the statistics of its steps.
 
-    Noise scale and diversity are ratios of parts averaged over the steps (see `jaxmlp.per_example.noise_scale`); None
-    where the estimate of the gradient they are relative to is not positive. None is also what is not finite.
+    Noise scale and diversity are ratios of parts averaged over the steps (see `jaxmlp.per_example.noise_scale`); they
+    are None where the estimate of |G|^2, their denominator, is not positive. Values that are not finite become None.
     """
     if statistics is None:
         return {}
     row: dict[str, float | None] = {}
     norms = np.asarray(statistics.norms)
     if "norms" in config.track:
-        with np.errstate(invalid="ignore"):  # of norms that are infinite
+        with np.errstate(invalid="ignore"):  # norms may be infinite
             quantiles = np.quantile(norms.astype(np.float64), list(_QUANTILES.values()))
         row |= dict(zip(_QUANTILES, quantiles.tolist(), strict=True))
     if "clipped" in config.track:
         row["share_clipped"] = float(np.mean(norms > np.asarray(config.clip, norms.dtype)))
     if statistics.squared_mean is not None:
-        of_mean = _of_the_mean(statistics, norms.shape[1])
-        row |= {column: value for column, value in of_mean.items() if _NAME_OF_COLUMN[column] in config.track}
+        noise = _noise_columns(statistics, norms.shape[1])
+        row |= {column: value for column, value in noise.items() if _NAME_OF_COLUMN[column] in config.track}
     return {column: None if value is None or not math.isfinite(value) else value for column, value in row.items()}
 
 
-def _of_the_mean(statistics: StepStatistics, batch_size: int) -> dict[str, float | None]:
+def _noise_columns(statistics: StepStatistics, batch_size: int) -> dict[str, float | None]:
     squares, squared_means = (np.asarray(part, np.float64) for part in statistics[1:])
     sampled = sampled_steps(len(squares))
     square, squared_mean = float(squares[sampled].mean()), float(squared_means[sampled].mean())
@@ -108,7 +120,7 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def top_eigenvalue(mlp: MLP, params: Params, x: Array, t: Array, key: Array) -> float | None:
-    """Return the largest eigenvalue of the Hessian over these examples; None if none is found."""
+    """Return the Hessian's largest eigenvalue over these examples; None if the iteration finds none."""
     try:
         return largest_eigenvalue(mlp, params, x, t, key=key).value
     except NoEigenvalue:

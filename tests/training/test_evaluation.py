@@ -8,8 +8,8 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from jaxmlp.data import Dataset
 from jaxmlp.network import MLP, Layer, init, loss, predict
+from jaxmlp.training.boundary import check_fit
 from jaxmlp.training.evaluation import evaluate, outputs
-from jaxmlp.training.examples import check_fit
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 

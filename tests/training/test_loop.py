@@ -401,7 +401,7 @@ def test_data_that_do_not_fit_are_refused_in_one_line(x, t, batch_size, sentence
     if batch_size == 1:  # as test data too
         with pytest.raises(ValueError, match=r".") as caught:
             train(MLP_OF_CLASSES, classes(), config, key=KEY, test=Dataset(x, t))
-        assert str(caught.value) == sentence
+        assert str(caught.value) == f"test: {sentence}"
 
 
 # ----- going on -----
@@ -414,6 +414,14 @@ def test_a_finished_run_goes_on_when_it_is_given_more_epochs():
     assert_identical(
         train(MLP_OF_CLASSES, classes(), long, key=KEY, resume=first), train(MLP_OF_CLASSES, classes(), long, key=KEY)
     )
+
+
+def test_an_interrupted_run_that_has_all_its_epochs_is_finished():
+    seen = []
+    train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=4, batch_size=5), key=KEY, callback=seen.append)
+    assert seen[1].status == "running"
+    resumed = train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=2, batch_size=5), key=KEY, resume=seen[1])
+    assert_identical(resumed, seen[1]._replace(status="finished"))
 
 
 def test_a_run_cannot_go_on_to_fewer_epochs_than_it_has():

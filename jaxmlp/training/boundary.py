@@ -1,0 +1,108 @@
+"""What users hand to `train` and `evaluate`, checked once, before any work is done: the code behind trusts it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmlp.data import Dataset
+from jaxmlp.network import MLP, check_params
+from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.examples import holds_classes
+from jaxmlp.training.history import Trained
+
+__all__ = ["check_fit", "check_key", "check_resume", "check_training"]
+
+_MOST_PARAMETERS = 2**31 - 1  # XLA aborts the whole process where an index is larger
+_SUM_TOLERANCE = 1e-3  # of soft targets: what rounding to float16 makes of a row, and no more
+
+
+def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset | None = None) -> None:
+    """Raise the error that `train` would raise for these arguments.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another type.
+    ValueError
+        If the data do not fit the network or do not fill one batch, or the network is too large.
+
+    Examples
+    --------
+    >>> check_training(MLP((2, 3)), (np.ones((1, 2)), np.array([0])), TrainConfig())
+    Traceback (most recent call last):
+    TypeError: data must be a Dataset, as Dataset(x, t), got tuple
+    """
+    check_fit(mlp, data)
+    if test is not None:
+        check_fit(mlp, test, "test")
+    _check_type("config", config, TrainConfig, "a TrainConfig, as TrainConfig(epochs=10)")
+    if config.batch_size > len(data):
+        raise ValueError(f"batch_size must be at most the {len(data)} training examples, got {config.batch_size}")
+    if mlp.n_parameters > _MOST_PARAMETERS:
+        raise ValueError(f"sizes {mlp.sizes} make {mlp.n_parameters:,} parameters, more than {_MOST_PARAMETERS:,}")
+
+
+def check_key(key: Any) -> None:
+    """Raise a TypeError if `key` is not one key of `jax.random`, of the new kind or the old."""
+    if isinstance(key, jax.Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+            return
+        if key.dtype == np.uint32 and key.ndim == 1:
+            return
+    got = f"an array of shape {key.shape}" if isinstance(key, jax.Array | np.ndarray) else repr(key)
+    raise TypeError(f"key must be one key, as jax.random.key(0), got {got}")
+
+
+def check_resume(mlp: MLP, config: TrainConfig, resume: Trained) -> None:
+    """Raise an error if training cannot go on from `resume` with this network and configuration."""
+    _check_type("resume", resume, Trained, "a Trained, as train returns")
+    check_params(mlp, resume.last_params, "resume.last_params")
+    if len(resume.history) > config.epochs:
+        raise ValueError(f"epochs must be at least the {len(resume.history)} of resume, got {config.epochs}")
+
+
+def check_fit(mlp: MLP, data: Dataset, name: str = "data") -> None:
+    """Raise an error that says how, if the data do not fit the network; `name` is the argument's.
+
+    >>> check_fit(MLP((2, 3)), Dataset(np.ones((1, 2)), np.array([7])))
+    Traceback (most recent call last):
+    ValueError: t has class 7 in row 0, but the network has 3 outputs
+    """
+    _check_type("mlp", mlp, MLP, "an MLP, as MLP((4, 16, 3))")
+    _check_type(name, data, Dataset, "a Dataset, as Dataset(x, t)")
+    where = "" if name == "data" else f"{name}: "
+    n_in, n_out = mlp.sizes[0], mlp.sizes[-1]
+    if data.x.shape[1] != n_in:
+        raise ValueError(f"{where}x has {data.x.shape[1]} features, but the network takes {n_in}")
+    t = np.asarray(data.t)
+    if t.ndim == 2:
+        _check_rows(mlp, t, where)
+    elif holds_classes(mlp, t):
+        if t.max() >= n_out:
+            raise ValueError(f"{where}t has class {t.max()} in row {t.argmax()}, but the network has {n_out} outputs")
+    elif n_out > 1 or mlp.output == "softmax":
+        raise ValueError(f"{where}t must be integer classes or rows of {n_out}, got one real value an example")
+    else:
+        _check_rows(mlp, t[:, None], where)
+
+
+def _check_type(name: str, value: object, expected: type, as_text: str) -> None:
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} must be {as_text}, got {type(value).__name__}")
+
+
+def _check_rows(mlp: MLP, t: np.ndarray, where: str) -> None:
+    if t.shape[1] != mlp.sizes[-1]:
+        raise ValueError(f"{where}t has rows of {t.shape[1]}, but the network has {mlp.sizes[-1]} outputs")
+    if mlp.loss == "quadratic":
+        return
+    outside = (t.min(1) < 0) | (t.max(1) > 1)
+    if outside.any():
+        row = int(outside.argmax())
+        raise ValueError(f"{where}t must lie in [0, 1] for {mlp.loss}, got {t[row].tolist()} in row {row}")
+    off = np.abs(t.sum(1, dtype=np.float64) - 1) > _SUM_TOLERANCE
+    if mlp.loss == "cross_entropy" and off.any():
+        row = int(off.argmax())
+        raise ValueError(f"{where}t must sum to 1 in every row for cross_entropy, got {t[row].sum()} in row {row}")

@@ -1,0 +1,87 @@
+"""What users hand to `train` and `evaluate` by mistake is refused in one line that says what is expected."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmlp.data import Dataset
+from jaxmlp.network import MLP, init
+from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.evaluation import evaluate
+from jaxmlp.training.loop import train
+
+NETWORK, KEY = MLP((3, 5, 4)), jax.random.key(0)
+DATA = Dataset(np.ones((6, 3)), np.arange(6) % 4)
+CONFIG = TrainConfig(epochs=1, batch_size=3)
+PAIR = (DATA.x, DATA.t)
+OF_ANOTHER_NETWORK = train(MLP((3, 4)), DATA, CONFIG, key=KEY)
+
+REFUSED = {
+    "a tuple as data": ({"data": PAIR}, "data must be a Dataset, as Dataset(x, t), got tuple"),
+    "an array as data": ({"data": DATA.x}, "data must be a Dataset, as Dataset(x, t), got ndarray"),
+    "a tuple as test": ({"test": PAIR}, "test must be a Dataset, as Dataset(x, t), got tuple"),
+    "a dict as config": (
+        {"config": {"epochs": 3}},
+        "config must be a TrainConfig, as TrainConfig(epochs=10), got dict",
+    ),
+    "an empty dict as config": ({"config": {}}, "config must be a TrainConfig, as TrainConfig(epochs=10), got dict"),
+    "sizes as network": ({"mlp": (3, 4)}, "mlp must be an MLP, as MLP((4, 16, 3)), got tuple"),
+    "parameters as network": ({"mlp": init(NETWORK, KEY)}, "mlp must be an MLP, as MLP((4, 16, 3)), got tuple"),
+    "a seed as key": ({"key": 0}, "key must be one key, as jax.random.key(0), got 0"),
+    "no key": ({"key": None}, "key must be one key, as jax.random.key(0), got None"),
+    "several keys": ({"key": jax.random.split(KEY)}, "key must be one key, as jax.random.key(0), got"),
+    "numbers as key": ({"key": jnp.ones(2)}, "key must be one key, as jax.random.key(0), got"),
+    "parameters to resume": ({"resume": init(NETWORK, KEY)}, "resume must be a Trained, as train returns, got tuple"),
+    "another network to resume": (
+        {"resume": OF_ANOTHER_NETWORK},
+        "resume.last_params must fit sizes (3, 5, 4), got layers of shapes [((4, 3), (4,))]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_argument_of_train_is_named_with_what_is_expected(name):
+    given, sentence = REFUSED[name]
+    arguments = {"mlp": NETWORK, "data": DATA, "config": CONFIG, "key": KEY} | given
+    mlp, data, config = (arguments.pop(position) for position in ("mlp", "data", "config"))
+    with pytest.raises((TypeError, ValueError), match=r"^[^\n]+$") as caught:
+        train(mlp, data, config, **arguments)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((NETWORK, init(NETWORK, KEY), PAIR), "data must be a Dataset, as Dataset(x, t), got tuple"),
+        (((3, 4), init(NETWORK, KEY), DATA), "mlp must be an MLP, as MLP((4, 16, 3)), got tuple"),
+        ((NETWORK, None, DATA), "params must be a tuple of Layer(w, b), as init returns, got NoneType"),
+        ((NETWORK, OF_ANOTHER_NETWORK, DATA), "params must be a tuple of Layer(w, b), as init returns, got Trained"),
+        ((NETWORK, OF_ANOTHER_NETWORK.params, DATA), "params must fit sizes (3, 5, 4)"),
+    ],
+    ids=["a tuple as data", "sizes as network", "no parameters", "a Trained", "another network's parameters"],
+)
+def test_a_wrong_argument_of_evaluate_is_named_with_what_is_expected(arguments, sentence):
+    with pytest.raises((TypeError, ValueError), match=r"^[^\n]+$") as caught:
+        evaluate(*arguments)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_keys_of_the_old_kind_and_of_any_implementation_are_accepted():
+    old = train(NETWORK, DATA, CONFIG, key=jax.random.PRNGKey(0))
+    new = train(NETWORK, DATA, CONFIG, key=KEY)
+    np.testing.assert_array_equal(old.params[0].w, new.params[0].w)
+    assert train(NETWORK, DATA, CONFIG, key=jax.random.key(0, impl="rbg")).status == "finished"
+
+
+@pytest.mark.parametrize("off", [0.1, -0.1, 0.01, -0.01, 0.002])
+def test_soft_targets_must_sum_to_1(off):
+    rows = np.full((6, 4), (1 + off) / 4)
+    with pytest.raises(ValueError, match=r"t must sum to 1 in every row for cross_entropy, got .* in row 0"):
+        evaluate(NETWORK, init(NETWORK, KEY), Dataset(DATA.x, rows))
+
+
+def test_soft_targets_may_be_rounded_to_float16():
+    rows = np.random.default_rng(0).dirichlet(np.ones(4), 6).astype(np.float16)
+    assert np.any(rows.sum(1, dtype=float) != 1)
+    assert evaluate(NETWORK, init(NETWORK, KEY), Dataset(DATA.x, rows)).loss > 0
