@@ -1,9 +1,8 @@
-"""`jaxmlp check`: are these gradients right? The library's own, a trained network's, or a function's of the user."""
+"""`jaxmlp check`: check the gradients of the library, of a trained network, or of a function of the user."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -12,36 +11,34 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from jaxmlp.checking import Report, check_gradient
 from jaxmlp.checking.rules import check_custom_rule
 from jaxmlp.checking.taylor import taylor_test
-from jaxmlp.cli.cache import keep_compiled_programs
-from jaxmlp.cli.display import show
-from jaxmlp.cli.imported import UserError, arguments_for, imported_function, user_code
-from jaxmlp.cli.models import find_model, read_for
+from jaxmlp.cli.output import show
+from jaxmlp.cli.progress import check_progress
+from jaxmlp.cli.saved_model import find_model, read_labelled
+from jaxmlp.cli.startup import keep_compiled_programs, say
+from jaxmlp.cli.user_functions import UserError, arguments_for, imported_function, user_code
+from jaxmlp.data import whole
 from jaxmlp.equivalences import Claim, Equivalence, of_library, of_model, rounding_units
 from jaxmlp.plots.taylor import taylor_plot
-from jaxmlp.storage.files import check_place, to_json, write_whole
+from jaxmlp.storage.files import check_place, write_whole
 
 __all__ = ["run"]
 
-_MINUS = "-"
-
 
 class _Checked(NamedTuple):
-    """A row of the table and what was found."""
+    """A row of the table and its report."""
 
     row: Equivalence
     report: Report
 
 
 def run(arguments: Namespace) -> int:
-    """Check, and return 0 where all is right, 1 where anything is wrong or undecided."""
+    """Check; return 0 if all is right, 1 if anything is wrong or undecided."""
     what = arguments.what
     is_function = bool(what) and ":" in what[0] and not Path(what[0]).exists()
     _check_arguments(arguments, what, is_function)
@@ -53,50 +50,44 @@ def run(arguments: Namespace) -> int:
 
 
 def _check_arguments(arguments: Namespace, what: Sequence[str], is_function: bool) -> None:
+    expected = "expected MODEL SOURCE, MODULE:FUNCTION, or nothing"
     if "" in what:
-        raise ValueError("WHAT is empty: expected MODEL SOURCE, MODULE:FUNCTION, or nothing at all")
+        raise ValueError(f"WHAT is empty: {expected}")
     if is_function and len(what) > 1:
-        raise ValueError(f"expected nothing behind {what[0]}, got {what[1]}; its arguments are named by --at")
+        raise ValueError(f"expected nothing after {what[0]}, got {what[1]}; name its arguments with --at")
     if not is_function:
         for option in ("at", "gradient"):
             if option in arguments:
-                raise ValueError(f"--{option} is of a function, MODULE:FUNCTION, got {' '.join(what) or 'none'}")
+                raise ValueError(f"--{option} requires MODULE:FUNCTION, got {' '.join(what) or 'nothing'}")
         if len(what) not in (0, 2):
-            raise ValueError(f"expected MODEL SOURCE, MODULE:FUNCTION, or nothing at all, got {' '.join(what)}")
+            raise ValueError(f"{expected}, got {' '.join(what)}")
     if "target" in arguments and (is_function or not what):
-        raise ValueError("--target is of a trained network's SOURCE, and there is none")
+        raise ValueError("--target requires MODEL SOURCE: it names a column of SOURCE")
     if is_function and "at" not in arguments:
-        raise ValueError(f"{what[0]} needs --at MODULE:NAME, the arguments to check it at")
+        raise ValueError(f"{what[0]} requires --at MODULE:NAME, the arguments to check it at")
     if arguments.seed < 0:
         raise ValueError(f"--seed must be 0 or larger, got {arguments.seed}")
-    if (plot := _path(arguments, "plot")) is not None:
+    if "plot" in arguments:
+        plot = Path(arguments.plot)
         if plot.suffix.lower() != ".png":
-            raise ValueError(f"{plot}: expected the name of a PNG file to draw in")
+            raise ValueError(f"--plot {plot}: expected the name of a PNG file, as taylor.png")
         check_place(plot)
-    if (file := _path(arguments, "json")) is not None:
-        check_place(file)
-
-
-def _path(arguments: Namespace, option: str) -> Path | None:
-    given = getattr(arguments, option, None)
-    return None if given in (None, _MINUS) else Path(given)
 
 
 def _rows_of_model(arguments: Namespace, model_name: str, source_name: str) -> list[Equivalence]:
     model = find_model(model_name)
-    source, encoding = read_for(model, source_name, target=getattr(arguments, "target", None))
-    if source.t is None:
-        raise ValueError(f"{source.name}: no targets, expected some to compare with")
-    data = encoding.encode(source.x, source.t, source.class_names)
+    source, encoding = read_labelled(arguments, model, source_name)
+    examples = whole(source.x, source.t)
+    data = encoding.encode(examples.x, examples.t, source.class_names)
     params = jax.tree.map(jnp.asarray, model.params)
     return list(of_model(model.mlp, params, np.asarray(data.x), np.asarray(data.t), seed=arguments.seed))
 
 
 def _check_rows(arguments: Namespace, rows: Sequence[Equivalence]) -> int:
     checked = []
-    with _progress(arguments, len(rows)) as step:
+    with check_progress(arguments, len(rows)) as show_next:
         for row in rows:
-            step(row.name)
+            show_next(row.name)
             checked.append(_Checked(row, row.check()))
     failed = [each for each in checked if not each.report]
     entries = [_entry(each) for each in checked]
@@ -104,36 +95,8 @@ def _check_rows(arguments: Namespace, rows: Sequence[Equivalence]) -> int:
     claims = [each.row for each in failed if each.row.claim] or [row for row in rows if row.claim][-1:]
     if claims:
         values |= _draw(arguments, claims[0].name, claims[0].claim)
-    _finish(arguments, values, _table(checked), _summary(checked, values), *[f"\n{each.report}" for each in failed])
+    show(arguments, values, _table(checked), _summary(checked, values), *[f"\n{each.report}" for each in failed])
     return int(bool(failed))
-
-
-@contextmanager
-def _progress(arguments: Namespace, total: int) -> Iterator[Callable[[str], None]]:
-    """Give a callback that is told what is checked next: a live line in a terminal, ten lines in all elsewhere."""
-    console = Console(stderr=True)
-    if _is_silent(arguments):
-        yield lambda name: None
-    elif console.is_terminal:
-        room = max(10, console.width - 45)
-        bar = [BarColumn(bar_width=20)] if console.width >= 90 else []
-        columns = (TextColumn("check"), MofNCompleteColumn(), *bar, TextColumn("{task.fields[name]}"))
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("", total=total, completed=-1, name="")
-            yield lambda name: progress.update(task, advance=1, name=name[:room])
-    else:
-        done = iter(range(total))
-        yield lambda name: _print_some(next(done), total, name)
-
-
-def _print_some(done: int, total: int, name: str) -> None:
-    if done % -(-total // 10) == 0:
-        with suppress(BrokenPipeError):
-            print(f"check {done + 1}/{total}  {name}", file=sys.stderr, flush=True)
-
-
-def _is_silent(arguments: Namespace) -> bool:
-    return bool(arguments.quiet or getattr(arguments, "json", None) == _MINUS)
 
 
 def _entry(each: _Checked) -> dict[str, Any]:
@@ -165,7 +128,7 @@ def _table(checked: Sequence[_Checked]) -> Table:
         before = row.group
         style = {"right": "green", "wrong": "bold red"}.get(report.verdict, "yellow")
         slope = _slope(report)
-        # At a kink there are many gradients, and which of them it is no error.
+        # A kink has many gradients; the distance between two of them is no error.
         at_kink = report.verdict == "right" and any("kink" in note for note in report.notes)
         error = "at a kink" if at_kink else f"{rounding_units(report):.2g}"
         cells = (error, "" if slope is None or at_kink else f"{slope:.2f}")
@@ -175,7 +138,7 @@ def _table(checked: Sequence[_Checked]) -> Table:
 
 def _summary(checked: Sequence[_Checked], values: dict[str, Any]) -> str:
     counts = {verdict: sum(each.report.verdict == verdict for each in checked) for verdict in ("wrong", "undecided")}
-    text = f"\nerrors are in roundings of the dtype; {len(checked)} checks: " + (
+    text = f"\nunit of errors: one rounding of the dtype; {len(checked)} checks: " + (
         ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) or "all right"
     )
     return text + (f"\ndrawn in {values['plot']}: {values['drawn']}" if "plot" in values else "")
@@ -186,7 +149,7 @@ def _check_function(arguments: Namespace, name: str) -> int:
         f = imported_function("WHAT", name)
         gradient = imported_function("--gradient", arguments.gradient) if "gradient" in arguments else None
         args = arguments_for(f, name, arguments.at)
-        with _telling(name if gradient is None else f"{name} or {arguments.gradient}"):
+        with _checked_code(name if gradient is None else f"{name} or {arguments.gradient}"):
             if gradient is None:
                 report = check_custom_rule(f, *args, seed=arguments.seed)
                 claim = _claim_of_rule(f, args, arguments.seed)
@@ -195,15 +158,15 @@ def _check_function(arguments: Namespace, name: str) -> int:
                 report = check_gradient(*claim, seed=arguments.seed, root=root)
             values = report.as_dict() | _draw(arguments, report.subject, claim)
     except UserError as error:
-        print(error.line, file=sys.stderr)
+        say(error.line)
         raise
-    _finish(arguments, values, str(report), *([f"  drawn in {values['plot']}"] if "plot" in values else []))
+    show(arguments, values, str(report), *([f"  drawn in {values['plot']}"] if "plot" in values else []))
     return 0 if report else 1
 
 
 @contextmanager
-def _telling(name: str) -> Iterator[None]:
-    """Tell what the user's function raises, which a check leaves a note at, from what the check has to say."""
+def _checked_code(name: str) -> Iterator[None]:
+    """Raise `UserError` for exceptions of the user's function. A check adds a note to them, but not to its own."""
     try:
         with user_code(f"{name} raised this while it was checked"):
             yield
@@ -215,7 +178,7 @@ def _telling(name: str) -> Iterator[None]:
 
 
 def _of_first(f: Callable[..., Any], gradient: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Claim, str]:
-    """Hold all arguments but the first fixed; return also the first one's name."""
+    """Return the claim with all arguments but the first held fixed, and the name of the first."""
 
     @wraps(f)
     def of_first(first: Any) -> Any:
@@ -227,13 +190,13 @@ def _of_first(f: Callable[..., Any], gradient: Callable[..., Any], args: tuple[A
 
     try:
         root = next(iter(signature(f).parameters), "args[0]")
-    except ValueError:  # of some built-in functions nobody knows
+    except ValueError:  # some built-in functions have no signature
         root = "args[0]"
     return Claim(of_first, gradient_of_first, args[0]), root
 
 
 def _claim_of_rule(f: Callable[..., Any], args: tuple[Any, ...], seed: int) -> Claim:
-    """Return what a custom rule claims, as a gradient: that of c . f for random c, which JAX takes by the rule."""
+    """Return f with a custom rule as a claim: for random c, JAX takes the gradient of c . f by the rule."""
     leaves, tree = jax.tree.flatten(args)
     moves = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
     floats = [jnp.asarray(leaf) for leaf, is_float in zip(leaves, moves, strict=True) if is_float]
@@ -249,16 +212,7 @@ def _claim_of_rule(f: Callable[..., Any], args: tuple[Any, ...], seed: int) -> C
 
 
 def _draw(arguments: Namespace, name: str, claim: Claim | None) -> dict[str, str]:
-    path = _path(arguments, "plot")
-    if path is None or claim is None:
+    if "plot" not in arguments or claim is None:
         return {}
-    write_whole(path, taylor_plot(taylor_test(*claim, seed=arguments.seed), name))
-    return {"plot": str(path), "drawn": name}
-
-
-def _finish(arguments: Namespace, values: dict[str, Any], *parts: Table | str) -> None:
-    """Write or print JSON, and print the parts, unless it went to standard output or --quiet holds."""
-    if getattr(arguments, "json", None) is not None and (file := _path(arguments, "json")) is not None:
-        write_whole(file, (to_json(values, indent=1) + "\n").encode())
-    to_output = getattr(arguments, "json", None) == _MINUS
-    show(Namespace(json=to_output, quiet=arguments.quiet), values, *parts)
+    write_whole(Path(arguments.plot), taylor_plot(taylor_test(*claim, seed=arguments.seed), name))
+    return {"plot": arguments.plot, "drawn": name}

@@ -1,19 +1,19 @@
-"""`jaxmlp datasets`: the embedded data sets."""
+"""`jaxmlp datasets`: list the embedded data sets."""
 
 from argparse import Namespace
 
 from rich.table import Table
 
-from jaxmlp.cli.display import show
+from jaxmlp.cli.output import show
 from jaxmlp.data import EMBEDDED
 
 __all__ = ["run"]
 
 
 def run(arguments: Namespace) -> int:
-    """Print every embedded data set with one line about it."""
+    """Print each embedded data set with one line about it."""
     values = {name: entry.description for name, entry in EMBEDDED.items()}
-    printed = Table("name", "what it is", box=None)
+    printed = Table("name", "description", box=None)
     for name, description in values.items():
         printed.add_row(name, description)
     show(arguments, values, printed)

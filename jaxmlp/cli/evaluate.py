@@ -1,41 +1,33 @@
-"""`jaxmlp evaluate`: how well a trained network does on a source of data."""
+"""`jaxmlp evaluate`: measure a trained network on a source of data."""
 
 from argparse import Namespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 from sklearn import metrics
 
-from jaxmlp.cli.cache import keep_compiled_programs
-from jaxmlp.cli.display import show, table
-from jaxmlp.cli.models import find_model, predict_finite, read_for, split_of_training
-from jaxmlp.data import Source
+from jaxmlp.cli.output import show, table
+from jaxmlp.cli.saved_model import find_model, predict_finite, read_labelled, split_of_training
+from jaxmlp.cli.startup import keep_compiled_programs
+from jaxmlp.data import Part, Source, whole
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.training.evaluation import evaluate
 
 __all__ = ["run"]
 
 
-class _Part(NamedTuple):
-    """The examples to evaluate on, raw, and where they come from."""
-
-    x: np.ndarray
-    t: np.ndarray
-    origin: str
-
-
 def run(arguments: Namespace) -> int:
-    """Print loss, accuracy and confusion matrix, or R2 and errors in the target's own units."""
+    """Print loss, accuracy and confusion matrix; for real values R2 and errors in the target's units."""
     keep_compiled_programs(arguments)
     model = find_model(arguments.model)
-    source, encoding = read_for(model, arguments.source, target=getattr(arguments, "target", None))
-    part = _part(model, source)
+    source, encoding = read_labelled(arguments, model, arguments.source)
+    part, origin = _part(model, source)
     data = encoding.encode(part.x, part.t, source.class_names)
     y = predict_finite(model, part.x, source.name)
     result = evaluate(model.mlp, model.params, data)
-    values: dict[str, Any] = {"examples": len(data), "origin": part.origin, "test_loss": result.loss}
+    values: dict[str, Any] = {"examples": len(data), "origin": origin, "test_loss": result.loss}
     if encoding.class_names is None:
         t = part.t.reshape(y.shape)
         values["test_r2"] = result.r2
@@ -50,15 +42,13 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _part(model: Model, source: Source) -> _Part:
-    """Choose the source's own test part, or what training held out of it, or, of other data, everything."""
-    if source.t is None:
-        raise ValueError(f"{source.name}: no targets, expected some to compare with")
-    if source.x_test is not None and source.t_test is not None:
-        return _Part(source.x_test, source.t_test, "the test part")
+def _part(model: Model, source: Source) -> tuple[Part, str]:
+    """Return the test part of the source, else the part that training held out, else all examples; and its origin."""
+    if source.x_test is not None:
+        return whole(source.x_test, source.t_test), "the test part"
     if (drawn := split_of_training(model, source)) is not None:
-        return _Part(drawn.test.x, drawn.test.t, "held out in training")
-    return _Part(source.x, source.t, "all examples")
+        return drawn.test, "held out in training"
+    return whole(source.x, source.t), "all examples"
 
 
 def _confusion_table(confusion: np.ndarray, names: tuple[str, ...]) -> Table:
@@ -67,6 +57,6 @@ def _confusion_table(confusion: np.ndarray, names: tuple[str, ...]) -> Table:
     for name in names:
         printed.add_column(name, justify="right", overflow="fold")
     for index, (name, row) in enumerate(zip(names, confusion, strict=True)):
-        cells = [Text(str(n) if n else "·", "bold" if i == index else "") for i, n in enumerate(row)]
+        cells = [Text(str(n) if n else ".", "bold" if i == index else "") for i, n in enumerate(row)]
         printed.add_row(name, *cells)
     return printed

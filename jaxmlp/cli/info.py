@@ -1,4 +1,4 @@
-"""`jaxmlp info`: what a trained network is, and how it was trained."""
+"""`jaxmlp info`: show the layers of a trained network, and how it was trained."""
 
 from argparse import Namespace
 from dataclasses import asdict
@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from jaxmlp.cli.display import show, table
-from jaxmlp.cli.models import find_model
+from jaxmlp.cli.argument_types import as_typed
+from jaxmlp.cli.output import show, table
+from jaxmlp.cli.saved_model import find_model
 from jaxmlp.network import MLP
 from jaxmlp.storage.checkpoint import Model
 
@@ -40,8 +41,8 @@ def _summary(model: Model) -> dict[str, Any]:
     values: dict[str, Any] = {"loss": model.mlp.loss, "parameters": f"{model.mlp.n_parameters:,}"}
     encoding = model.encoding
     if encoding is None:
-        return values | {"inputs": "as they are"}
-    shared = "one factor for all" if encoding.inputs.factor.size < encoding.feature_count else "a factor each"
+        return values | {"inputs": "not scaled"}
+    shared = "one factor for all" if encoding.inputs.factor.size < encoding.feature_count else "one factor for each"
     values["inputs"] = f"{encoding.feature_count}, scaled by {shared}"
     if encoding.feature_names:
         values["features"] = _some(encoding.feature_names)
@@ -53,17 +54,14 @@ def _summary(model: Model) -> dict[str, Any]:
 
 
 def _some(names: tuple[str, ...], limit: int = 12) -> str:
-    more = [f"… ({len(names) - limit} more)"] if len(names) > limit else []
+    more = [f"... ({len(names) - limit} more)"] if len(names) > limit else []
     return ", ".join([*names[:limit], *more])
 
 
 def _training(model: Model) -> Table:
     about = model.about
     values = {name: about[name] for name in ("source", "target") if about.get(name)}
-    values |= {name: _plain(value) for name, value in about.get("options", {}).items() if value is not None}
+    options = about.get("options", {})
+    values |= {name: as_typed(value) for name, value in options.items() if value is not None}
     results = {name: value for name, value in about.get("results", {}).items() if name != "parameters"}
     return table(values | results, title="trained with")
-
-
-def _plain(value: Any) -> Any:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value

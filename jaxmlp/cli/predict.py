@@ -1,4 +1,4 @@
-"""`jaxmlp predict`: a trained network's predictions, one row an example."""
+"""`jaxmlp predict`: write a trained network's predictions, one row for each example."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from jaxmlp.cli.cache import keep_compiled_programs
-from jaxmlp.cli.display import show, table
-from jaxmlp.cli.models import find_model, predict_finite, read_for
-from jaxmlp.storage.files import check_place, write_whole
+from jaxmlp.cli.output import check_out, show, table
+from jaxmlp.cli.saved_model import find_model, predict_finite, read_for
+from jaxmlp.cli.startup import keep_compiled_programs
+from jaxmlp.storage.files import write_whole
 
 __all__ = ["run"]
 
 
 def run(arguments: Namespace) -> int:
-    """Write class and probabilities, or values in their own units; of the test part, if the source has one."""
+    """Write classes and probabilities, or values in their units, for the test part or else for all examples."""
     out = Path(getattr(arguments, "out", "predictions.csv"))
-    check_place(out)
+    check_out(out, (arguments.source, arguments.model))
     keep_compiled_programs(arguments)
     model = find_model(arguments.model)
     source, encoding = read_for(model, arguments.source, labelled=False)

@@ -1,24 +1,22 @@
-"""`jaxmlp sweep`: many networks of different hyperparameters, side by side, and what was found."""
+"""`jaxmlp sweep`: train many networks of different hyperparameters side by side, and print the best settings."""
 
 import shlex
-import sys
 import time
-import warnings
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import RenderableType
 
 from jaxmlp import sweep
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
-from jaxmlp.cli.cache import keep_compiled_programs
-from jaxmlp.cli.display import show, sweep_display, table
-from jaxmlp.cli.preparation import Material, config_of, network_of, read_material, typed
+from jaxmlp.cli.output import show, table
+from jaxmlp.cli.progress import sweep_progress
+from jaxmlp.cli.startup import keep_compiled_programs, note, say
 from jaxmlp.cli.sweep_results import ENCODING, FINISHED, SettingsTable, read_encoding, settings, write_encoding
 from jaxmlp.cli.sweep_space import as_options, typed_space
+from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import is_leftover
 from jaxmlp.storage.run_folder import new_folder
@@ -27,112 +25,105 @@ from jaxmlp.training.config import TrainConfig
 
 __all__ = ["run"]
 
-_TOP = 10
+_TOP = 10  # settings in the table
+
+
+class _Sweep(NamedTuple):
+    """A checked sweep.
+
+    Attributes
+    ----------
+    call
+        The arguments that `sweep.plan` and `sweep.run` have in common.
+    """
+
+    space: sweep.Space
+    material: Material
+    config: TrainConfig
+    halving: sweep.Halving | None
+    call: dict[str, Any]
 
 
 def run(arguments: Namespace) -> int:
-    """Run a sweep, or answer a question about one; everything is checked before the folder is made."""
+    """Run a sweep, print its plan, or print results; everything is checked before the folder is made."""
     if arguments.command in FINISHED:
         return FINISHED[arguments.command](arguments)
-    with suppress(RuntimeError):  # where JAX runs already, as in a test, it is the devices that there are
+    with suppress(RuntimeError):  # JAX may run already, as in a test: then its devices stay
         sweep.use_all_cores()
     keep_compiled_programs(arguments)
-    with _noted(arguments) as notes:
-        return _run(arguments, notes)
+    checked = _check(arguments)
+    plan = sweep.plan(checked.space, checked.material.prepared.train, checked.config, **checked.call)
+    if arguments.plan:
+        return _show_plan(arguments, plan, checked.halving)
+    return _run(arguments, checked)
 
 
-def _run(arguments: Namespace, notes: list[str]) -> int:
-    options, halving = _options(arguments), _halving(arguments)
-    space = typed_space(arguments)
+def _check(arguments: Namespace) -> _Sweep:
+    halving, space = _halving(arguments), typed_space(arguments)
     for name in space.names:
         if name in arguments and name != "seed":
             raise ValueError(f"{name} varies, and --{name.replace('_', '-')} gives it one value: leave one of them out")
     if halving is not None and "epochs" in space.names:
-        raise ValueError("--halving compares trials after the same epochs, but epochs varies")
-    material = read_material(arguments.source, options, fit_batch="batch_size" not in arguments)
-    folder = Path(arguments.out) if "out" in arguments else None
-    if folder is not None:
-        _check_folder(folder, material)
-    data = material.prepared
+        raise ValueError("--halving compares trials after the same epochs, but epochs varies: leave one of them out")
+    options = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
+    material = read_material(arguments.source, TRAIN_DEFAULTS | options, fit_batch="batch_size" not in arguments)
+    if "out" in arguments:
+        _check_folder(Path(arguments.out), material)
     mlp, config = _base(material, space)
-    call: dict[str, Any] = {"mlp": mlp, "test": data.test, "memory": _memory(arguments), "lanes": _lanes(arguments)}
-    plan = sweep.plan(space, data.train, config, **call)
-    if arguments.plan:
-        totals: dict[str, Any] = {
-            "trials": plan.n_trials,
-            "memory": plan.memory,
-            "seconds": plan.seconds,
-            "notes": notes,
-        }
-        text = str(plan)
-        if halving is not None:
-            epochs = plan.groups[0].epochs
-            share = halving.epochs(plan.n_trials, epochs) / (plan.n_trials * epochs)
-            totals["halving_share"] = share
-            text += f"\n  of these epochs, halving by {halving.factor} runs about {100 * share:.0f} %"
-        show(arguments, totals | plan.to_json(), text)
-        return 0
-    folder = folder or new_folder(Path("runs"), f"{Path(arguments.source).stem or 'data'}-sweep")
+    memory, lanes = _memory(arguments), _lanes(arguments)
+    call: dict[str, Any] = {"mlp": mlp, "test": material.prepared.test, "memory": memory, "lanes": lanes}
+    return _Sweep(space, material, config, halving, call)
+
+
+def _show_plan(arguments: Namespace, plan: sweep.Plan, halving: sweep.Halving | None) -> int:
+    values: dict[str, Any] = {
+        "trials": plan.n_trials,
+        "memory": plan.memory,
+        "seconds": plan.seconds,
+        "notes": arguments.notes,
+    }
+    text = str(plan)
+    if halving is not None:
+        epochs = plan.groups[0].epochs
+        values["halving_share"] = halving.epochs(plan.n_trials, epochs) / (plan.n_trials * epochs)
+        text += f"\n  of these epochs, halving by {halving.factor} runs about {100 * values['halving_share']:.0f} %"
+    show(arguments, values | plan.to_json(), text)
+    return 0
+
+
+def _run(arguments: Namespace, checked: _Sweep) -> int:
+    data = checked.material.prepared
+    name = f"{Path(arguments.source).stem or 'data'}-sweep"
+    folder = Path(arguments.out) if "out" in arguments else new_folder(Path("runs"), name)
     if not (folder / FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_encoding(folder, data.encoding, material.about)
+        write_encoding(folder, data.encoding, checked.material.about)
     try:
         began = time.perf_counter()
-        with sweep_display(arguments) as callback:
+        with sweep_progress(arguments) as callback:
             results = sweep.run(
-                space,
+                checked.space,
                 data.train,
-                config,
+                checked.config,
                 out=folder,
                 keep=getattr(arguments, "keep", 10),
-                halving=halving,
+                halving=checked.halving,
                 callback=callback,
-                **call,
+                **checked.call,
             )
-        return _finish(arguments, results, notes, time.perf_counter() - began)
+        return _finish(arguments, results, time.perf_counter() - began)
     except KeyboardInterrupt as interrupt:
         done = str(interrupt).partition(";")[0]
         again = ["jaxmlp", *arguments.typed, *([] if "out" in arguments else ["--out", str(folder)])]
-        print(f"interrupted{f', {done}' if done else ''}; go on with: {shlex.join(again)}", file=sys.stderr)
+        say(f"interrupted{f', {done}' if done else ''}; continue with: {shlex.join(again)}")
         return 130
-
-
-@contextmanager
-def _noted(arguments: Namespace) -> Iterator[list[str]]:
-    """Print what the library warns of as a line of ours, once each, and list it."""
-    notes: list[str] = []
-    show_warning = warnings.showwarning
-
-    def note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-        text = " ".join(str(message).split())
-        if not issubclass(category, UserWarning):
-            show_warning(message, category, *rest, **more)
-        elif text not in notes:
-            notes.append(text)
-            _print_note(arguments, text)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # divergence is reported in the end
-        warnings.simplefilter("always", UserWarning)
-        setattr(warnings, "showwarning", note)  # noqa: B010 - for mypy, which knows all its arguments
-        yield notes
-
-
-def _print_note(arguments: Namespace, text: str) -> None:
-    if not (arguments.quiet or arguments.json):
-        with suppress(BrokenPipeError):
-            print(f"jaxmlp sweep: note: {text}", file=sys.stderr)
-
-
-def _options(arguments: Namespace) -> dict[str, Any]:
-    return TRAIN_DEFAULTS | {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
 
 
 def _halving(arguments: Namespace) -> sweep.Halving | None:
     if "halving" in arguments:
         return sweep.Halving(arguments.halving, asynchronous=arguments.asynchronous)
     if arguments.asynchronous:
-        raise ValueError("--asynchronous is of --halving, which was not given")
+        raise ValueError("--asynchronous requires --halving")
     return None
 
 
@@ -153,7 +144,7 @@ def _lanes(arguments: Namespace) -> int | None:
 
 
 def _check_folder(folder: Path, material: Material) -> None:
-    """Refuse a folder of something else, or of a sweep that was begun with other data or options."""
+    """Refuse a folder of something else, or of a sweep that began with other data or options."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -163,31 +154,26 @@ def _check_folder(folder: Path, material: Material) -> None:
             raise ValueError(f"{folder}: holds files but no sweep, expected a new or an empty folder")
         return
     if (saved := read_encoding(folder)) is None:
-        return  # begun from Python: the store itself knows its data and numbers
+        return  # run from Python: the store itself checks data and numbers
     if saved.about["data"] != material.about["data"]:
-        raise ValueError(f"{folder}: these are not the data that the sweep was begun with")
-    for name, value in material.about["options"].items():
-        before = saved.about["options"].get(name)
-        if before != value:
-            option = f"--{name.replace('_', '-')}"
-            began = f"without {option}" if before in (None, [], False) else f"with {option} {typed(before)}"
-            raise ValueError(f"{folder}: the sweep was begun {began}, got {typed(value)}")
+        raise ValueError(f"{folder}: the sweep began with other data; give it those, or choose another --out")
+    check_same_options(f"{folder}: the sweep began", saved.about["options"], material.about["options"])
 
 
 def _base(material: Material, space: sweep.Space) -> tuple[MLP, TrainConfig]:
-    """Return the run that trials differ from: of the options, or, where those alone cannot be, of the first trial."""
+    """Return network and configuration of the options; of the first trial if the options alone are not valid."""
     options = material.about["options"]
     first = as_options(dict(zip(space.names, space.rows[0], strict=True)))
     try:
         return network_of(material, options), config_of(options)
     except ValueError:
-        # As --track clipped is no run without a clip, and that may be what varies.
+        # For example, --track clipped requires a clip, and the clip may be what varies.
         with suppress(ValueError):
             return network_of(material, options | first), config_of(options | first)
         raise
 
 
-def _finish(arguments: Namespace, results: sweep.Results, notes: list[str], seconds: float) -> int:
+def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int:
     rows = results.rows()
     counts = {status: sum(row.status == status for row in rows) for status in ("finished", "stopped", "diverged")}
     found = settings(results, results.metric, "seed")[:_TOP]
@@ -198,8 +184,8 @@ def _finish(arguments: Namespace, results: sweep.Results, notes: list[str], seco
         "settings": [best._asdict() for best in found],
         "seconds": seconds,
         "out": str(results.folder),
-        "report": _report(arguments, results, notes),
-        "notes": notes,
+        "report": _report(arguments, results),
+        "notes": arguments.notes,
     }
     shown = {"trials": f"{len(rows)}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
     shown |= {name: values[name] for name in ("seconds", "out", "report") if values[name] is not None}
@@ -207,19 +193,18 @@ def _finish(arguments: Namespace, results: sweep.Results, notes: list[str], seco
     tables: list[RenderableType] = [SettingsTable(found, title), ""] if found else []
     show(arguments, values, *tables, table(shown))
     if counts["diverged"] == len(rows):
-        print(f"jaxmlp sweep: all {len(rows)} trials diverged: try lower learning rates", file=sys.stderr)
+        say(f"jaxmlp sweep: all {len(rows)} trials diverged: try lower learning rates")
         return 1
     return 0
 
 
-def _report(arguments: Namespace, results: sweep.Results, notes: list[str]) -> str | None:
+def _report(arguments: Namespace, results: sweep.Results) -> str | None:
     try:
         from jaxmlp.sweep.report import write_report
 
         path = Path(str(results.folder)) / "report.html"
         write_report(results, path)
         return str(path)
-    except (ImportError, OSError) as error:  # as for want of room, which loses nothing of the sweep itself
-        notes.append(f"no report was written: {error}")
-        _print_note(arguments, notes[-1])
+    except (ImportError, OSError) as error:  # such as a full disk: the sweep itself is whole
+        note(arguments, f"no report was written: {error}")
         return None

@@ -1,4 +1,4 @@
-"""`jaxmlp sweep report`, `best` and `export`, and the table of settings: what a sweep found."""
+"""`jaxmlp sweep report`, `best` and `export`, the table of settings, and the data notes in a sweep's folder."""
 
 import json
 from argparse import Namespace
@@ -12,8 +12,9 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from jaxmlp._validation import unknown_name
-from jaxmlp.cli.display import show, table
-from jaxmlp.cli.sweep_space import as_options, as_typed
+from jaxmlp.cli.argument_types import as_typed
+from jaxmlp.cli.output import show, table
+from jaxmlp.cli.sweep_space import as_options
 from jaxmlp.data import Encoding
 from jaxmlp.network import Params
 from jaxmlp.storage.checkpoint import save
@@ -28,20 +29,20 @@ ENCODING = "encoding.json"
 
 
 class Encoded(NamedTuple):
-    """What a sweep's folder knows of its data: how they were scaled, and what `train` says of a model's training."""
+    """The encoding of a sweep's data, and the notes on training that a saved model keeps."""
 
     encoding: Encoding
     about: dict[str, Any]
 
 
 def write_encoding(folder: Path, encoding: Encoding, about: dict[str, Any]) -> None:
-    """Keep what a model of the sweep needs to meet new data."""
+    """Write what a model of the sweep needs for new data."""
     content = to_json({"encoding": encoding.to_json(), "about": about}, indent=1) + "\n"
     write_whole(folder / ENCODING, content.encode())
 
 
 def read_encoding(folder: Path) -> Encoded | None:
-    """Return what `write_encoding` kept; None where there is none, as of a sweep that was run from Python."""
+    """Read what `write_encoding` wrote; None if there is none, as for a sweep that was run from Python."""
     path = folder / ENCODING
     if not path.exists():
         return None
@@ -52,11 +53,11 @@ def read_encoding(folder: Path) -> Encoded | None:
             raise TypeError
         return Encoded(Encoding.from_json(saved["encoding"]), about)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: not the encoding of a sweep") from error
+        raise ValueError(f"{path}: damaged, expected the encoding of a sweep; choose another --out") from error
 
 
 def settings(results: Results, metric: str, over: str | None) -> list[Best]:
-    """Return every setting without a diverged trial, averaged as `Results.best` does, the best first."""
+    """Return the settings without a diverged trial, averaged as by `Results.best`, the best first."""
     rows: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
     for row in results.rows():
         trial = results.trial(row.trial)
@@ -65,7 +66,7 @@ def settings(results: Results, metric: str, over: str | None) -> list[Best]:
     found = [
         _averaged(dict(setting), metric, sorted(of_setting, key=lambda row: -score(row, metric)))
         for setting, of_setting in rows.items()
-        if all(getattr(row, metric) is not None for row in of_setting)  # as of those that diverged
+        if all(getattr(row, metric) is not None for row in of_setting)  # None: a trial diverged
     ]
     return sorted(found, key=lambda best: best.mean if metric.endswith("loss") else -best.mean)
 
@@ -81,14 +82,14 @@ def _averaged(hyperparameters: dict[str, Any], metric: str, rows: list[Row]) -> 
 
 
 class SettingsTable:
-    """A table of settings: a column for each hyperparameter, or, where the terminal is too narrow, one for all."""
+    """A table of settings with a column for each hyperparameter; one column for all in a narrow terminal."""
 
     def __init__(self, found: list[Best], title: str) -> None:
-        """Take the settings to print."""
+        """Keep the settings to print."""
         self._found, self._title = found, title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Choose by the width."""
+        """Choose the columns by the width."""
         wide = self._table(list(self._found[0].hyperparameters))
         fits = Measurement.get(console, options.update(max_width=10_000), wide).maximum <= options.max_width
         yield wide if fits else self._table(None)
@@ -98,14 +99,21 @@ class SettingsTable:
         for name in names if names is not None else ["setting"]:
             grid.add_column(name, overflow="fold")
         grid.add_column("mean", justify="right", no_wrap=True)
-        grid.add_column("± 95 %", justify="right", no_wrap=True)
+        grid.add_column("+/- 95 %", justify="right", no_wrap=True)
         grid.add_column("n", justify="right", no_wrap=True)
         for best in self._found:
-            values = {name: as_typed(value) for name, value in best.hyperparameters.items()}
+            values = _rounded(best.hyperparameters)
             cells = list(values.values()) if names is not None else [" ".join(f"{n}={v}" for n, v in values.items())]
             half = f"{best.high - best.mean:.2g}" if best.high == best.high else ""
             grid.add_row(*cells, f"{best.mean:.4g}", half, str(len(best.trials)))
         return grid
+
+
+def _rounded(hyperparameters: dict[str, Any]) -> dict[str, str]:
+    """Write values as they are typed, numbers with four digits."""
+    return {
+        name: f"{value:.4g}" if isinstance(value, float) else as_typed(value) for name, value in hyperparameters.items()
+    }
 
 
 def _report(arguments: Namespace) -> int:
@@ -134,7 +142,7 @@ def _best(arguments: Namespace) -> int:
         {"saved": arguments.save, "trial": _save(arguments, results, best)} if "save" in arguments else {}
     )
     interval = {"95 % interval": f"{best.low:.4g} to {best.high:.4g}"} if len(best.trials) > 1 else {}
-    shown = {name: as_typed(value) for name, value in best.hyperparameters.items()}
+    shown = _rounded(best.hyperparameters)
     shown |= {best.metric: f"{best.mean:.4g}", **interval, "trials": ", ".join(map(str, best.trials))}
     if "save" in arguments:
         shown["saved"] = f"{arguments.save}, of trial {values['trial']}"
@@ -143,7 +151,7 @@ def _best(arguments: Namespace) -> int:
 
 
 def _save(arguments: Namespace, results: Results, best: Best) -> int:
-    """Save the best trial's model, or that of one as good; return its number."""
+    """Save the model of the best trial, or of one with the same score; return the trial's number."""
     rows = {row.trial: row for row in results.rows()}
     number, params = _kept(results, best, rows)
     trial, row = results.trial(number), rows[number]
@@ -163,9 +171,9 @@ def _kept(results: Results, best: Best, rows: dict[int, Row]) -> tuple[int, Para
             try:
                 return number, results.params(number)
             except ValueError:
-                continue  # many may be as good, and the sweep kept a few
+                continue  # the sweep kept the models of a few trials only
     raise ValueError(
-        f"{results.folder}: the model of trial {best.trials[0]} was not kept: "
+        f"{results.folder}: the model of trial {best.trials[0]} was not kept; "
         "run the sweep with --keep all and another --out"
     )
 

@@ -1,29 +1,29 @@
-"""What `jaxmlp sweep` varies: from NAME=VALUES, as typed, to a space."""
+"""The space of `jaxmlp sweep`, from NAME=VALUES as typed."""
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxmlp._validation import unknown_name
-from jaxmlp.cli.words import shortened
+from jaxmlp.cli.argument_types import shortened
 from jaxmlp.sweep import Distribution, Space, grid, integers, log_uniform, random, uniform
 from jaxmlp.sweep.space import NAMES
 
-__all__ = ["as_options", "as_typed", "typed_space"]
+__all__ = ["as_options", "typed_space"]
 
 _RANGES: dict[str, Callable[..., Distribution]] = {"uniform": uniform, "log_uniform": log_uniform, "integers": integers}
-_OF_WORDS = ("activation", "output", "loss", "schedule")
+_NAMED = ("activation", "output", "loss", "schedule")
 _WORDS = {"none": None, "true": True, "false": False}
 _TRIALS = 64
 
 
 def typed_space(arguments: Namespace) -> Space:
-    """Return the space: lists crossed, or, where there is a range, settings drawn of ranges and lists.
+    """Return the space: lists crossed, or settings drawn from ranges and lists if there is a range.
 
     Raises
     ------
     ValueError
-        If there is nothing to vary or to draw from, or a name, a value or a range cannot be.
+        If nothing varies, there is no range to draw from, or a name, a value or a range is wrong.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def typed_space(arguments: Namespace) -> Space:
     ranges = {name: _range(kind, name, text) for kind in _RANGES for name, text in _axes(arguments, kind)}
     seeds = _seeds(arguments)
     if not (lists or ranges or "seeds" in arguments):
-        raise ValueError("there is nothing to vary: give --grid, --uniform, --log-uniform, --integers or --seeds")
+        raise ValueError("nothing varies: add --grid, --uniform, --log-uniform, --integers or --seeds")
     if "seed" in arguments and not seeds and "seed" not in lists:
         seeds = {"seed": [arguments.seed]}  # as `train` would
     if ranges:
@@ -47,25 +47,12 @@ def typed_space(arguments: Namespace) -> Space:
         return random(n, method=method, draw=draw, **ranges, **lists, **seeds)
     for option in ("trials", "draw", "sobol"):
         if getattr(arguments, option, False) is not False:
-            raise ValueError(f"--{option} is of drawn settings, and there is no --uniform, --log-uniform or --integers")
+            raise ValueError(f"--{option} requires a range: --uniform, --log-uniform or --integers")
     return grid(**lists, **seeds)
 
 
-def as_typed(value: Any) -> str:
-    """Write a value as it is typed.
-
-    >>> as_typed((64, 32)), as_typed(0.1), as_typed(None)
-    ('64:32', '0.1', 'none')
-    """
-    if isinstance(value, tuple):
-        return ":".join(map(str, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
-
-
 def as_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a trial's values as `train` has its options; without the seed, which there is also that of the split.
+    """Return a trial's values as options of `train`, without the seed: there it also is the seed of the split.
 
     >>> as_options({"hidden": (64, 32), "activation": "tanh", "clip": None, "seed": 3})
     {'hidden': [64, 32], 'activation': ['tanh'], 'clip': None}
@@ -86,9 +73,9 @@ def _check_names(names: list[str], has_seeds: bool) -> None:
         if name not in NAMES:
             raise ValueError(unknown_name("hyperparameter", name, NAMES))
         if names.count(name) > 1:
-            raise ValueError(f"{name} is given twice")
+            raise ValueError(f"{name} is given twice: give all its values in one --grid or one range")
     if has_seeds and "seed" in names:
-        raise ValueError("seed is given twice: by --seeds, and as a hyperparameter")
+        raise ValueError("seed is given twice, by --seeds and as a hyperparameter: leave one of them out")
 
 
 def _seeds(arguments: Namespace) -> dict[str, Any]:
@@ -103,13 +90,13 @@ def _parts(name: str, text: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         got = f"an empty one in {text!r}" if text else "none"
-        raise ValueError(f"{name} must have values separated by commas, got {got}")
+        raise ValueError(f"{name} must have values with commas between them, got {got}")
     return parts
 
 
 def _range(kind: str, name: str, text: str) -> Distribution:
-    if name in ("seed", "hidden", *_OF_WORDS):
-        raise ValueError(f"{name} is not drawn from a range: list its values with --grid {name}=...")
+    if name in ("seed", "hidden", *_NAMED):
+        raise ValueError(f"{name} cannot be drawn from a range: list its values with --grid {name}=...")
     low, colon, high = text.partition(":")
     if not (low and colon and high):
         raise ValueError(f"{name} must be a range LOW:HIGH, as 0.001:1, got {text!r}")
@@ -121,10 +108,10 @@ def _range(kind: str, name: str, text: str) -> Distribution:
 
 
 def _value(name: str, text: str) -> Any:
-    """Read a value: widths of layers, names, or a number."""
+    """Read a value: widths of layers, names, a number, none, true or false."""
     if name == "hidden":
         return () if text == "none" else tuple(_width(each) for each in text.split(":"))
-    if name in _OF_WORDS:
+    if name in _NAMED:
         return tuple(text.split(":")) if ":" in text else text
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]

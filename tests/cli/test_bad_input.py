@@ -112,7 +112,7 @@ REFUSED = {
     "a device": (["train", "/dev/null"], ["/dev/null", "not a regular file"]),
     "a network too large to index": (["train", "iris", "--hidden", "99999999,99999999"], ["parameters, more than"]),
     "a width too large to index": (["train", "iris", "--hidden", "1" + "0" * 30], ["parameters, more than"]),
-    "a width of 5,000 digits": (["train", "iris", "--hidden", "9" * 5000], ["--hidden", "999…"]),
+    "a width of 5,000 digits": (["train", "iris", "--hidden", "9" * 5000], ["--hidden", "999..."]),
     "a rate beyond float32": (["train", "iris", "--learning-rate", "1e39"], ["learning_rate", "float32"]),
     "to resume nowhere": (["train", "iris", "--resume"], ["--out"]),
     "a missing model": (["evaluate", "no.safetensors", "iris"], ["no.safetensors"]),
@@ -253,4 +253,4 @@ def test_a_run_is_not_resumed_with_another_test_part(jaxmlp, tmp_path):
     np.savez(tmp_path / "data.npz", x=x, y=y, x_test=-x, y_test=y)
     done = jaxmlp(*argv, "--resume")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "not the data" in done.err
+    assert "other data" in done.err

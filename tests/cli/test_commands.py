@@ -135,7 +135,7 @@ def test_clipped_weighted_and_tracked_training_is_that_of_python_and_can_be_resu
     assert jaxmlp("train", "wine", "--out", "run", "--resume", "--track", "noise_scale,norms").code == 0
     refused = jaxmlp("train", "wine", "--out", "run", "--resume", "--track", "norms")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "started with --track norms,noise_scale, got norms" in refused.err
+    assert "began with --track norms,noise_scale, got norms" in refused.err
 
 
 def test_a_network_without_hidden_layers_can_be_asked_for(jaxmlp):
@@ -234,7 +234,9 @@ def test_a_run_goes_on_where_it_was_and_ends_in_the_same_bytes(jaxmlp, tmp_path,
         patch.setattr(Run, "save_checkpoint", interrupt)
         done = jaxmlp("train", "iris", *QUICK, "--out", "cut")
     assert done.code == 130
-    assert done.err.splitlines()[-1] == ("interrupted after epoch 2; go on with: jaxmlp train iris --out cut --resume")
+    assert done.err.splitlines()[-1] == (
+        "interrupted after epoch 2; continue with: jaxmlp train iris --out cut --resume"
+    )
     assert not (tmp_path / "cut" / "model.safetensors").exists()
     assert jaxmlp("train", "iris", "--out", "cut", "--resume").code == 0
     assert (tmp_path / "cut/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
@@ -346,7 +348,7 @@ def test_closed_streams_are_no_reason_to_fail(tmp_path):
 
 
 def test_a_new_run_says_that_there_was_nothing_to_resume(jaxmlp):
-    assert "nothing to resume" in jaxmlp("train", "iris", *QUICK, "--out", "new", "--resume").err
+    assert "no run to resume" in jaxmlp("train", "iris", *QUICK, "--out", "new", "--resume").err
 
 
 def test_a_link_keeps_pointing_where_predictions_are_written(jaxmlp, tmp_path):

@@ -108,15 +108,15 @@ def test_what_is_printed_is_what_is_written(jaxmlp, trained):
 
 
 def test_the_picture_holds_the_hardest_in_their_order(jaxmlp, trained, monkeypatch):
-    from jaxmlp.cli import listing
+    from jaxmlp.cli import example_output
 
-    drawn, contact_sheet = [], listing.contact_sheet
+    drawn, contact_sheet = [], example_output.contact_sheet
 
     def recording(images, captions, *args, **options):
         drawn.append((images, captions))
         return contact_sheet(images, captions, *args, **options)
 
-    monkeypatch.setattr(listing, "contact_sheet", recording)
+    monkeypatch.setattr(example_output, "contact_sheet", recording)
     jaxmlp("examples", str(trained / "classes"), str(trained / "wrong.npz"), "--top", "5", "--out", "hard.csv")
     png = Path("hard.png").read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"

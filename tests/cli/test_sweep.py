@@ -57,8 +57,8 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(swept,
     again = json.loads(jaxmlp("sweep", "iris", *GRID, *QUICK, "--out", "swept", "--json").out)
     assert again["settings"] == swept["settings"]
     for changed, said in (
-        (("iris", *GRID, "--epochs", "5", "--hidden", "8"), "begun with --epochs 4, got 5"),
-        (("wine", *GRID, *QUICK), "not the data"),
+        (("iris", *GRID, "--epochs", "5", "--hidden", "8"), "began with --epochs 4, got 5"),
+        (("wine", *GRID, *QUICK), "other data"),
         (("iris", "--grid", "learning_rate=0.5,0.6", *QUICK), "another space"),
     ):
         done = jaxmlp("sweep", *changed, "--out", "swept")
@@ -146,12 +146,12 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_then_does(jaxmlp, tmp_path, 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(command_sweep, "sweep_display", interrupting)
+            patch.setattr(command_sweep, "sweep_progress", interrupting)
             cut = jaxmlp(*command)
     finally:
         signal.signal(signal.SIGINT, handler)
     assert cut.code == 130
-    assert cut.err == f"interrupted, 2 of 4 trials are done; go on with: jaxmlp {' '.join(command)}\n"
+    assert cut.err == f"interrupted, 2 of 4 trials are done; continue with: jaxmlp {' '.join(command)}\n"
     before = sweep.load(tmp_path / "cut").rows()
     assert len(before) == 2
     again = jaxmlp(*command)

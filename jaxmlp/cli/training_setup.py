@@ -1,26 +1,27 @@
-"""From what was typed to what is trained: data, network and configuration; of a single run, and of a sweep's trials."""
+"""From typed options to data, network and configuration; for a single run and for the trials of a sweep."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from jaxmlp._validation import unknown_name
+from jaxmlp.cli.argument_types import as_typed
 from jaxmlp.data import Dataset, Prepared, Source, fingerprint, prepare, read
 from jaxmlp.network import MLP
 from jaxmlp.training.config import TrainConfig
 
-__all__ = ["Material", "config_of", "network_of", "read_material", "typed"]
+__all__ = ["Material", "check_same_options", "config_of", "network_of", "read_material"]
 
 
 class Material(NamedTuple):
-    """What a run is made of.
+    """The data of a run, and the notes on its training that a saved model keeps.
 
     Attributes
     ----------
     prepared
         The data, split and scaled.
     about
-        What a saved model says of its training: source, target, data (a fingerprint), options.
+        The notes: source, target, data (a fingerprint), options.
     """
 
     prepared: Prepared
@@ -28,7 +29,7 @@ class Material(NamedTuple):
 
 
 def read_material(source_name: str, options: Mapping[str, Any], *, fit_batch: bool) -> Material:
-    """Read, split, scale and weigh the data; with `fit_batch` the batch is made no larger than they are."""
+    """Read, split, scale and weight the data; with `fit_batch` a batch holds at most all training examples."""
     source = read(source_name, target=options["target"], task=options["task"])
     prepared = prepare(source, scaling=options["scaling"], test_fraction=options["test_fraction"], seed=options["seed"])
     prepared = _weighted(prepared, options["class_weights"])
@@ -39,12 +40,12 @@ def read_material(source_name: str, options: Mapping[str, Any], *, fit_batch: bo
 
 
 def config_of(options: Mapping[str, Any]) -> TrainConfig:
-    """Return the numbers of a run."""
+    """Return the training configuration that the options give."""
     return TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
 
 
 def network_of(material: Material, options: Mapping[str, Any]) -> MLP:
-    """Return the network of a run: as typed, else as the data suggest."""
+    """Return the network that the options give; the data decide what is left open."""
     data, encoding = material.prepared.train, material.prepared.encoding
     loss = options["loss"]
     if loss is None:
@@ -65,13 +66,23 @@ def network_of(material: Material, options: Mapping[str, Any]) -> MLP:
     )
 
 
-def typed(value: Any) -> str:
-    """Write an option's value as it is typed."""
-    return (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+def check_same_options(began: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise `ValueError` if an option differs from what a run or a sweep began with; `began` starts the message."""
+    for name, value in now.items():
+        old = before.get(name)
+        is_reordered = name == "track" and isinstance(old, list) and set(map(str, old)) == set(value)
+        if value != old and not is_reordered:
+            option = f"--{name.replace('_', '-')}"
+            had = f"without {option}" if old in (None, [], False) else f"with {option} {_as_typed(name, old)}"
+            raise ValueError(f"{began} {had}, got {_as_typed(name, value)}; leave it so, or choose another --out")
+
+
+def _as_typed(name: str, value: Any) -> str:
+    return ",".join(map(str, value)) if name == "track" else as_typed(value)
 
 
 def _weighted(prepared: Prepared, kind: str | None) -> Prepared:
-    """Weigh the training examples; the test part is measured as it is."""
+    """Weight the training examples; those of the test part keep equal weights."""
     if kind is None:
         return prepared
     if kind != "balanced":

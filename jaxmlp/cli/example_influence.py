@@ -1,4 +1,4 @@
-"""`jaxmlp examples --influence`: which training examples helped a network, and which harmed it, at one test example."""
+"""`jaxmlp examples --influence`: rank training examples by how they helped or harmed a network at one test example."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -6,20 +6,22 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from jaxmlp.cli.display import show, table
-from jaxmlp.cli.listing import captions, named, picture, printed, take, write
-from jaxmlp.cli.models import predict_finite, split_of_training
+from jaxmlp.cli.example_output import captions, labels_and_predictions, picture, printed, take, write
+from jaxmlp.cli.output import show, table
+from jaxmlp.cli.saved_model import predict_finite, split_of_training
 from jaxmlp.data import Encoding, Part, Source, whole
 from jaxmlp.influence import Influences, tracin
 from jaxmlp.storage.checkpoint import Model
 
-__all__ = ["trace"]
+__all__ = ["rank_by_influence"]
 
-_PICTURED = 96  # images of each kind, at most
+_MOST_IMAGES = 96  # images of each kind in the picture
 
 
-def trace(arguments: Namespace, model: Model, source: Source, encoding: Encoding, index: int, out: Path) -> int:
-    """Rank training examples by TracIn with the model's parameters as the only checkpoint; print and write them."""
+def rank_by_influence(
+    arguments: Namespace, model: Model, source: Source, encoding: Encoding, index: int, out: Path
+) -> int:
+    """Rank training examples by TracIn, with the final parameters as its only checkpoint; print and write them."""
     test, train, origin = _sides(model, source, index)
     found = tracin(
         model.mlp,
@@ -30,11 +32,11 @@ def trace(arguments: Namespace, model: Model, source: Source, encoding: Encoding
     )
     y = predict_finite(model, source.x, source.name)
     y_test = y if source.x_test is None else predict_finite(model, source.x_test, source.name)
-    tested = named(source, encoding, test, y_test[test.rows])
+    tested = labels_and_predictions(source, encoding, test, y_test[test.rows])
     kinds = {}
-    for kind, (places, influence) in _moved(found).items():
+    for kind, (places, influence) in _by_kind(found).items():
         part = take(train, places)
-        rows = named(source, encoding, part, y[part.rows]).with_columns(influence=pl.Series(influence))
+        rows = labels_and_predictions(source, encoding, part, y[part.rows]).with_columns(influence=pl.Series(influence))
         kinds[kind] = rows.with_row_index("rank", offset=1)
 
     values = tested.to_dicts()[0] | {"training_examples": len(train.rows), "origin": origin}
@@ -47,7 +49,7 @@ def trace(arguments: Namespace, model: Model, source: Source, encoding: Encoding
 
 
 def _picture(source: Source, test: Part, tested: pl.DataFrame, kinds: dict[str, pl.DataFrame]) -> bytes | None:
-    shown = {kind: rows.head(_PICTURED) for kind, rows in kinds.items()}
+    shown = {kind: rows.head(_MOST_IMAGES) for kind, rows in kinds.items()}
     x = np.concatenate([test.x, *(source.x[rows["row"]] for rows in shown.values())])
     lines = captions(tested) + [line for rows in shown.values() for line in captions(rows, "influence")]
     groups = [("test example", 1), *((kind, len(rows)) for kind, rows in shown.items())]
@@ -56,7 +58,7 @@ def _picture(source: Source, test: Part, tested: pl.DataFrame, kinds: dict[str, 
 
 
 def _sides(model: Model, source: Source, index: int) -> tuple[Part, Part, str]:
-    """Return the test example, the training examples, and in words which these are."""
+    """Return the test example, the training examples, and the origin of the latter in words."""
     everything = whole(source.x, source.t)
     tests = everything if source.x_test is None else whole(source.x_test, source.t_test)
     if not 0 <= index < len(tests.rows):
@@ -70,12 +72,12 @@ def _sides(model: Model, source: Source, index: int) -> tuple[Part, Part, str]:
         train, origin = drawn.train, "what the network was trained with"
     train = take(train, train.rows != index)
     if not len(train.rows):
-        raise ValueError(f"{source.name}: row {index} is the only example, expected others that may have an influence")
+        raise ValueError(f"{source.name}: row {index} is the only example, expected others to rank by their influence")
     return test, train, origin
 
 
-def _moved(found: Influences) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return positions and influences of those that did help, and of those that did harm, for the one test example."""
+def _by_kind(found: Influences) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return positions and influences of the examples that helped and of those that harmed."""
     helps, harms = found.helped_by[0] > 0, found.harmed_by[0] < 0
     return {
         "helped": (found.helped[0][helps], found.helped_by[0][helps]),

@@ -1,5 +1,6 @@
-"""Finding a saved model, and reading new data as that model needs them."""
+"""Find a saved model, and read data as that model needs them."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -7,27 +8,27 @@ import numpy as np
 from jaxmlp.data import Dataset, Encoding, Source, Split, fingerprint, read, split
 from jaxmlp.storage.checkpoint import Model, load
 
-__all__ = ["find_model", "predict_finite", "read_for", "split_of_training"]
+__all__ = ["find_model", "predict_finite", "read_for", "read_labelled", "split_of_training"]
 
 
 def find_model(given: str) -> Model:
-    """Load the model in a file, or in a run folder."""
+    """Load the model of a file or of a run folder."""
     path = Path(given)
     if path.is_dir():
         if not (path / "model.safetensors").exists():
             unfinished = (path / "checkpoint.safetensors").exists()
-            hint = "; its run is unfinished: go on with it by --resume" if unfinished else ""
-            raise FileNotFoundError(f"{path}: a folder without model.safetensors{hint}")
+            hint = "finish its run with --resume" if unfinished else "expected a run folder or a model file"
+            raise FileNotFoundError(f"{path}: a folder without model.safetensors; {hint}")
         path = path / "model.safetensors"
     return load(path)
 
 
 def read_for(model: Model, given: str, *, target: str | None = None, labelled: bool = True) -> tuple[Source, Encoding]:
-    """Read a source with the features that a model was trained with."""
+    """Read a source with the features that the model was trained with."""
     if model.encoding is None:
-        raise ValueError("the model does not say how its inputs were scaled; use it from Python")
+        raise ValueError("the model was saved without the scaling of its inputs: use it from Python")
     options = model.about.get("options", {})
-    is_table = Path(given).suffix in (".csv", ".parquet")
+    is_table = Path(given).suffix.lower() in (".csv", ".parquet")
     source = read(
         given,
         target=(target or model.about.get("target")) if is_table else target,
@@ -38,8 +39,16 @@ def read_for(model: Model, given: str, *, target: str | None = None, labelled: b
     return source, model.encoding
 
 
+def read_labelled(arguments: Namespace, model: Model, given: str) -> tuple[Source, Encoding]:
+    """Read a source with targets, from the column of --target or of training."""
+    source, encoding = read_for(model, given, target=getattr(arguments, "target", None))
+    if source.t is None:
+        raise ValueError(f"{source.name}: no targets, expected some to compare with; `jaxmlp predict` needs none")
+    return source, encoding
+
+
 def split_of_training(model: Model, source: Source) -> Split | None:
-    """Return what training drew of these data, and what it held out; None if it knew other data, or did not draw."""
+    """Return the split of the model's training; None if it had other data, or a test part of its own."""
     options = model.about.get("options", {})
     if source.t is None or source.x_test is not None or not {"test_fraction", "seed"} <= set(options):
         return None
@@ -49,7 +58,7 @@ def split_of_training(model: Model, source: Source) -> Split | None:
 
 
 def predict_finite(model: Model, x: np.ndarray, name: str) -> np.ndarray:
-    """Return the model's outputs [N, n_L] for raw x: [N, n_0], or say for which example they are not finite."""
+    """Return the model's outputs [N, n_L] for raw x: [N, n_0]; raise `ValueError` for one that is not finite."""
     y = model.predict(x)
     finite = np.isfinite(y).all(axis=1)
     if not finite.all():

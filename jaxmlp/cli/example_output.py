@@ -1,4 +1,4 @@
-"""Some examples of a source with what a network makes of them: as columns, as a table, as a picture with captions."""
+"""The output of `jaxmlp examples`: examples with their labels and predictions as CSV, table and picture."""
 
 import sys
 from collections.abc import Collection
@@ -12,32 +12,15 @@ from rich.table import Table
 
 from jaxmlp.data import Encoding, Part, Source
 from jaxmlp.plots.images import contact_sheet
-from jaxmlp.storage.files import check_place, write_whole
-from jaxmlp.storage.run_folder import RUN_FILES
+from jaxmlp.storage.files import write_whole
 
-__all__ = ["captions", "check_out", "named", "picture", "printed", "take", "write"]
+__all__ = ["captions", "labels_and_predictions", "picture", "printed", "take", "write"]
 
-_NAME_LENGTH = 8  # characters of a class's name in a caption
-
-
-def check_out(out: Path, inputs: Collection[str]) -> None:
-    """Refuse, before any work, a file for `write` that cannot be written or should not be: a part of what is read."""
-    if out.suffix.lower() == ".png":
-        raise ValueError(f"{out}: expected the name of a CSV file; a picture goes beside it, with .png")
-    check_place(out)
-    for path in (out, out.with_suffix(".png")):
-        check_place(path)
-        for given in map(Path, inputs):
-            if path.exists() and given.exists() and (path.samefile(given) or _is_of_a_run(path)):
-                raise ValueError(f"{path}: holds the data, the model or its run, choose another --out")
-
-
-def _is_of_a_run(path: Path) -> bool:
-    return path.name in RUN_FILES and (path.parent / "model.safetensors").exists()
+_NAME_LENGTH = 8  # characters of a class name in a caption
 
 
 def write(out: Path, frame: pl.DataFrame, drawn: bytes | None) -> dict[str, str]:
-    """Write the columns as CSV, and the picture beside it, if there is one; return what was written where."""
+    """Write the table as CSV and the picture, if there is one, beside it; return their paths."""
     write_whole(out, frame.write_csv().encode())
     if drawn is None:
         return {"out": str(out)}
@@ -46,12 +29,12 @@ def write(out: Path, frame: pl.DataFrame, drawn: bytes | None) -> dict[str, str]
 
 
 def take(part: Part, which: Any) -> Part:
-    """Return some examples of a part, by position or by a mask."""
+    """Return the examples of a part that positions or a mask select."""
     return Part(*(array[which] for array in part))
 
 
-def named(source: Source, encoding: Encoding, part: Part, y: np.ndarray) -> pl.DataFrame:
-    """Return row, label and prediction of every example; of K real values a column each, label_0, label_1, ..."""
+def labels_and_predictions(source: Source, encoding: Encoding, part: Part, y: np.ndarray) -> pl.DataFrame:
+    """Return row, label and prediction of each example; K real values have columns label_0, label_1, ..."""
     rows, classes = pl.Series("row", part.rows), encoding.class_names
     if classes is not None and source.class_names is not None:
         label, prediction = [source.class_names[t] for t in part.t], [classes[k] for k in y.argmax(1)]
@@ -65,7 +48,7 @@ def named(source: Source, encoding: Encoding, part: Part, y: np.ndarray) -> pl.D
 
 
 def printed(frame: pl.DataFrame, title: str, optional: Collection[str] = ()) -> Table:
-    """Make a table of all columns, or, where the terminal is too narrow for them, without the optional ones."""
+    """Return a table of all columns; without the optional ones in a terminal that is too narrow for all."""
     full = _table(frame, title)
     if sys.stdout.isatty() and Console(width=1000, markup=False).measure(full).maximum > Console().width:
         return _table(frame.drop(optional, strict=False), title)
@@ -94,7 +77,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:#.{digits}g}".rstrip(".")  # with the zeros at its end: numbers below each other stay comparable
+    return f"{value:#.{digits}g}".rstrip(".")  # keeps trailing zeros, so that columns line up
 
 
 def picture(
@@ -104,14 +87,14 @@ def picture(
     title: str,
     groups: list[tuple[str, int]] | None = None,
 ) -> bytes | None:
-    """Draw images x: [K, n] over their captions; None if the source has no images."""
+    """Return a PNG file of images x: [K, n] with captions; None if the source has no images."""
     if source.image_shape is None:
         return None
     return contact_sheet(x.reshape(-1, *source.image_shape), lines, title, groups=groups or ())
 
 
 def captions(frame: pl.DataFrame, by: str | None = None) -> list[str]:
-    """Return a caption for each example: label → prediction, and below it its row and the number in column `by`."""
+    """Return a caption for each example: label → prediction, then its row and its value in column `by`."""
     texts = []
     for row in frame.iter_rows(named=True):
         sides = [[value for name, value in row.items() if name.startswith(side)] for side in ("label", "prediction")]

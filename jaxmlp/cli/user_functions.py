@@ -1,4 +1,4 @@
-"""Objects of the user's own modules, by names such as `package.module:function`, and the exceptions of their code."""
+"""Import the user's own objects by names such as `package.module:function`, and report exceptions of their code."""
 
 import sys
 import traceback
@@ -15,11 +15,11 @@ __all__ = ["UserError", "arguments_for", "imported", "imported_function", "user_
 
 
 class UserError(ValueError):
-    """An exception of the user's code; its message is what we were doing when it was raised."""
+    """The user's code raised an exception; the message says what the program was doing."""
 
     @property
     def line(self) -> str:
-        """Return the exception's own line, and where in the user's code it was raised."""
+        """Return the exception as one line, with its place in the user's code."""
         error = self.__cause__
         own = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return f"{_place(error)}{own.splitlines()[0]}"
@@ -36,18 +36,18 @@ def _place(error: BaseException | None) -> str:
 
 @contextmanager
 def user_code(doing: str) -> Iterator[None]:
-    """Turn what the user's code raises into a `UserError`; what it prints goes to standard error, away from ours."""
+    """Turn exceptions of the user's code into a `UserError`, and its printing to standard error."""
     try:
         with redirect_stdout(sys.stderr):
             yield
     except (KeyboardInterrupt, UserError):
         raise
-    except (Exception, SystemExit) as error:  # whatever their code may raise; an exit would look like success
+    except (Exception, SystemExit) as error:  # user code may raise anything; an exit would look like success
         raise UserError(doing) from error
 
 
 def imported(option: str, name: str) -> Any:
-    """Return the object that `module:name` names; the module is looked for in the current folder too."""
+    """Return the object that `module:name` names; the current folder is searched as well."""
     module_name, separator, path = name.partition(":")
     if not (separator and module_name and path):
         raise ValueError(f"{option} must be module:name, such as my_package.losses:loss, got {name!r}")
@@ -88,12 +88,12 @@ def imported_function(option: str, name: str) -> Callable[..., Any]:
 
 
 def arguments_for(function: Callable[..., Any], name: str, at_name: str) -> tuple[Any, ...]:
-    """Return the arguments that --at names: a tuple of them, one that is no tuple, or what a function returns."""
+    """Return the arguments that --at names: a tuple, a single argument, or a function that returns either."""
     found = imported("--at", at_name)
     if callable(found):
         with user_code(f"{at_name} raised this when it was called for the arguments"):
             found = found()
-    # A named tuple is one argument, and so is a plain one where the function takes but one.
+    # A named tuple is one argument; so is a plain tuple if the function accepts only one.
     args = found if type(found) is tuple else (found,)
     if _takes(function, args) or not _takes(function, (found,)):
         if not _takes(function, args):
@@ -107,6 +107,6 @@ def _takes(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
         signature(function).bind(*args)
     except TypeError:
         return False
-    except ValueError:  # of some built-in functions nobody knows
+    except ValueError:  # some built-in functions have no signature
         return True
     return True

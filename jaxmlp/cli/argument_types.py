@@ -1,0 +1,79 @@
+"""Types of options for argparse: numbers, names, widths, NAME=VALUES; each says what it expected of a wrong text."""
+
+from argparse import ArgumentTypeError
+from typing import Any
+
+__all__ = ["as_typed", "axis", "count_or_all", "names", "number", "shortened", "widths"]
+
+
+def number(kind: type[int] | type[float], metavar: str | None = None) -> dict[str, Any]:
+    """Return the arguments of `add_argument` for a number."""
+    expected = "a whole number" if kind is int else "a number"
+
+    def convert(text: str) -> int | float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ArgumentTypeError(f"expected {expected}, got {shortened(text)}") from None
+
+    return {"metavar": metavar or ("N" if kind is int else "X"), "type": convert}
+
+
+def names(text: str) -> list[str]:
+    """Read names with commas or colons between them."""
+    parts = [part.strip() for part in text.replace(":", ",").split(",")]
+    if not all(parts):
+        raise ArgumentTypeError(f"expected names with commas between them, got {shortened(text)}")
+    return parts
+
+
+def widths(text: str) -> list[int]:
+    """Read the widths of layers, or none.
+
+    >>> widths("128:64"), widths("128,64"), widths("none")
+    ([128, 64], [128, 64], [])
+    """
+    if text == "none":
+        return []
+    try:
+        parts = [int(part) for part in text.replace(",", ":").split(":")]
+    except ValueError:
+        parts = [0]
+    if min(parts) < 1:
+        raise ArgumentTypeError(f"expected whole numbers, each 1 or larger, as 128:64, or none, got {shortened(text)}")
+    return parts
+
+
+def axis(text: str) -> tuple[str, str]:
+    """Split NAME=VALUES; the name may have hyphens or underscores, and the values stay text.
+
+    >>> axis("learning-rate=0.01,0.1")
+    ('learning_rate', '0.01,0.1')
+    """
+    name, equals, values = (part.strip() for part in text.partition("="))
+    if not (name and equals):
+        raise ArgumentTypeError(f"expected NAME=VALUES, as learning_rate=0.01,0.1, got {shortened(text)}")
+    return name.replace("-", "_"), values
+
+
+def count_or_all(text: str) -> int | str:
+    """Read a whole number, or all."""
+    if not (text == "all" or (text.isdecimal() and len(text) < 20)):
+        raise ArgumentTypeError(f"expected a whole number, 0 or larger, or all, got {shortened(text)}")
+    return text if text == "all" else int(text)
+
+
+def as_typed(value: Any) -> str:
+    """Write an option's value as it is typed.
+
+    >>> as_typed((64, 32)), as_typed(0.1), as_typed(None)
+    ('64:32', '0.1', 'none')
+    """
+    if isinstance(value, tuple | list):
+        return ":".join(map(str, value)) or "none"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def shortened(text: str) -> str:
+    """Quote a text, cut after 40 characters."""
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")

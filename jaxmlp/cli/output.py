@@ -1,0 +1,65 @@
+"""What a command prints on standard output, one JSON object or tables; and the files that it may write."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from jaxmlp.storage.files import check_place, to_json
+from jaxmlp.storage.run_folder import RUN_FILES
+from jaxmlp.training.history import Epoch
+
+__all__ = ["check_out", "score", "show", "table"]
+
+
+def score(row: Epoch) -> tuple[str, float] | None:
+    """Return the name and value of an epoch's score; None without one."""
+    for name in ("test_accuracy", "test_r2"):
+        if (value := getattr(row, name)) is not None:
+            return name, value
+    return None
+
+
+def show(arguments: Namespace, values: Mapping[str, Any], *tables: RenderableType) -> None:
+    """Print a command's result: one JSON object under --json, nothing under --quiet, else tables."""
+    if arguments.json:
+        print(to_json(values))
+    elif not arguments.quiet:
+        # Programs search in what is piped, so lines must not be folded at 80 columns.
+        # Names come from the user, so they are not read as markup.
+        piped = not sys.stdout.isatty()
+        console = Console(width=200 if piped else None, markup=False, highlight=not piped, emoji=False)
+        with console.capture() as captured:
+            for printed in tables:
+                console.print(printed)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def table(values: Mapping[str, Any], title: str | None = None) -> Table:
+    """Return a table of names and values, one row for each."""
+    grid = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in values.items():
+        grid.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+    return grid
+
+
+def check_out(out: Path, inputs: Collection[str], *, with_picture: bool = False) -> None:
+    """Refuse, before any work, a CSV file that cannot be written or that would replace an input."""
+    if out.suffix.lower() == ".png":
+        raise ValueError(f"--out {out}: expected the name of a CSV file, as {out.with_suffix('.csv')}")
+    check_place(out)
+    for path in (out, out.with_suffix(".png")) if with_picture else (out,):
+        check_place(path)
+        for given in map(Path, inputs):
+            if path.exists() and given.exists() and (path.samefile(given) or _belongs_to_run(path)):
+                raise ValueError(f"{path} holds the data, the model or its run: choose another --out")
+
+
+def _belongs_to_run(path: Path) -> bool:
+    return path.name in RUN_FILES and (path.parent / "model.safetensors").exists()
