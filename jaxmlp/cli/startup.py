@@ -1,8 +1,8 @@
 """What surrounds every command: its streams, Ctrl-C, notes on standard error, and JAX's cache and devices."""
 
-import _thread
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -78,8 +78,8 @@ def interrupts_kept() -> Iterator[None]:
 
     def keep(dropped: "sys.UnraisableHookArgs") -> None:
         if isinstance(dropped.exc_value, KeyboardInterrupt):
-            # Not at once: this hook runs inside of the callback. A later one that is dropped, too, comes here again.
-            timer = threading.Timer(0.01, _thread.interrupt_main)
+            # Later, because this hook runs inside of the callback. Should that one be dropped too, it comes here again.
+            timer = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
             timer.daemon = True
             timer.start()
         else:
