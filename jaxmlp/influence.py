@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from jaxmlp._validation import whole_number
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import Factors, backprop, pull_back
 from jaxmlp.data import Dataset
+from jaxmlp.data.arrays import as_array, as_inputs
 from jaxmlp.losses import target_row
 from jaxmlp.network import MLP, Params, check_params, forward
 from jaxmlp.per_example import gram, norms
@@ -132,7 +134,7 @@ def _margin(mlp: MLP, z: Array, t: Array, is_class: bool) -> Array:
     return z[t.argmax()] - jnp.max(jnp.where(is_right, -jnp.inf, z))
 
 
-def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def suspects(probabilities: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Return which examples are probably mislabelled, by confident learning (Northcutt et al. 2021, arXiv 1911.00068).
 
     The threshold of a class is the mean probability that the examples with this label have for it. An example belongs
@@ -161,7 +163,9 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     >>> suspects(np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.45, 0.55]]), np.array([0, 1, 0, 0]))
     array([False, False,  True, False])
     """
-    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    probabilities, labels = (
+        np.asarray(as_array(name, given)) for name, given in (("probabilities", probabilities), ("labels", labels))
+    )
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
         shapes = f"{probabilities.shape} and {labels.shape}"
         raise ValueError(f"probabilities and labels must be [N, n_L] and [N], got shapes {shapes}")
@@ -297,7 +301,7 @@ def _extremes(
     return *helped, harmed[0], -harmed[1]
 
 
-def tangent_kernel(mlp: MLP, params: Params, x: Array, other: Array | None = None) -> TangentKernel:
+def tangent_kernel(mlp: MLP, params: Params, x: ArrayLike, other: ArrayLike | None = None) -> TangentKernel:
     """Return the empirical neural tangent kernel (Jacot et al. 2018, arXiv 1806.07572).
 
     K_k(x, x') = <grad z_k(x), grad z_k(x')> for each output k, over all parameters, where z is z_L: the output before
@@ -336,10 +340,10 @@ def tangent_kernel(mlp: MLP, params: Params, x: Array, other: Array | None = Non
     [[26.]] [[78.]]
     """
     check_params(mlp, params)
-    first, second = np.asarray(x), np.asarray(x if other is None else other)
-    for name, given in (("x", first), ("other", second)):
-        if given.ndim != 2 or given.shape[1] != mlp.sizes[0] or not len(given):
-            raise ValueError(f"{name} must be [N, {mlp.sizes[0]}] with one row or more, got shape {given.shape}")
+    first = as_inputs("x", x, mlp.sizes[0])
+    second = first if other is None else as_inputs("other", other, mlp.sizes[0])
+    if not (len(first) and len(second)):
+        raise ValueError(f"x and other must have one row or more, got shapes {first.shape} and {second.shape}")
     kernel = np.empty((mlp.sizes[-1], len(first), len(second)), params[0].w.dtype)
     for rows in _even_blocks(len(first)):
         left = _output_factors(mlp, params, jnp.asarray(first[rows]))

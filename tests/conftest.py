@@ -4,6 +4,10 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+from hypothesis import settings
+
+settings.register_profile("jaxmlp", deadline=None)  # an example that compiles, or a busy machine, is no fault
+settings.load_profile("jaxmlp")
 
 
 @pytest.fixture

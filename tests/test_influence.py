@@ -395,11 +395,11 @@ def test_tangent_kernel_ignores_the_output_activation_and_keeps_the_dtype_of_the
 @pytest.mark.parametrize(
     ("x", "other", "sentence"),
     [
-        (np.ones(4), None, "x must be [N, 4] with one row or more, got shape (4,)"),
-        (np.ones((2, 3)), None, "x must be [N, 4] with one row or more, got shape (2, 3)"),
-        (np.ones((0, 4)), None, "x must be [N, 4] with one row or more, got shape (0, 4)"),
-        (np.ones((2, 4)), np.ones((2, 5)), "other must be [N, 4] with one row or more, got shape (2, 5)"),
-        (np.ones((2, 4)), np.ones((1, 2, 4)), "other must be [N, 4] with one row or more, got shape (1, 2, 4)"),
+        (np.ones(4), None, "x must be [N, 4], 4 features for each example, got shape (4,): a single example is [x]"),
+        (np.ones((2, 3)), None, "x must be [N, 4], 4 features for each example, got shape (2, 3)"),
+        (np.ones((0, 4)), None, "x and other must have one row or more, got shapes (0, 4) and (0, 4)"),
+        (np.ones((2, 4)), np.ones((2, 5)), "other must be [N, 4], 4 features for each example, got shape (2, 5)"),
+        (np.ones((2, 4)), np.ones((1, 2, 4)), "other must be [N, 4], 4 features for each example, got shape (1, 2, 4)"),
     ],
 )
 def test_tangent_kernel_refuses_wrong_shapes_in_one_line(x, other, sentence):

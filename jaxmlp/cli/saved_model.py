@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmlp.data import Dataset, Encoding, Source, Split, fingerprint, read, split
+from jaxmlp.data import Encoding, Source, Split, fingerprint, read, split
 from jaxmlp.storage.checkpoint import Model, load
 
 __all__ = ["find_model", "predict_finite", "read_for", "read_labelled", "split_of_training"]
@@ -52,7 +52,7 @@ def split_of_training(model: Model, source: Source) -> Split | None:
     options = model.about.get("options", {})
     if source.t is None or source.x_test is not None or not {"test_fraction", "seed"} <= set(options):
         return None
-    if fingerprint(Dataset(source.x, source.t)) != model.about.get("data"):
+    if fingerprint(source) != model.about.get("data"):
         return None
     return split(source, test_fraction=options["test_fraction"], seed=options["seed"])
 

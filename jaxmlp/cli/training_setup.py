@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
-from jaxmlp.data import Dataset, Prepared, Source, fingerprint, prepare, read
+from jaxmlp.data import Prepared, fingerprint, prepare, read
 from jaxmlp.network import MLP
 from jaxmlp.training.config import TrainConfig
 
@@ -35,7 +35,7 @@ def read_material(source_name: str, options: Mapping[str, Any], *, fit_batch: bo
     prepared = _weighted(prepared, options["class_weights"])
     if fit_batch:
         options = {**options, "batch_size": min(options["batch_size"], len(prepared.train))}
-    about = {"source": source.name, "target": source.target, "data": _fingerprint(source), "options": dict(options)}
+    about = {"source": source.name, "target": source.target, "data": fingerprint(source), "options": dict(options)}
     return Material(prepared, about)
 
 
@@ -90,8 +90,3 @@ def _weighted(prepared: Prepared, kind: str | None) -> Prepared:
     if prepared.encoding.class_names is None:
         raise ValueError("class weights are for classes, but the targets are real values")
     return prepared._replace(train=replace(prepared.train, weights="balanced"))
-
-
-def _fingerprint(source: Source) -> str:
-    parts = [(source.x, source.t), (source.x_test, source.t_test)]
-    return "-".join(fingerprint(Dataset(x, t)) for x, t in parts if x is not None and t is not None)

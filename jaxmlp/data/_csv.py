@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxmlp._extras import optional
-from jaxmlp.data._wording import plain, quoted
+from jaxmlp.data._quoting import plain, quoted
 
 if TYPE_CHECKING:
     import polars

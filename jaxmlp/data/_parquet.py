@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxmlp._extras import optional
-from jaxmlp.data._wording import plain
+from jaxmlp.data._quoting import plain
 
 if TYPE_CHECKING:
     import polars

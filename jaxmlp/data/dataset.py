@@ -1,44 +1,46 @@
-"""What a network trains on: one array of inputs, one of targets, checked once when they are put together.
+"""`Dataset`: the inputs and targets that a network trains on, checked once.
 
-Everything after this door may rely on finite numbers, equal counts and classes that are not negative.
+All later code relies on finite numbers, equal counts and classes that are not negative.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import jax
+from jaxmlp.data.arrays import as_array, as_inputs, check_finite, column_names
 
-    Array: TypeAlias = jax.Array | NDArray[Any]
+if TYPE_CHECKING:
+    from jaxmlp.data.arrays import Array
+    from jaxmlp.data.source import Source
 
 __all__ = ["Dataset", "fingerprint"]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N examples: inputs and targets, kept as they were given (lists become NumPy arrays).
+    """N examples: inputs x, targets t and perhaps weights, each as a plain array (see `as_array`).
 
     Parameters
     ----------
-    x : [N, n] array of booleans, integers or real numbers
-        The inputs, a row for each example; N and n are at least 1.
+    x : [N, n] booleans, integers or real numbers
+        Inputs, a row for each example; N and n are at least 1. Lists, frames of pandas and polars, PyTorch tensors
+        and the like become NumPy arrays; the columns of a frame keep their order.
     t : [N] integers, [N] real numbers, or [N, K] numbers
-        The targets: classes 0, 1, ...; one real value for each example; or rows of K values.
+        Targets: classes 0, 1, ...; one real value for each example; or rows of K values.
     weights : [N] array, "balanced", or None
-        What each example's loss is multiplied with, in training and in evaluation: 0 or larger, and not all 0. In
-        training the sum over a batch is still divided by B, so that weights of mean 1 leave the learning rate its
-        meaning. "balanced" gives every class the same sum of weights, and all of them mean 1. None: all count alike.
+        Factors of the examples' losses, in training and in evaluation: 0 or larger, and not all 0. In training the
+        sum over a batch is still divided by B, so weights of mean 1 leave the learning rate its meaning. "balanced"
+        gives every class the same sum of weights, and all examples mean 1. None: every example has weight 1.
 
     Raises
     ------
     ValueError
-        If a shape, a type or a number is not as described; a number is named by row and column.
+        If a shape, a type or a number is not as described; the line names the row and column of a number.
 
     Examples
     --------
@@ -47,7 +49,7 @@ class Dataset:
     (3, (3, 2))
     >>> Dataset([[0.0, float("nan")]], [0])
     Traceback (most recent call last):
-    ValueError: x must be finite, got nan in row 0, column 1
+    ValueError: x must be finite, got nan in row 0, column 1: fill missing values or leave the row out
     >>> Dataset([[0.0], [1.0], [2.0]], [0, 1, 1], weights="balanced").weights
     array([1.5 , 0.75, 0.75])
     """
@@ -58,21 +60,19 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Check all arrays, each by itself and then together."""
-        for name in ("x", "t"):
-            object.__setattr__(self, name, _array(name, getattr(self, name)))
-        _check_inputs(self.x)
-        _check_targets(self.t)
+        for name, check in (("x", _checked_inputs), ("t", _checked_targets)):
+            object.__setattr__(self, name, check(getattr(self, name)))
         if len(self.x) != len(self.t):
             raise ValueError(f"x and t must have equally many rows, got {len(self.x)} and {len(self.t)}")
         if self.weights is not None:
-            object.__setattr__(self, "weights", _weights(self.weights, self.t))
+            object.__setattr__(self, "weights", _checked_weights(self.weights, self.t))
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
         return len(self.x)
 
 
-def fingerprint(data: Dataset) -> str:
+def fingerprint(data: Dataset | Source) -> str:
     """Return 16 hexadecimal digits that change when a type, a shape or a number of `data` does.
 
     A resumed run compares them to learn whether it still has the data that it began with.
@@ -84,75 +84,42 @@ def fingerprint(data: Dataset) -> str:
     False
     """
     digest = hashlib.sha256()
-    arrays = (data.x, data.t) if data.weights is None else (data.x, data.t, data.weights)
-    for array in map(np.asarray, arrays):
+    arrays = (getattr(data, name, None) for name in ("x", "t", "weights", "x_test", "t_test"))
+    for array in (np.asarray(array) for array in arrays if array is not None):
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]
 
 
-def first_not_finite(array: Array) -> tuple[int, ...] | None:
-    """Return the index of the first number that is not finite, None if all are; integers are not looked at."""
-    if array.dtype.kind in "biu":
-        return None
-    values = np.asarray(array)
-    with np.errstate(all="ignore"):
-        # What is not finite survives every sum; one pass without a mask takes a fifth of the time.
-        if np.isfinite(values.sum()):
-            return None
-    finite = np.isfinite(values)
-    if finite.all():
-        return None
-    return tuple(int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))
-
-
-def _array(name: str, value: Any) -> Array:
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        array: Array = value
-        return array
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array, got rows of different lengths") from error
-
-
-def _is_real(dtype: np.dtype[Any]) -> bool:
-    # bfloat16 is no type of NumPy's own, and has no kind that says "number".
-    return dtype.kind in "iuf" or dtype.name == "bfloat16"
-
-
-def _check_inputs(x: Array) -> None:
-    if x.ndim != 2:
-        rows = x.shape[0] if x.ndim else 1
-        raise ValueError(f"x must be [N, n], got shape {x.shape}: try x.reshape({rows}, -1)")
+def _checked_inputs(given: Any) -> Array:
+    x = as_inputs("x", given)
     if 0 in x.shape:
         raise ValueError(f"x must have at least one row and one column, got shape {x.shape}")
-    if not (_is_real(x.dtype) or x.dtype.kind == "b"):
-        raise ValueError(f"x must be real numbers, got {x.dtype}")
-    _check_finite("x", x)
+    check_finite("x", x, column_names(given))
+    return x
 
 
-def _check_targets(t: Array) -> None:
+def _checked_targets(given: Any) -> Array:
+    t = as_array("t", given)
     if t.ndim not in (1, 2) or 0 in t.shape:
         raise ValueError(f"t must be [N] or [N, K], got shape {t.shape}")
-    if not _is_real(t.dtype):
-        raise ValueError(f"t must be integers (classes) or real numbers, got {t.dtype}")
-    _check_finite("t", t)
+    if t.dtype.kind == "b":
+        raise ValueError("t must be integers (classes) or real numbers, got bool: try t.astype(int)")
+    check_finite("t", t, column_names(given))
     if t.ndim == 1 and t.dtype.kind == "i":
         lowest = int(np.asarray(t).argmin())
         if t[lowest] < 0:
             raise ValueError(f"t must be classes 0, 1, ..., got {t[lowest]} in row {lowest}")
+    return t
 
 
-def _weights(given: Any, t: Array) -> Array:
+def _checked_weights(given: Any, t: Array) -> Array:
     if isinstance(given, str):
         return _balanced(given, t)
-    weights = _array("weights", given)
+    weights = as_array("weights", given)
     if weights.shape != (len(t),):
         raise ValueError(f"weights must be [{len(t)}], one for each row of t, got shape {weights.shape}")
-    if not (_is_real(weights.dtype) or weights.dtype.kind == "b"):
-        raise ValueError(f"weights must be real numbers, got {weights.dtype}")
-    _check_finite("weights", weights)
+    check_finite("weights", weights)
     values = np.asarray(weights)
     if (values < 0).any():
         row = int(values.argmin())
@@ -173,9 +140,3 @@ def _balanced(given: str, t: Array) -> NDArray[Any]:
         raise ValueError(f"weights 'balanced' need integer classes as targets, got {t.dtype} of shape {t.shape}")
     _, positions, counts = np.unique(np.asarray(t), return_inverse=True, return_counts=True)
     return (len(t) / (len(counts) * counts))[positions]
-
-
-def _check_finite(name: str, array: Array) -> None:
-    if (bad := first_not_finite(array)) is not None:
-        where = ", column ".join(map(str, bad))
-        raise ValueError(f"{name} must be finite, got {array[bad]} in row {where}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxmlp.data._wording import listed, plain, quoted
+from jaxmlp.data._quoting import listed, plain, quoted
+from jaxmlp.data.arrays import as_array, as_inputs, check_finite, column_names, take_columns
 from jaxmlp.data.dataset import Dataset
 from jaxmlp.data.scaling import Scaling
+
+if TYPE_CHECKING:
+    from jaxmlp.data.arrays import Array
 
 __all__ = ["Encoding"]
 
@@ -58,43 +62,63 @@ class Encoding:
         if self.class_names is not None and len(set(self.class_names)) < max(2, len(self.class_names)):
             raise ValueError(f"class_names must be two or more distinct names, got {listed(self.class_names)}")
 
-    def encode_inputs(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Scale inputs x: [N, n]; raise a `ValueError` if n is not what the network was trained with."""
-        if x.ndim != 2 or x.shape[1] != self.feature_count:
-            raise ValueError(f"{self.feature_count} features expected, got x of shape {x.shape}")
-        return self.inputs(x)
-
-    def encode(self, x: NDArray[Any], t: NDArray[Any], class_names: tuple[str, ...] | None = None) -> Dataset:
-        """Return what a network can train on or be tested on.
+    def encode_inputs(self, x: Any) -> NDArray[np.float32]:
+        """Return scaled inputs [N, n].
 
         Parameters
         ----------
-        x : [N, n] array
-            Raw inputs.
+        x : [N, n] array-like, or a frame
+            Raw inputs. Where the features have names, the columns of a frame (pandas, polars, pyarrow) are taken by
+            name: their order does not matter, and others are left out.
+
+        Raises
+        ------
+        ValueError
+            If x is not [N, n], lacks a feature, or holds anything but finite numbers.
+        """
+        scaled, columns = self._scale_inputs(x)
+        check_finite("x", scaled, columns)
+        return scaled
+
+    def encode(self, x: Any, t: Any, class_names: tuple[str, ...] | None = None) -> Dataset:
+        """Return data that a network can train on or be tested on.
+
+        Parameters
+        ----------
+        x : [N, n] array-like, or a frame
+            Raw inputs, as in `encode_inputs`.
         t : [N] integers, [N] or [N, K] real values
             Raw targets, as in a `Source`.
         class_names : tuple of str, or None
-            What the classes in `t` are called; they are matched to this encoding's by name.
+            The names of the classes in `t`; they are matched to this encoding's by name.
 
         Raises
         ------
         ValueError
             If the number of features or values differs, if classes meet real values, or if a class is unknown.
         """
-        return Dataset(self.encode_inputs(x), self._encode_targets(t, class_names))
+        return Dataset(self._scale_inputs(x)[0], self._encode_targets(as_array("t", t), class_names))
 
-    def _encode_targets(self, t: NDArray[Any], class_names: tuple[str, ...] | None) -> NDArray[Any]:
+    def _scale_inputs(self, x: Any) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        columns = column_names(x)
+        if columns and self.feature_names:
+            x, columns = take_columns("x", x, self.feature_names), self.feature_names
+        return self.inputs(as_inputs("x", x, self.feature_count)), columns
+
+    def _encode_targets(self, t: Array, class_names: tuple[str, ...] | None) -> NDArray[Any]:
         if self.targets is not None:
             if class_names is not None:
                 raise ValueError(f"the targets are the classes {listed(class_names)}, expected real values")
-            if (count := t[0].size) != self.targets.offset.size:
+            if (count := t[:1].size) != self.targets.offset.size:
                 raise ValueError(f"{self.targets.offset.size} values expected for each example, got {count}")
             return self.targets(t)
         if self.class_names is None or class_names is None:
             raise ValueError(f"the targets are real values, expected the classes {listed(self.class_names or ())}")
+        if t.ndim != 1 or t.dtype.kind not in "iu" or not len(t) or t.min() < 0 or t.max() >= len(class_names):
+            raise ValueError(f"t must be positions in class_names, [N] integers from 0 to {len(class_names) - 1}")
         position = {name: index for index, name in enumerate(self.class_names)}
         order = np.array([position.get(name, -1) for name in class_names])
-        t_known = order[t]
+        t_known = order[np.asarray(t)]
         if (t_known < 0).any():
             row = int(np.argmin(t_known))
             raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmlp.data._bounded import read_at_most
-from jaxmlp.data._wording import plain
+from jaxmlp.data._quoting import plain
 from jaxmlp.data.source import Request, Source
 from jaxmlp.data.targets import encode_targets
 

@@ -16,8 +16,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from jaxmlp.data._bounded import read_at_most
-from jaxmlp.data._wording import listed, plain
-from jaxmlp.data.dataset import first_not_finite
+from jaxmlp.data._quoting import listed, plain
+from jaxmlp.data.arrays import first_not_finite
 from jaxmlp.data.source import Request, Source
 from jaxmlp.data.targets import encode_targets
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
-from jaxmlp.data._wording import plain, quoted
+from jaxmlp.data._quoting import plain, quoted
 from jaxmlp.data.dataset import Dataset
 from jaxmlp.data.encoding import Encoding
 from jaxmlp.data.scaling import KINDS, Scaling

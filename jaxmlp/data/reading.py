@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from jaxmlp._validation import unknown_name
-from jaxmlp.data._wording import plain, quoted, unknown_among
+from jaxmlp.data._quoting import plain, quoted, unknown_among
 from jaxmlp.data.embedded import EMBEDDED, read_embedded
 from jaxmlp.data.idx import read_idx
 from jaxmlp.data.npz import read_npz

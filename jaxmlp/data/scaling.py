@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxmlp._validation import unknown_name
+from jaxmlp.data.arrays import as_array
+
+if TYPE_CHECKING:
+    from jaxmlp.data.arrays import Array
 
 __all__ = ["KINDS", "Scaling"]
 
@@ -77,20 +81,21 @@ class Scaling:
         """
         if kind not in KINDS:
             raise ValueError(unknown_name("scaling", kind, KINDS))
-        offset, spread = KINDS[kind](np.asarray(x), None if shared else 0)
+        offset, spread = KINDS[kind](np.asarray(as_array("x", x)), None if shared else 0)
         offset, spread = np.atleast_1d(offset), np.atleast_1d(spread)
         return cls(offset, np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 0))
 
     def __call__(self, x: ArrayLike) -> NDArray[np.float32]:
         """Return (x - offset) * factor, computed in float64 and rounded once."""
-        return _by_blocks(lambda block: (block - self.offset) * self.factor, np.asarray(x))
+        return _by_blocks(lambda block: (block - self.offset) * self.factor, as_array("x", x))
 
     def inverse(self, y: ArrayLike) -> NDArray[np.float32]:
         """Return y / factor + offset, the x that was scaled to y."""
-        return _by_blocks(lambda block: block / self.factor + self.offset, np.asarray(y))
+        return _by_blocks(lambda block: block / self.factor + self.offset, as_array("y", y))
 
 
-def _by_blocks(apply: Callable[[Float64s], Float64s], x: NDArray[Any]) -> NDArray[np.float32]:
+def _by_blocks(apply: Callable[[Float64s], Float64s], given: Array) -> NDArray[np.float32]:
+    x = np.asarray(given)
     y = np.empty(x.shape, np.float32)
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and Dataset says where
         for start, block in _blocks(x):

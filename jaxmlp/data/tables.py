@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from jaxmlp._extras import optional
 from jaxmlp.data._csv import read_csv
 from jaxmlp.data._parquet import read_parquet
-from jaxmlp.data._wording import listed, plain, quoted, unknown_among
-from jaxmlp.data.dataset import first_not_finite
+from jaxmlp.data._quoting import listed, plain, quoted, unknown_among
+from jaxmlp.data.arrays import first_not_finite
 from jaxmlp.data.source import Request, Source
 from jaxmlp.data.targets import Targets, encode_targets
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxmlp.data._wording import quoted
-from jaxmlp.data.dataset import first_not_finite
+from jaxmlp.data._quoting import quoted
+from jaxmlp.data.arrays import first_not_finite
 
 Where = Callable[[int], str]
 """Says where in the file a row's target is, for the sentence of an error."""

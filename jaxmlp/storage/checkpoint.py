@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from jaxmlp import sgd
 from jaxmlp.data import Encoding
+from jaxmlp.data.arrays import as_inputs, check_finite, column_names
 from jaxmlp.network import MLP, Layer, Params
 from jaxmlp.storage.files import to_json, write_whole
 from jaxmlp.training.evaluation import outputs
@@ -48,9 +49,22 @@ class Model:
     encoding: Encoding | None
     about: dict[str, Any]
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return the outputs [N, n_L] for raw inputs x: [N, n_0]: probabilities, or values in their own units.
+    def predict(self, x: Any) -> np.ndarray:
+        """Return the outputs [N, n_L] for raw inputs: probabilities, or values in their own units.
 
+        Parameters
+        ----------
+        x : [N, n_0] array-like, or a frame
+            The columns of a frame (pandas, polars, pyarrow) are taken by name where the model knows the names of its
+            features: their order does not matter, and others are left out.
+
+        Raises
+        ------
+        ValueError
+            If x is not [N, n_0], lacks a feature, or holds anything but finite numbers; names row and column.
+
+        Examples
+        --------
         >>> from jaxmlp.network import init
         >>> import jax
         >>> mlp = MLP((2, 3))
@@ -58,7 +72,9 @@ class Model:
         (5, 3)
         """
         if self.encoding is None:
-            return np.asarray(outputs(self.mlp, self.params, jnp.asarray(x)))
+            raw = as_inputs("x", x, self.mlp.sizes[0])
+            check_finite("x", raw, column_names(x))
+            return np.asarray(outputs(self.mlp, self.params, jnp.asarray(raw)))
         y = np.asarray(outputs(self.mlp, self.params, jnp.asarray(self.encoding.encode_inputs(x))))
         return y if self.encoding.targets is None else self.encoding.targets.inverse(y)
 

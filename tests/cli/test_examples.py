@@ -15,7 +15,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxmlp import MLP, init, load, save
-from jaxmlp.data import Dataset, fingerprint, prepare, read, split
+from jaxmlp.data import fingerprint, prepare, read, split
 from jaxmlp.influence import scores
 from jaxmlp.network import loss
 
@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
 
 
 def save_untrained(path, source, mlp):
-    about = {"data": fingerprint(Dataset(source.x, source.t)), "options": {"test_fraction": 0.2, "seed": 0}}
+    about = {"data": fingerprint(source), "options": {"test_fraction": 0.2, "seed": 0}}
     save(path, mlp, init(mlp, jax.random.key(0)), encoding=prepare(source).encoding, about=about)
 
 

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line_and_in_silence(kind, tmp_
         (tmp_path / name.removesuffix(".gz")).unlink()
     target = "y" if kind in ("csv", "parquet") else None
 
-    @settings(max_examples=EXAMPLES[kind], deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES[kind], database=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(contents).flatmap(damages))
     def check(content):
         (tmp_path / name).write_bytes(content)

@@ -36,7 +36,10 @@ def test_inputs_and_real_values_are_scaled():
         (CLASSES, X, np.array([0.5, 1.5, 2.5]), None, ["real values", "'cat', 'dog', 'owl'"]),
         (VALUES, X[:, :1], np.array([0, 1, 0]), ("cat", "dog"), ["'cat', 'dog'", "expected real values"]),
         (VALUES, X[:, :1], np.ones((3, 2)), None, ["1 values expected", "got 2"]),
-        (CLASSES, X[:, :1], np.array([0, 1, 0]), ("cat", "dog"), ["2 features expected", "(3, 1)"]),
+        (CLASSES, X, np.array([0.0, 1.0, 0.0]), ("cat", "dog"), ["t must be positions in class_names", "0 to 1"]),
+        (CLASSES, X, np.array([0, 2, 0]), ("cat", "dog"), ["t must be positions in class_names", "0 to 1"]),
+        (CLASSES, X, np.array([0, -1, 0]), ("cat", "dog"), ["t must be positions in class_names", "0 to 1"]),
+        (CLASSES, X[:, :1], np.array([0, 1, 0]), ("cat", "dog"), ["x must be [N, 2]", "(3, 1)"]),
     ],
 )
 def test_data_of_another_kind_is_refused(encoding, x, t, names, parts, refusal):

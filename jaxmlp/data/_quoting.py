@@ -1,4 +1,4 @@
-"""The wording of this room's errors: one printable line, however long or strange the names and cells it quotes."""
+"""How error lines quote names and cells: printable and short, however long or strange they are."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
@@ -34,7 +34,7 @@ def listed(names: Collection[str], limit: int = 10) -> str:
 
 
 def unknown_among(what: str, given: str, names: Iterable[str], limit: int = 10) -> str:
-    """Say that `given` is none of a file's `names`: `unknown_name` where there may be thousands of them.
+    """Say that `given` is none of `names`, like `unknown_name`, but list only the nearest of thousands.
 
     >>> unknown_among("column", "spices", ["species", "width"])
     "unknown column 'spices', did you mean 'species'? (known: species, width)"
@@ -43,3 +43,13 @@ def unknown_among(what: str, given: str, names: Iterable[str], limit: int = 10) 
     nearest = get_close_matches(given, names, n=limit, cutoff=0)
     more = [f"… {len(names) - len(nearest)} more"] if len(names) > len(nearest) else []
     return unknown_name(what, given, [plain(name, 60) for name in nearest] + more)
+
+
+def missing_feature(name: str, columns: Collection[str]) -> str:
+    """Say that the data lack a feature of a trained model, and which of their columns has the nearest name.
+
+    >>> missing_feature("width", ["species", "Width"])
+    "feature 'width' is missing; the nearest column is 'Width'"
+    """
+    nearest = get_close_matches(name, columns, n=1, cutoff=0)
+    return f"feature {quoted(name)} is missing; the nearest column is {quoted(nearest[0])}"
