@@ -1,4 +1,4 @@
-"""The arguments of a function of several: which of them may move, and which (integers, keys) are held fixed."""
+"""The arguments of a function of several: the floating leaves vary, all others (integers, keys) are fixed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class _Name(NamedTuple):
-    """A key of a tree that prints as a leaf's whole name."""
+    """A key of a tree that prints as the whole name of a leaf."""
 
     text: str
 
@@ -19,7 +19,7 @@ class _Name(NamedTuple):
 
 @jax.tree_util.register_pytree_with_keys_class
 class Named:
-    """A flat tree whose leaves are called as they are in the user's own trees, such as "args[0].w"."""
+    """A flat tree whose leaves have the names that they have in the user's own trees, such as "args[0].w"."""
 
     def __init__(self, leaves: Sequence[Any], names: Sequence[str]):
         self.leaves, self.names = tuple(leaves), tuple(names)
@@ -35,7 +35,7 @@ class Named:
 
 
 class Arguments(NamedTuple):
-    """A tuple of arguments as leaves: which of them are floating and so may move, and their names. None is a leaf."""
+    """A tuple of arguments as leaves: which of them are floating and so vary, and their names. None is a leaf."""
 
     tree: jax.tree_util.PyTreeDef
     leaves: list[Any]
@@ -44,16 +44,16 @@ class Arguments(NamedTuple):
 
     @property
     def floats(self) -> list[Any]:
-        """Return the leaves that may move."""
+        """Return the leaves that vary."""
         return [leaf for leaf, moves in zip(self.leaves, self.moves, strict=True) if moves]
 
     @property
     def float_names(self) -> list[str]:
-        """Return the names of the leaves that may move."""
+        """Return the names of the leaves that vary."""
         return [name for name, moves in zip(self.names, self.moves, strict=True) if moves]
 
     def restore(self, floats: Sequence[Any], fixed: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
-        """Return the arguments with `floats` in place of what may move, and `fixed` of what may not."""
+        """Return the arguments with `floats` as the leaves that vary, and `fixed` applied to the others."""
         remaining = iter(floats)
         leaves = [
             next(remaining) if moves else fixed(leaf) for leaf, moves in zip(self.leaves, self.moves, strict=True)
@@ -61,11 +61,11 @@ class Arguments(NamedTuple):
         return jax.tree.unflatten(self.tree, leaves)
 
     def of_floats(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function of the arguments as one of those alone that may move."""
+        """Return a function of the arguments as a function of the leaves that vary."""
         return lambda *floats: function(*self.restore(floats))
 
     def floats_of(self, name: str, pulled: Any) -> list[Any]:
-        """Return what a pull-back gave for the leaves that may move; a ValueError says what is wrong with the rest."""
+        """Return the cotangents of the leaves that vary; raise a ValueError if a cotangent is unlike its argument."""
         leaves, tree = jax.tree.flatten(pulled, is_leaf=_is_none)
         if tree != self.tree:
             raise ValueError(f"{name} must pull back to a tree like args, {self.tree}, got {tree}")
@@ -85,22 +85,22 @@ class Arguments(NamedTuple):
 
 
 def split(args: tuple[Any, ...]) -> Arguments:
-    """Tell the arguments that may move from those that may not; raises a ValueError for complex ones."""
+    """Split the arguments into leaves that vary and leaves that do not; raise a ValueError if one is complex."""
     paths, tree = jax.tree_util.tree_flatten_with_path(args, is_leaf=_is_none)
     names = ["args" + jax.tree_util.keystr(path) for path, _ in paths]
     dtypes = [None if leaf is None else getattr(leaf, "dtype", None) or np.asarray(leaf).dtype for _, leaf in paths]
     for name, dtype in zip(names, dtypes, strict=True):
         if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
-            raise ValueError(f"{name} must be real, got {dtype}: only real numbers have gradients here")
+            raise ValueError(f"{name} must be real, got {dtype}")
     moves = [dtype is not None and bool(jnp.issubdtype(dtype, jnp.floating)) for dtype in dtypes]
     leaves = [jnp.asarray(leaf) if isinstance(leaf, float) else leaf for _, leaf in paths]
     return Arguments(tree, leaves, moves, names)
 
 
 def two_short_normals(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw twice numbers of random size, none near 0 and all of so few bits that every dtype holds them.
+    """Draw two arrays of numbers of random size, not near 0 and exact in every dtype.
 
-    The signs of the first are random, and those of the second opposite, so that |c| passes for linear nowhere.
+    The second has the opposite signs of the first, so that |c| cannot pass for linear.
     """
     one, other = (np.round(8 * (1 + np.abs(rng.standard_normal(shape)))) / 8 for _ in range(2))
     signs = rng.choice([-1.0, 1.0], shape)

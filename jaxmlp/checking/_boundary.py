@@ -1,4 +1,4 @@
-"""What users get wrong before anything can be checked, answered in one line each."""
+"""Checks of the arguments before anything is computed; each error is one line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,23 +11,22 @@ from jaxmlp.checking._functions import called
 
 
 def leaf_names(params: Any, root: str) -> list[str]:
-    """Return the leaves' names, such as "params[0].w"."""
+    """Return the names of the leaves, such as "params[0].w"."""
     return [root + jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
 
 
-def check_params(params: Any, root: str) -> None:
-    """Raise a ValueError unless all leaves are finite floating arrays that JAX keeps as they are."""
+def check_finite_floats(params: Any, root: str) -> None:
+    """Raise a ValueError unless all leaves are finite floating arrays in a dtype that JAX keeps."""
     leaves = jax.tree.leaves(params)
     if not leaves:
         raise ValueError(f"{root} must have at least one array, got {params!r}")
     for name, leaf in zip(leaf_names(params, root), leaves, strict=True):
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(f"{name} must be of a floating dtype, got {dtype}: only real numbers have gradients here")
+            raise ValueError(f"{name} must have a real floating dtype, got {dtype}")
         if dtype == np.float64 and hasattr(leaf, "dtype") and jnp.result_type(float) != np.float64:
             raise ValueError(
-                f"{name} is float64, in which JAX computes only with x64 on: check under `with jax.enable_x64(True):`, "
-                "or give float32 parameters"
+                f"{name} is float64, but x64 is off in JAX: check under `with jax.enable_x64(True):`, or pass float32"
             )
         if not np.all(np.isfinite(np.asarray(leaf).astype(np.float64))):
             raise ValueError(f"{name} must be finite, got {_first_bad(leaf)}")
@@ -39,9 +38,7 @@ def scalar_value(name: str, f: Callable[[Any], Any], params: Any) -> float:
     if not jax.tree_util.all_leaves([value]) or np.shape(value) != ():
         shapes = [np.shape(leaf) for leaf in jax.tree.leaves(value)]
         what = f"shape {shapes[0]}" if len(shapes) == 1 else f"{len(shapes)} arrays of shapes {shapes}"
-        raise ValueError(
-            f"{name} must return a scalar, got {what}; for a function of several outputs there is check_vjp"
-        )
+        raise ValueError(f"{name} must return a scalar, got {what}; check a function of several outputs with check_vjp")
     dtype = jnp.result_type(value)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"{name} must return a real floating number, got {dtype}")
@@ -58,7 +55,7 @@ def check_like(name: str, gradient: Any, params: Any, root: str) -> None:
     if len(set(trees)) > 1:
         missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
         if missing or extra:
-            parts = ([f"{missing[0]} is missing"] if missing else []) + ([f"{extra[0]} is too much"] if extra else [])
+            parts = ([f"{missing[0]} is missing"] if missing else []) + ([f"unexpected {extra[0]}"] if extra else [])
             raise ValueError(f"{name} must return a tree like {root}: {' and '.join(parts)}")
         raise ValueError(f"{name} must return a tree like {root}, {trees[1]}, got {trees[0]}")
     for leaf_name, leaf, param in zip(wanted, jax.tree.leaves(gradient), jax.tree.leaves(params), strict=True):
@@ -69,7 +66,7 @@ def check_like(name: str, gradient: Any, params: Any, root: str) -> None:
 
 
 def name_of(function: Callable[..., Any], fallback: str) -> str:
-    """Return what a function calls itself, for messages."""
+    """Return the name of a function for messages, or the fallback for a lambda."""
     while hasattr(function, "func"):  # functools.partial
         function = function.func
     name = getattr(function, "__name__", "")

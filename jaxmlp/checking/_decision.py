@@ -1,13 +1,12 @@
-"""Is a gradient right at a point? Cheap tests can only acquit; whoever fails them is examined until there is proof.
+"""Is a gradient right at a point? Four tests, the cheap ones first; only the last can find it wrong.
 
-1. Agreement with autodiff in float64 to within a few roundings of the element or of the slice that it lies in: right.
-2. Else, agreement to within what rounding can do to both programs (`_rounding.spread`): right.
-3. Else, inside of what the gradients right beside the point span: a kink, and a subgradient of it: right.
-4. Else the function's values along the very disagreement decide between the two.
+1. It agrees with autodiff in float64, up to a few roundings of each element or of the slice that it lies in: right.
+2. Else, it agrees up to what rounding can do to both programs (`_rounding.spread`): right.
+3. Else, it lies between the gradients right beside the point, which has a kink: a subgradient, and right.
+4. Else the values of the function along the direction of the disagreement decide between the two.
 
-What autodiff gives is itself held against differences along random directions first. Where autodiff cannot go, or goes
-wrong, differences alone decide: along every coordinate of a small problem, along random directions of each leaf of a
-large one.
+Before that, differences along random directions confirm autodiff itself. Where autodiff fails or is wrong, differences
+alone decide (`_without_autodiff`).
 """
 
 import math
@@ -27,16 +26,16 @@ from jaxmlp.checking._program import Apply, equations, is_rule, trace, without_r
 from jaxmlp.checking._survey import Survey
 from jaxmlp.checking.report import LeafError
 
-# A dozen operations in another order differ by this many units in the last place; more is looked at closely.
+# A dozen operations in another order differ by this many units in the last place; a larger difference needs test 2.
 ROUNDINGS = 64
-# The chance that the directions of a whole check miss a fault which is as large as the report's resolution.
+# The chance that all directions of a check miss a fault as large as the resolution of the report.
 MISS = 1e-6
-# How small a part of a fault its projection on a normal direction may be: two directions with autodiff, six without.
+# The smallest share of a fault that a normal direction must see: two directions with autodiff, six without.
 BESIDE_AUTODIFF, ALONE = 1e-3, 0.1
-# Up to so many coordinates, each is differenced by itself.
+# With up to this many coordinates, differences are taken along each of them.
 FEW = 128
 
-# Differences that speak against autodiff are taken twice, the second time with all steps shorter by this.
+# Differences that contradict autodiff are taken twice, the second time with all steps shorter by this factor.
 OTHER = 0.59
 
 Leaves = list[np.ndarray]
@@ -44,23 +43,23 @@ Surveyor = Callable[[list[Any], list[Any]], Survey | None]  # of (points, direct
 
 
 class Functions(NamedTuple):
-    """What a check calls, in float64: the function, its values along a direction, the gradient in question."""
+    """The functions that a check calls, in float64: f, its values along a direction, the gradient in question."""
 
     f: Wide
     along: Callable[[Any, Any, np.ndarray], np.ndarray]
     noise: Callable[[int, Any, Any], np.ndarray]
-    truths: list["Truth"]  # what autodiff has to offer, the most independent first
+    truths: list["Truth"]  # gradients by autodiff, the most independent of f's own rules first
     given: Wide
-    epsilons: list[float]  # of each leaf's own dtype
+    epsilons: list[float]  # the rounding of each leaf's own dtype
 
 
 class Truth(NamedTuple):
-    """A gradient to compare with, what it is called, and what rounding can do to it."""
+    """A gradient to compare with, its name, and what rounding can do to it."""
 
     label: str
     call: Callable[[Any], Any]
     spreads: Callable[..., Iterator[Any]]  # of (seed, params)
-    steps: Callable[[Any], Any] | None = None  # the function that it is the gradient of
+    steps: Callable[[Any], Any] | None = None  # the function whose gradient it is
 
 
 class _Compared(NamedTuple):
@@ -71,11 +70,11 @@ class _Compared(NamedTuple):
 
 
 class Judged(_Compared):
-    """Given and expected leaves at a point, what rounding allows each element, and a kink if there is one."""
+    """Given and expected leaves at a point, the error that rounding allows each element, and a kink if there is one."""
 
     @cached_property
     def wrong(self) -> list[np.ndarray]:
-        """Return where rounding is no excuse: booleans like the leaves."""
+        """Return which elements are off by more than rounding allows: booleans in the shapes of the leaves."""
         return [
             ~(np.abs(given - expected) <= allowed)
             for given, expected, allowed in zip(self.given, self.expected, self.allowed, strict=True)
@@ -83,12 +82,12 @@ class Judged(_Compared):
 
     @cached_property
     def is_right(self) -> bool:
-        """Say whether it is wrong nowhere."""
+        """Return whether no element is wrong."""
         return not any(bool(wrong.any()) for wrong in self.wrong)
 
 
 def prepared(f: Wide, given: Wide, params: Any, epsilons: list[float]) -> Functions:
-    """Put together what a check calls; nothing is compiled before it is called."""
+    """Put together the functions of a check; nothing is compiled before it is called."""
     return Functions(f, _functions.along(f), _functions.noise_along(f), list(_truths(f, params)), given, epsilons)
 
 
@@ -109,7 +108,7 @@ def _truth(label: str, gradient: Callable[[Any], Any], steps: Callable[[Any], An
 
 
 def surveyor(functions: Functions) -> Surveyor:
-    """Return what surveys all points at once, beside the first of what autodiff has to offer."""
+    """Return a function that surveys all points at once, with the first gradient by autodiff."""
     if not functions.truths or not functions.given.traceable:
         return lambda points, directions: None
     steps = functions.truths[0].steps
@@ -118,16 +117,16 @@ def surveyor(functions: Functions) -> Surveyor:
 
 
 def evaluated(call: Callable[[Any], Any], params: Any) -> Leaves | None:
-    """Return a gradient's leaves, or None where autodiff cannot go or does not come back with numbers."""
+    """Return the leaves of a gradient, or None if autodiff fails or the result is not finite."""
     try:
         leaves = to_numpy(call(params))
-    except Exception:  # whatever JAX says of what it cannot differentiate
+    except Exception:  # JAX raises many kinds for functions that it cannot differentiate
         return None
     return leaves if all(np.isfinite(leaf).all() for leaf in leaves) else None
 
 
 def compare(given: Leaves, expected: Leaves, epsilons: list[float]) -> Judged:
-    """Test 1: agreement to within a few roundings, those of the user's own dtype if it is the shorter."""
+    """Apply test 1: allow a few roundings, or one of the user's own dtype if that is more."""
     allowed = [
         r * _rounding.scale(leaf) + np.finfo(np.float64).tiny
         for r, leaf in zip(_relative(epsilons), expected, strict=True)
@@ -136,7 +135,7 @@ def compare(given: Leaves, expected: Leaves, epsilons: list[float]) -> Judged:
 
 
 def agree(given: Leaves, expected: Leaves, epsilons: list[float]) -> bool:
-    """Say, at little cost, whether `compare` is bound to find a gradient right: by the smallest of all slices."""
+    """Return whether `compare` is sure to find a gradient right, at less cost: by the smallest of all slices."""
     return all(
         not leaf.size or bool(np.max(np.abs(leaf - truth)) <= r * _rounding.smallest(truth))
         for r, leaf, truth in zip(_relative(epsilons), given, expected, strict=True)
@@ -148,7 +147,7 @@ def _relative(epsilons: list[float]) -> list[float]:
 
 
 def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) -> Judged:
-    """Test 2: allow what rounding can do to the programs themselves, sample by sample until that is enough."""
+    """Apply test 2: allow what rounding can do to both programs, one sample after the other until that is enough."""
     factor = _rounding.threshold(sum(leaf.size for leaf in judged.given))
 
     def allow(*spreads: Leaves) -> Judged:
@@ -161,7 +160,7 @@ def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) ->
             spreads = to_numpy(found)
             if (excused := allow(spreads)).is_right:
                 return excused
-    except Exception:  # an operation that cannot be imitated: as if autodiff were as good as its last digit
+    except Exception:  # rounding cannot be imitated: assume that only the last digit of autodiff is off
         spreads = [np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in judged.expected]
     try:
         if not given.traceable:
@@ -170,19 +169,19 @@ def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) ->
             excused = allow(spreads, to_numpy(found))
             if excused.is_right:
                 return excused
-    except Exception:  # a program that we cannot look into: as if it lost some digits more than autodiff
+    except Exception:  # not traceable: assume that it loses a few digits more than autodiff
         excused = allow(spreads, [8 * leaf for leaf in spreads])
     return excused
 
 
 def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator) -> Judged:
-    """Test 3: allow what lies between the gradients that autodiff gives right beside the point.
+    """Apply test 3: allow what lies between the gradients that autodiff gives right beside the point.
 
-    These are where every tie is broken one way, where every tie is broken the other way, 32 points at random, and
-    those in the directions that favour the gradient given. An element that takes more than four values there is that
-    of many ties: those found may not be the outermost, and it is given as much room again.
+    The samples: every tie broken one way, every tie broken the other way, 32 random points, and the directions that
+    favour the gradient given. An element with more than four values there has many ties, and its extreme values may be
+    missing: its range is doubled.
     """
-    # The samples move by 2^-30 of the parameters' size, and the gradient with them.
+    # The samples lie 2^-30 of the parameters' size away; there a smooth gradient changes by no more than this.
     drift = [2.0**-20 * _rounding.scale(leaf) for leaf in judged.expected]
     gap = [np.nan_to_num(g - e) for g, e in zip(judged.given, judged.expected, strict=True)]
     found = _beside(functions, truth, params, judged, gap, drift, rng)
@@ -198,7 +197,7 @@ def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged,
         crowded = crowded or bool(many.any())
         room = np.where(many, h - lo, 0.0) + d
         wider.append(np.where((g >= lo - room) & (g <= h + room) & (h - lo > 4 * d), np.maximum(a, np.abs(g - e)), a))
-    # Each element may lie in its own range and all together nowhere between the samples: (1, 1) at a tie of two.
+    # Each element may lie in its range while the whole lies outside of all samples: (1, 1) at a tie of two.
     given, *others = (_inner(leaves, gap) for leaves in (judged.given, *found, judged.expected))
     room = _inner([np.abs(leaf) for leaf in gap], drift) + (max(others) - min(others)) * crowded
     excused = judged._replace(allowed=wider)
@@ -217,7 +216,7 @@ def _beside(
     drift: Leaves,
     rng: np.random.Generator,
 ) -> list[Leaves]:
-    """Sample the gradients beside a point; none if they do not jump."""
+    """Return gradients right beside a point, or none if they do not jump."""
     tree, sizes = jax.tree.structure(params), [_points.size(leaf) for leaf in to_numpy(params)]
 
     def at(v: Any) -> list[Leaves | None]:
@@ -228,7 +227,7 @@ def _beside(
         samples += at(to_float64(_points.direction(params, rng)))
         if n == 3 and not any(_jumps(sample, judged.expected, drift) for sample in samples):
             return []
-    # Along the gap a convex kink gives its outermost gradients; where a maximum is to be won, its element must grow.
+    # Along the gap a convex kink has its extreme gradients; an element wins a maximum where it grows.
     grown = [np.nan_to_num(np.abs(g) - np.abs(e)) for g, e in zip(judged.given, judged.expected, strict=True)]
     for leaves in (gap, grown):
         largest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in leaves) or 1.0
@@ -240,12 +239,12 @@ def _beside(
 
 
 def _inner(one: Leaves, other: Leaves) -> float:
-    # Not np.vdot: the threads of its library and those of XLA get into each other's way, for milliseconds.
+    # np.vdot's threads compete with XLA's for milliseconds, so sum by hand.
     return float(sum(np.sum(x * y) for x, y in zip(one, other, strict=True)))
 
 
 class Evidence(NamedTuple):
-    """What the function's values along one direction say: its slope, and the line that it was taken from."""
+    """The slope of the function along one direction, and the values that it was computed from."""
 
     slope: Slope
     line: Line
@@ -262,7 +261,7 @@ def evidence(
     noise: np.ndarray | None = None,
     known: Line | None = None,
 ) -> Evidence:
-    """Take the slope of f along a direction from differences, with as many steps as an error of `goal` needs."""
+    """Return the slope of f along a direction by differences, with as many steps as an error of `goal` needs."""
 
     def along(steps: np.ndarray) -> np.ndarray:
         return functions.along(params, direction, steps)
@@ -272,7 +271,7 @@ def evidence(
     while slope.error > _differences.SAFETY * goal and not line.is_whole:
         line = _differences.line(along, centre, line)
         slope = _differences.slope(line, noise)
-    if noise is not None:  # once more, a little elsewhere: an error estimate may be small by chance, two seldom are
+    if noise is not None:  # repeat with other steps: one error estimate may be small by chance, but seldom two
         half = jax.tree.map(lambda leaf: leaf * OTHER, direction)
         again = _differences.line(lambda steps: functions.along(params, half, steps), centre)
         while len(again.which) < len(line.which):
@@ -290,13 +289,13 @@ def dot(leaves: Leaves, direction: Any) -> float:
 
 
 def length(leaves: Leaves, units: Any) -> float:
-    """Return |g| in the units of the directions: how large g . v typically is."""
+    """Return |g| in the units of the directions: the typical size of g . v."""
     pairs = zip(leaves, jax.tree.leaves(units), strict=True)
     return math.sqrt(sum(unit**2 * float(np.sum(np.square(leaf))) for leaf, unit in pairs))
 
 
 def confirms(found: Evidence, leaves: Leaves) -> bool:
-    """Say whether a gradient promises the slope that was found."""
+    """Return whether g . v is the slope that was found, up to its error."""
     terms = [leaf * v for leaf, v in zip(leaves, to_numpy(found.direction), strict=True)]
     promised = float(sum(np.sum(term) for term in terms))
     rounding = ROUNDINGS * np.finfo(np.float64).eps * float(sum(np.sum(np.abs(term)) for term in terms))
@@ -304,7 +303,7 @@ def confirms(found: Evidence, leaves: Leaves) -> bool:
 
 
 def towards(judged: Judged, params: Any) -> Any:
-    """Return the direction of the disagreement, as long as a random one: along it two gradients differ the most."""
+    """Return the direction along which the two gradients differ most, with the length of a random direction."""
     sizes = [_points.size(leaf) for leaf in to_numpy(params)]
     gaps = [
         np.where(w, g - e, 0.0) * s * s
@@ -320,7 +319,7 @@ def _has_rules(f: Wide, params: Any) -> bool:
 
 
 def _with_ties(f: Callable[[Any], Any], side: bool) -> Callable[[Any], Any]:
-    """Return f with every tie of a maximum, a comparison or an absolute value broken the same way."""
+    """Return f with every tie of a maximum, comparison or absolute value broken the same way."""
 
     def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
         name = eqn.primitive.name
@@ -342,7 +341,7 @@ def _with_ties(f: Callable[[Any], Any], side: bool) -> Callable[[Any], Any]:
 
 
 class Basis(NamedTuple):
-    """What a check stands on: autodiff that differences confirmed (None if there is none), and the differences."""
+    """The basis of a check: a gradient by autodiff that differences confirm, or None, and the differences."""
 
     truth: Truth | None
     expected: Leaves
@@ -361,7 +360,7 @@ def basis(
     survey: Survey | None,
     seed: int,
 ) -> Basis:
-    """Find autodiff to compare with, and hold it against differences, to within `goal`, along random directions."""
+    """Find a gradient by autodiff that differences along random directions confirm, up to an error of `goal`."""
     lines = survey.lines if survey else [None] * len(directions)
     found = [
         evidence(functions, params, v, centre, goal=goal, known=line) for v, line in zip(directions, lines, strict=True)
@@ -379,7 +378,7 @@ def basis(
             found = [evidence(functions, params, e.direction, centre, known=e.line) for e in found]
             if all(confirms(e, expected) for e in found):
                 return Basis(truth, expected, found, noise, False, refuted)
-        if noise is None:  # before autodiff is doubted, all that differences can do
+        if noise is None:  # before autodiff is rejected, use all that differences can do
             noise = functions.noise(seed, params, directions[0])
             found = [evidence(functions, params, e.direction, centre, noise=noise, known=e.line) for e in found]
         if all(confirms(e, expected) for e in found):
@@ -392,9 +391,9 @@ def basis(
 
 
 def _follows(found: Evidence, truth: Truth, expected: Leaves, params: Any, noise: np.ndarray) -> bool:
-    """Say whether f follows autodiff across kinks: its mean slope over a step lies among autodiff's slopes within it.
+    """Return whether the mean slope of f over each step lies between autodiff's slopes within the step.
 
-    So it must by the mean value theorem (for kinks, Lebourg's), however many kinks there are.
+    It must by the mean value theorem (with kinks, Lebourg's), however many kinks there are.
     """
     low = high = dot(expected, found.direction)
     line = found.line
@@ -414,7 +413,7 @@ def _follows(found: Evidence, truth: Truth, expected: Leaves, params: Any, noise
 def judge(
     functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator, seed: int
 ) -> Judged:
-    """Put a gradient through tests 1 to 3, which can only acquit it."""
+    """Apply tests 2 and 3 to a gradient that failed test 1."""
     if judged.is_right:
         return judged
     judged = excuse(functions.given, truth, params, judged, seed)
@@ -422,7 +421,7 @@ def judge(
 
 
 class Trial(NamedTuple):
-    """Test 4: f along the disagreement, where the two gradients differ most, and which of them it confirms."""
+    """The result of test 4: differences of f along the disagreement, and which of the two gradients they confirm."""
 
     found: Evidence
     given: bool
@@ -430,14 +429,14 @@ class Trial(NamedTuple):
 
 
 def trial(functions: Functions, params: Any, centre: float, judged: Judged, seed: int) -> Trial:
-    """Let the function's own values decide between two gradients."""
+    """Apply test 4: let the values of the function decide between the two gradients."""
     direction = towards(judged, params)
     found = evidence(functions, params, direction, centre, noise=functions.noise(seed, params, direction))
     return Trial(found, confirms(found, judged.given), confirms(found, judged.expected))
 
 
 def has_kink(truth: Truth, params: Any, rng: np.random.Generator) -> bool:
-    """Say whether the gradients right beside a point differ."""
+    """Return whether the gradients right beside a point differ."""
     expected = evaluated(truth.call, params)
     if expected is None:
         return False
@@ -456,9 +455,9 @@ def _jumps(beside: Leaves | None, here: Leaves, drift: Leaves) -> bool:
 
 
 def precision_checker(f: Callable[[Any], Any], dtypes: list[Any]) -> Callable[[Any, Judged, int], Judged]:
-    """Return a function of (params, judged, seed) that judges a right formula's arithmetic in the user's own dtypes.
+    """Return a function of (params, judged, seed) that judges the rounding of a right formula in the user's own dtypes.
 
-    By what autodiff itself is off there, and by what rounding does to it.
+    It allows a multiple of autodiff's own error in these dtypes, and what rounding can do to autodiff.
     """
     limits = [jnp.finfo(dtype) for dtype in dtypes]
     autodiff = jax.jit(jax.grad(f))
@@ -476,7 +475,7 @@ def precision_checker(f: Callable[[Any], Any], dtypes: list[Any]) -> Callable[[A
         unknown = judged._replace(allowed=[16 * leaf for leaf in allowed])
         try:
             own = to_numpy(autodiff(params))
-        except Exception:  # autodiff cannot go there: then rounding is all that there is to say
+        except Exception:  # without autodiff, allow a multiple of the rounding
             return unknown
         errors = [np.abs(a - e) for a, e in zip(own, judged.expected, strict=True)]
         wider = [a + _finite(8 * (e + _rounding.scale(e))) for a, e in zip(allowed, errors, strict=True)]
@@ -498,7 +497,7 @@ def _finite(leaf: np.ndarray) -> np.ndarray:
 
 
 def leaf_errors(names: list[str], dtypes: list[str], judged: Judged) -> tuple[LeafError, ...]:
-    """Return how far each leaf is off, for the report: the wrong ones first, the worst of them first."""
+    """Return the error of each leaf for the report: wrong leaves first, the worst of them first."""
     errors = []
     for name, dtype, given, expected, allowed, wrong in zip(
         names, dtypes, judged.given, judged.expected, judged.allowed, judged.wrong, strict=True

@@ -1,8 +1,8 @@
-"""The slope of a function along a direction from its values alone, with an error that the values themselves tell.
+"""The slope of a function along a direction, from its values alone, with an error estimate.
 
 Central differences at falling steps are extrapolated to a step of 0 (Richardson; Ridders, Accurate computation of
-F'(x) and F'(x)F''(x), 1982). How far neighbours in the tableau are apart bounds what extrapolation left, and the noise
-in the values, divided by the step, bounds what rounding did.
+F'(x) and F'(x)F''(x), 1982). The distance between neighbours in the tableau bounds the error of the extrapolation; the
+noise in the values, divided by the step, bounds the error of rounding.
 """
 
 import math
@@ -14,22 +14,21 @@ import numpy as np
 # Steps fall sixteenfold, in units of the direction.
 RATIO = 16
 STEPS = np.array([2.0**-4 / RATIO**j for j in range(9)])
-# Which are taken first: those at which a sound function says the most. Then the large ones, for a noisy one, and the
-# tiny ones, for one full of kinks.
+# The first stage is enough for a smooth function; the large steps help with noise, and the tiny ones with kinks.
 STAGES = [np.array(stage) for stage in ([3, 4], [0, 1, 2, 5], [6, 7, 8])]
-# Errors of second order fall 256-fold from step to step, those of first order (a kink on the way) sixteenfold.
+# Errors of second order fall 256-fold from step to step, errors of first order (beyond a kink) sixteenfold.
 REGULAR = 200
-# An error estimate is one draw: what it estimates may be several times as large.
+# An error estimate is random; the error may be several times as large.
 SAFETY = 8
 
-Along = Callable[[np.ndarray], np.ndarray]  # steps [s] -> values [s] of the function so far along a direction
+Along = Callable[[np.ndarray], np.ndarray]  # steps [s] along a direction -> values [s] of the function there
 
 
 class Line(NamedTuple):
-    """A function's values along a direction: at 0, at some of the steps [s] forwards, and backwards."""
+    """The values of a function along a direction: at 0, and at some of the steps [s] forwards and backwards."""
 
     centre: float
-    which: np.ndarray  # of STEPS, in their order
+    which: np.ndarray  # the numbers of the steps in STEPS, ascending
     ahead: np.ndarray
     behind: np.ndarray
 
@@ -40,12 +39,12 @@ class Line(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Say whether it has all steps."""
+        """Return whether it has all steps."""
         return len(self.which) == len(STEPS)
 
 
 class Slope(NamedTuple):
-    """A derivative along a direction, how far it may be off, and the jump between its sides at a kink (else 0)."""
+    """A derivative along a direction, its error, and the jump between its sides at a kink (else 0)."""
 
     value: float
     error: float
@@ -53,7 +52,7 @@ class Slope(NamedTuple):
 
 
 def line(along: Along, centre: float, known: Line | None = None) -> Line:
-    """Evaluate a function along a direction, at both sides, for one more stage of steps than `known`."""
+    """Evaluate a function along a direction, on both sides, for one more stage of steps than `known`."""
     which = next(stage for stage in STAGES if known is None or stage[0] not in known.which)
     values = np.asarray(along(np.concatenate([STEPS[which], -STEPS[which]])), np.float64)
     ahead, behind = values[: len(which)], values[len(which) :]
@@ -65,22 +64,21 @@ def line(along: Along, centre: float, known: Line | None = None) -> Line:
 
 
 def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
-    """Extrapolate to a step of 0, by the entry of the tableau whose error is least.
+    """Return the slope at a step of 0: the entry of the tableau with the smallest error.
 
-    `noise` is the size of the rounding in the values at each of STEPS; without it, a few units in their last place are
-    assumed.
+    `noise` is the rounding of the values at each of STEPS; a few units in their last place if None.
     """
     size = np.maximum.reduce(
         [np.abs(values.ahead), np.abs(values.behind), np.full(len(values.which), abs(values.centre))]
     )
     noises = (4 * np.finfo(np.float64).eps * size if noise is None else noise[values.which]) / values.h
     quotients = column = (values.ahead - values.behind) / (2 * values.h)
-    # What falls from step to step as it should may be extrapolated; else the slope is known as well as it repeats.
+    # Extrapolate only if the differences fall as they should; else the error is their spread.
     falls = np.abs(np.diff(column))
     regular = np.append([False, False], falls[1:] <= falls[:-1] / REGULAR)
     sound, best, error = regular, math.nan, math.inf
     for k in range(1, len(column)):
-        if k >= 3:  # an entry stands on all rows that went into it
+        if k >= 3:  # an entry depends on all rows that went into it
             sound = np.append([False], sound[:-1]) & regular
         following = column[1:] + (column[1:] - column[:-1]) / (RATIO ** (2 * k) - 1)
         left = np.where(sound[k:], np.abs(following - column[1:]), np.abs(following - column[:-1]))
@@ -93,7 +91,7 @@ def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
 
 
 def _contradicted(entries: np.ndarray, quotients: np.ndarray, noises: np.ndarray, k: int) -> np.ndarray:
-    """Return by how much shorter steps contradict entries that seem to converge, as among kinks some do by chance."""
+    """Return how much shorter steps contradict entries that seem to converge, as some do by chance near kinks."""
     left = np.abs(entries - quotients[k:])
     gaps = np.abs(quotients[None, :] - entries[:, None]) - SAFETY * noises - left[:, None]
     shorter = np.arange(len(quotients)) > np.arange(k, len(quotients))[:, None]
@@ -101,7 +99,7 @@ def _contradicted(entries: np.ndarray, quotients: np.ndarray, noises: np.ndarray
 
 
 def _jump(values: Line, noises: np.ndarray) -> float:
-    """Return how much the slope ahead differs from the one behind: it falls with the step where there is no kink."""
+    """Return the slope ahead minus the slope behind at a kink; 0 if it falls with the step, as it does elsewhere."""
     jumps = (values.ahead - 2 * values.centre + values.behind) / values.h
     clear = np.flatnonzero(np.abs(jumps) > SAFETY * noises)
     if len(clear) < 2:
@@ -135,32 +133,19 @@ def n_directions(miss: float, resolution: float) -> int:
     return max(1, math.ceil(math.log(miss) / math.log(math.erf(resolution / math.sqrt(2)))))
 
 
-class TaylorTest(NamedTuple):
-    """Eq. (1) along a direction v: how |f(w + h v) - f(w) - h g.v| falls with the step h.
+def remainder_exponent(values: Line, promised: float, noise: np.ndarray | None = None) -> float:
+    """Return the exponent with which |f(w + h v) - f(w) - h g.v| (eq. 1) falls with the step h, for g.v = `promised`.
 
-    `slope` is the exponent, measured between the largest and the smallest step at which the remainder stands clear of
-    rounding: 2 where g is the gradient, 1 where it is not; nan where rounding leaves fewer than two steps (so where
-    f is linear). `h` and `remainder` have shape [s].
+    It is 2 if g is the gradient and 1 if not. It is nan if rounding hides the remainder at all steps but one, as for
+    linear f.
     """
-
-    h: np.ndarray
-    remainder: np.ndarray
-    slope: float
-    clear: np.ndarray
-
-
-def taylor(values: Line, promised: float, noise: np.ndarray | None = None) -> TaylorTest:
-    """Measure the remainder after the first order, which promises a slope; the larger one of both sides."""
     moved = values.h * promised
     ahead = np.abs(values.ahead - values.centre - moved)
     behind = np.abs(values.behind - values.centre + moved)
     remainder = np.maximum(ahead, behind)
     size = np.maximum(np.abs(values.ahead), np.abs(values.behind)) + abs(values.centre) + np.abs(moved)
     floor = np.finfo(np.float64).eps * size if noise is None else noise[values.which]
-    clear = np.isfinite(remainder) & (remainder > 4 * SAFETY * floor)
-    which = np.flatnonzero(clear)
-    exponent = math.nan
-    if len(which) >= 2:
-        pairs = np.diff(np.log(remainder[which])) / np.diff(np.log(values.h[which]))
-        exponent = float(pairs[-1])
-    return TaylorTest(values.h, remainder, exponent, clear)
+    clear = np.flatnonzero(np.isfinite(remainder) & (remainder > 4 * SAFETY * floor))
+    if len(clear) < 2:
+        return math.nan
+    return float((np.diff(np.log(remainder[clear])) / np.diff(np.log(values.h[clear])))[-1])

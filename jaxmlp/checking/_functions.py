@@ -1,4 +1,4 @@
-"""The user's functions, called with care: in float64 where they run in it, compiled where they can be traced."""
+"""The user's functions in float64 if they run in it, compiled if they can be traced."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ NOT_TRACEABLE = (
 
 
 class Wide(NamedTuple):
-    """A function of float64 arrays, compiled if it can be traced; `note` says if it computes in its own dtype only."""
+    """A function of float64 arrays, compiled if it can be traced; `note` says so if it only runs in its own dtype."""
 
     call: Callable[..., Any]
     plain: Callable[..., Any]
@@ -30,19 +30,19 @@ class Wide(NamedTuple):
 
 
 def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
-    """Return the function for float64 parameters, `params` being in the user's dtypes. Call under x64.
+    """Return the function for float64 parameters; `params` are in the user's dtypes. Call under x64.
 
-    A function that float64 arguments make fail (its own code names a shorter dtype) is handed its own dtypes.
+    A function that fails with float64 arguments (its code names a shorter dtype) gets its own dtypes.
     """
     wide = to_float64(params)
 
     def anew(params: Any) -> Any:
-        """Call it, as a new function: JAX keeps traces by function, and what this one closes over may have changed."""
+        """Call the function as a new one: JAX caches traces by function, and its closure may have changed."""
         return function(params)
 
     try:
         return Wide(*_compiled(anew, wide), note="", spreads=spreads(anew))
-    except Exception as error:  # anything may be raised by a user's code
+    except Exception as error:  # a user's code may raise anything
         failure = f"{type(error).__name__}: {error}".splitlines()[0]
     dtypes = jax.tree.map(lambda leaf: jnp.asarray(leaf).dtype, params)
 
@@ -64,7 +64,7 @@ def to_numpy(tree: Any) -> list[np.ndarray]:
 
 
 def called(name: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a user's function; an error of its own gets one line that says who called it."""
+    """Call a user's function; add a note to its own errors that says who called it."""
     try:
         return function(*args)
     except Exception as error:
@@ -86,15 +86,15 @@ def along(f: Wide) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
 
 
 def noise_along(f: Wide) -> Callable[[int, Any, Any], np.ndarray]:
-    """Return a function of (seed, w, v) with the rounding in the values of f at w + h v, for each of STEPS.
+    """Return a function of (seed, w, v) that gives the rounding of f(w + h v) at each of STEPS.
 
-    Imitated where we can look into f, else measured; the rounding of w + h v itself is part of it.
+    It is imitated if f can be traced, else measured, and includes the rounding of w + h v itself.
     """
     imitated = spread(lambda w, v, h: f.plain(moved(w, v, h)))
     values = along(f)
 
     def measured(w: Any, v: Any) -> np.ndarray:
-        # A tiny step does not move a function that rounds its inputs to float32, a large one moves it too far.
+        # A tiny step does not move a function that rounds its inputs to float32; a larger one may see its curvature.
         def at(h: float) -> float:
             return max(_differences.noise(lambda steps: values(w, v, h + steps), step) for step in (2.0**-38, 2.0**-16))
 
@@ -104,7 +104,7 @@ def noise_along(f: Wide) -> Callable[[int, Any, Any], np.ndarray]:
     def noise(seed: int, w: Any, v: Any) -> np.ndarray:
         if f.traceable:
             try:
-                factor = 3.0  # a spread is a root mean square, and a value's own error may be some of them
+                factor = 3.0  # a spread is a root mean square, and a single error may be several times that
                 return factor * np.array([float(imitated(seed, w, v, jnp.asarray(h))) for h in _differences.STEPS])
             except Exception:
                 pass
@@ -121,5 +121,5 @@ def _compiled(function: Callable[[Any], Any], args: Any) -> tuple[Callable[..., 
         function(args)
         return function, function, False
     if any(calls_out(eqn) for eqn in equations(program)):
-        compiled(args)  # whether that takes float64 shows only when it runs
+        compiled(args)  # only a run shows whether the callback takes float64
     return compiled, function, True

@@ -1,4 +1,4 @@
-"""Where a gradient is checked besides the user's own point: near it, and where formulas are known to break."""
+"""The other points at which a gradient is checked: near the user's own, and where formulas are known to break."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Draws(NamedTuple):
-    """Random numbers like the parameters, in no unit: normal ones for each direction and for a step, and -1, 0, 1."""
+    """Random numbers in the shapes of the parameters: normal for the directions and a step, and -1, 0 or 1."""
 
     directions: list[Any]
     step: Any
@@ -15,7 +15,7 @@ class Draws(NamedTuple):
 
 
 def draws(params: Any, n_directions: int, seed: int) -> Draws:
-    """Draw what a check needs: the same for the same seed."""
+    """Draw the random numbers of a check; the same for the same seed."""
     rng = np.random.default_rng(seed)
     return Draws(
         [jax.tree.map(lambda w: _normal(w, rng), params) for _ in range(n_directions)],
@@ -25,9 +25,9 @@ def draws(params: Any, n_directions: int, seed: int) -> Draws:
 
 
 def points(params: Any, units: Any, drawn: Draws) -> dict[str, Any]:
-    """Make the points, float64 trees like `params`; their values are numbers of a few bits, exact in every dtype.
+    """Return the other points by name: float64 trees like `params`, with values of a few bits, exact in every dtype.
 
-    "near" is a tenth of each leaf's size away; "ties and zeros" has three quarters of all values equal to another or 0;
+    "a point nearby" is a tenth of each leaf's size away; "ties and zeros" has only -1, 0 and 1 in the leaf's unit;
     "large values" are sixteen times as large.
     """
     return {
@@ -38,27 +38,27 @@ def points(params: Any, units: Any, drawn: Draws) -> dict[str, Any]:
 
 
 def size(leaf: np.ndarray) -> float:
-    """Return a leaf's root mean square as a power of 2, and 1 for a leaf of zeros: the unit that steps are made in."""
+    """Return the unit of steps in a leaf: its root mean square as a power of 2, or 1 for a leaf of zeros."""
     leaf = np.asarray(leaf, np.float64)
     top = float(np.abs(leaf).max(initial=0.0))
     if not 0 < top < np.inf:
         return 1.0
-    # Where squares would overflow or vanish, in a unit of its own.
+    # Scaled first where the squares would overflow or underflow.
     unit = 1.0 if 1e-100 < top < 1e100 else 2.0 ** np.floor(np.log2(top))
     return float(unit * 2.0 ** np.round(np.log2(np.mean(np.square(leaf if unit == 1 else leaf / unit))) / 2))
 
 
 def direction(params: Any, rng: np.random.Generator) -> Any:
-    """Draw normal numbers like `params`, in each leaf's own unit."""
+    """Draw normal numbers in the shapes of `params`, in each leaf's own unit."""
     return jax.tree.map(lambda w: size(w) * _normal(w, rng), params)
 
 
 def _normal(leaf: Any, rng: np.random.Generator) -> np.ndarray:
-    # Of 24 bits, in half the time.
+    # In float32 in half the time.
     return np.asarray(rng.standard_normal(np.shape(leaf), np.float32), np.float64)
 
 
 def _short(values: np.ndarray) -> np.ndarray:
-    """Round to 8 bits (Veltkamp's splitting: what is added is large enough to push the other bits out)."""
+    """Round to 8 bits by Veltkamp's splitting: adding a large number pushes the other bits out."""
     pushed = values * (2.0**45 + 1)
     return pushed - (pushed - values)

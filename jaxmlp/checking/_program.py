@@ -1,7 +1,7 @@
-"""A JAX function as its list of operations, evaluated one by one by us, so that a visitor can change each on the way.
+"""A JAX function as a list of operations; a visitor evaluates them one by one and can change each.
 
-This is how rounding is imitated, how a user's own derivative rules are set aside, and how a hypothesis ("the
-derivative of this tanh is missing") becomes a program that can be differentiated.
+Visitors imitate rounding, remove a user's own derivative rules, and turn a hypothesis ("the derivative of this tanh is
+missing") into a program that can be differentiated.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 Apply = Callable[[Sequence[Any]], list[Any]]
-# Told an operation, its inputs, how to apply it, and in which round of a loop we are, it returns the outputs.
+# A visitor gets an operation, its inputs, how to apply it, and the iteration of a loop; it returns the outputs.
 Visit = Callable[[JaxprEqn, list[Any], Apply, Any], list[Any]]
 
 _LOOPS = ("scan", "while", "cond")
@@ -20,25 +20,25 @@ _OPAQUE = ("custom_linear_solve", "pallas_call", "pure_callback", "io_callback",
 
 
 class Program(NamedTuple):
-    """A traced function: its operations, and the tree of what it returns."""
+    """A traced function: its operations, and the tree of its result."""
 
     closed: ClosedJaxpr
     tree: jax.tree_util.PyTreeDef
 
     def run(self, visit: Visit, *args: Any) -> Any:
-        """Evaluate the program at `args`, every operation through `visit`."""
+        """Evaluate the program at `args`; `visit` evaluates every operation."""
         outputs = _walk(self.closed.jaxpr, self.closed.consts, jax.tree.leaves(args), visit, 0)
         return jax.tree.unflatten(self.tree, outputs)
 
 
 def trace(function: Callable[..., Any], *args: Any) -> Program:
-    """Trace a function for arguments like `args`; raises what JAX raises where it cannot be traced."""
+    """Trace a function for arguments like `args`; JAX's own error is raised if it cannot be traced."""
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     return Program(closed, jax.tree.structure(shape))
 
 
 def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function without `custom_vjp`, `custom_jvp`, `stop_gradient`: autodiff goes through its steps."""
+    """Return the function without `custom_vjp`, `custom_jvp` and `stop_gradient`: autodiff differentiates its steps."""
 
     def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
         return inputs if eqn.primitive.name == "stop_gradient" else apply(inputs)
@@ -47,7 +47,7 @@ def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def inner(eqn: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
-    """Return the program inside of an operation that only calls one (jit, remat, custom rules), or None."""
+    """Return the program inside an operation that only calls one (jit, remat, custom rules), or None."""
     if eqn.primitive.name in _LOOPS or eqn.primitive.name in _OPAQUE:
         return None
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
@@ -57,22 +57,22 @@ def inner(eqn: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
 
 
 def is_container(eqn: JaxprEqn) -> bool:
-    """Say whether an operation has others inside of it, which are visited in their turn."""
+    """Return whether an operation has others inside, which are visited in turn."""
     return eqn.primitive.name in _LOOPS or inner(eqn) is not None
 
 
 def is_rule(eqn: JaxprEqn) -> bool:
-    """Say whether an operation brings its own derivative."""
+    """Return whether an operation has a derivative rule of its own."""
     return eqn.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call"))
 
 
 def calls_out(eqn: JaxprEqn) -> bool:
-    """Say whether an operation runs code that JAX knows nothing of."""
+    """Return whether an operation runs code that JAX cannot see."""
     return "callback" in eqn.primitive.name or eqn.primitive.name in ("ffi_call", "pallas_call")
 
 
 def equations(program: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
-    """Return all operations of a program, those inside of others included."""
+    """Return all operations of a program, with those inside others."""
     for eqn in (program.jaxpr if isinstance(program, ClosedJaxpr) else program).eqns:
         yield eqn
         for inside in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: isinstance(x, (Jaxpr, ClosedJaxpr))):
@@ -81,7 +81,7 @@ def equations(program: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
 
 
 def source(eqn: JaxprEqn) -> str:
-    """Return "file.py:12", the innermost line outside of JAX and this package that asked for an operation."""
+    """Return the line of an operation, such as "file.py:12": the innermost one outside of JAX and this package."""
     here, library = Path(__file__).parent, Path(jax.__file__).parent
     traceback: Any = eqn.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
@@ -122,7 +122,7 @@ def _apply(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -
 
 def _scan(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
     params, body = eqn.params, eqn.params["jaxpr"]
-    # How JAX writes down which are which changes with its versions; what is scanned over has one axis more outside.
+    # JAX's parameters for this change with its versions, but an array that is scanned over has one axis more outside.
     n_xs = _n_stacked(eqn.invars, body.jaxpr.invars)
     n_carry = len(eqn.outvars) - _n_stacked(eqn.outvars, body.jaxpr.outvars)
     n_consts = len(eqn.invars) - n_carry - n_xs
@@ -166,5 +166,5 @@ def _cond(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) ->
 
 
 def _first(iteration: Any) -> Any:
-    """Return where the count of a loop begins: apart for every round of the loop around it."""
+    """Return the first number of a loop, another one for each iteration of the loop around it."""
     return jax.numpy.asarray(iteration, "int32") * 1009

@@ -1,9 +1,9 @@
 """What rounding can do to a program: Monte Carlo arithmetic.
 
-Every operation's result is off by a random relative error of the size of its dtype's rounding, sums by as much as
-their length allows; how far the program's results then spread is how far rounding takes them, cancellation included
-(Parker, Monte Carlo Arithmetic, 1997). No operation needs a rule of its own. What a long sum may lose grows as
-sqrt(length) (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019).
+Every operation's result gets a random relative error of the size of its dtype's rounding, and a sum one that grows with
+its length. The spread of the program's results then estimates their rounding error, cancellation included (Parker,
+Monte Carlo Arithmetic, 1997). The error of a sum grows as sqrt(length) (Higham and Mary, A New Approach to
+Probabilistic Rounding Error Analysis, 2019).
 """
 
 import itertools
@@ -21,12 +21,12 @@ from jax.extend.core import JaxprEqn
 from jaxmlp.checking._program import Apply, Visit, is_container, trace
 
 SAMPLES = 8
-# The chance that rounding alone, modelled so, exceeds a bound anywhere in one check.
+# The chance, in this model, that rounding alone exceeds a bound anywhere in one check.
 FALSE_ALARM = 1e-12
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the set of the words of a text: a table of names that reads in lines."""
+    """Return the words of a text as a set."""
     return frozenset(text.split())
 
 
@@ -39,7 +39,7 @@ _EXACT = words(
     "random_split random_unwrap random_wrap threefry2x32 cummax cummin"
 )
 _ACCUMULATING = words("dot_general conv_general_dilated reduce_sum cumsum reduce_window_sum scatter-add")
-# Backward stable by norm, not element by element: their inputs are off by a rounding of the whole matrix.
+# These are backward stable by norm, not by element: their inputs are off by a rounding of the whole matrix.
 _BY_NORM = words(
     "cholesky triangular_solve lu qr geqrf householder_product eigh eig svd schur custom_linear_solve "
     "tridiagonal_solve fft lu_solve"
@@ -52,10 +52,10 @@ BY_ELEMENT = words(
 
 
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of (seed, *args) that says how far rounding takes each result of `function` there.
+    """Return a function of (seed, *args) that estimates the rounding error of each result of `function`.
 
-    A root mean square, float64, shaped like the results. It is compiled when it is first called, and raises then what
-    JAX raises where a function cannot be traced.
+    The estimate is a root mean square, float64, in the shapes of the results. Its first call compiles, and raises JAX's
+    own error if the function cannot be traced.
     """
     growing = spreads(function)
 
@@ -67,9 +67,9 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def spreads(function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-    """Return a function of (seed, *args) that gives the spread as it grows from sample to sample; the last is `spread`.
+    """Return a function of (seed, *args) that yields the spread after each sample; the last one is `spread`.
 
-    None is smaller than the one before: who is content with an early one would be so with the last.
+    It never shrinks, so a gradient that an early spread excuses is excused by the last one too.
     """
 
     @jax.jit
@@ -93,7 +93,7 @@ def spreads(function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
 
 
 def threshold(n: int) -> float:
-    """Return how many spreads n results may be off before rounding is no excuse: Student's t for our few samples."""
+    """Return how many spreads n results may be off by rounding: the quantile of Student's t for these few samples."""
     from scipy.special import stdtrit  # it takes a sixth of a second to import
 
     return -float(stdtrit(SAMPLES, FALSE_ALARM / (2 * max(n, 1))))
@@ -105,9 +105,10 @@ def epsilon(dtype: Any) -> float:
 
 
 def scale(leaf: np.ndarray) -> np.ndarray:
-    """Return the size that each element is measured against: its own, or that of the slices that it lies in.
+    """Return the size against which to measure the error of each element.
 
-    The root mean square of the smallest slice across any axis, so that a small row or column is judged by itself.
+    It is the element's own size plus the root mean square of the smallest slice through it, so that a small row or
+    column is judged by itself.
     """
     if leaf.size == 0:
         return np.abs(leaf)
@@ -115,7 +116,7 @@ def scale(leaf: np.ndarray) -> np.ndarray:
 
 
 def smallest(leaf: np.ndarray) -> float:
-    """Return the least that `scale` can be anywhere: the root mean square of the smallest slice."""
+    """Return a lower bound of `scale`: the root mean square of the smallest slice."""
     return min(float(slices.min()) for slices in _slices(leaf))
 
 
@@ -128,7 +129,7 @@ def _slices(leaf: np.ndarray) -> list[np.ndarray]:
 
 
 def _imitate_rounding(amount: Array, seed: Array) -> Visit:
-    """Return a visitor that puts every result off by `amount` roundings at most."""
+    """Return a visitor that adds a random error of at most `amount` roundings to every result."""
     count = itertools.count(1)
 
     def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, iteration: Any) -> list[Any]:
@@ -150,7 +151,7 @@ def _imitate_rounding(amount: Array, seed: Array) -> Visit:
             return [_off(output, noise) for output in apply([_off_by_norm(x, noise) for x in inputs])]
         result: Any = eqn.outvars[0].aval
         if name in _ACCUMULATING and _is_float(result):
-            # Products are rounded as the sum is: float32 data that meet float64 parameters lose nothing.
+            # Products are rounded in the dtype of the sum: float32 data times float64 parameters lose nothing.
             outputs = apply([_off(x, noise, result.dtype) for x in inputs])
             (size,) = apply([jnp.abs(x) if _is_float(x) else x for x in inputs])
             factor = math.sqrt(_length(eqn)) * epsilon(size.dtype)
@@ -176,9 +177,9 @@ def _off_by_norm(x: Any, noise: Callable[[Any], Array]) -> Any:
 
 
 def _noise(seed: Array, shape: tuple[int, ...]) -> Array:
-    """Return numbers from -1 to 1, as random as is needed here: JAX's own take long to compile by the dozen."""
+    """Return random numbers from -1 to 1. Dozens of JAX's own generators would take long to compile."""
     bits = _mix(jnp.arange(math.prod(shape), dtype=jnp.uint32) * jnp.uint32(2654435769) + seed)
-    # In float32: in a shorter dtype the noise would itself be a few steps.
+    # In float32: a shorter dtype would have too few values.
     return (bits.astype(jnp.float32) / jnp.float32(2**31) - 1).reshape(shape)
 
 
@@ -206,7 +207,7 @@ def _narrows(eqn: JaxprEqn) -> bool:
 
 
 def _length(eqn: JaxprEqn) -> int:
-    """Return how many terms each element of a sum has, at most."""
+    """Return the largest number of terms of an element of a sum."""
     shapes = [_shape(atom) for atom in eqn.invars]
     if eqn.primitive.name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]

@@ -1,6 +1,6 @@
-"""What a check of a right gradient needs to know, in one program: all points, and the lines through the first.
+"""All that a check of a right gradient computes, in one program: all points, and the lines through the first.
 
-One compilation in place of four; what the points share, a network's data above all, goes through one matrix product.
+One compilation replaces four, and the points share matrix products with a network's data.
 """
 
 import math
@@ -15,14 +15,14 @@ from jaxmlp.checking import _differences
 from jaxmlp.checking._functions import Wide, moved, to_numpy
 from jaxmlp.checking._program import equations, trace
 
-# Numbers that a program may compute side by side: up to 512 MiB of them, far less of which live at a time.
+# Numbers that a program may compute side by side: 512 MiB in all, far fewer of them alive at a time.
 SIDE_BY_SIDE = 2**26
 
 Leaves = list[np.ndarray]
 
 
 class Look(NamedTuple):
-    """What is known of one point: the value of f, the gradient given, and that by autodiff."""
+    """The values at one point: f, the gradient given, and the gradient by autodiff."""
 
     params: Any
     value: float
@@ -31,16 +31,16 @@ class Look(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """A look at each point, and the first stage of f's line along each direction through the first point."""
+    """The values at each point, and the first stage of f along each direction through the first point."""
 
     looks: list[Look]
     lines: list[_differences.Line]
 
 
 def surveyor(f: Wide, steps: Callable[[Any], Any], given: Wide) -> Callable[[list[Any], list[Any]], Survey | None]:
-    """Return a function of (points, directions), float64 trees, that surveys them all, or None where that cannot be.
+    """Return a function of (points, directions), float64 trees, that returns their `Survey`, or None if JAX cannot.
 
-    `steps` is what autodiff differentiates in place of f.
+    `steps` is f as autodiff differentiates it.
     """
     first = _differences.STAGES[0]
     h = np.concatenate([_differences.STEPS[first], -_differences.STEPS[first]])
@@ -62,7 +62,7 @@ def surveyor(f: Wide, steps: Callable[[Any], Any], given: Wide) -> Callable[[lis
             (values, expected, own), lines = survey(_stacked(points), _stacked(directions))
             values, lines = to_numpy((values, lines))
             expected, own = to_numpy(expected), to_numpy(own)
-        except Exception:  # whatever JAX says of what it cannot trace, differentiate, or take side by side
+        except Exception:  # JAX raises many kinds for functions that it cannot trace, differentiate or batch
             return None
         return Survey(
             [
@@ -80,11 +80,11 @@ def _stacked(trees: list[Any]) -> Any:
 
 
 def _all(function: Callable[[Any], Any], xs: Any) -> Any:
-    """Return the function of every x: side by side as far as memory allows, the rest one after the other."""
+    """Apply the function to every x: side by side as far as memory allows, one block after the other."""
     n = len(jax.tree.leaves(xs)[0])
     program = trace(function, jax.tree.map(lambda leaf: leaf[0], xs)).closed
     lanes = max(1, SIDE_BY_SIDE // max(1, _numbers(program)))
-    # Convolutions with as many kernels as lanes are slow on a CPU.
+    # A batched kernel makes a convolution slow on a CPU.
     if lanes == 1 or any(eqn.primitive.name == "conv_general_dilated" for eqn in equations(program)):
         return jax.lax.map(function, xs)
     return jax.vmap(function)(xs) if lanes >= n else jax.lax.map(function, xs, batch_size=lanes)

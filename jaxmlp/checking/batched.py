@@ -1,7 +1,7 @@
-"""Does the batched form of a function give each example its own, and nothing of the others?
+"""`check_batched`: does the batched form of a function treat every example independently of the others?
 
-The truth is the function of one example, run on every example by itself in float64. That is asked of the data given and
-of data in which one example, or all but one, has been changed: what leaks from one example into another shows there.
+The truth is the function of one example, applied to each example separately in float64. Both are compared on the given
+examples, and again after one example has been changed, which shows a leak from one example into another.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,19 +16,19 @@ from jax import Array
 
 from jaxmlp.checking import _decision, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split
-from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of
+from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of
 from jaxmlp.checking._decision import Judged, Leaves, Truth, leaf_errors
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
-from jaxmlp.checking._scope import switching
+from jaxmlp.checking._x64 import x64_scope
 from jaxmlp.checking.report import Explanation, PointCheck, Report
 
 __all__ = ["check_batched"]
 
 Form = Literal["each", "sum", "mean"]
 
-# Up to so many examples are changed one by one.
+# This many examples at most are changed, one at a time.
 CHANGED = 4
-# A hypothesis about a wrong result fits if it is off by no more of the result's size: to explain, not to judge.
+# A hypothesis explains a wrong result if it is off by no more than this share of the result.
 FITS = 2.0**-20
 
 
@@ -39,33 +39,34 @@ def check_batched(
     reduction: Literal["sum", "mean"] | None = None,
     seed: int = 0,
 ) -> Report:
-    """Check the batched form of a function of one example: each gets its own, and none leaks into another.
+    """Check that the batched form of a function gives each example its own result, and that none leaks into another.
 
     Parameters
     ----------
     per_example
-        A function of one example: of `args` without their leading axis. It returns any tree of floating arrays.
+        A function of one example, which has the shapes of `args` without their leading axis. It returns a tree of
+        floating arrays.
     batched
-        A function of `args`. It returns the tree of `per_example` with a leading axis, [B, ...], or reduced over it.
+        A function of `args` that returns the tree of `per_example` with a leading axis, [B, ...], or reduced over it.
     *args
-        The examples: trees of arrays [B, ...] of any dtypes, B at least 2. Those that are floating, in short those that
-        are not labels, are also tried with other values.
+        The examples: trees of arrays [B, ...] of any dtypes, with B of 2 or more. Floating arrays also get other
+        values; labels do not.
     reduction
-        "sum" or "mean" if `batched` is reduced; without it the shapes tell, and of sum and mean the one that fits.
+        "sum" or "mean" if `batched` reduces. If None, the shapes show it, and the better fit of sum and mean is taken.
     seed
-        Of the changed data.
+        Seed of the changed values.
 
     Returns
     -------
     report
-        True if and only if every example gets its own, at the data given and at changed ones, in float64 and in the
-        dtypes given.
+        True if and only if every example gets its own result, with the given and with changed values, in float64 and in
+        the given dtypes.
 
     Raises
     ------
     ValueError
-        If there are no arguments, if their leading axes differ or are of one example, which could not show a leak, if
-        `per_example` is not finite, or if the outputs' trees or shapes fit neither form.
+        If there are no arguments, if their leading axes differ or have one example only, if `per_example` is not
+        finite, or if the trees or shapes of the outputs fit neither form.
 
     Examples
     --------
@@ -74,7 +75,7 @@ def check_batched(
     True
     >>> report = check_batched(lambda x: x, lambda x: x - x.mean(axis=0), x)
     >>> print(report.explanations[0].text)
-    the output of example 1 changes when example 0 does, and so do those of 1 more
+    the output of example 1 changes when example 0 does, and so do 1 more
     """
     if reduction not in (None, "sum", "mean"):
         raise ValueError(f'reduction must be "sum", "mean" or None, got {reduction!r}')
@@ -87,14 +88,14 @@ def check_batched(
     reduced = _is_reduced(name, first, example, n, reduction)
     floats = [jnp.asarray(leaf) for leaf in arguments.floats]
     is_on = jnp.result_type(float) == np.float64
-    x64 = switching((batched, *args), (per_example, *_example(arguments, arguments.floats, 0)))
+    x64 = x64_scope((batched, *args), (per_example, *_example(arguments, arguments.floats, 0)))
     with x64(True):
         problem = _Problem(one_name, name, per_example, batched, arguments, n, example)
         return _check(problem, floats, first, reduced, reduction, ambient=partial(x64, is_on), seed=seed)
 
 
 class _Problem(NamedTuple):
-    """What is compared: the two functions, the examples, and one example's outputs."""
+    """The two functions to compare, the examples, and the outputs of one example."""
 
     one_name: str
     name: str
@@ -106,7 +107,7 @@ class _Problem(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    """A set of examples that was tried: which example was changed (None: all), and both results there."""
+    """A set of examples: which one was changed (None: all), and the comparison of both results."""
 
     label: str
     changed: int | None
@@ -134,7 +135,7 @@ def _check(
     _check_finite(problem, rows)
     form: Form = reduction or (_fitting(at_hand, rows) if reduced else "each")
     if reduced and reduction is None:
-        notes.append(f"reduction was not given: of sum and mean, {problem.name} is held against the {form}")
+        notes.append(f"reduction was not given; {problem.name} is compared with the {form}, which fits better")
 
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(first)]
     epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
@@ -143,7 +144,7 @@ def _check(
     def spreads(seed: int, floats: list[Any]) -> Iterator[Any]:
         try:
             yield from imitated(seed, floats)
-        except Exception:  # a program that we cannot look into: as if a dozen operations had been in another order
+        except Exception:  # not traceable: assume a dozen operations in another order
             expected = _combined(to_numpy(alone.call(floats)), form)
             yield [_decision.ROUNDINGS * np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in expected]
 
@@ -190,7 +191,7 @@ def _check(
 
 
 def _batch_size(arguments: Arguments) -> int:
-    """Return B; a ValueError names the argument that has another or none."""
+    """Return B; raise a ValueError that names the argument if it has another B or none."""
     shapes = [
         (name, np.shape(leaf)) for name, leaf in zip(arguments.names, arguments.leaves, strict=True) if leaf is not None
     ]
@@ -202,18 +203,16 @@ def _batch_size(arguments: Arguments) -> int:
     first, (n, *_) = shapes[0]
     for name, shape in shapes[1:]:
         if shape[0] != n:
-            raise ValueError(
-                f"args must have one leading axis of examples, got {n} in {first} and {shape[0]} in {name}"
-            )
+            raise ValueError(f"args must have the same number of examples, got {n} in {first} and {shape[0]} in {name}")
     if n < 2:
         raise ValueError(f"args must have at least 2 examples, got {n}: one cannot show a leak between examples")
     if arguments.floats:
-        check_params(Named(arguments.floats, arguments.float_names), "")
+        check_finite_floats(Named(arguments.floats, arguments.float_names), "")
     return n
 
 
 def _is_reduced(name: str, outputs: Any, example: Any, n: int, reduction: str | None) -> bool:
-    """Say whether outputs are [...] and not [B, ...]; a ValueError says what fits neither."""
+    """Return whether outputs are [...] and not [B, ...]; raise a ValueError if they are neither."""
     if leaf_names(outputs, "outputs") != leaf_names(example, "outputs"):
         check_like(name, outputs, example, "outputs")
     leaves, likes = jax.tree.leaves(outputs), jax.tree.leaves(example)
@@ -241,7 +240,7 @@ def _example(arguments: Arguments, floats: Sequence[Any], i: int) -> Any:
 
 
 def _one_by_one(problem: _Problem, floats: list[Any]) -> Callable[[list[Any]], list[Array]]:
-    """Return the outputs' leaves [B, ...] as a function of the floating leaves: one example after the other."""
+    """Return a function of the floating leaves that computes the outputs [B, ...] one example after the other."""
     arguments = problem.arguments
     fixed = [
         leaf for leaf, moves in zip(arguments.leaves, arguments.moves, strict=True) if not moves and leaf is not None
@@ -264,7 +263,7 @@ def _one_by_one(problem: _Problem, floats: list[Any]) -> Callable[[list[Any]], l
         jax.eval_shape(mapped, floats)
     except NOT_TRACEABLE:
         return looped
-    except Exception:  # it does not run in float64: `widened` will find the dtypes in which it does
+    except Exception:  # it does not run in float64; `widened` handles that
         return mapped
     return mapped
 
@@ -278,7 +277,7 @@ def _combined(rows: Leaves, form: Form) -> Leaves:
 
 
 def _fitting(given: Leaves, rows: Leaves) -> Form:
-    """Return which of sum and mean is the nearer."""
+    """Return "sum" or "mean", whichever is nearer."""
 
     def off(form: Form) -> float:
         return sum(float(np.abs(g - e).sum()) for g, e in zip(given, _combined(rows, form), strict=True))
@@ -289,7 +288,7 @@ def _fitting(given: Leaves, rows: Leaves) -> Form:
 def _changes(
     floats: list[np.ndarray], n: int, rng: np.random.Generator
 ) -> list[tuple[str, int | None, list[np.ndarray]]]:
-    """Return sets of examples in which one has other data, or all but one have: drawn, large, another example's own."""
+    """Return sets of examples with other data for one example (drawn, large, or another example's), or for all."""
     if not floats:
         return []
     sizes = [_points.size(leaf) for leaf in floats]
@@ -304,7 +303,7 @@ def _changes(
         others = [
             ("the data of another example", [leaf[(i + 1) % n] for leaf in floats]),
             ("new data", new),
-            # Of both signs: a leak may open at one alone.
+            # Both signs: a leak may open at one of them only.
             ("large data", [16 * values for values in new]),
             ("large data", [-16 * values for values in new]),
         ]
@@ -320,7 +319,7 @@ def _changes(
 
 
 def _own(problem: _Problem, form: Form, floats: list[Any], judged: Judged, dtypes: list[Any], seed: int) -> Judged:
-    """Judge in the user's own dtypes: by what the examples alone are off there, and by what rounding can do."""
+    """Judge the result in the user's own dtypes: allow a multiple of the errors of single examples and of rounding."""
     limits = [jnp.finfo(dtype) for dtype in dtypes]
     roundings = [_decision.ROUNDINGS * float(limit.eps) for limit in limits]
     tiny = [_decision.ROUNDINGS * float(limit.tiny) for limit in limits]
@@ -336,9 +335,9 @@ def _own(problem: _Problem, form: Form, floats: list[Any], judged: Judged, dtype
         rows = to_numpy(one_by_one(floats))
         spread = _rounding.spread(lambda floats: _reduced(one_by_one(floats), form))
         spreads = to_numpy(spread(seed, floats))
-    except Exception:  # what cannot be traced cannot be imitated: as if it lost some digits more
+    except Exception:  # not traceable: assume that it loses a few digits more
         return judged._replace(allowed=[16 * leaf for leaf in allowed])
-    # Of the batched program itself no rounding is imitated: how much of it there may be is the question here.
+    # The rounding of the batched program itself is not imitated: it is what this judges.
     factor = _rounding.threshold(sum(leaf.size for leaf in spreads))
     off = [np.abs(a - e) for a, e in zip(_combined(rows, form), judged.expected, strict=True)]
     return judged._replace(
@@ -350,7 +349,7 @@ def _own(problem: _Problem, form: Form, floats: list[Any], judged: Judged, dtype
 
 
 def _explain(trials: list[_Trial], rows: Leaves, form: Form) -> Explanation:
-    """Return the simplest thing that makes of the truth what was given."""
+    """Return the simplest explanation of the result that was given."""
     base = trials[0].judged
     if not base.is_right:
         factor = _factor(base, len(rows[0]), form)
@@ -386,7 +385,7 @@ def _factor(judged: Judged, n: int, form: Form) -> str:
 
 
 def _other_examples(judged: Judged, rows: Leaves) -> Explanation | None:
-    """Find of which example each wrong output is."""
+    """Return which example each wrong output belongs to."""
     given, expected = (
         np.concatenate([leaf.reshape(len(leaf), -1) for leaf in each], 1) for each in (judged.given, rows)
     )
@@ -406,12 +405,12 @@ def _other_examples(judged: Judged, rows: Leaves) -> Explanation | None:
 
 
 def _left_out(judged: Judged, rows: Leaves, form: Form) -> Explanation | None:
-    """Find an example that a sum or mean counts in less or more than once."""
+    """Return the example that a sum or mean leaves out or counts twice."""
     n = len(rows[0])
     share = 1 if form == "sum" else n
     for times, text in ((-1, "left out"), (1, "counted twice")):
         for i in range(n):
-            # Of a mean over fewer or more, the divisor follows.
+            # A mean over fewer or more examples has another divisor.
             for divisor in {share, share + times if form == "mean" else share}:
                 trial = [(share * e + times * leaf[i]) / divisor for e, leaf in zip(judged.expected, rows, strict=True)]
                 if all(
@@ -422,7 +421,7 @@ def _left_out(judged: Judged, rows: Leaves, form: Form) -> Explanation | None:
 
 
 def _leak(trials: list[_Trial]) -> str:
-    """Find an output that changes with another example's data."""
+    """Return a sentence on an output that changes with the data of another example."""
     base = trials[0].judged
     for trial in trials[1:]:
         if trial.changed is None:
@@ -435,19 +434,19 @@ def _leak(trials: list[_Trial]) -> str:
         leaks[trial.changed] = False
         if leaks.any():
             i, *others = np.flatnonzero(leaks)
-            also = f", and so do those of {len(others)} more" if others else ""
+            also = f", and so do {len(others)} more" if others else ""
             return f"the output of example {i} changes when example {trial.changed} does{also}"
     return ""
 
 
 def _reduced_leak(trials: list[_Trial], form: Form) -> str:
-    """Find an example whose change moves the result by something else than its own contribution."""
+    """Return a sentence on an example whose change has another effect than that of its own contribution."""
     base = trials[0].judged
     for trial in trials[1:]:
         after = trial.judged
         for g, e, a, g_after, e_after, a_after in zip(*base[:3], *after[:3], strict=True):
             if trial.changed is not None and not (np.abs((g_after - g) - (e_after - e)) <= a + a_after).all():
-                return f"when example {trial.changed} changes, the {form} moves by something else than its own part"
+                return f"when example {trial.changed} changes, the {form} does not change by its contribution"
     return ""
 
 
@@ -456,7 +455,7 @@ def _point(trial: _Trial) -> PointCheck:
 
 
 def _merged(points: list[PointCheck]) -> list[PointCheck]:
-    """Return one point for each label: what went wrong before what was skipped, and that before what was right."""
+    """Return one point for each label: wrong if any was wrong, else skipped if any was skipped."""
     found: dict[str, PointCheck] = {}
     order = ("wrong", "skipped", "right")
     for point in points:

@@ -9,19 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.checking import _decision, _diagnosis, _differences, _points, _rounding
-from jaxmlp.checking._alone import judge_alone
-from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of, scalar_value
+from jaxmlp.checking import _decision, _differences, _points, _rounding, _why_wrong
+from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of, scalar_value
 from jaxmlp.checking._decision import Basis, Evidence, Functions, Judged, Leaves, Surveyor, Truth, leaf_errors
 from jaxmlp.checking._functions import called, to_float64, to_numpy, widened
 from jaxmlp.checking._points import Draws
-from jaxmlp.checking._scope import Scope, switching
 from jaxmlp.checking._survey import Look
+from jaxmlp.checking._without_autodiff import judge_without_autodiff
+from jaxmlp.checking._x64 import Scope, x64_scope
 from jaxmlp.checking.report import Explanation, PointCheck, Report, Verdict
 
 __all__ = ["assert_gradient", "check_gradient", "gradient_checker"]
 
-# Roundings between two calls that another order of summation (on several threads, say) can explain.
+# Roundings by which two calls may differ, as threads sum in another order.
 _UNSTEADY = 1024
 
 
@@ -35,45 +35,42 @@ def check_gradient(
     name: str | None = None,
     root: str = "params",
 ) -> Report:
-    """Check that `gradient(params)` is the gradient of the scalar `f(params)`, and explain it if it is not.
+    """Check that `gradient(params)` is the gradient of the scalar `f(params)`; explain what is wrong if it is not.
 
-    Both are called in float64, whatever the parameters' dtype, where a formula cannot hide behind rounding; then what
-    `gradient` returned in its own dtype is judged by what rounding can do there. No tolerance is involved:
+    Both functions run in float64 first, whatever the dtype of the parameters, so that rounding hides no fault. Then the
+    result in the parameters' own dtype is checked for its precision. There is no tolerance to choose:
 
-    - Autodiff of f's own steps (custom rules and `stop_gradient` set aside) is compared element by element. It is
-      itself confirmed first, by differences along two normal directions: they miss a fault of autodiff with a
-      probability below 1e-6 where the fault is as large as the report's `resolution`, however many coordinates
-      there are.
-    - An element that is off by more than a few roundings is held against what rounding does to the two programs, found
-      by imitating it (Parker, Monte Carlo Arithmetic, 1997): with independent errors of the imitated size, a right
-      gradient fails with a probability below 1e-12. Near a minimum, where all cancels, that is the size of what was
-      summed.
-    - At a kink (relu at 0, a tie of max) what lies between the gradients right beside the point is a subgradient, and
+    - The gradient is compared with autodiff of f's own steps (without custom rules and `stop_gradient`), element by
+      element. Before that, differences along two random directions confirm autodiff. They miss a fault of autodiff as
+      large as the report's `resolution` with a probability below 1e-6, for any number of coordinates.
+    - An element that is off by more than a few roundings may be off by what rounding does to the two programs. That is
+      found by imitating it (Parker, Monte Carlo Arithmetic, 1997): with independent errors of the imitated size, a
+      right gradient fails with a probability below 1e-12.
+    - At a kink (relu at 0, a tie of max) every gradient between those right beside the point is a subgradient, and
       right.
-    - The function's values along the disagreement have the last word: central differences extrapolated (Richardson),
-      with an error estimate from how they converge, and from the rounding in f.
-    - Where autodiff cannot enter (callbacks, NumPy) differences alone decide: every coordinate up to 128, above that
-      six directions of each leaf, which miss a fault of the leaf as large as `resolution` with a probability below
-      1e-6.
+    - If they still disagree, the values of f along the direction of the disagreement decide: extrapolated central
+      differences (Richardson), with an error estimate from their convergence and from the rounding of f.
+    - If JAX cannot differentiate f (callbacks, NumPy), differences alone decide: along each of up to 128 coordinates,
+      else along six directions of each leaf, which miss a fault as large as `resolution` with a probability below 1e-6.
 
-    All of it again at three more points: one nearby, one with many ties and zeros, one of large values; they are
-    skipped where f is not finite.
+    The same is done at three more points: one nearby, one with many ties and zeros, one of large values. A point where
+    f is not finite is skipped.
 
     Parameters
     ----------
     f
-        A function of one tree of floating arrays, which returns a scalar. Any that JAX can call: traced or not,
-        differentiable by JAX or not.
+        A function of one tree of floating arrays that returns a scalar. JAX need not be able to trace or differentiate
+        it.
     gradient
-        A function of the same tree, which returns one like it.
+        A function of the same tree that returns a tree like it.
     params
-        The tree, finite, of any floating dtype; float64 only if x64 is on.
+        The tree: finite, of any floating dtype; float64 only if x64 is on.
     seed
-        Of the directions and points; the same seed, the same report.
+        Seed of the directions and points; the same seed gives the same report.
     explain
-        Whether to look for the cause of a fault, which takes a few seconds.
+        Whether to search for the cause of a fault, which takes a few seconds.
     name, root
-        How the report calls what is checked, and the parameters.
+        Names of the gradient and of the parameters in the report.
 
     Returns
     -------
@@ -83,15 +80,15 @@ def check_gradient(
     Raises
     ------
     ValueError
-        If the parameters have no leaves, or leaves that are integers or not finite; if f returns no finite scalar; if
-        the gradient's tree, shapes or dtypes are unlike the parameters'. What f and gradient raise comes through, with
-        a note. The float64 state of JAX is as before, in any case.
+        If the parameters have no leaves, or leaves that are integers or not finite; if f does not return a finite
+        scalar; if the tree, the shapes or the dtypes of the gradient are unlike those of the parameters. Errors of f
+        and gradient are raised with a note. JAX's x64 setting is restored in any case.
 
     Notes
     -----
-    Close over JAX's arrays, not NumPy's, where speed matters: while x64 is off, each call clears JAX's caches for a
-    function that closes over NumPy arrays, and all that the process runs compiles anew. `gradient_checker` clears them
-    once for arrays of 32 bits; for those of 64, as `data.prepare` returns labels, at every check.
+    For speed, close over JAX arrays, not NumPy arrays. For a function that closes over NumPy arrays each call clears
+    JAX's caches while x64 is off, and the whole process compiles anew. `gradient_checker` clears them once if the
+    arrays have 32 bits, and at every check if they have 64 bits, such as labels from `data.prepare`.
 
     Examples
     --------
@@ -125,10 +122,10 @@ def gradient_checker(
     name: str | None = None,
     root: str = "params",
 ) -> Callable[..., Report]:
-    """Return a function of (params, seed=0) that does what `check_gradient` does, and compiles only once.
+    """Return a function of (params, seed=0) that works like `check_gradient` but compiles only once.
 
-    For checks at many points, such as during training. `params` are an example of the parameters: shapes and dtypes
-    stay. What f and gradient close over is fixed when they are compiled, as under `jax.jit`.
+    Use it to check at many points, such as during training. `params` are an example of the parameters: their shapes and
+    dtypes are fixed. So are the closures of f and gradient, as under `jax.jit`.
 
     >>> check = gradient_checker(lambda w: (w**2).sum(), lambda w: 2 * w, jax.numpy.zeros(3))
     >>> assert check(jax.numpy.arange(3.0)) and check(jax.numpy.ones(3), seed=1)
@@ -140,14 +137,14 @@ def gradient_checker(
     )
     _first_calls(f, gradient, params, f_name, gradient_name, root)
     dtypes = [jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(params)]
-    x64 = switching((f, params), (gradient, params))
+    x64 = x64_scope((f, params), (gradient, params))
     with x64(True):
         f64, given64 = widened(f_name, f, params), widened(gradient_name, gradient, params)
         functions = _decision.prepared(f64, given64, to_float64(params), [_rounding.epsilon(dtype) for dtype in dtypes])
         surveyor = _decision.surveyor(functions)
     precise = _decision.precision_checker(f, dtypes)
     n_directions = _differences.n_directions(_decision.MISS, _decision.BESIDE_AUTODIFF)
-    draws = lru_cache(1)(partial(_points.draws, params, n_directions))  # of the last seed
+    draws = lru_cache(1)(partial(_points.draws, params, n_directions))  # keeps the last seed's
 
     def check(params: Any, *, seed: int = 0) -> Report:
         first = _first_calls(f, gradient, params, f_name, gradient_name, root)
@@ -185,14 +182,14 @@ def gradient_checker(
 
 
 class _State(NamedTuple):
-    """Parameters, and how the gradient was judged there, put together only when it is asked for."""
+    """Parameters, and the judgement of the gradient there, computed only when it is needed."""
 
     params: Any
     judged: Callable[[], Judged]
 
 
 class _Found(NamedTuple):
-    """What a check in float64 found: at the user's parameters, and at the other points."""
+    """The result of a check in float64, at the user's parameters and at the other points."""
 
     judged: Judged
     is_right: bool
@@ -207,13 +204,13 @@ class _Found(NamedTuple):
 
     @property
     def reference(self) -> Leaves:
-        """Return the gradient to hold a shorter dtype against: at a kink, or without autodiff, the one given."""
+        """Return the gradient to compare a shorter dtype with: the one given at a kink or without autodiff."""
         return self.judged.given if self.judged.kink or self.truth is None else self.judged.expected
 
 
 def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Draws, seed: int) -> _Found:
     rng = np.random.default_rng((seed, 1))
-    numbers = jax.tree.map(np.asarray, params)  # JAX would compile every operation on them by itself
+    numbers = jax.tree.map(np.asarray, params)  # JAX would compile each operation on them separately
     units = jax.tree.map(_points.size, numbers)
     directions = [jax.tree.map(np.multiply, units, direction) for direction in drawn.directions]
     points = _points.points(numbers, units, drawn)
@@ -226,9 +223,9 @@ def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Dr
     basis = _decision.basis(functions, params, centre, directions, goal, survey, seed)
     if survey and basis.truth is not functions.truths[0]:
         survey = None
-    notes = [f"{label} is not what differences of f find, and was set aside" for label in basis.refuted]
+    notes = [f"{label} contradicts differences of f and was not used" for label in basis.refuted]
     if basis.truth is None:
-        judged, resolution, found = judge_alone(functions, params, centre, given, basis.noise, rng)
+        judged, resolution, found = judge_without_autodiff(functions, params, centre, given, basis.noise, rng)
         n = sum(leaf.size for leaf in given)
         along = f"each of {n} coordinates" if n <= _decision.FEW else f"{len(found)} random directions"
         decided = f"differences in float64 along {along}"
@@ -239,7 +236,7 @@ def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Dr
         resolution = max(e.slope.error for e in basis.found) / (_decision.BESIDE_AUTODIFF * size) if size else math.inf
         decided = basis.truth.label
         if basis.kink:
-            notes.append("f has kinks here or very near: differences across them agree with autodiff across them")
+            notes.append("f has kinks here or very near; differences across them agree with autodiff")
         else:
             decided += f", which differences along {len(basis.found)} random directions confirm"
     notes += [judged.kink] if judged.kink else []
@@ -247,12 +244,14 @@ def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Dr
     checked = [PointCheck("the given parameters", "right" if is_right else "wrong")]
     elsewhere = []
     for i, (label, at) in enumerate(points.items(), 1):
-        # Where the gradient is wrong already, other points are evidence of how, and need no trial.
+        # If the gradient is wrong already, other points only help to explain it and need no trial.
         seen = survey.looks[i] if survey else at
         point, state = _elsewhere(functions, basis, label, seen, rng, seed, tried=is_right)
         checked.append(point)
         elsewhere += [] if state is None else [state]
-    slopes = tuple(_differences.taylor(e.line, _decision.dot(given, e.direction), basis.noise).slope for e in found[:8])
+    slopes = tuple(
+        _differences.remainder_exponent(e.line, _decision.dot(given, e.direction), basis.noise) for e in found[:8]
+    )
     is_right = is_right and all(point.verdict != "wrong" for point in checked)
     return _Found(judged, is_right, basis.truth, params, decided, resolution, slopes, checked, elsewhere, notes)
 
@@ -277,7 +276,7 @@ def _beside_autodiff(
         return (
             judged,
             [trial.found],
-            ["autodiff disagrees with this gradient, and along their disagreement f follows it"],
+            ["autodiff disagrees with this gradient, and the values of f confirm the gradient"],
         )
     return judged, [trial.found], []
 
@@ -292,16 +291,16 @@ def _elsewhere(
     *,
     tried: bool,
 ) -> tuple[PointCheck, _State | None]:
-    """Check at one more point, looked at already or not, which may lie where the function is not defined."""
+    """Check at one more point, which may have been surveyed; the function may not be defined there."""
     try:
         look = point if isinstance(point, Look) else _look(functions, basis, to_float64(point))
-    except Exception as error:  # the user's code may refuse such parameters
+    except Exception as error:  # the user's code may reject such parameters
         return PointCheck(label, "skipped", f"{type(error).__name__}: {error}".splitlines()[0]), None
     params, centre, given, expected = look
     if not math.isfinite(centre):
         return PointCheck(label, "skipped", "the function is not finite there"), None
     if basis.truth is None:
-        return PointCheck(label, "skipped", "there is no autodiff to compare with"), None
+        return PointCheck(label, "skipped", "autodiff is not available"), None
     if not expected or not all(np.isfinite(leaf).all() for leaf in expected):
         return PointCheck(label, "skipped", "autodiff gives no finite gradient there"), None
     compared = partial(_decision.compare, given, expected, functions.epsilons)
@@ -317,11 +316,11 @@ def _elsewhere(
     if not finite and _decision.has_kink(basis.truth, params, rng):
         return PointCheck(label, "kink", "the gradient given is not finite at a kink"), None
     if not finite:
-        why = "not finite, where the function and its gradient are"
+        why = "not finite, but the function and autodiff are"
         return PointCheck(label, "wrong", why), _State(params, lambda: judged)
     trial = _decision.trial(functions, params, centre, judged, seed)
     if trial.given or not trial.expected:
-        return PointCheck(label, "skipped", "too close to call, or a kink"), None
+        return PointCheck(label, "skipped", "undecided: at a kink, or hidden by rounding"), None
     return PointCheck(label, "wrong"), _State(params, lambda: judged)
 
 
@@ -348,13 +347,13 @@ def _explained(
     names: list[str],
     x64: Scope,
 ) -> tuple[tuple[Explanation, ...], Judged]:
-    """Return what explains a verdict that is not "right", and the judgement that it is of."""
+    """Return the explanations of a verdict that is not "right", and the judgement that they explain."""
     if verdict == "undecided":
-        return (Explanation("none", "differences are too noisy here to say anything of this gradient"),), found.judged
+        return (Explanation("none", "differences are too noisy here to check this gradient"),), found.judged
     if unsteady:
         return (Explanation("non_deterministic", unsteady),), found.judged
     if found.is_right and imprecise is not None:
-        return _diagnosis.explain_precision(gradient, params, imprecise, names), imprecise
+        return _why_wrong.explain_precision(gradient, params, imprecise, names), imprecise
     elsewhere = [(state.params, state.judged()) for state in found.elsewhere]
     at, judged = found.params, found.judged
     if judged.is_right:
@@ -363,15 +362,15 @@ def _explained(
     others = [state for state in elsewhere if state[0] is not at]
     with x64(True):
         truth = found.truth.call if found.truth else None
-        wrong = _diagnosis.Wrong(functions, truth, at, judged, names, others, located)
-        return _diagnosis.explain(wrong), judged
+        wrong = _why_wrong.Wrong(functions, truth, at, judged, names, others, located)
+        return _why_wrong.explain(wrong), judged
 
 
 def _first_calls(
     f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, f_name: str, gradient_name: str, root: str
 ) -> tuple[float, Any]:
-    """Call both as their user does, and answer what cannot be checked."""
-    check_params(params, root)
+    """Call both functions as the user does, and raise a ValueError if they cannot be checked."""
+    check_finite_floats(params, root)
     value = scalar_value(f_name, f, params)
     first = called(gradient_name, gradient, params)
     check_like(gradient_name, first, params, root)
@@ -381,7 +380,7 @@ def _first_calls(
 def _unsteady(
     f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, first: tuple[float, Any], root: str
 ) -> str:
-    """Say what changes from call to call, beyond what another order of summation can do."""
+    """Return a sentence on what changes from call to call by more than another order of summation explains."""
     value, leaves = first
     again = f(params)
     number = float(np.asarray(again).astype(np.float64))

@@ -1,4 +1,4 @@
-"""What a check found, to be read by a person, a test or a machine."""
+"""The report of a check, to read, to assert or to write as JSON."""
 
 import dataclasses
 import math
@@ -12,10 +12,10 @@ Verdict = Literal["right", "wrong", "undecided"]
 
 
 class LeafError(NamedTuple):
-    """How far one leaf is off: where it is worst, the two numbers there, and what rounding would have allowed there.
+    """The error of one leaf: where it is worst, both numbers there, and the error that rounding allows there.
 
-    `relative` is the norm of the error over the norm of the true leaf (inf where that is 0), and `dtype` the one that
-    was computed in. `wrong` counts the elements that rounding does not excuse.
+    `relative` is the norm of the error over the norm of the true leaf (inf if that is 0), computed in `dtype`. `wrong`
+    counts the elements that are off by more than rounding allows.
     """
 
     name: str
@@ -30,7 +30,7 @@ class LeafError(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What may be wrong: a kind (one word), a sentence, and the leaves that it explains."""
+    """A possible cause: its kind (one word), a sentence, and the leaves that it explains."""
 
     kind: str
     text: str
@@ -38,7 +38,7 @@ class Explanation(NamedTuple):
 
 
 class PointCheck(NamedTuple):
-    """One of the points at which was checked: its name, "right", "wrong", "kink" or "skipped", and why."""
+    """The result at one point: its name, "right", "wrong", "kink" or "skipped", and why."""
 
     name: str
     verdict: str
@@ -47,29 +47,29 @@ class PointCheck(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A verdict, the evidence for it, and an explanation; true if and only if the verdict is "right".
+    """A verdict with its evidence and explanation; true if and only if the verdict is "right".
 
     Attributes
     ----------
     subject
-        What was checked, such as "gradient of loss".
+        Name of what was checked, such as "gradient of loss".
     verdict
-        "right", "wrong", or "undecided" where the function is too noisy for the check to mean anything.
+        "right", "wrong", or "undecided" if the function is too noisy to check.
     truth
-        What decided.
+        What the verdict is based on.
     leaves
         One `LeafError` for each leaf, the worst first.
     explanations
-        For a wrong gradient, the simplest explanation that fits the evidence; its kind is "none" if none does.
+        For a wrong gradient the simplest explanation that fits the evidence; its kind is "none" if none fits.
     points
-        The points at which was checked.
+        The result at each point.
     slopes
-        The exponents of the Taylor remainder, one a direction: 2 for a right gradient.
+        Exponents of the Taylor remainder, one for each direction: 2 for a right gradient.
     resolution
-        The smallest fault, relative to the gradient's norm, that differences alone would have seen (with the stated
-        probability); what was compared element by element is seen far below it.
+        The smallest fault, relative to the norm of the gradient, that differences alone find. Comparisons element by
+        element find far smaller ones.
     notes
-        What else a reader should know.
+        Further remarks.
     """
 
     subject: str
@@ -83,17 +83,17 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Say whether what was checked is right."""
+        """Return whether the verdict is "right"."""
         return self.verdict == "right"
 
     def __str__(self) -> str:
-        """Return the report as people read it."""
+        """Return the report as text."""
         return "\n".join(_lines(self))
 
     __repr__ = __str__
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, ready for JSON; numbers that are not finite become None."""
+        """Return the report as plain values for JSON; numbers that are not finite become None."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
@@ -121,7 +121,7 @@ def _lines(report: Report) -> list[str]:
         slopes = ", ".join(f"{slope:.2f}" for slope in finite)
         lines += [f"  Taylor remainder falls as h^{slopes} (h^2 where the gradient is right, h^1 where it is wrong)"]
     if math.isfinite(report.resolution) and report:
-        lines += [f"  differences alone would have seen a fault of {report.resolution:.0e} of the gradient"]
+        lines += [f"  differences alone find faults down to {report.resolution:.0e} of the gradient"]
     for point in report.points:
         lines += [f"  at {point.name}: {point.verdict}{': ' if point.why else ''}{point.why}"]
     lines += [f"  note: {note}" for note in report.notes]
@@ -131,7 +131,7 @@ def _lines(report: Report) -> list[str]:
 def _worst(report: Report) -> str:
     worst = max(report.leaves, key=lambda leaf: leaf.relative if math.isfinite(leaf.relative) else 0.0)
     n = len(report.leaves)
-    return f"{n} {'leaf' if n == 1 else 'leaves'}, at most {worst.relative:.1e} off ({worst.name})"
+    return f"{n} {'leaf' if n == 1 else 'leaves'}, largest relative error {worst.relative:.1e} ({worst.name})"
 
 
 def _table(leaves: list[LeafError], most: int = 8) -> list[str]:

@@ -1,12 +1,11 @@
-"""Are hand-written derivative rules right? Products with the Jacobian from either side, custom rules, Hessian products.
+"""Are hand-written derivative rules right: vjp and jvp rules, and the rules of `jax.custom_vjp` and `jax.custom_jvp`?
 
 A rule for several outputs is reduced to a gradient. With a cotangent c for the outputs, the scalar
 
     F(args, c) = <c, f(args)>        has the gradient        (J^T c, f(args)),
 
-so that one call of `check_gradient`, which moves c as well as the arguments, holds both results of a vjp rule against
-f: the outputs and what they pull back. A jvp rule is linear in its tangents; its transpose is a vjp rule. The Hessian
-product H v is the gradient of w -> D_v f(w).
+so one call of `check_gradient`, which varies c as well as the arguments, checks both results of a vjp rule: the outputs
+and the cotangents of the arguments. A jvp rule is linear in its tangents; its transpose is a vjp rule.
 """
 
 import dataclasses
@@ -20,49 +19,49 @@ import numpy as np
 
 from jaxmlp.checking import _decision, _differences, _functions, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split, two_short_normals
-from jaxmlp.checking._boundary import check_like, check_params, leaf_names, name_of, scalar_value
+from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of, scalar_value
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
 from jaxmlp.checking._program import equations, is_rule, without_rules
-from jaxmlp.checking._scope import switching
+from jaxmlp.checking._x64 import x64_scope
 from jaxmlp.checking.gradient import check_gradient
 from jaxmlp.checking.report import Explanation, Report
 
 __all__ = ["check_custom_rule", "check_hessian_vector_product", "check_jvp", "check_vjp"]
 
-# Up to so many output elements, each is pulled back by itself to say which are wrong.
+# With up to this many output elements, each is pulled back separately to find the wrong ones.
 ONE_BY_ONE = 256
 NAMED = 5
-# An output is named if its derivative is off by this much of itself and of the worst: to find it, not to judge it.
+# An output is named if its derivative is off by this share of itself and of the worst error.
 LOCATED = 1e-7
 
 
 def check_vjp(f: Callable[..., Any], my_vjp: Callable[..., Any], *args: Any, seed: int = 0) -> Report:
-    """Check a rule that pulls cotangents back, J^T c, against the values of f.
+    """Check a vjp rule, which computes J^T c, against the values of f.
 
     Parameters
     ----------
     f
         A function of `args` that returns any tree of floating arrays.
     my_vjp
-        `my_vjp(*args)` returns `(outputs, pull_back)`, and `pull_back(c)`, with c like the outputs and in their dtypes,
-        one cotangent for each argument, as `functools.partial(jax.vjp, f)` does. What it returns for arguments that are
-        not floating is not looked at.
+        `my_vjp(*args)` returns `(outputs, pull_back)`, as `functools.partial(jax.vjp, f)` does. `pull_back(c)`, with c
+        like the outputs and in their dtypes, returns one cotangent for each argument; those of arguments that are not
+        floating are ignored.
     *args
-        Trees of floating arrays; integers, booleans and keys among them are held fixed.
+        Trees of floating arrays; integers, booleans and keys among them stay fixed.
     seed
-        Of the cotangents, and of the directions and points of the check.
+        Seed of the cotangents, and of the directions and points of the check.
 
     Returns
     -------
     report
         True if and only if the outputs are those of f, and the rule is linear and the transpose of f's derivative. If
-        it is wrong, a note names the outputs concerned, where there are at most 256.
+        it is wrong, a note names the outputs concerned, unless there are more than 256.
 
     Raises
     ------
     ValueError
-        If nothing among the arguments is floating, if f returns other than finite floating arrays, or the rule other
-        than trees like them and like the arguments.
+        If no argument is floating, if f does not return finite floating arrays, or if the rule does not return outputs
+        like f's and cotangents like the arguments.
 
     Examples
     --------
@@ -79,23 +78,22 @@ def check_vjp(f: Callable[..., Any], my_vjp: Callable[..., Any], *args: Any, see
 
 
 def check_jvp(f: Callable[..., Any], my_jvp: Callable[..., Any], *args: Any, seed: int = 0) -> Report:
-    """Check a rule that pushes tangents forward, J v, against the values of f.
+    """Check a jvp rule, which computes J v, against the values of f.
 
-    It is transposed, and then checked as `check_vjp` does: so every output is compared, in every direction.
+    The rule is transposed and checked as by `check_vjp`, so every output is compared in every direction.
 
     Parameters
     ----------
     f
         A function of `args` that returns any tree of floating arrays.
     my_jvp
-        `my_jvp(args, tangents)` returns `(outputs, tangents_out)` as `functools.partial(jax.jvp, f)` does; the tangents
-        of arguments that are not floating are zeros of the dtype `jax.dtypes.float0`. If JAX can neither trace it nor
-        differentiate it by its tangents, then it is called once for each element of the arguments, of which there may
-        be 128.
+        `my_jvp(args, tangents)` returns `(outputs, tangents_out)`, as `functools.partial(jax.jvp, f)` does. Tangents of
+        arguments that are not floating are zeros of the dtype `jax.dtypes.float0`. If JAX cannot trace the rule or
+        differentiate it by its tangents, the rule is called once for each element of the arguments, 128 at most.
     *args
-        Trees of floating arrays; integers, booleans and keys among them are held fixed.
+        Trees of floating arrays; integers, booleans and keys among them stay fixed.
     seed
-        Of the tangents and cotangents, and of the directions and points of the check.
+        Seed of the tangents and cotangents, and of the directions and points of the check.
 
     Returns
     -------
@@ -106,8 +104,8 @@ def check_jvp(f: Callable[..., Any], my_jvp: Callable[..., Any], *args: Any, see
     Raises
     ------
     ValueError
-        If nothing among the arguments is floating, if f returns other than finite floating arrays, if the rule returns
-        other than outputs and tangents like them, or if it cannot be transposed.
+        If no argument is floating, if f does not return finite floating arrays, if the rule does not return outputs and
+        tangents like f's outputs, or if it cannot be transposed.
 
     Examples
     --------
@@ -135,25 +133,25 @@ def check_jvp(f: Callable[..., Any], my_jvp: Callable[..., Any], *args: Any, see
 
 
 def check_custom_rule(f: Callable[..., Any], *args: Any, seed: int = 0) -> Report:
-    """Check the rules of `jax.custom_vjp` and `jax.custom_jvp` that a function has somewhere inside.
+    """Check the rules of `jax.custom_vjp` and `jax.custom_jvp` inside a function.
 
-    What JAX makes of them, `jax.vjp(f)`, is checked as `check_vjp` does, and the rules take no part in what it is held
-    against: f's own steps, differentiated where that can be, and else its values. Nor does `jax.lax.stop_gradient`:
-    what it holds back is reported as missing.
+    `jax.vjp(f)`, which uses the rules, is checked as by `check_vjp` against a derivative that does not: autodiff of f's
+    own steps, or differences of its values if JAX cannot differentiate them. `jax.lax.stop_gradient` is ignored there
+    too, so the terms that it removes are reported as missing.
 
     Parameters
     ----------
     f
         A function of `args` that returns any tree of floating arrays.
     *args
-        Trees of floating arrays; integers, booleans and keys among them are held fixed.
+        Trees of floating arrays; integers, booleans and keys among them stay fixed.
     seed
-        Of the cotangents, and of the directions and points of the check.
+        Seed of the cotangents, and of the directions and points of the check.
 
     Returns
     -------
     report
-        As of `check_vjp`.
+        As from `check_vjp`.
 
     Raises
     ------
@@ -174,7 +172,7 @@ def check_custom_rule(f: Callable[..., Any], *args: Any, seed: int = 0) -> Repor
     steps = f
     try:
         program = jax.make_jaxpr(arguments.of_floats(f))(*arguments.floats)
-    except NOT_TRACEABLE:  # then there is no autodiff of it to keep the rules out of
+    except NOT_TRACEABLE:  # then only differences check it, and no rule takes part
         pass
     else:
         if not any(is_rule(eqn) for eqn in equations(program)):
@@ -200,20 +198,19 @@ def check_hessian_vector_product(
 ) -> Report:
     """Check that `product(params, v)` is H v for the Hessian H of the scalar `f(params)`.
 
-    H v is the gradient of w -> D_v f(w), which is checked for two random v as `check_gradient` does, D_v f being JAX's
-    own. Two notes come from elsewhere: how fast |f(w + h v) - f(w) - h g.v - h^2/2 v.H v| falls with h, which takes f's
-    values alone, and whether u.H v and v.H u are the same, if they are not.
+    H v is the gradient of w -> D_v f(w), with D_v f by JAX; `check_gradient` checks it for two random v. Two notes add
+    evidence: how fast |f(w + h v) - f(w) - h g.v - h^2/2 v.H v| falls with h, and whether u.H v equals v.H u.
 
     Parameters
     ----------
     f
-        A function of one tree of floating arrays that returns a scalar, and which JAX can differentiate.
+        A function of one tree of floating arrays that returns a scalar and that JAX can differentiate.
     product
         A function of (params, v), v like the parameters, that returns a tree like them.
     params
         A tree of floating arrays.
     seed
-        Of the vectors, and of the directions and points of the check.
+        Seed of the vectors, and of the directions and points of the check.
 
     Returns
     -------
@@ -223,7 +220,8 @@ def check_hessian_vector_product(
     Raises
     ------
     ValueError
-        If the parameters are no finite floating arrays, f is no finite scalar, or the product not like the parameters.
+        If the parameters are not finite floating arrays, f returns no finite scalar, or the product is unlike the
+        parameters.
 
     Examples
     --------
@@ -232,7 +230,7 @@ def check_hessian_vector_product(
     True
     """
     f_name, product_name = name_of(f, "f"), name_of(product, "product")
-    check_params(params, "params")
+    check_finite_floats(params, "params")
     scalar_value(f_name, f, params)
     rng = np.random.default_rng(seed)
     drawn = [(_points.size(np.asarray(w)), two_short_normals(np.shape(w), rng)) for w in jax.tree.leaves(params)]
@@ -252,14 +250,14 @@ def check_hessian_vector_product(
         reports.append(check_gradient(slope, given, params, seed=seed + n, name=f"{product_name} of {f_name}"))
         if not reports[-1]:
             break
-    with switching((slope, params), (given, params))(True):
+    with x64_scope((slope, params), (given, params))(True):
         notes = _second_order(f, product, slope_along, params, vectors)
     last = reports[-1]
     return dataclasses.replace(last, notes=tuple(dict.fromkeys([note for r in reports for note in r.notes] + notes)))
 
 
 class _Rule(NamedTuple):
-    """A vjp rule and the function that it is of; `jvp` is the rule that it was transposed from, if it was."""
+    """A vjp rule and its function; `jvp` is the rule whose transpose it is, or None."""
 
     f_name: str
     name: str
@@ -273,8 +271,8 @@ class _Rule(NamedTuple):
 def _begin(f: Callable[..., Any], f_name: str, args: tuple[Any, ...]) -> tuple[Arguments, Any]:
     arguments = split(args)
     if not arguments.floats:
-        raise ValueError(f"args must have at least one floating array, got {len(arguments.leaves)} leaves and none is")
-    check_params(Named(arguments.floats, arguments.float_names), "")
+        raise ValueError(f"args must have at least one floating array, got none among {len(arguments.leaves)} leaves")
+    check_finite_floats(Named(arguments.floats, arguments.float_names), "")
     outputs = called(f_name, f, *args)
     check_outputs(f_name, outputs)
     return arguments, outputs
@@ -294,7 +292,7 @@ def _check(rule: _Rule, subject: str, seed: int) -> Report:
     rng = np.random.default_rng(seed)
     likes, tree = jax.tree.flatten(rule.outputs)
     names = [*arguments.float_names, *leaf_names(rule.outputs, "outputs")]
-    # Each output in its own unit, that none drowns in another.
+    # Each output in its own unit, so that a large one cannot hide a small one.
     units = [2.0 ** np.clip(-np.log2(_points.size(np.asarray(like))), -10, 10) for like in likes]
     drawn = [two_short_normals(np.shape(like), rng) for like in likes]
 
@@ -319,15 +317,15 @@ def _check(rule: _Rule, subject: str, seed: int) -> Report:
         report = dataclasses.replace(report, verdict="wrong", explanations=(Explanation("not_linear", nonlinear),))
     if report.verdict != "wrong":
         return report
-    with switching((value, at[0]))(True):
+    with x64_scope((value, at[0]))(True):
         wrong = _wrong_outputs(rule)
     return dataclasses.replace(report, notes=(*report.notes, _named(wrong))) if wrong else report
 
 
 def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named], n: int, seed: int) -> str:
-    """Say where a rule is not linear in what it is given: at 0 exactly, elsewhere to within what rounding can do."""
+    """Return a sentence on where a rule is not linear: it must be 0 at 0, and elsewhere linear up to rounding."""
     arguments = rule.arguments
-    with switching((gradient, at[0]))(True):
+    with x64_scope((gradient, at[0]))(True):
         if rule.jvp is None:
             pull = widened(rule.name, lambda at: list(gradient(at).leaves[:n]), at[0])
             names, dtypes = arguments.float_names, [jnp.result_type(leaf) for leaf in arguments.floats]
@@ -357,22 +355,20 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
     for name, leaf in zip(names, zero, strict=True):
         if leaf.any():
             index = tuple(np.argwhere(leaf)[0])
-            return f"{rule.name} is not linear: of zeros it makes {leaf[index]:.6g} for {element(name, index)}"
+            return f"{rule.name} is not linear: zeros give {leaf[index]:.6g} for {element(name, index)}"
     for name, wrong, a, b in zip(names, judged.wrong, whole, expected, strict=True):
         if wrong.any():
             index = tuple(np.argwhere(wrong)[0])
             where = element(name, index)
-            return (
-                f"{rule.name} is not linear: of a sum it makes {a[index]:.9g} for {where}, of its terms {b[index]:.9g}"
-            )
+            return f"{rule.name} is not linear: for {where} a sum gives {a[index]:.9g}, and its terms {b[index]:.9g}"
     return ""
 
 
 def _transposed(
     name: str, my_jvp: Callable[..., Any], arguments: Arguments, outputs: Any, rng: np.random.Generator
 ) -> Callable[..., Any]:
-    """Return a jvp rule as a vjp rule: its transpose in the tangents."""
-    # Any will do: the derivative of a linear map is the same everywhere.
+    """Return the vjp rule that is the transpose of a jvp rule in its tangents."""
+    # Any tangents will do: the derivative of a linear map is the same everywhere.
     drawn = [two_short_normals(np.shape(leaf), rng)[0] for leaf in arguments.floats]
     sizes = [np.size(leaf) for leaf in arguments.floats]
     tree = jax.tree.structure(outputs)
@@ -402,12 +398,12 @@ def _transposed(
     try:
         out, pull_back = differentiated(*arguments.restore(arguments.floats))
         pull_back(jax.tree.unflatten(tree, [jnp.ones_like(y) for y in jax.tree.leaves(out)]))
-    except Exception as error:  # whatever JAX says of what it cannot trace or differentiate
+    except Exception as error:  # JAX raises many kinds for functions that it cannot trace or differentiate
         if sum(sizes) > _decision.FEW:
             why = f"{type(error).__name__}: {error}".splitlines()[0][:160]
             raise ValueError(
                 f"{name} must be traceable and differentiable in its tangents for args of more than {_decision.FEW} "
-                f"elements, got {sum(sizes)} and {why}"
+                f"elements, got {sum(sizes)} elements and {why}"
             ) from error
         return one_by_one
     return differentiated
@@ -431,12 +427,12 @@ def _two_tangents(arguments: Arguments, rng: np.random.Generator) -> list[Named]
 
 
 def _tangents(arguments: Arguments, floats: Sequence[Any]) -> Any:
-    """Return tangents like the arguments: nothing moves what is not floating."""
+    """Return tangents like the arguments, with float0 zeros for those that are not floating."""
     return arguments.restore(floats, lambda leaf: None if leaf is None else np.zeros(np.shape(leaf), jax.dtypes.float0))
 
 
 def _wrong_outputs(rule: _Rule) -> list[str]:
-    """Name the outputs whose derivative is wrong at the given arguments, by autodiff in float64. Call under x64."""
+    """Return the names of outputs whose derivative differs from autodiff in float64. Call under x64."""
     steps = without_rules(rule.arguments.of_floats(rule.f))
     floats = list(to_float64(rule.arguments.floats))
     likes, names = jax.tree.leaves(rule.outputs), leaf_names(rule.outputs, "outputs")
@@ -451,7 +447,7 @@ def _wrong_outputs(rule: _Rule) -> list[str]:
         else:
             given = _rows(_pulled(lambda *x: rule.vjp(*rule.arguments.restore(x)), floats, rule))
             expected = _rows(_pulled(lambda *x: jax.vjp(steps, *x), floats, None))
-    except Exception:  # this was only to say more of a rule that is wrong
+    except Exception:  # the rule is known to be wrong; only the names are missing then
         return []
     gap = np.nan_to_num(np.abs(given - expected), nan=np.inf).max(axis=1)
     wrong = (gap > LOCATED * np.abs(expected).max(axis=1)) & (gap >= LOCATED * gap.max()) & (gap > 0)
@@ -459,7 +455,7 @@ def _wrong_outputs(rule: _Rule) -> list[str]:
 
 
 def _pulled(vjp: Callable[..., Any], floats: list[Any], rule: _Rule | None) -> list[Any]:
-    """Pull every output back by itself."""
+    """Pull every output element back separately."""
     outputs, pull_back = vjp(*floats)
     leaves, tree = jax.tree.flatten(outputs)
     pulled = []
@@ -505,7 +501,7 @@ def _second_order(
     params: Any,
     vectors: list[Any],
 ) -> list[str]:
-    """Say how the remainder after the second order falls, and whether the product is symmetric. Call under x64."""
+    """Return notes on how the second-order remainder falls and whether the product is symmetric. Call under x64."""
     values, centre = widened("f", f, params), to_float64(params)
     sides = Named([params, *vectors], ["w", "u", "v"])
     slope = widened("the slope", lambda at: slope_along(at.leaves[0], _like(at.leaves[1], at.leaves[0])), sides)
@@ -521,7 +517,8 @@ def _second_order(
     line = _differences.line(lambda h: along(centre, u, h), line.centre, line)
     bend = line.h**2 / 2 * float(pairing.call(Named([centre, u, u], sides.names)))
     promised = float(slope.call(Named([centre, u, v], sides.names)))
-    exponent = _differences.taylor(line._replace(ahead=line.ahead - bend, behind=line.behind - bend), promised).slope
+    bent = line._replace(ahead=line.ahead - bend, behind=line.behind - bend)
+    exponent = _differences.remainder_exponent(bent, promised)
     notes = []
     if math.isfinite(exponent):
         notes.append(
@@ -547,7 +544,7 @@ def _pair(name: str, value: Any, wanted: str) -> tuple[Any, Any]:
 
 
 def _paired(one: Any, other: Any) -> Any:
-    """Return <a, b>, summed in the longest floating dtype there is."""
+    """Return <a, b>, summed in the longest floating dtype of JAX's x64 setting."""
     wide = jnp.result_type(float)
     parts = [
         jnp.sum(jnp.asarray(a).astype(wide) * jnp.asarray(b).astype(wide))
@@ -557,7 +554,7 @@ def _paired(one: Any, other: Any) -> Any:
 
 
 def _cast(values: Any, like: Any) -> Any:
-    # In one call: JAX 0.10.0 hides NumPy's float64 behind float32 between `asarray` and `astype`.
+    # In one call: in JAX 0.10.0 `asarray` turns NumPy's float64 into float32 before `astype`.
     return jnp.asarray(values, jnp.result_type(like))
 
 

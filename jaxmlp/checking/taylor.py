@@ -1,4 +1,4 @@
-"""The Taylor test: |f(w + h v) - f(w) - h g.v| falls as h^2 where g is the gradient, else as h."""
+"""The Taylor test (eq. 1): |f(w + h v) - f(w) - h g.v| falls as h^2 if g is the gradient, else as h."""
 
 import math
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.checking import _differences, _functions, _points
-from jaxmlp.checking._boundary import check_like, check_params, name_of, scalar_value
+from jaxmlp.checking._boundary import check_finite_floats, check_like, name_of, scalar_value
 from jaxmlp.checking._functions import called, to_float64, to_numpy, widened
 from jaxmlp.checking._program import without_rules
-from jaxmlp.checking._scope import switching
+from jaxmlp.checking._x64 import x64_scope
 
 __all__ = ["TaylorTest", "taylor_test"]
 
@@ -20,20 +20,20 @@ STEPS = 10.0 ** -np.arange(1, 10.25, 0.5)
 
 
 class TaylorTest(NamedTuple):
-    """How the remainder falls with the step along one direction; all arrays have shape [s].
+    """The Taylor remainder at each step along one direction; all arrays have shape [s].
 
     Attributes
     ----------
     h
         The steps, in units of the parameters' own sizes.
     remainder
-        |f(w + h v) - f(w) - h g.v|, the larger one of both sides.
+        |f(w + h v) - f(w) - h g.v|, the larger of both sides.
     rounding
-        What rounding may have made of it: below, a remainder says nothing.
+        Rounding error of the remainder; a smaller remainder means nothing.
     slope
-        The exponent with which it falls, measured clear of rounding; nan where it nowhere is, as for linear f.
+        Exponent with which the remainder falls, measured well above rounding; nan if it nowhere is, as for linear f.
     true_remainder
-        The same with f's own slope, if the gradient promises another; else None.
+        The remainder with f's own slope in place of g.v; None if they agree.
     """
 
     h: np.ndarray
@@ -46,29 +46,30 @@ class TaylorTest(NamedTuple):
 def taylor_test(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, *, seed: int = 0) -> TaylorTest:
     """Measure how the first-order remainder of f falls with the step, in float64.
 
-    The direction is the one along which the gradient and autodiff differ most, or a random one where they agree or
-    where there is no autodiff.
+    The direction is the one along which the gradient and autodiff differ most, or a random one if they agree or
+    autodiff is not available.
 
     Parameters
     ----------
     f
         A function of one tree of floating arrays that returns a scalar.
     gradient
-        A function of the same tree that returns one like it.
+        A function of the same tree that returns a tree like it.
     params
         A tree of floating arrays.
     seed
-        Of the random direction.
+        Seed of the random direction.
 
     Returns
     -------
     TaylorTest(h, remainder, rounding, slope, true_remainder)
-        `slope` is 2 for a gradient that is right, 1 for one that is wrong.
+        `slope` is 2 for a right gradient and 1 for a wrong one.
 
     Raises
     ------
     ValueError
-        As `check_gradient`: if the parameters are no finite floating arrays, f no scalar, or a gradient unlike them.
+        As `check_gradient`: if the parameters are not finite floating arrays, f returns no scalar, or the gradient is
+        unlike the parameters.
 
     Examples
     --------
@@ -80,10 +81,10 @@ def taylor_test(f: Callable[[Any], Any], gradient: Callable[[Any], Any], params:
     1.0
     """
     f_name, gradient_name = name_of(f, "f"), name_of(gradient, "gradient")
-    check_params(params, "params")
+    check_finite_floats(params, "params")
     scalar_value(f_name, f, params)
     check_like(gradient_name, called(gradient_name, gradient, params), params, "params")
-    with switching((f, params), (gradient, params))(True):
+    with x64_scope((f, params), (gradient, params))(True):
         return _test(widened(f_name, f, params), widened(gradient_name, gradient, params), to_float64(params), seed)
 
 
@@ -113,20 +114,20 @@ def _test(f: _functions.Wide, gradient: _functions.Wide, params: Any, seed: int)
 
 
 def _by_autodiff(f: _functions.Wide, params: Any) -> list[np.ndarray] | None:
-    """Return the gradient of f's own steps, which custom rules take no part in; None where JAX cannot go."""
+    """Return the gradient of f's own steps, without custom rules; None if JAX cannot differentiate them."""
     if not f.traceable:
         return None
     try:
         leaves = to_numpy(jax.jit(jax.grad(without_rules(f.plain)))(params))
-    except Exception:  # whatever JAX says of what it cannot differentiate
+    except Exception:  # JAX raises many kinds for functions that it cannot differentiate
         return None
     return leaves if all(np.isfinite(leaf).all() for leaf in leaves) else None
 
 
 def _towards(given: list[np.ndarray], expected: list[np.ndarray], params: Any) -> Any:
-    """Return the direction of the disagreement, as long as a random one; None if there is but rounding."""
+    """Return the direction of the disagreement with the length of a random one; None if there is only rounding."""
     sizes = [_points.size(leaf) for leaf in to_numpy(params)]
-    # Each leaf in its own unit, in which directions are drawn, too.
+    # Each leaf in the unit in which directions are drawn.
     gaps = [(g - e) * size for g, e, size in zip(given, expected, sizes, strict=True)]
     norm, whole = (
         math.sqrt(sum(float(np.sum(np.square(leaf))) for leaf in leaves))
@@ -134,7 +135,7 @@ def _towards(given: list[np.ndarray], expected: list[np.ndarray], params: Any) -
     )
     if not math.isfinite(norm) or norm <= 1e-13 * whole:
         return None
-    # One fault may be the only one: the direction has the length of all coordinates together.
+    # Even if a single element is wrong, the direction has the length of one drawn in all coordinates.
     n = sum(gap.size for gap in gaps)
     leaves = [jnp.asarray(gap * (size * math.sqrt(n) / norm)) for gap, size in zip(gaps, sizes, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
@@ -148,6 +149,6 @@ def _exponent(h: np.ndarray, remainder: np.ndarray, rounding: np.ndarray) -> flo
     clear = np.flatnonzero(np.isfinite(remainder) & (remainder > 32 * rounding))
     if len(clear) < 2:
         return math.nan
-    # The smallest of the steps at which it is clear: there the higher orders have died away.
+    # At the smallest clear steps the higher orders have vanished.
     last = clear[-4:]
     return float(np.polyfit(np.log(h[last]), np.log(remainder[last]), 1)[0])

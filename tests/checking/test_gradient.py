@@ -21,7 +21,7 @@ HIDDEN = "the search for the cause was left out"
 def _no_search_for_the_cause():
     # Verdicts are what is asked here; the search takes most of the time, and has tests of its own.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxmlp.checking._diagnosis.explain", lambda wrong: (Explanation("none", HIDDEN),))
+        patch.setattr("jaxmlp.checking._why_wrong.explain", lambda wrong: (Explanation("none", HIDDEN),))
         yield
 
 
@@ -491,15 +491,15 @@ TREE = {"w": W, "b": W}
         (lambda w: jnp.int32(1), jnp.cos, W, "f must return a real floating number, got int32"),
         (lambda w: w.sum() + 1j, jnp.cos, W, "f must return a real floating number, got complex64"),
         (lambda w: jnp.log(-w).sum(), jnp.cos, W, "f must be finite at the given parameters, got nan"),
-        (cubes, jnp.cos, jnp.arange(3), "params must be of a floating dtype, got int32"),
-        (cubes, jnp.cos, W.astype(jnp.complex64), "params must be of a floating dtype, got complex64"),
-        (cubes, jnp.cos, {"a": W, "n": 3}, r"params\['n'\] must be of a floating dtype, got int64"),
+        (cubes, jnp.cos, jnp.arange(3), "params must have a real floating dtype, got int32"),
+        (cubes, jnp.cos, W.astype(jnp.complex64), "params must have a real floating dtype, got complex64"),
+        (cubes, jnp.cos, {"a": W, "n": 3}, r"params\['n'\] must have a real floating dtype, got int64"),
         (cubes, jnp.cos, {}, "params must have at least one array"),
         (cubes, jnp.cos, {"w": W.at[1].set(jnp.nan)}, r"params\['w'\] must be finite, got nan at \[1\]"),
         (cubes, jnp.cos, [W, W.at[0].set(jnp.inf)], r"params\[1\] must be finite, got inf at \[0\]"),
-        (cubes, jnp.cos, [np.ones(2)], r"params\[0\] is float64, in which JAX computes only with x64 on"),
+        (cubes, jnp.cos, [np.ones(2)], r"params\[0\] is float64, but x64 is off in JAX"),
         (lambda p: cubes(p["w"]), lambda p: {"w": p["w"]}, TREE, r"tree like params: params\['b'\] is missing"),
-        (lambda p: cubes(p["w"]), lambda p: {**p, "c": W}, TREE, r"tree like params: params\['c'\] is too much"),
+        (lambda p: cubes(p["w"]), lambda p: {**p, "c": W}, TREE, r"tree like params: unexpected params\['c'\]"),
         (lambda p: cubes(p["w"]), lambda p: {**p, "w": W[:1]}, TREE, r"shape \(2,\) for params\['w'\], got \(1,\)"),
         (cubes, lambda w: jnp.arange(2), W, "gradient must return a floating dtype for params, got int32"),
         (cubes, lambda w: (w,), W, "must return a tree like params"),
@@ -517,7 +517,7 @@ def test_messages_call_functions_and_parameters_by_their_names():
 
     with pytest.raises(ValueError, match=r"^energy must return a scalar"):
         check_gradient(energy, jnp.cos, W)
-    with pytest.raises(ValueError, match=r"^weights\[0\] must be of a floating dtype"):
+    with pytest.raises(ValueError, match=r"^weights\[0\] must have a real floating dtype"):
         check_gradient(energy, jnp.cos, [jnp.arange(3)], root="weights")
 
 

@@ -20,7 +20,7 @@ SIGNS = jnp.ones(1000, jnp.int8).at[573].set(-1)
 @pytest.fixture(autouse=True)
 def _no_search_for_the_cause(monkeypatch):
     # Verdicts are what is asked here; the search takes most of the time, and has tests of its own.
-    monkeypatch.setattr("jaxmlp.checking._diagnosis.explain", lambda wrong: (Explanation("none", ""),))
+    monkeypatch.setattr("jaxmlp.checking._why_wrong.explain", lambda wrong: (Explanation("none", ""),))
 
 
 class Pair(NamedTuple):
@@ -228,9 +228,9 @@ def good_vjp(x):
     [
         (
             lambda: check_vjp(jnp.sin, good_vjp, 3),
-            r"args must have at least one floating array, got 1 leaves and none is",
+            r"args must have at least one floating array, got none among 1 leaves",
         ),
-        (lambda: check_vjp(jnp.sin, good_vjp, jnp.ones(2) * 1j), r"args\[0\] must be real, got complex64: .*"),
+        (lambda: check_vjp(jnp.sin, good_vjp, jnp.ones(2) * 1j), r"args\[0\] must be real, got complex64"),
         (lambda: check_vjp(jnp.sin, good_vjp, jnp.array([1, jnp.nan])), r"args\[0\] must be finite, got nan at \[1\]"),
         (
             lambda: check_vjp(lambda x: x > 0, good_vjp, X[:2]),

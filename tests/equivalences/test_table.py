@@ -64,7 +64,7 @@ def test_examples_without_a_gradient_are_clipped_as_the_formula_says(limit):
 @pytest.fixture
 def _no_search_for_the_cause(monkeypatch):
     # Verdicts are what is asked here; the search takes most of the time, and has tests of its own.
-    monkeypatch.setattr("jaxmlp.checking._diagnosis.explain", lambda wrong: (Explanation("none", ""),))
+    monkeypatch.setattr("jaxmlp.checking._why_wrong.explain", lambda wrong: (Explanation("none", ""),))
 
 
 def found(rows, name):

@@ -1,8 +1,8 @@
-"""Float64 inside of a scope, and given back, also for functions that close over NumPy arrays.
+"""Switching x64 on for a check and back, also for functions that close over NumPy arrays.
 
-What JAX (0.10 to 0.12) has made of a NumPy array it keeps for as long as a program holds it, and hands it out again
-where x64 has been switched since: a function that closes over an array of 64 bits then fails in the shorter dtype, or
-in float64. All that is public to make it forget is to clear its caches, which is done for such functions only.
+JAX (0.10 to 0.12) caches its copy of a NumPy array for as long as a program holds it, and reuses the copy after x64 has
+changed. A function that closes over an array of 64 bits then fails in float32 or in float64. The only public remedy is
+to clear JAX's caches, which is done for such functions only.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,14 +16,14 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxmlp.checking._program import equations
 
-Scope: TypeAlias = Callable[[bool], AbstractContextManager[Any]]  # of whether x64 is to be on
+Scope: TypeAlias = Callable[[bool], AbstractContextManager[Any]]  # x64 on or off inside a `with`
 
 
-def switching(*calls: tuple[Any, ...]) -> Scope:
-    """Return what switches x64 for some functions, given as (function, *arguments) in the user's own dtypes."""
+def x64_scope(*calls: tuple[Any, ...]) -> Scope:
+    """Return a replacement of `jax.enable_x64` that is safe for these calls (function, *arguments in their dtypes)."""
     if jnp.result_type(float) == np.float64 or not any(any(_sizes(*call)) for call in calls):
         return jax.enable_x64
-    jax.clear_caches()  # which sizes the arrays have shows only where they are met anew
+    jax.clear_caches()  # a cached trace does not show the dtypes of the arrays
     with jax.enable_x64(True):
         is_wide = any(8 in _sizes(*call) for call in calls)
     jax.clear_caches()
@@ -41,9 +41,9 @@ def _clearing(on: bool) -> Iterator[None]:
 
 
 def _sizes(function: Callable[..., Any], *args: Any) -> Iterator[int]:
-    """Return how many bytes an entry has of each NumPy array that a function closes over.
+    """Return the item size in bytes of each NumPy array in a function's closure.
 
-    None where it cannot be traced: then no program holds them.
+    Return none for a function that cannot be traced: no program holds its arrays.
     """
     try:
         program = jax.make_jaxpr(lambda *args: function(*args))(*args)

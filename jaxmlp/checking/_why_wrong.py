@@ -1,8 +1,8 @@
-"""What is wrong with a wrong gradient: hypotheses, from the simplest on, each tested against every number.
+"""Why is a gradient wrong? Hypotheses, the simplest first, each tested against every element of the gradient.
 
-With g the gradient, d the error of what was given, and e_h the error that a hypothesis h makes, h explains the fault if
-d = s e_h for one number s, up to what rounding allows each element: s = 1 for the fault itself. The errors of faults
-inside of the function come from switching them on in it (`_gates`).
+Let g be the gradient, d the error of the gradient given, and e_h the error that a hypothesis h predicts. Then h
+explains the fault if d = s e_h for one number s, up to what rounding allows each element; s = 1 for the fault itself.
+The errors of faults inside the function come from switching them on in it (`_switches`).
 """
 
 import math
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.checking import _gates
+from jaxmlp.checking import _switches
 from jaxmlp.checking._decision import Functions, Judged, Leaves, evaluated
 from jaxmlp.checking._functions import moved, to_numpy
 from jaxmlp.checking._program import source as source_of
@@ -21,18 +21,18 @@ from jaxmlp.checking._program import trace
 from jaxmlp.checking.report import Explanation
 
 _WHOLE = "not summed"
-# The coefficient of an explanation is measured too, and its own error adds to what rounding allows.
+# The coefficient s is measured too, and its error adds to what rounding allows.
 ROOM = 4
 
 
 class Wrong(NamedTuple):
-    """A wrong gradient at a point: all that is known of it.
+    """A wrong gradient at a point, and everything known about it.
 
     `elsewhere` has (params, Judged) of other points; `located` says whether `judged.expected` is known everywhere.
     """
 
     functions: Functions
-    gradient: Callable[[Any], Any] | None  # the truth, where there is one
+    gradient: Callable[[Any], Any] | None  # the true gradient, if it is known
     params: Any
     judged: Judged
     names: list[str]
@@ -41,7 +41,7 @@ class Wrong(NamedTuple):
 
 
 class _Fault(NamedTuple):
-    """A wrong gradient, taken apart: the error d, the gradient g, the room for rounding; and which leaves are wrong."""
+    """A wrong gradient: its error d, the true gradient g, the room for rounding, and the leaves that are wrong."""
 
     d: Leaves
     g: Leaves
@@ -54,11 +54,9 @@ def explain(wrong: Wrong) -> tuple[Explanation, ...]:
     """Return the simplest explanation that fits, or one of kind "none"."""
     judged = wrong.judged
     if not all(np.isfinite(leaf).all() for leaf in judged.given):
-        return (
-            Explanation("precision", "it is not finite: something overflows, or divides by 0", _wrong_names(wrong)),
-        )
+        return (Explanation("precision", "it is not finite: an overflow, or a division by 0", _wrong_names(wrong)),)
     if not wrong.located:
-        return (Explanation("none", "differences alone do not tell more than where it is wrong", _wrong_names(wrong)),)
+        return (Explanation("none", "differences alone only show where it is wrong", _wrong_names(wrong)),)
     leaves = [i for i, mask in enumerate(judged.wrong) if mask.any()]
     fault = _Fault(
         [g - e for g, e in zip(judged.given, judged.expected, strict=True)],
@@ -72,7 +70,7 @@ def explain(wrong: Wrong) -> tuple[Explanation, ...]:
         if found is not None:
             return (found,)
     if wrong.functions.f.traceable and wrong.gradient is not None:
-        for hypothesis in (_switches, _other_data):
+        for hypothesis in (_switched_faults, _other_data):
             found = hypothesis(wrong, fault)
             if found is not None:
                 return (found,)
@@ -84,7 +82,7 @@ def _wrong_names(wrong: Wrong) -> tuple[str, ...]:
 
 
 def _coefficients(d: Leaves, errors: list[Leaves], leaves: list[int], room: Leaves) -> np.ndarray | None:
-    """Return s with d = sum_h s_h e_h on the leaves, element by element within the room; None if there is none."""
+    """Return s with d = sum_h s_h e_h on the leaves, up to the room of each element, or None."""
     if not all(d[i].any() for i in leaves):
         return None
     weights = [1 / float(np.linalg.norm(d[i])) for i in leaves]
@@ -105,7 +103,7 @@ def _coefficients(d: Leaves, errors: list[Leaves], leaves: list[int], room: Leav
 
 
 def _proportional(wrong: Wrong, fault: _Fault) -> Explanation | None:
-    """Test d = (c - 1) g: a factor for all wrong leaves, or one for each."""
+    """Test d = (c - 1) g: one factor for all wrong leaves, or one for each."""
     common = _coefficients(fault.d, [fault.g], fault.leaves, fault.room)
     if common is not None:
         return _factor(wrong, fault, 1 + float(common[0]), fault.names)
@@ -131,8 +129,8 @@ def _factor(wrong: Wrong, fault: _Fault, c: float, names: tuple[str, ...]) -> Ex
 
 
 def _origin(wrong: Wrong, c: float) -> str:
-    """Say where a factor may come from: a length of the function's arrays, a learning rate."""
-    lengths = _gates.lengths(wrong.functions.f.plain, wrong.params) if wrong.functions.f.traceable else {}
+    """Return where a factor may come from: the length of an axis, a 2, or a learning rate."""
+    lengths = _switches.lengths(wrong.functions.f.plain, wrong.params) if wrong.functions.f.traceable else {}
     for length, where in sorted(lengths.items()):
         if length > 2 and abs(c * length - 1) < 1e-6:
             return f": 1/{length}, and {length} is {where} (a mean in place of a sum, or divided twice?)"
@@ -176,7 +174,7 @@ def _parameters(wrong: Wrong, fault: _Fault) -> Explanation | None:
 
 
 def _places(wrong: Wrong, fault: _Fault) -> Explanation | None:
-    """Test d = s (P g - g) with the same numbers at other places: transposed, reversed, rolled, swapped."""
+    """Test d = s (P g - g): the same numbers at other places, such as transposed, reversed, rolled or swapped."""
     found = []
     for i in fault.leaves:
         for kind, text, other in _rearranged(fault.g[i], fault.d[i]):
@@ -238,8 +236,8 @@ def _swapped_leaves(wrong: Wrong, fault: _Fault) -> Explanation | None:
 
 
 def _constant(wrong: Wrong, fault: _Fault) -> Explanation | None:
-    """Test whether a share s of the gradient stays where it is as the parameters move: then d moves by -s as g does."""
-    for params, judged in wrong.elsewhere[:1]:
+    """Test whether a share s of the gradient ignores the parameters: then d changes -s times as much as g."""
+    for _, judged in wrong.elsewhere[:1]:
         changes = [e - g for e, g in zip(judged.expected, fault.g, strict=True)]
         moves = [(a - b) - d for a, b, d in zip(judged.given, judged.expected, fault.d, strict=True)]
         room = [r + ROOM * np.where(np.isfinite(a), a, 0.0) for r, a in zip(fault.room, judged.allowed, strict=True)]
@@ -248,15 +246,14 @@ def _constant(wrong: Wrong, fault: _Fault) -> Explanation | None:
             share = f"{-float(s[0]):.3g} of it" if s[0] > -0.999999 else "it"
             return Explanation(
                 "stale",
-                f"{_listed(fault.names)}: {share} does not follow the parameters, so belongs to another point",
+                f"{_listed(fault.names)}: {share} does not follow the parameters, so it belongs to another point",
                 fault.names,
             )
-        del params
     return None
 
 
 def _step(wrong: Wrong, fault: _Fault) -> Explanation | None:
-    """Test for the gradient at w + tau g: before or after a step."""
+    """Test for the gradient at w + tau g, before or after a step."""
     truth = wrong.gradient
     if truth is None:
         return None
@@ -271,7 +268,7 @@ def _step(wrong: Wrong, fault: _Fault) -> Explanation | None:
 
 
 def _follow(gradient: Callable[[float], Leaves | None], fault: _Fault) -> tuple[float, float] | None:
-    """Return (tau, s) with d = s (gradient(tau) - g), to five digits: for faults that are not linear in their size."""
+    """Return (tau, s) with d = s (gradient(tau) - g) to five digits, or None; for faults not linear in their size."""
     sizes = [max(float(np.linalg.norm(fault.d[i])), 1e-300) for i in fault.leaves]
 
     def flat(leaves: Leaves) -> np.ndarray:
@@ -307,17 +304,17 @@ def _follow(gradient: Callable[[float], Leaves | None], fault: _Fault) -> tuple[
     return (tau, share) if (np.abs(d - share * error(tau)) <= room).all() else None
 
 
-def _switches(wrong: Wrong, fault: _Fault) -> Explanation | None:
-    """Test every switch in the function, and the cotangents at its places for a leaf's own gradient."""
+def _switched_faults(wrong: Wrong, fault: _Fault) -> Explanation | None:
+    """Test every switch in the function, and every cotangent as the gradient of a leaf."""
     f, params = wrong.functions.f.plain, wrong.params
-    # What was given is the step that its user takes.
+    # The gradient given is the step that the user takes.
     step = jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in wrong.judged.given])
     try:
-        switched = _gates.switched(f, params, step)
+        switched = _switches.switched(f, params, step)
         zeros = [jnp.zeros(probe.shape) for probe in switched.probes]
-        none, nobody = jnp.zeros(len(switched.gates)), jnp.zeros(max(switched.n_examples, 1))
+        none, nobody = jnp.zeros(len(switched.switches)), jnp.zeros(max(switched.n_examples, 1))
         cotangents = jax.jit(jax.grad(lambda e: switched.call(params, none, nobody, e)))(zeros)
-    except Exception:  # an operation that cannot be differentiated a second time, or at all
+    except Exception:  # an operation without a second derivative, or without any
         return None
     found = _own_axes(wrong, fault, switched.probes, to_numpy(cotangents))
     if found is not None:
@@ -331,9 +328,9 @@ def _switches(wrong: Wrong, fault: _Fault) -> Explanation | None:
         return jax.jvp(gradient, (none, nobody), (which, who))[1]
 
     at = jax.jit(lambda values: jax.grad(lambda w: switched.call(w, values, nobody, zeros))(params))
-    errors = [evaluated(lambda which: effect(which, nobody), which) for which in jnp.eye(len(switched.gates))]
+    errors = [evaluated(lambda which: effect(which, nobody), which) for which in jnp.eye(len(switched.switches))]
     order = {"missing_derivative": 0, "derivative_at_output": 1, "transposed": 2, "path": 3, "stale": 4}
-    for k in sorted(range(len(errors)), key=lambda k: order[switched.gates[k].kind]):
+    for k in sorted(range(len(errors)), key=lambda k: order[switched.switches[k].kind]):
         error = errors[k]
         if error is None or not any(error[i].any() for i in fault.leaves):
             continue
@@ -344,28 +341,30 @@ def _switches(wrong: Wrong, fault: _Fault) -> Explanation | None:
             if i not in fault.leaves and error[i].size
         ):
             continue
-        return _of_gate(switched.gates[k], float(s[0]), wrong, fault)
-    old = jnp.array([float(gate.kind == "stale") for gate in switched.gates])
+        return _switch_explanation(switched.switches[k], float(s[0]), wrong, fault)
+    old = jnp.array([float(switch.kind == "stale") for switch in switched.switches])
     fit = _follow(lambda tau: evaluated(at, tau * old), fault) if old.any() else None
     if fit is not None:
         text = (
             f"the backward pass goes through weights of another point, moved by {_number(fit[0])} times their gradient"
         )
         return Explanation("stale", f"{text}{_share(fit[1])}", fault.names)
-    return _examples(fault, [evaluated(lambda who: effect(none, who), who) for who in jnp.eye(switched.n_examples)])
+    return _odd_examples(fault, [evaluated(lambda who: effect(none, who), who) for who in jnp.eye(switched.n_examples)])
 
 
-def _of_gate(gate: _gates.Gate, s: float, wrong: Wrong, fault: _Fault) -> Explanation:
-    where = gate.where
-    if gate.kind == "missing_derivative":
-        return Explanation(gate.kind, f"the derivative of {where} is missing{_share(s)}", fault.names)
-    if gate.kind == "derivative_at_output":
+def _switch_explanation(switch: _switches.Switch, s: float, wrong: Wrong, fault: _Fault) -> Explanation:
+    where = switch.where
+    if switch.kind == "missing_derivative":
+        return Explanation(switch.kind, f"the derivative of {where} is missing{_share(s)}", fault.names)
+    if switch.kind == "derivative_at_output":
         return Explanation(
-            gate.kind, f"the derivative of {where} is taken at its output in place of its input{_share(s)}", fault.names
+            switch.kind,
+            f"the derivative of {where} is taken at its output in place of its input{_share(s)}",
+            fault.names,
         )
-    if gate.kind == "transposed":
-        return Explanation(gate.kind, f"in the backward pass of {where}{_share(s)}", fault.names)
-    if gate.kind == "stale":
+    if switch.kind == "transposed":
+        return Explanation(switch.kind, f"in the backward pass of {where}{_share(s)}", fault.names)
+    if switch.kind == "stale":
         *head, leaf = where.rsplit("leaf ", 1)
         text = (
             f"the backward pass of {head[0].rstrip(': ')} goes through {wrong.names[int(leaf)]} at another point: "
@@ -381,8 +380,8 @@ def _of_gate(gate: _gates.Gate, s: float, wrong: Wrong, fault: _Fault) -> Explan
     return Explanation("dropped_term", text, fault.names)
 
 
-def _own_axes(wrong: Wrong, fault: _Fault, probes: list[_gates.Probe], cotangents: Leaves) -> Explanation | None:
-    """Test leaves that are sums of a cotangent: over another axis, or of one before the derivative was applied."""
+def _own_axes(wrong: Wrong, fault: _Fault, probes: list[_switches.Probe], cotangents: Leaves) -> Explanation | None:
+    """Test leaves that are sums of a cotangent: over a wrong axis, or of one before a derivative was applied."""
     found = []
     for i in fault.leaves:
         match = None
@@ -391,14 +390,14 @@ def _own_axes(wrong: Wrong, fault: _Fault, probes: list[_gates.Probe], cotangent
                 continue
             for text, sums in _sums(cotangent, fault.g[i].shape):
                 if text == _WHOLE and probe.kind != "wrong_axis":
-                    continue  # a switch tells that better
+                    continue  # a switch describes that better
                 error = [np.zeros_like(leaf) for leaf in fault.g]
                 error[i] = sums - fault.g[i]
                 if not error[i].any() or fault.g[i].size < 3:
                     continue
                 whole = _coefficients(fault.d, [error], [i], fault.room)
                 if whole is not None:
-                    match = _of_probe(probe, text, float(whole[0]), wrong.names[i])
+                    match = _probe_explanation(probe, text, float(whole[0]), wrong.names[i])
                     break
             if match is not None:
                 break
@@ -408,9 +407,9 @@ def _own_axes(wrong: Wrong, fault: _Fault, probes: list[_gates.Probe], cotangent
     return Explanation(found[0].kind, "; ".join(part.text for part in found), fault.names)
 
 
-def _of_probe(probe: _gates.Probe, text: str, s: float, name: str) -> Explanation:
+def _probe_explanation(probe: _switches.Probe, text: str, s: float, name: str) -> Explanation:
     if text == _WHOLE:
-        kind, what = "dropped_term", f"has only what goes through {probe.where}, and lacks what goes another way"
+        kind, what = "dropped_term", f"has only the part through {probe.where} and lacks all others"
     elif probe.kind == "wrong_axis":
         kind, what = probe.kind, f"is summed over the wrong axis of {probe.where} ({text})"
     else:
@@ -419,7 +418,7 @@ def _of_probe(probe: _gates.Probe, text: str, s: float, name: str) -> Explanatio
 
 
 def _sums(cotangent: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Return the sums of a cotangent over its axes that have a leaf's shape."""
+    """Return the sums of a cotangent over its axes that have the shape of a leaf."""
     for axis in range(cotangent.ndim):
         total = cotangent.sum(axis=axis)
         if total.shape == shape:
@@ -432,8 +431,8 @@ def _sums(cotangent: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[str, 
         yield "summed over all axes", np.full(shape, cotangent.sum())
 
 
-def _examples(fault: _Fault, gradients: list[Leaves | None]) -> Explanation | None:
-    """Test d = sum_b s_b g_b: an example missing, twice, or in place of another."""
+def _odd_examples(fault: _Fault, gradients: list[Leaves | None]) -> Explanation | None:
+    """Test d = sum_b s_b g_b: an example is missing, counted twice, or in place of another."""
     kept = [g for g in gradients if g is not None]
     if len(kept) < 2 or len(kept) != len(gradients) or sum(fault.d[i].size for i in fault.leaves) < 2 * len(kept):
         return None
@@ -458,8 +457,8 @@ def _examples(fault: _Fault, gradients: list[Leaves | None]) -> Explanation | No
 
 
 def _other_data(wrong: Wrong, fault: _Fault) -> Explanation | None:
-    """Test for the gradient with an array of the function's data moved on by one example."""
-    for name, f in _gates.with_other_data(wrong.functions.f.plain, wrong.params):
+    """Test for the gradient with an array of the function's data moved by one example."""
+    for name, f in _switches.with_other_data(wrong.functions.f.plain, wrong.params):
         there = evaluated(jax.jit(jax.grad(f)), wrong.params)
         if there is None:
             continue
@@ -467,13 +466,15 @@ def _other_data(wrong: Wrong, fault: _Fault) -> Explanation | None:
         s = _coefficients(fault.d, [error], fault.leaves, fault.room)
         if s is not None:
             return Explanation(
-                "other_example", f"it is that of other examples: {name}, moved by one{_share(float(s[0]))}", fault.names
+                "other_example",
+                f"it is that of other examples: {name}, moved by one{_share(float(s[0]))}",
+                fault.names,
             )
     return None
 
 
 def _noise(fault: _Fault) -> Explanation | None:
-    """Say "noise" if d looks like it: as large everywhere, or everywhere the same share of g, without structure."""
+    """Return the explanation "noise" if d has no structure: of one size everywhere, or in proportion to g."""
     for label, ratios in (
         ("of the same size everywhere", [fault.d[i] / np.sqrt(np.mean(fault.d[i] ** 2)) for i in fault.leaves]),
         (
@@ -503,7 +504,7 @@ def _noise(fault: _Fault) -> Explanation | None:
             / max(sum(np.sum(fault.g[i] ** 2) for i in fault.leaves), 1e-300)
         )
         return Explanation(
-            "noise", f"noise {label}, {size:.1e} of the gradient: its error has no structure", fault.names
+            "noise", f"noise {label}, {size:.1e} of the gradient: the error has no structure", fault.names
         )
     return None
 
@@ -511,9 +512,9 @@ def _noise(fault: _Fault) -> Explanation | None:
 def explain_precision(
     gradient: Callable[[Any], Any], params: Any, judged: Judged, names: list[str]
 ) -> tuple[Explanation, ...]:
-    """Say where a right formula loses its digits: the operation that cancels the most, or the first that overflows."""
+    """Return where a right formula loses digits: the operation that cancels most, or the first to overflow."""
     wrong = tuple(name for name, mask in zip(names, judged.wrong, strict=True) if mask.any())
-    head = "the formula is right, in float64, and the arithmetic poor"
+    head = "the formula is right in float64, but imprecise in this dtype"
     losses: list[tuple[float, str]] = []
     broken: list[str] = []
 
@@ -538,7 +539,7 @@ def explain_precision(
 
     try:
         trace(gradient, params).run(visit, params)
-    except Exception:  # a gradient that we cannot look into
+    except Exception:  # not traceable
         return (Explanation("precision", head, wrong),)
     if broken:
         return (Explanation("precision", f"{head}: {broken[0]} leaves the range of its dtype", wrong),)
@@ -554,7 +555,7 @@ def _share(s: float) -> str:
 
 
 def _number(c: float) -> str:
-    """Write a factor; of one next to 1, what it is off by."""
+    """Write a factor, or (1 + d) if it is close to 1."""
     return f"(1 {'+' if c > 1 else '-'} {abs(c - 1):.3g})" if 0 < abs(c - 1) < 1e-3 else f"{c:.7g}"
 
 

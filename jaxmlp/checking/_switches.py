@@ -1,9 +1,9 @@
 """The user's function with a switch at every place where a backward pass can be written wrong.
 
-A switch leaves the function's values alone and changes its gradient: `x + c (x - stop(x))` lets 1 + c times the
-derivative through, `y + c stop(psi - phi'(z)) (z - stop(z))` replaces a share c of phi' by psi. The gradient of the
-switched function is affine in each c, so that its derivative with respect to c is the very error that the fault makes,
-to be laid beside the one that was found.
+A switch leaves the values of the function alone and changes its gradient. `x + c (x - stop(x))` lets 1 + c times the
+derivative through; `y + c stop(psi - phi'(z)) (z - stop(z))` replaces a share c of phi' by psi. The gradient of the
+switched function is affine in each c. Its derivative with respect to c is therefore the error that the fault makes, and
+is compared with the error that was found.
 """
 
 import math
@@ -21,7 +21,7 @@ from jaxmlp.checking import _rounding
 from jaxmlp.checking._program import Apply, Program, is_container, source, trace
 
 MOST = 600  # switches in one program
-DEEPEST = 40  # operations that are taken for one function
+DEEPEST = 40  # operations that count as one elementwise function
 
 _STRUCTURAL = _rounding.words(
     "broadcast_in_dim convert_element_type copy cumsum expand_dims gather neg pad reduce_sum reshape rev "
@@ -32,15 +32,15 @@ _LINEAR = _rounding.words("add add_any sub neg convert_element_type copy mul div
 _BY_ELEMENT = _rounding.BY_ELEMENT | _rounding.words("max min abs select_n neg clamp copy")
 
 
-class Gate(NamedTuple):
-    """One switch: what it makes of the gradient, and where it sits."""
+class Switch(NamedTuple):
+    """One switch: the kind of fault that it makes, and where it sits."""
 
     kind: str
     where: str
 
 
 class Probe(NamedTuple):
-    """A place whose cotangent (dL over its value) is wanted: the leaf that was spread out there, or None."""
+    """A place whose cotangent (dL over its value) is wanted, and the leaf that was broadcast there, if any."""
 
     kind: str
     where: str
@@ -49,29 +49,29 @@ class Probe(NamedTuple):
 
 
 class Switched(NamedTuple):
-    """The switched function of (params, switches [K], shares [B], list of zeros): its gates, its probes, B."""
+    """A function of (params, amounts [K], shares [B], list of zeros), with its K switches, its probes, and B."""
 
     call: Callable[..., Any]
-    gates: list[Gate]
+    switches: list[Switch]
     probes: list[Probe]
     n_examples: int
 
 
 def switched(f: Callable[[Any], Any], params: Any, gradient: Any) -> Switched:
-    """Put switches into a function of float64 parameters; `gradient` is the step that a stale value may be off by."""
+    """Put switches into a function of float64 parameters; `gradient` is the step by which a stale value may be off."""
     program = trace(f, params)
     plan = _Plan({}, [], {}, [], [])
     jax.eval_shape(lambda w: program.run(*_visit(plan, w, gradient, None, None, None)), params)
     n_examples = plan.examples[-1][1] if plan.examples else 0
 
-    def call(w: Any, switches: Any, shares: Any, zeros: list[Any]) -> Any:
-        return program.run(*_visit(plan, w, gradient, switches, shares, zeros))
+    def call(w: Any, amounts: Any, shares: Any, zeros: list[Any]) -> Any:
+        return program.run(*_visit(plan, w, gradient, amounts, shares, zeros))
 
-    return Switched(call, plan.gates, plan.probes, n_examples)
+    return Switched(call, plan.switches, plan.probes, n_examples)
 
 
 def with_other_data(f: Callable[[Any], Any], params: Any) -> list[tuple[str, Callable[[Any], Any]]]:
-    """Return the function with each array of examples that it closes over moved on by one example, and its name."""
+    """Return, for each array of examples in the function's closure, its name and the function with it moved by one."""
     program = trace(f, params)
     found: list[tuple[str, Callable[[Any], Any]]] = []
     for i, array in enumerate(program.closed.consts):
@@ -83,13 +83,13 @@ def with_other_data(f: Callable[[Any], Any], params: Any) -> list[tuple[str, Cal
             consts = list(program.closed.consts)
             consts[i] = jnp.roll(jnp.asarray(array), step, axis=0)
             moved = Program(ClosedJaxpr(program.closed.jaxpr, consts), program.tree)
-            name = f"the array of shape {np.shape(array)} that the function holds"
+            name = f"the array of shape {np.shape(array)} in the function's closure"
             found.append((name, partial(moved.run, lambda _e, inputs, apply, _i: apply(inputs))))
     return found[:16]
 
 
 def lengths(f: Callable[[Any], Any], params: Any) -> dict[int, str]:
-    """Return the lengths of axes in a function, each with an array that has it: where a factor may come from."""
+    """Return the lengths of axes in a function, each with an array that has it: possible origins of a factor."""
     program = trace(f, params)
     found: dict[int, str] = {}
     shapes = [np.shape(array) for array in program.closed.consts] + [np.shape(leaf) for leaf in jax.tree.leaves(params)]
@@ -104,41 +104,41 @@ def lengths(f: Callable[[Any], Any], params: Any) -> dict[int, str]:
 
 
 class _Region(NamedTuple):
-    """A value as a function of `root`, element by element, through `depth` operations."""
+    """A value as an elementwise function of `root`, through `depth` operations."""
 
     root: Any
     of: Callable[[Any], Any]
     depth: int
-    value: Any  # kept, for its id
+    value: Any  # kept for its id
 
 
 class _Plan(NamedTuple):
-    switch_index: dict[Any, int]  # of a switch, by its operation
-    gates: list[Gate]
+    switch_index: dict[Any, int]  # number of each switch, by its operation
+    switches: list[Switch]
     probe_index: dict[Any, int]
     probes: list[Probe]
     examples: list[tuple[Any, int]]  # (operation, B) of sums over examples
 
 
-def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, zeros: Any) -> tuple[Any, ...]:
-    """Return a visitor and its argument; without switches it makes the plan, with them it carries it out."""
-    # Values that are a leaf, moved about: how to do the same to another tree's leaf. Values are kept, for their ids.
+def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, zeros: Any) -> tuple[Any, ...]:
+    """Return a visitor and its argument. Without amounts the visitor makes the plan; with them it carries it out."""
+    # Values that are a reshaped leaf, and how to reshape another tree's leaf alike. Values are kept for their ids.
     origin: dict[int, tuple[int, Callable[[Any], Any], Any]] = {}
     for i, leaf in enumerate(jax.tree.leaves(params)):
         origin[id(leaf)] = (i, lambda u: u, leaf)
     steps = jax.tree.leaves(gradient)
-    dependent = {id(leaf): leaf for leaf in jax.tree.leaves(params)}  # what moves with the parameters
+    dependent = {id(leaf): leaf for leaf in jax.tree.leaves(params)}  # values that depend on the parameters
     at_top = [True]
-    seen: Counter[int] = Counter()  # a program that is called twice has its operations twice
-    regions: dict[int, _Region] = {}  # values that are functions, element by element, of one other value
+    seen: Counter[int] = Counter()  # a program that is called twice visits its operations twice
+    regions: dict[int, _Region] = {}  # values that are elementwise functions of one other value
 
     def switch(key: Any, kind: str, where: str) -> Any:
-        if switches is None:
-            if key not in plan.switch_index and len(plan.gates) < MOST:
-                plan.switch_index[key] = len(plan.gates)
-                plan.gates.append(Gate(kind, where))
+        if amounts is None:
+            if key not in plan.switch_index and len(plan.switches) < MOST:
+                plan.switch_index[key] = len(plan.switches)
+                plan.switches.append(Switch(kind, where))
             return 0.0
-        return switches[plan.switch_index[key]] if key in plan.switch_index else 0.0
+        return amounts[plan.switch_index[key]] if key in plan.switch_index else 0.0
 
     def probe(key: Any, kind: str, where: str, y: Any, leaf: int | None) -> Any:
         if zeros is None:
@@ -156,20 +156,22 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         top = at_top[0] = isinstance(iteration, int)
         if name == "stop_gradient":
             return inputs
-        # Inside of a loop its own variables may all move with the parameters.
+        # Inside a loop all of its variables may depend on the parameters.
         changes = [(j, _change(inputs[j])) for j in floats if not top or id(inputs[j]) in dependent]
-        gated = list(inputs)
+        switched_inputs = list(inputs)
         if not is_container(eqn) and not (name in _STRUCTURAL and len(floats) == 1):
             for j, change in changes:
-                gated[j] = inputs[j] + _as(switch((*this, j, "path"), "path", f"{at}, input {j}"), change) * change
+                switched_inputs[j] = (
+                    inputs[j] + _as(switch((*this, j, "path"), "path", f"{at}, input {j}"), change) * change
+                )
         if top and name == "reduce_sum" and np.ndim(inputs[0]) and _shape(eqn.outvars[0]) == ():
             n = np.shape(inputs[0])[0]
             if shares is None and 2 <= n <= 256:
                 plan.examples.append((this, n))
             if shares is not None and plan.examples and plan.examples[-1][0] == this:
                 share = shares.astype(inputs[0].dtype).reshape(-1, *[1] * (np.ndim(inputs[0]) - 1))
-                gated[0] = inputs[0] + share * _change(inputs[0])
-        outputs = apply(gated)
+                switched_inputs[0] = inputs[0] + share * _change(inputs[0])
+        outputs = apply(switched_inputs)
         moves = any(id(x) in dependent for x in inputs)
         if moves:
             dependent.update({id(y): y for y in outputs})
@@ -223,7 +225,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, switches: Any, shares: Any, 
         return y
 
     def bent(key: Any, z: Any, phi: Callable[[Any], Any], y: Any, at: str) -> Any:
-        """Switch the derivative of y = phi(z): to 1, and to phi' taken at y."""
+        """Add two switches to y = phi(z): one replaces phi' by 1, one evaluates phi' at y."""
         still = jax.lax.stop_gradient
 
         def slope(u: Any) -> Any:

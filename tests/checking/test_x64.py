@@ -13,7 +13,7 @@ from jaxmlp.checking import (
     gradient_checker,
     taylor_test,
 )
-from jaxmlp.checking._scope import switching
+from jaxmlp.checking._x64 import x64_scope
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -61,5 +61,5 @@ def test_so_do_the_other_checks(f):
 def test_caches_are_cleared_for_no_others():
     x = np.ones((4, 3), np.float32)
     for function in (lambda w: (x @ w).sum(), lambda w: (jnp.asarray(x) @ w).sum(), lambda w: float(w.sum())):
-        assert switching((function, W)) is jax.enable_x64
-    assert switching((_floats(), W)) is not jax.enable_x64
+        assert x64_scope((function, W)) is jax.enable_x64
+    assert x64_scope((_floats(), W)) is not jax.enable_x64

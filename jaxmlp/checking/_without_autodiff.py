@@ -1,7 +1,7 @@
-"""Judging a gradient by the function's values alone, where autodiff cannot go or goes wrong.
+"""Judging a gradient by the values of the function alone, where autodiff fails or is wrong.
 
-Along every coordinate of a small problem; along random directions of each leaf of a large one, where a wrong leaf is
-then halved down to one wrong element.
+Differences are taken along every coordinate of a small problem, and along random directions of each leaf of a large
+one; there a wrong leaf is halved until one wrong element is left.
 """
 
 import math
@@ -15,21 +15,21 @@ from jaxmlp.checking import _differences, _points
 from jaxmlp.checking._decision import ALONE, FEW, MISS, Evidence, Functions, Judged, Leaves, dot, evidence
 from jaxmlp.checking._functions import to_numpy
 
-__all__ = ["Alone", "judge_alone"]
+__all__ = ["ByDifferences", "judge_without_autodiff"]
 
 
-class Alone(NamedTuple):
-    """A judgement by differences, the smallest fault that they see (relative to the gradient), and the lines taken."""
+class ByDifferences(NamedTuple):
+    """A judgement by differences, the smallest fault that they see relative to the gradient, and the differences."""
 
     judged: Judged
     resolution: float
     found: list[Evidence]
 
 
-def judge_alone(
+def judge_without_autodiff(
     functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray | None, rng: np.random.Generator
-) -> Alone:
-    """Judge by differences alone."""
+) -> ByDifferences:
+    """Judge a gradient by differences alone."""
     n = sum(leaf.size for leaf in given)
     if n <= FEW:
         return _every_coordinate(functions, params, centre, given, noise)
@@ -38,7 +38,7 @@ def judge_alone(
 
 def _every_coordinate(
     functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray | None
-) -> Alone:
+) -> ByDifferences:
     expected, allowed = [np.zeros_like(leaf) for leaf in given], [np.zeros_like(leaf) for leaf in given]
     lines, kinks = [], 0
     for i, leaf in enumerate(given):
@@ -56,12 +56,12 @@ def _every_coordinate(
     judged = Judged(given, expected, allowed)
     if kinks and judged.is_right:
         judged = judged._replace(kink=f"f has a kink here (along {kinks} coordinates), and this is a subgradient")
-    return Alone(judged, resolution, lines)
+    return ByDifferences(judged, resolution, lines)
 
 
 def _every_leaf(
     functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray | None, rng: np.random.Generator
-) -> Alone:
+) -> ByDifferences:
     expected, allowed = [leaf.copy() for leaf in given], [np.full(leaf.shape, np.inf) for leaf in given]
     lines, resolution = [], 0.0
     for i, leaf in enumerate(given):
@@ -78,7 +78,7 @@ def _every_leaf(
                 expected[i][index] = single.slope.value / size
                 allowed[i][index] = min(single.slope.error / size, abs(leaf[index] - expected[i][index]) / 2)
                 break
-    return Alone(Judged(given, expected, allowed), resolution, lines)
+    return ByDifferences(Judged(given, expected, allowed), resolution, lines)
 
 
 def _probe(
@@ -110,7 +110,7 @@ def _locate(
     noise: np.ndarray | None,
     rng: np.random.Generator,
 ) -> tuple[int, ...]:
-    """Halve a wrong leaf, going where the gap is larger, down to one element."""
+    """Return the index of a wrong element: halve the leaf, keep the half with the larger gap, and repeat."""
     elements = np.arange(given[i].size)
     while len(elements) > 1:
         halves = np.array_split(elements, 2)
