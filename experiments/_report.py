@@ -1,25 +1,25 @@
-"""What every experiment ends with: a table on the screen, and its numbers with versions and device on disk."""
+"""The end of every experiment: tables on the screen, and numbers on disk with versions and device."""
 
-import json
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["MOST_CORES_OF_OTHERS", "RESULTS", "Verdict", "environment", "print_table", "print_verdicts", "write_json"]
+from jaxmlp.storage.files import to_json, write_whole
+
+__all__ = ["RESULTS", "environment", "print_table", "write_json"]
 
 RESULTS = Path(__file__).parent / "results"
-MOST_CORES_OF_OTHERS = 0.1  # threads that wait in a busy loop lose most by others: a busy machine flatters JAX
 
 
 def environment(*packages: str) -> dict[str, str]:
-    """Return versions and the device, for packages beside jax, jaxlib and NumPy that are installed."""
+    """Return the device, the date, and the versions of JAX, NumPy and those of the packages that are installed."""
     found = {"python": platform.python_version()}
     for package in ("jax", "jaxlib", "numpy", *packages):
         try:
@@ -41,7 +41,7 @@ def _processor() -> str:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; as Markdown where it is piped, to be pasted into documentation."""
+    """Print a table; as Markdown where the output is piped, for documentation."""
     console = Console()
     if not console.is_terminal:
         lines = [header, ["---"] * len(header), *rows]
@@ -54,22 +54,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     console.print(table)
 
 
-def write_json(name: str, values: dict[str, Any]) -> None:
-    """Write an experiment's numbers to `experiments/results/<name>.json`."""
-    (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
-
-
-class Verdict(NamedTuple):
-    """A claim, what was measured, whether that bears it out, and whether nobody else used the machine."""
-
-    claim: str
-    measured: str
-    reached: bool
-    undisturbed: bool
-
-
-def print_verdicts(rows: list[Verdict]) -> None:
-    words = {True: "reached", False: "NOT reached"}
-    busy = {True: "", False: ", on a busy machine"}
-    marked = [(row.claim, row.measured, words[row.reached] + busy[row.undisturbed]) for row in rows]
-    print_table("Claims", ("claim", "measured", ""), marked)
+def write_json(name: str, values: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write an experiment's numbers to `<folder>/<name>.json`; return the path. JSON has no nan: it becomes null."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    write_whole(path, (to_json(values, indent=1) + "\n").encode())
+    return path

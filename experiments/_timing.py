@@ -1,7 +1,7 @@
-"""What the benchmarks share: epochs timed in turn, first calls in fresh processes, and what the machine can do.
+"""Times, memory and the machine's peak, measured so that they can be compared.
 
-Times of one run are comparable, times of two runs are not: so everything that is compared takes turns, and the
-machine's own peak is measured between the turns.
+Times of one run are comparable, times of two runs are not: whatever is compared takes turns, and the peak of the
+machine is measured between the turns.
 """
 
 import os
@@ -19,32 +19,36 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 __all__ = [
+    "Clock",
+    "Race",
     "Timed",
     "cores",
     "in_fresh_process",
     "in_turn",
     "is_installed",
+    "median_ratio",
     "peak_memory",
-    "seconds_of_others",
+    "race",
     "spread",
     "square_products",
     "torch_device",
+    "turn_of",
 ]
 
 Answer = TypeVar("Answer")
 
 
 class Timed(NamedTuple):
-    """All turns of one task: their wall times, and what each returned."""
+    """All turns of one task: their wall times in seconds, and what each returned."""
 
     seconds: list[float]
     values: list[float]
 
 
 def in_turn(tasks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Timed]:
-    """Run every task once, then every task once more, and so on: whatever disturbs the machine disturbs all.
+    """Run every task once, then every task once more, and so on, so that a disturbance of the machine disturbs all.
 
-    A task has finished its work, on the device too, when it returns.
+    A task returns when its work is finished, on the device too.
     """
     timed = {name: Timed([], []) for name in tasks}
     for _ in range(rounds):
@@ -54,6 +58,62 @@ def in_turn(tasks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, 
             timed[name].seconds.append(perf_counter() - start)
             timed[name].values.append(value)
     return timed
+
+
+class Clock:
+    """A clock that starts now, and that also knows how busy other processes keep the machine.
+
+    Threads of PyTorch and scikit-learn wait for each other in a busy loop. On a machine that others use, their epochs
+    have taken ten times as long, and JAX's half as long again.
+    """
+
+    def __init__(self) -> None:
+        """Start."""
+        self._start, self._others = perf_counter(), _seconds_of_others()
+
+    def cores_of_others(self) -> float:
+        """Return how many cores other processes have kept busy, in the mean; nan where the system does not say."""
+        return (_seconds_of_others() - self._others) / (perf_counter() - self._start)
+
+
+def _seconds_of_others() -> float:
+    """Return the processor time of all processes but this one and its children that have ended."""
+    counters = Path("/proc/stat")
+    if not counters.exists():
+        return nan
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, counters.read_text().split(maxsplit=9)[1:9])
+    busy = user + nice + system + irq + softirq + steal  # the last: by other machines on the same processor
+    children = os.times().children_user + os.times().children_system
+    return busy / os.sysconf("SC_CLK_TCK") - process_time() - children
+
+
+class Race(NamedTuple):
+    """Tasks that took turns: the times of each, and how many cores other processes kept busy."""
+
+    timed: dict[str, Timed]
+    cores_of_others: float
+
+
+def race(tasks: Mapping[str, Callable[[], float]], rounds: int) -> Race:
+    """Run tasks in turn, as `in_turn` does, and watch what other processes take of the machine."""
+    clock = Clock()
+    return Race(in_turn(tasks, rounds), clock.cores_of_others())
+
+
+def turn_of(call: Callable[[], object], seconds: float = 0.2) -> Callable[[], float]:
+    """Return a task for `in_turn`: as many calls as last so long, at least one; it returns the seconds of one."""
+    call()  # compiles, and starts the threads
+    start = perf_counter()
+    call()
+    n_calls = max(1, round(seconds / (perf_counter() - start)))
+
+    def turn() -> float:
+        start = perf_counter()
+        for _ in range(n_calls):
+            call()
+        return (perf_counter() - start) / n_calls
+
+    return turn
 
 
 def in_fresh_process(function: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -67,33 +127,19 @@ def is_installed(package: str) -> bool:
 
 
 def cores() -> int:
-    """Count the cores that this process may use, which can be fewer than the machine has."""
+    """Return how many cores this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def seconds_of_others() -> float:
-    """Return the processor time that all other processes have had so far; nan where the system does not say.
-
-    Of use as a difference. PyTorch's and scikit-learn's threads wait for each other in a busy loop: where others
-    want the cores too, their epochs have been seen to take ten times as long, and JAX's half as long again.
-    """
-    counters = Path("/proc/stat")
-    if not counters.exists():
-        return nan
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, counters.read_text().split(maxsplit=9)[1:9])
-    busy = user + nice + system + irq + softirq + steal  # the last: by other machines on the same processor
-    return busy / os.sysconf("SC_CLK_TCK") - process_time()
 
 
 def peak_memory(forget: bool = False) -> float:
     """Return the most main memory that this process has had so far, in MB; nan where the system does not say.
 
-    Not `ru_maxrss`: Linux hands a parent's peak on to its child.
+    `ru_maxrss` would not do: Linux hands a parent's peak on to its child.
 
     Parameters
     ----------
     forget
-        Begin anew: from here on, the peak is that of what is still in use now.
+        Start anew: the peak is then that of what is still in use.
     """
     status = Path("/proc/self/status")
     if forget and status.exists():
@@ -114,9 +160,9 @@ def torch_device() -> Any:
 
 
 def square_products(sizes: tuple[int, ...] = (1024, 2048)) -> dict[str, Callable[[], float]]:
-    """Return tasks that measure the peak: each answers with the GFLOP/s of a float32 n x n product, 2 n^3 a run.
+    """Return tasks that measure the machine's peak: each returns the GFLOP/s of a float32 n x n product, 2 n^3 a run.
 
-    PyTorch has its own library for products, so the peak is the better of two; but only of the same device.
+    PyTorch has a library of its own for products, so the peak is the better of two, but only of the same device.
     """
     import jax
 
@@ -130,8 +176,7 @@ def square_products(sizes: tuple[int, ...] = (1024, 2048)) -> dict[str, Callable
         if with_torch:
             runs["PyTorch"] = partial(_run_in_torch, a=_in_torch(a))
         for library, run in runs.items():
-            run()  # compiles, and starts the threads
-            tasks[f"{library}, {n} x {n}"] = partial(_rate, run, 2e-9 * n**3)
+            tasks[f"{library}, {n} x {n}"] = partial(_rate, turn_of(run), 2e-9 * n**3)
     return tasks
 
 
@@ -153,12 +198,8 @@ def _run_in_torch(a: Any) -> None:
         torch.cuda.synchronize()
 
 
-def _rate(run: Callable[[], None], gflop: float, seconds: float = 0.2) -> float:
-    start, runs = perf_counter(), 0
-    while (elapsed := perf_counter() - start) < seconds:
-        run()
-        runs += 1
-    return runs * gflop / elapsed
+def _rate(turn: Callable[[], float], gflop: float) -> float:
+    return gflop / turn()
 
 
 def spread(seconds: list[float]) -> tuple[str, str]:
@@ -168,3 +209,12 @@ def spread(seconds: list[float]) -> tuple[str, str]:
     ('0.500', '0.250-1.000')
     """
     return f"{median(seconds):.3f}", f"{min(seconds):.3f}-{max(seconds):.3f}"
+
+
+def median_ratio(seconds: list[float], reference: list[float]) -> float:
+    """Return the median over the rounds of how many times as long as the reference a task took.
+
+    >>> median_ratio([2.0, 3.0, 8.0], [1.0, 1.0, 2.0])
+    3.0
+    """
+    return median(one / other for one, other in zip(seconds, reference, strict=True))

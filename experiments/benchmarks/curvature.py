@@ -8,26 +8,18 @@ Products take turns, round by round, after one that does not count; each turn is
 the median of the rounds, "times ours" the median of the ratios within a round. The data are random.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._report import (
-    MOST_CORES_OF_OTHERS,
-    Verdict,
-    environment,
-    print_table,
-    print_verdicts,
-    write_json,
-)
-from experiments._timing import in_turn, seconds_of_others
+from experiments._report import print_table
+from experiments._timing import median_ratio, race, turn_of
+from experiments.benchmarks._benchmark import Verdict, begin, busy, finish, is_disturbed, options, parser
 from experiments.benchmarks._cases import Case
 from jaxmlp import MLP, init, loss_and_gradient
 from jaxmlp.curvature import gauss_newton_vector_product, hessian_vector_product
@@ -53,44 +45,30 @@ def functions(case: Case) -> dict[str, Callable[[], Any]]:
         "gauss_newton_vector_product": lambda params, v: gauss_newton_vector_product(mlp, params, x, t, v),
         "loss_and_gradient": lambda params, v: loss_and_gradient(mlp, params, x, t)[1],
     }
-    return {name: partial(jax.jit(function), params, v) for name, function in compared.items()}
+    compiled = {name: jax.jit(function) for name, function in compared.items()}
+    return {name: partial(_finished, function, params, v) for name, function in compiled.items()}
 
 
-def turn_of(function: Callable[[], Any], seconds: float = 0.2) -> Callable[[], float]:
-    """Return a turn, which answers with the seconds of one call."""
-    jax.block_until_ready(function())
-
-    def turn() -> float:
-        start, calls = perf_counter(), 0
-        while perf_counter() - start < seconds:
-            jax.block_until_ready(function())
-            calls += 1
-        return (perf_counter() - start) / calls
-
-    return turn
+def _finished(function: Callable[..., Any], *arguments: Any) -> None:
+    jax.block_until_ready(function(*arguments))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="5 or more to be believed")
-    options = parser.parse_args()
-    verdicts, results = [], {}
+    asked = options(parser("curvature", __doc__, quick="two rounds", rounds=9))
+    about, verdicts, cases = begin(asked), [], {}
     for case in CASES:
         turns = {name: turn_of(function) for name, function in functions(case).items()}
-        began, others = perf_counter(), seconds_of_others()
-        timed = {name: one.values for name, one in in_turn(turns, options.rounds).items()}
-        busy = (seconds_of_others() - others) / (perf_counter() - began)
-        ratios = {
-            name: median(its / our for its, our in zip(one, timed[OURS], strict=True)) for name, one in timed.items()
-        }
-        rows = [(name, f"{1000 * median(one):.2f}", f"{ratios[name]:.2f}") for name, one in timed.items()]
+        timed, cores_of_others = race(turns, asked.rounds)
+        seconds = {name: one.values for name, one in timed.items()}
+        ratios = {name: median_ratio(one, seconds[OURS]) for name, one in seconds.items()}
+        rows = [(name, f"{1000 * median(one):.2f}", f"{ratios[name]:.2f}") for name, one in seconds.items()]
         print_table(str(case), ("", "ms", "times ours"), rows)
-        claim = f"{case}: at most the time of {AUTODIFF}"
+        print(busy(cores_of_others))
         share = 1 / ratios[AUTODIFF]
-        verdicts.append(Verdict(claim, f"{share:.2f} of it", share <= 1, not busy > MOST_CORES_OF_OTHERS))
-        results[str(case)] = {"seconds": timed, "cores_of_others": busy}
-    print_verdicts(verdicts)
-    write_json("curvature", {"environment": environment("jaxmlp"), "results": results})
+        claim = f"{case}: at most the time of {AUTODIFF}"
+        verdicts.append(Verdict(claim, f"{share:.2f} of it", share <= 1, not is_disturbed(cores_of_others)))
+        cases[str(case)] = {"seconds": seconds, "cores_of_others": cores_of_others}
+    finish(asked, about, verdicts, cases=cases)
 
 
 if __name__ == "__main__":

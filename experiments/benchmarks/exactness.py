@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import mpmath
 from jax import Array
 
-from experiments._report import environment, print_table, write_json
+from experiments._report import print_table
+from experiments.benchmarks._benchmark import begin, finish, options, parser
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES
 
@@ -60,6 +61,8 @@ def relative_error(function: Callable[[Array], Array], truth: Callable[[mpmath.m
 
 
 def main() -> None:
+    asked = options(parser("exactness", __doc__))
+    about = begin(asked, "mpmath")
     mpmath.mp.dps = 50
     errors = {
         name: {who: [relative_error(f, truth, z) for z in MARGINS] for who, f in (("autodiff", auto), ("ours", ours))}
@@ -74,7 +77,7 @@ def main() -> None:
     worst = max(max(both["ours"]) for both in errors.values())
     units = worst / float(jnp.finfo(jnp.float32).eps)
     print(f"largest error of ours: {worst:.1e}, {units:.1f} units in the last place")
-    write_json("exactness", {"environment": environment("mpmath"), "margins": MARGINS, "errors": errors})
+    finish(asked, about, [], margins=MARGINS, errors=errors)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ data, parameters and JAX in it; compilation and the answer are included. Without
 as Fashion-MNIST) the data are random.
 """
 
-import argparse
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -24,17 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._report import (
-    MOST_CORES_OF_OTHERS,
-    Verdict,
-    environment,
-    print_table,
-    print_verdicts,
-    write_json,
-)
-from experiments._timing import in_fresh_process, in_turn, peak_memory, seconds_of_others
-from experiments.benchmarks._cases import load
-from jaxmlp import MLP, Dataset, TrainConfig, forward, init, train
+from experiments._report import print_table
+from experiments._timing import Clock, in_fresh_process, in_turn, peak_memory
+from experiments.benchmarks._benchmark import Verdict, begin, busy, finish, is_disturbed, options, parser
+from experiments.benchmarks._cases import epoch_by_epoch, load
+from jaxmlp import MLP, Dataset, TrainConfig, forward, init
 from jaxmlp.influence import scores, tangent_kernel
 
 WIDE = MLP((784, 512, 512, 10))
@@ -48,23 +41,19 @@ def kernel_of_jacobians(params: Any, x: Any) -> Any:
     return sum(jnp.einsum("nkp,mkp->knm", leaf, leaf) for leaf in leaves)
 
 
-def tasks(folder: Path | None) -> dict[str, Any]:
+Task = Callable[[], Any]
+
+
+def tasks(folder: Path | None, quick: bool) -> dict[str, Task]:
     """Return what is measured, by name, on data that lie in memory."""
-    x, t = load(folder, quick=False)
+    x, t = load(folder, quick)
     data = Dataset(*jax.device_put((x, t), may_alias=True))
     params = jax.block_until_ready(init(WIDE, jax.random.key(0)))
-    config = TrainConfig(epochs=1, batch_size=128, learning_rate=0.01, schedule="constant")
-    trained = None
-
-    def epoch() -> None:
-        nonlocal trained
-        longer = config if trained is None else replace(config, epochs=len(trained.history) + 1)
-        trained = train(WIDE, data, longer, key=jax.random.key(0), resume=trained)
-
+    config = TrainConfig(batch_size=128, learning_rate=0.01, schedule="constant")
     few, many = jnp.asarray(x[:SMALL]), jnp.asarray(x[:LARGE])
     jacobians = jax.jit(kernel_of_jacobians)
     return {
-        "epoch": epoch,
+        "epoch": epoch_by_epoch(WIDE, data, config),
         "scores": lambda: scores(WIDE, params, data),
         "small": lambda: tangent_kernel(WIDE, params, few).outputs,
         "jacobians": lambda: np.asarray(jacobians(params, few)),
@@ -72,60 +61,70 @@ def tasks(folder: Path | None) -> dict[str, Any]:
     }
 
 
-def memory_growth(name: str, folder: Path | None) -> float:
+def memory_growth(name: str, folder: Path | None, quick: bool) -> float:
     """Return by how many MB a task raises the peak; for a process that has run nothing yet."""
-    task = tasks(folder)[name]
+    task = tasks(folder, quick)[name]
     before = peak_memory(forget=True)
     task()
     return peak_memory() - before
 
 
-def seconds_of(task: Any) -> float:
+def seconds_of(task: Task) -> float:
     start = perf_counter()
     task()
     return perf_counter() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of IDX files; random data if left out")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="5 or more to be believed")
-    options = parser.parse_args()
-    all_tasks = tasks(options.data)
-    large = all_tasks.pop("large")
-    small, jacobians = all_tasks["small"](), all_tasks["jacobians"]()
+def check(small: np.ndarray, jacobians: np.ndarray) -> None:
+    """Raise a `ValueError` if the tangent kernel is not that of plain Jacobians."""
     if not np.allclose(small, jacobians, rtol=1e-3, atol=1e-3 * np.abs(jacobians).max()):
         raise ValueError("the tangent kernel must agree with that of plain Jacobians to one part in a thousand")
-    megabytes = {name: in_fresh_process(memory_growth, name, options.data) for name in (*all_tasks, "large")}
-    for task in all_tasks.values():
+
+
+def measure(all_tasks: dict[str, Task], rounds: int) -> tuple[dict[str, float], float]:
+    """Return the seconds of each task, and how many cores other processes kept busy meanwhile."""
+    in_rounds = {name: partial(seconds_of, task) for name, task in all_tasks.items() if name != "large"}
+    for task in in_rounds.values():
         task()
-    began, others = perf_counter(), seconds_of_others()
-    timed = in_turn({name: partial(seconds_of, task) for name, task in all_tasks.items()}, options.rounds)
-    seconds = {name: median(one.seconds) for name, one in timed.items()} | {"large": seconds_of(large)}
-    busy = (seconds_of_others() - others) / (perf_counter() - began)
-    titles = {
-        "epoch": "an epoch of training, batch 128",
-        "scores": "scores of all its examples",
-        "small": f"tangent kernel, {SMALL} x {SMALL}",
-        "jacobians": f"the same from plain Jacobians, {SMALL} x {SMALL}",
-        "large": f"tangent kernel, {LARGE:,} x {LARGE:,}, compilation included",
-    }
-    rows = [(title, f"{seconds[name]:.3f}", f"{megabytes[name]:.0f}") for name, title in titles.items()]
-    print_table("784-512-512-10", ("", "s", "MB more"), rows)
-    share = seconds["scores"] / seconds["epoch"]
+    clock = Clock()
+    seconds = {name: median(one.values) for name, one in in_turn(in_rounds, rounds).items()}
+    return seconds | {"large": seconds_of(all_tasks["large"])}, clock.cores_of_others()
+
+
+TITLES = {
+    "epoch": "an epoch of training, batch 128",
+    "scores": "scores of all its examples",
+    "small": f"tangent kernel, {SMALL} x {SMALL}",
+    "jacobians": f"the same from plain Jacobians, {SMALL} x {SMALL}",
+    "large": f"tangent kernel, {LARGE:,} x {LARGE:,}, compilation included",
+}
+
+
+def verdicts(seconds: dict[str, float], megabytes: dict[str, float], undisturbed: bool) -> list[Verdict]:
+    """Hold the claims against what was measured."""
+    share, large = seconds["scores"] / seconds["epoch"], f"kernel of {LARGE:,} x {LARGE:,}"
     claims = [
         ("scores in at most one epoch's time", f"{share:.2f}", share <= 1),
         ("scores in at most 300 MB beyond the data", f"{megabytes['scores']:.0f} MB", megabytes["scores"] <= 300),
-        (f"kernel of {LARGE:,} x {LARGE:,} in at most 10 s", f"{seconds['large']:.1f} s", seconds["large"] <= 10),
-        (
-            f"kernel of {LARGE:,} x {LARGE:,} in at most 1 GB",
-            f"{megabytes['large']:.0f} MB",
-            megabytes["large"] <= 1000,
-        ),
+        (f"{large} in at most 10 s", f"{seconds['large']:.1f} s", seconds["large"] <= 10),
+        (f"{large} in at most 1 GB", f"{megabytes['large']:.0f} MB", megabytes["large"] <= 1000),
     ]
-    print_verdicts([Verdict(*claim, not busy > MOST_CORES_OF_OTHERS) for claim in claims])
-    results = {"seconds": seconds, "megabytes": megabytes, "cores_of_others": busy}
-    write_json("influence", {"environment": environment("jaxmlp"), "results": results})
+    return [Verdict(*claim, undisturbed) for claim in claims]
+
+
+def main() -> None:
+    quick = "6,400 examples, two rounds"
+    asked = options(parser("influence", __doc__, quick=quick, rounds=7, data="random data"))
+    about, all_tasks = begin(asked), tasks(asked.data, asked.quick)
+    check(all_tasks["small"](), all_tasks["jacobians"]())
+    megabytes = {name: in_fresh_process(memory_growth, name, asked.data, asked.quick) for name in TITLES}
+    seconds, cores_of_others = measure(all_tasks, asked.rounds)
+    rows = [(title, f"{seconds[name]:.3f}", f"{megabytes[name]:.0f}") for name, title in TITLES.items()]
+    print_table("784-512-512-10", ("", "s", "MB more"), rows)
+    print(busy(cores_of_others))
+    results = {"seconds": seconds, "megabytes": megabytes, "cores_of_others": cores_of_others}
+    judged = verdicts(seconds, megabytes, not is_disturbed(cores_of_others))
+    finish(asked, about, judged, results=results)
 
 
 if __name__ == "__main__":

@@ -3,23 +3,22 @@
 Claim: of labels flipped at random, 5 % of all, at least 99 % (digits) and 96.5 % (Fashion-MNIST) are in the first 10 %
 of the training examples, ranked by their loss.
 
-    python -m experiments.benchmarks.label_errors FOLDER
+    python -m experiments.benchmarks.label_errors --data FOLDER
 
-The folder is any with the IDX files of Fashion-MNIST. A seed stands for which labels are flipped and to which other
-class, initial weights, order and, of digits, the split.
+A seed stands for which labels are flipped and to which other class, initial weights, batch order and, of digits, the
+split. Without `--data` only digits are ranked.
 
-`pip install cleanlab` brings the peer; its rows are left out without it. It ranks by probabilities of two kinds: those
-of our network for the examples that it was trained on; and, as its manual advises, those of networks that were not, by
-cross-validation that takes as much training: K folds of (K - 1) / K of the examples, for 1 / (K - 1) of the epochs. Its
-self-confidence is exp(-loss): by the same network both must rank alike, which checks the one by the other.
+The peer is cleanlab; its rows are left out where it is not installed. It ranks by probabilities of two kinds. The first
+are those of our network for the examples that it was trained on. The second, as its manual advises, are those of
+networks that were not, by cross-validation that takes as much training: K folds of (K - 1) / K of the examples, for
+1 / (K - 1) of the epochs. Its self-confidence is exp(-loss): by the same network both must rank alike, so each checks
+the other.
 
-Seconds are medians over the seeds. Those of scoring are of all the scores of the same source together.
+Seconds are medians over the seeds. Those of scoring are for all scores of one source together.
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from statistics import mean, median, stdev
 from time import perf_counter
 from typing import NamedTuple, TypeVar
@@ -27,7 +26,9 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from experiments._report import environment, print_table, write_json
+from experiments._report import print_table
+from experiments._timing import is_installed
+from experiments.benchmarks._benchmark import Verdict, begin, finish, options, parser
 from jaxmlp import MLP, Dataset, TrainConfig, train
 from jaxmlp.data import Source, prepare, read
 from jaxmlp.influence import scores
@@ -119,7 +120,7 @@ def in_every_way(case: Case, data: Dataset, seed: int) -> Iterator[tuple[Suspici
     """Train, and score the examples; yield the scores, the seconds of scoring, and those of training."""
     trained, training = timed(lambda: train(case.mlp, data, case.config, key=jax.random.key(seed)))
     yield *timed(lambda: by_scores(case.mlp, trained.params, data)), training
-    if find_spec("cleanlab"):
+    if is_installed("cleanlab"):
         itself = [(trained.params, slice(None))]
         yield *timed(lambda: by_cleanlab(case.mlp, itself, data, "same network")), training
         networks, training = timed(lambda: cross_validate(case, data, seed))
@@ -157,22 +158,23 @@ def rank_seeds(name: str, case: Case, source: Source) -> dict[str, list[Ranked]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="with the IDX files of Fashion-MNIST")
-    names = {"digits": "digits", "Fashion-MNIST": parser.parse_args().folder}
-    if not find_spec("cleanlab"):
-        print("cleanlab is left out: it is not installed")
-    results, claims = {}, []
+    asked = options(parser("label_errors", __doc__, quick="digits, two seeds", data="only digits"))
+    about = begin(asked, "cleanlab", "scikit-learn")
+    if not is_installed("cleanlab"):
+        print("cleanlab is left out: it is not installed, try: pip install 'jaxmlp[bench]'")
+    sources = {"digits": "digits", "Fashion-MNIST": None if asked.quick else asked.data}
+    results, verdicts = {}, []
     for name, case in CASES.items():
-        rankings = rank_seeds(name, case, read(names[name]))
+        if sources[name] is None:
+            continue
+        case = case._replace(n_seeds=2) if asked.quick else case
+        rankings = rank_seeds(name, case, read(sources[name]))
         measured = mean(seed.found[0] for seed in rankings[CLAIMED])
         claim = f"{name}: at least {case.least:.1%} in the first {SHARES[0]:.0%} by {CLAIMED}"
-        claims.append((claim, f"{measured:.2%}", "reached" if measured >= case.least else "NOT reached"))
+        verdicts.append(Verdict(claim, f"{measured:.2%}", measured >= case.least))
         seeds = {ranking: [seed._asdict() for seed in found] for ranking, found in rankings.items()}
         results[name] = {"case": str(case), "rankings": seeds}
-    print_table("Claims", ("claim", "measured", ""), claims)
-    about = environment("jaxmlp", "cleanlab", "scikit-learn")
-    write_json("label_errors", {"environment": about, "shares": SHARES, "results": results, "claims": claims})
+    finish(asked, about, verdicts, shares=SHARES, results=results)
 
 
 if __name__ == "__main__":

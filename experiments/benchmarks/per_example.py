@@ -1,6 +1,6 @@
 """What a training step costs that also learns something of every example's gradient: jaxmlp against its peers.
 
-    python -m experiments.benchmarks.per_example --json FILE
+    python -m experiments.benchmarks.per_example
 
 The claims are the tables `SHARES` and `FACTORS` below, and that our `gradients` take no longer than `vmap(jax.grad)`;
 the last lines say of every one whether this machine bears it out. `pip install jaxmlp[bench]` brings the peers; one
@@ -26,37 +26,24 @@ Memory is by how much the peak of a fresh process grows when, after plain steps,
 compilation included: MB of main memory, so it is left out on a GPU, and where the system is not Linux.
 """
 
-import argparse
-import json
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
 from math import isfinite
-from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments._report import MOST_CORES_OF_OTHERS, Verdict, environment, print_table, print_verdicts
-from experiments._timing import (
-    cores,
-    in_fresh_process,
-    in_turn,
-    is_installed,
-    peak_memory,
-    seconds_of_others,
-    torch_device,
-)
+from experiments._report import print_table
+from experiments._timing import in_fresh_process, peak_memory, race, turn_of
+from experiments.benchmarks._benchmark import Verdict, begin, busy, finish, installed, is_disturbed, options, parser
 from experiments.benchmarks._cases import Case
 from experiments.benchmarks.peers.per_example import OURS, PEERS, VMAP
-from experiments.benchmarks.peers.per_example_problem import Problem, Step
+from experiments.benchmarks.peers.per_example_problem import Problem
 from jaxmlp import MLP, init
 
-PACKAGES = ("jaxmlp", "torch", "opacus", "backpack-for-pytorch", "jax-privacy")
 KINDS = ("plain", "norms", "clipped", "variance", "gradients")
 TOLERANCE = 1e-3  # two orders above what float32 leaves of an update that is small beside the weight
 NARROW, WIDE = (784, 128, 10), (784, 512, 512, 10)
@@ -100,11 +87,6 @@ class Outcome(NamedTuple):
     memory: dict[Work, float]
     cores_of_others: float
 
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether other processes took more of the machine than a race can bear."""
-        return self.cores_of_others > MOST_CORES_OF_OTHERS
-
     def times_plain(self, work: Work) -> float:
         """Return how many times as long as its framework's plain step a step takes."""
         return median(self.seconds[work]) / median(self.seconds[Work(PEERS[work.peer].baseline, "plain")])
@@ -147,22 +129,6 @@ def check(works: Iterable[Work], problem: Problem) -> None:
                 raise ValueError(f"{work} must agree with ours to {TOLERANCE:g}, but is off by {error:.1e}")
 
 
-def turn_of(step: Step, seconds: float = 0.2) -> Callable[[], float]:
-    """Return a turn: as many steps as last so long. It answers with the seconds of one."""
-    step()  # compiles, and starts the threads
-    start = perf_counter()
-    step()
-    n_steps = max(1, round(seconds / (perf_counter() - start)))
-
-    def turn() -> float:
-        start = perf_counter()
-        for _ in range(n_steps):
-            step()
-        return (perf_counter() - start) / n_steps
-
-    return turn
-
-
 def memory_growth(work: Work, problem: Problem, n_steps: int = 3) -> float:
     """Return by how many MB the work's first steps raise the peak; for a process that has run nothing yet."""
     peer, peaks = PEERS[work.peer], []
@@ -184,17 +150,14 @@ def measure(names: list[str], case: Case, rounds: int) -> Outcome:
     extra = [work for work in works if work.kind != "plain" and can_say]
     memory = {work: in_fresh_process(memory_growth, work, problem) for work in extra}
     turns = {str(work): turn_of(PEERS[work.peer].starts[work.kind](problem)) for work in works}
-    start, others = perf_counter(), seconds_of_others()
-    timed = in_turn(turns, rounds)
-    busy = (seconds_of_others() - others) / (perf_counter() - start)
-    return Outcome({work: timed[str(work)].values for work in works}, memory, busy)
+    timed, cores_of_others = race(turns, rounds)
+    return Outcome({work: timed[str(work)].values for work in works}, memory, cores_of_others)
 
 
 def print_case(case: Case, outcome: Outcome) -> None:
     header = ("work", "", "ms a step", "range", "times plain", "times ours", "MB more")
     print_table(str(case), header, [_row(work, outcome) for work in outcome.seconds])
-    note = ": too many for a fair race" if outcome.is_disturbed else ""
-    print(f"Cores that other processes kept busy: {outcome.cores_of_others:.2f}{note}.\n")
+    print(busy(outcome.cores_of_others))
 
 
 def _row(work: Work, outcome: Outcome) -> tuple[str, ...]:
@@ -215,7 +178,7 @@ def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
     rows = []
     for name in filter(outcomes.__contains__, WITH_PEERS):
         case, outcome = CASES[name], outcomes[name]
-        row = partial(Verdict, undisturbed=not outcome.is_disturbed)
+        row = partial(Verdict, undisturbed=not is_disturbed(outcome.cores_of_others))
         for kind, most in SHARES.items():
             share = outcome.times_plain(Work(OURS, kind))
             rows.append(row(f"{case}: {kind} in at most {most} plain steps", f"{share:.2f}", share <= most))
@@ -233,69 +196,35 @@ def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
     return rows
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.per_example", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def with_baselines(names: Iterable[str]) -> list[str]:
+    """Return ours and the peers, each with the peer whose plain step it is compared with, in the tables' order."""
+    asked = {OURS, *names}
+    needed = asked | {PEERS[name].baseline for name in asked}
+    return [name for name in PEERS if name in needed]
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    works = [
+        work._asdict() | {"seconds": seconds, "megabytes": outcome.memory.get(work)}
+        for work, seconds in outcome.seconds.items()
+    ]
+    return {"works": works, "cores_of_others": outcome.cores_of_others}
+
+
+def main() -> None:
     others = [name for name in PEERS if name != OURS]
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="5 or more to be believed")
-    parser.add_argument("--peers", nargs="*", choices=others, default=others, metavar="PEER", help=", ".join(others))
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES], metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
-    options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds must be 1 or larger")
-    return options
-
-
-def installed_peers(wanted: list[str]) -> list[str]:
-    """Return ours and those wanted that can be imported, each with its baseline; say which are left out."""
-    names = {OURS}
-    for name in wanted:
-        missing = [module for module in PEERS[name].modules if not is_installed(module)]
-        if missing:
-            print(f"{PEERS[name].title} is left out: {', '.join(missing)} is not installed")
-        else:
-            names |= {name, PEERS[name].baseline}
-    return [name for name in PEERS if name in names]
-
-
-def describe(rounds: int) -> dict[str, str]:
-    """Return what the times depend on: versions, devices, settings."""
-    about = environment(*PACKAGES) | {"cores": str(cores())}
-    if is_installed("torch"):
-        about["PyTorch runs on"] = torch_device().type
-    return about | {"data": "random", "rounds": str(rounds)}
-
-
-def as_json(about: dict[str, str], outcomes: dict[str, Outcome], rows: list[Verdict]) -> str:
-    def case(outcome: Outcome) -> dict[str, Any]:
-        works = [
-            work._asdict() | {"seconds": seconds, "megabytes": outcome.memory.get(work)}
-            for work, seconds in outcome.seconds.items()
-        ]
-        others = outcome.cores_of_others if isfinite(outcome.cores_of_others) else None  # JSON has no nan
-        return {"works": works, "cores_of_others": others}
-
-    cases = {name: case(outcome) for name, outcome in outcomes.items()}
-    return json.dumps({"about": about, "cases": cases, "claims": [row._asdict() for row in rows]}, indent=1)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    # On a GPU JAX would take most of the memory at its start, also from PyTorch.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    about = describe(options.rounds)
-    print("; ".join(f"{name}: {value}" for name, value in about.items()))
-    names = installed_peers(options.peers)
-    print()
+    asked = options(
+        parser("per_example", __doc__, quick="the smallest case, two rounds", rounds=5, cases=CASES, peers=others)
+    )
+    about = begin(asked, "torch", "opacus", "backpack-for-pytorch", "jax-privacy")
+    asked.peers = installed(PEERS, asked.peers)
     outcomes = {}
-    for name in options.cases:
-        outcomes[name] = measure(names if name in WITH_PEERS else [OURS], CASES[name], options.rounds)
+    for name in asked.cases[:1] if asked.quick else asked.cases:
+        names = with_baselines(asked.peers) if name in WITH_PEERS else [OURS]
+        outcomes[name] = measure(names, CASES[name], asked.rounds)
         print_case(CASES[name], outcomes[name])
-    rows = verdicts(outcomes)
-    print_verdicts(rows)
-    if options.json:
-        options.json.write_text(as_json(about, outcomes, rows) + "\n")
+    cases = {name: as_json(outcome) for name, outcome in outcomes.items()}
+    finish(asked, about, verdicts(outcomes), cases=cases)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ take more than a minute.
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -42,20 +42,21 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments._report import (
-    MOST_CORES_OF_OTHERS,
-    RESULTS,
+from experiments._report import RESULTS, print_table
+from experiments._timing import Clock, cores, in_fresh_process, spread, square_products
+from experiments.benchmarks._benchmark import (
     Verdict,
-    environment,
-    print_table,
-    print_verdicts,
-    write_json,
+    begin,
+    busy,
+    finish,
+    installed,
+    is_disturbed,
+    options,
+    parser,
+    reason,
 )
-from experiments._timing import cores, in_fresh_process, is_installed, seconds_of_others, spread, square_products
 from experiments.benchmarks._cases import Case, load
 from experiments.benchmarks.peers.sweep import JOBLIB, OURS, PEERS, VMAP, Problem
-
-PACKAGES = ("jaxmlp", "torch", "scikit-learn", "joblib")
 
 
 class Grid(NamedTuple):
@@ -137,11 +138,6 @@ class Outcome(NamedTuple):
     cores_of_others: float
 
     @property
-    def is_disturbed(self) -> bool:
-        """Whether other processes took more of the machine than a race can bear."""
-        return self.cores_of_others > MOST_CORES_OF_OTHERS
-
-    @property
     def compilation(self) -> float:
         """Seconds that our first call takes longer than later ones."""
         return median(self.peers[OURS].first) - median(self.peers[OURS].later)
@@ -204,12 +200,6 @@ def peaks() -> dict[str, float]:
     return {name: task() for name, task in square_products().items()}
 
 
-def seconds_elsewhere() -> float:
-    """Return the processor time that others had: neither this process, nor those that it started and that ended."""
-    times = os.times()
-    return seconds_of_others() - times.children_user - times.children_system
-
-
 def enter(name: str, problem: Problem) -> Measured:
     """Return a peer with its threads and no times yet; or why it failed, and the others still have their race."""
     try:
@@ -217,17 +207,16 @@ def enter(name: str, problem: Problem) -> Measured:
     except Exception as error:
         if name == OURS:
             raise
-        reason = next(iter(str(error).strip().splitlines()), "")
-        return Measured(0, [], [], [], f"{type(error).__name__}: {reason[:200]}")
+        return Measured(0, [], [], [], reason(error))
 
 
-def measure(problem: Problem, names: Iterable[str], repeats: int) -> Outcome:
+def measure(problem: Problem, names: Iterable[str], rounds: int) -> Outcome:
     peers = {name: enter(name, problem) for name in names}
     rates, cached = [], []
     with TemporaryDirectory() as folder:
         turn(OURS, problem, cores(), cache=folder)
-        start, others = perf_counter(), seconds_elsewhere()
-        for number in range(repeats):
+        clock = Clock()
+        for number in range(rounds):
             rates.append(in_fresh_process(peaks))
             cached.append(turn(OURS, problem, cores(), cache=folder).first)
             for name, peer in peers.items():
@@ -236,9 +225,8 @@ def measure(problem: Problem, names: Iterable[str], repeats: int) -> Outcome:
                     taken = turn(name, problem, peer.threads, is_scored=number == 0)
                     for values, value in zip((peer.first, peer.later, peer.accuracy), taken, strict=True):
                         values.extend([] if value is None else [value])
-    busy = (seconds_elsewhere() - others) / (perf_counter() - start)
     best = {name: max(rate[name] for rate in rates) for name in rates[0]}
-    return Outcome(problem.n_networks, problem.gflop, best, peers, cached, busy)
+    return Outcome(problem.n_networks, problem.gflop, best, peers, cached, clock.cores_of_others())
 
 
 def problem_of(grid: Grid, data: tuple[np.ndarray, np.ndarray], quick: bool = False) -> Problem:
@@ -267,17 +255,17 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(train.x, np.float32), np.asarray(train.t)
 
 
-def measure_growth(known: Iterable[Outcome], data: Any, names: list[str], options: argparse.Namespace) -> list[Outcome]:
+def measure_growth(known: Iterable[Outcome], data: Any, names: list[str], asked: argparse.Namespace) -> list[Outcome]:
     """Measure ours and scikit-learn by the number of networks, but for what the cases have measured already."""
     by_number = {outcome.n_networks: outcome for outcome in known}
     names = [name for name in names if name in (OURS, JOBLIB)]
     grown: list[Outcome] = []
-    for grid in GROWTH[: 3 if options.quick else None]:
+    for grid in GROWTH[: 3 if asked.quick else None]:
         if grown and grown[-1].has(JOBLIB):
             expected = median(grown[-1].peers[JOBLIB].later) * grid.n_networks / grown[-1].n_networks
             names = names if expected < LONGEST else [OURS]
         known_one = by_number.get(grid.n_networks)
-        grown.append(known_one or measure(problem_of(grid, data), names, options.repeats))
+        grown.append(known_one or measure(problem_of(grid, data), names, asked.rounds))
     return grown
 
 
@@ -293,8 +281,7 @@ def print_case(title: str, outcome: Outcome) -> None:
         f"First call of jaxmlp with a filled cache: {median(outcome.cached):.2f} s. "
         f"Tracing and compilation without: {outcome.compilation:.2f} s."
     )
-    note = ": too many for a fair race" if outcome.is_disturbed else ""
-    print(f"Cores that other processes kept busy: {outcome.cores_of_others:.2f}{note}.\n")
+    print(busy(outcome.cores_of_others))
 
 
 def _row(name: str, outcome: Outcome) -> tuple[str, ...]:
@@ -354,7 +341,7 @@ def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
     rows = []
     for name, outcome in outcomes.items():
         title = f"{outcome.n_networks:,} networks {CASES[name].case}"
-        fair, ours = not outcome.is_disturbed, outcome.peers[OURS]
+        fair, ours = not is_disturbed(outcome.cores_of_others), outcome.peers[OURS]
         factors = [
             (JOBLIB, "later", FACTORS, ours.later, "faster than warm joblib, without compilation"),
             (JOBLIB, "later", FACTORS_FIRST, ours.first, "faster than warm joblib, with everything included"),
@@ -375,81 +362,33 @@ def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
     return rows
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.sweep", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    others = [name for name in PEERS if name != OURS]
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    return outcome._asdict() | {"peers": {name: peer._asdict() for name, peer in outcome.peers.items()}}
+
+
+def main() -> None:
+    others, quick = [name for name in PEERS if name != OURS], "8 networks, one epoch, one round"
     cases = [*CASES, "growth"]
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of IDX files; random data if left out")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds; 5 or more to be believed")
-    parser.add_argument("--peers", nargs="*", choices=others, default=others, metavar="PEER", help=", ".join(others))
-    parser.add_argument("--cases", nargs="+", choices=cases, metavar="CASE", help=", ".join(cases))
-    parser.add_argument("--quick", action="store_true", help="a smoke test: 8 networks, 1 epoch; writes nothing")
-    options = parser.parse_args(arguments)
-    options.cases = options.cases or (["small", "images", "growth"] if options.quick else cases)
-    if options.quick:
-        options.repeats = 1
-    if options.repeats < 1:
-        parser.error("--repeats must be 1 or larger")
-    return options
-
-
-def installed_peers(wanted: list[str]) -> list[str]:
-    """Return ours and those wanted that can be imported; say which are left out."""
-    names = []
-    for name in (OURS, *wanted):
-        missing = [module for module in PEERS[name].modules if not is_installed(module.partition(".")[0])]
-        if missing:
-            print(f"{PEERS[name].title} is left out: {', '.join(missing)} is not installed")
-        else:
-            names.append(name)
-    return names
-
-
-def describe(options: argparse.Namespace) -> dict[str, str]:
-    """Return what the times depend on: versions, device, settings."""
-    images = options.data.name if options.data else "random, a linear rule"
-    about = environment(*PACKAGES) | {"cores": str(cores()), "images": images}
-    return about | {"rounds": str(options.repeats), "quick": str(options.quick)}
-
-
-def as_numbers(outcome: Outcome) -> dict[str, Any]:
-    others = outcome.cores_of_others
-    peers = {name: peer._asdict() for name, peer in outcome.peers.items()}
-    known = others if isfinite(others) else None  # JSON has no nan
-    return outcome._asdict() | {"peers": peers, "cores_of_others": known}
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+    asked = options(parser("sweep", __doc__, quick=quick, rounds=5, data="random data", cases=cases, peers=others))
+    if asked.quick:
+        asked.rounds, asked.cases = 1, ["small", "images", "growth"]
     # Everybody's race is on the CPU: for the fresh processes, and for this one, in which JAX is imported already.
     os.environ["JAX_PLATFORMS"] = "cpu"
     jax.config.update("jax_platforms", "cpu")
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a user's own cache would make first calls look warm
-    about = describe(options)
-    print("; ".join(f"{name}: {value}" for name, value in about.items()))
-    names = installed_peers(options.peers)
-    print()
-    digits, outcomes, grown = load_digits(), {}, []
-    for name in (name for name in options.cases if name in CASES):
+    about = begin(asked, "torch", "scikit-learn", "joblib")
+    asked.peers = installed(PEERS, asked.peers)
+    names, digits, outcomes, grown = [OURS, *asked.peers], load_digits(), {}, []
+    for name in (name for name in asked.cases if name in CASES):
         grid = CASES[name]
-        data = load(options.data, options.quick) if name == "images" else digits
-        problem = problem_of(grid, data, options.quick)
-        outcomes[name] = measure(problem, [peer for peer in names if peer not in grid.without], options.repeats)
+        problem = problem_of(grid, load(asked.data, asked.quick) if name == "images" else digits, asked.quick)
+        outcomes[name] = measure(problem, [peer for peer in names if peer not in grid.without], asked.rounds)
         print_case(f"{outcomes[name].n_networks:,} networks {grid.case}", outcomes[name])
-    if "growth" in options.cases:
+    if "growth" in asked.cases:
         of_small = [outcome for name, outcome in outcomes.items() if CASES[name].case == SMALL]
-        grown = measure_growth(of_small, digits, names, options)
+        grown = measure_growth(of_small, digits, names, asked)
         print_growth(grown)
-    rows = verdicts(outcomes)
-    print_verdicts(rows)
-    if options.quick:
-        print("A smoke test: these numbers mean nothing, and are not written.")
-        return
-    numbers = {name: as_numbers(outcome) for name, outcome in outcomes.items()}
-    growth, claims = [as_numbers(outcome) for outcome in grown], [row._asdict() for row in rows]
-    write_json("sweep", {"about": about, "cases": numbers, "growth": growth, "claims": claims})
-    if grown:
+    numbers = {name: as_json(outcome) for name, outcome in outcomes.items()}
+    if finish(asked, about, verdicts(outcomes), cases=numbers, growth=[as_json(outcome) for outcome in grown]):
         draw_growth(grown, RESULTS / "sweep.png")
 
 

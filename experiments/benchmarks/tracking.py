@@ -9,27 +9,15 @@ median of the rounds, and "times plain" the median of the ratios within a round.
 files, such as Fashion-MNIST) the data are random.
 """
 
-import argparse
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
-import jax
-
-from experiments._report import (
-    MOST_CORES_OF_OTHERS,
-    Verdict,
-    environment,
-    print_table,
-    print_verdicts,
-    write_json,
-)
-from experiments._timing import in_turn, seconds_of_others
-from experiments.benchmarks._cases import Case, load
-from jaxmlp import MLP, Dataset, TrainConfig, train
+from experiments._report import print_table
+from experiments._timing import median_ratio, race
+from experiments.benchmarks._benchmark import Verdict, begin, busy, finish, is_disturbed, options, parser
+from experiments.benchmarks._cases import Case, epoch_by_epoch, load
+from jaxmlp import MLP, Dataset, TrainConfig
 from jaxmlp.training.config import TRACKED
 
 CASES = (Case((784, 128, 10), 32), Case((784, 128, 10), 128), Case((784, 512, 512, 10), 128))
@@ -46,50 +34,30 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def start(case: Case, data: Dataset, options: dict[str, Any]) -> Callable[[], float]:
-    """Return what runs one more epoch and answers with its loss."""
-    options = dict(options)
-    data = replace(data, weights=options.pop("weights", None))
-    config = TrainConfig(epochs=1, batch_size=case.batch_size, learning_rate=0.01, schedule="constant", **options)
-    trained = None
-
-    def epoch() -> float:
-        nonlocal trained
-        longer = config if trained is None else replace(config, epochs=len(trained.history) + 1)
-        trained = train(MLP(case.sizes), data, longer, key=jax.random.key(0), resume=trained)
-        return trained.history[-1].train_loss
-
+def start(case: Case, data: Dataset, *, weights: Any = None, **statistics: Any) -> Callable[[], float]:
+    """Return a function that trains for one more epoch, after a first one that compiles."""
+    config = TrainConfig(batch_size=case.batch_size, learning_rate=0.01, schedule="constant", **statistics)
+    epoch = epoch_by_epoch(MLP(case.sizes), Dataset(data.x, data.t, weights), config)
+    epoch()
     return epoch
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of IDX files; random data if left out")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="5 or more to be believed")
-    options = parser.parse_args()
-    data = Dataset(*jax.device_put(load(options.data, quick=False), may_alias=True))
-    verdicts, results = [], {}
+    asked = options(parser("tracking", __doc__, quick="6,400 examples, two rounds", rounds=7, data="random data"))
+    about, verdicts, cases = begin(asked), [], {}
+    data = Dataset(*load(asked.data, asked.quick))
     for case in CASES:
-        epochs = {name: start(case, data, configuration) for name, configuration in CONFIGURATIONS.items()}
-        for epoch in epochs.values():
-            epoch()
-        began, others = perf_counter(), seconds_of_others()
-        timed = in_turn(epochs, options.rounds)
-        busy = (seconds_of_others() - others) / (perf_counter() - began)
-        plain = timed["plain"].seconds
-        ratios = {
-            name: median(ours / its for ours, its in zip(one.seconds, plain, strict=True))
-            for name, one in timed.items()
-        }
-        rows = [(name, f"{median(one.seconds):.3f}", f"{ratios[name]:.2f}") for name, one in timed.items()]
+        epochs = {name: start(case, data, **configuration) for name, configuration in CONFIGURATIONS.items()}
+        timed, cores_of_others = race(epochs, asked.rounds)
+        seconds = {name: one.seconds for name, one in timed.items()}
+        ratios = {name: median_ratio(one, seconds["plain"]) for name, one in seconds.items()}
+        rows = [(name, f"{median(one):.3f}", f"{ratios[name]:.2f}") for name, one in seconds.items()]
         print_table(str(case), ("", "s an epoch", "times plain"), rows)
-        claim = f"{case}: {CLAIMED} in at most {MOST} plain epochs"
-        verdicts.append(
-            Verdict(claim, f"{ratios[CLAIMED]:.2f}", ratios[CLAIMED] <= MOST, not busy > MOST_CORES_OF_OTHERS)
-        )
-        results[str(case)] = {"seconds": {name: one.seconds for name, one in timed.items()}, "cores_of_others": busy}
-    print_verdicts(verdicts)
-    write_json("tracking", {"environment": environment("jaxmlp"), "results": results})
+        print(busy(cores_of_others))
+        claim, ratio = f"{case}: {CLAIMED} in at most {MOST} plain epochs", ratios[CLAIMED]
+        verdicts.append(Verdict(claim, f"{ratio:.2f}", ratio <= MOST, not is_disturbed(cores_of_others)))
+        cases[str(case)] = {"seconds": seconds, "cores_of_others": cores_of_others}
+    finish(asked, about, verdicts, cases=cases)
 
 
 if __name__ == "__main__":

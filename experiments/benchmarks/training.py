@@ -1,6 +1,6 @@
 """An epoch of jaxmlp against the same epoch of PyTorch, scikit-learn, and Flax with optax, in one run.
 
-    python -m experiments.benchmarks.training --data FOLDER --json FILE
+    python -m experiments.benchmarks.training --data FOLDER
 
 The claim is the table `FACTORS` below: so many times faster than each peer, in each case. The last lines say of
 every entry whether this machine bears it out. `pip install jaxmlp[bench]` brings the peers; one that is not
@@ -35,12 +35,10 @@ The first call is a fresh process's: from arrays in memory and libraries importe
 """
 
 import argparse
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib import import_module
-from math import isfinite, nan
-from pathlib import Path
+from math import nan
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -48,22 +46,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments._report import MOST_CORES_OF_OTHERS, Verdict, environment, print_table, print_verdicts
-from experiments._timing import (
-    cores,
-    in_fresh_process,
-    in_turn,
-    is_installed,
-    seconds_of_others,
-    spread,
-    square_products,
-    torch_device,
+from experiments._options import count
+from experiments._report import print_table
+from experiments._timing import in_fresh_process, race, spread, square_products
+from experiments.benchmarks._benchmark import (
+    Verdict,
+    begin,
+    busy,
+    finish,
+    installed,
+    is_disturbed,
+    options,
+    parser,
+    reason,
 )
 from experiments.benchmarks._cases import Case, load
 from experiments.benchmarks.peers.training import OURS, PEERS, PRODUCTS, Epoch, Problem
-
-PACKAGES = ("jaxmlp", "torch", "scikit-learn", "flax", "optax")
-
 
 CASES = {
     "narrow-32": Case((784, 128, 10), 32),
@@ -124,11 +122,6 @@ class Outcome(NamedTuple):
         """The machine's rate: the best that anybody reached."""
         return max(self.peaks.values())
 
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether other processes took more of the machine than a race can bear."""
-        return self.cores_of_others > MOST_CORES_OF_OTHERS
-
     def share(self, name: str) -> float:
         """Return what share of the peak a peer's median epoch reached."""
         return self.gflop / median(self.peers[name].seconds) / self.peak
@@ -186,25 +179,22 @@ def start_all(names: Iterable[str], problem: Problem) -> tuple[dict[str, Epoch],
         except Exception as error:  # a compiler that this machine lacks, say: the others still have their race
             if name == OURS:
                 raise
-            reason = next(iter(str(error).strip().splitlines()), "")
-            failures[name] = f"{type(error).__name__}: {reason[:200]}"
+            failures[name] = reason(error)
     return epochs, failures
 
 
-def measure(case: Case, names: list[str], x: np.ndarray, t: np.ndarray, options: argparse.Namespace) -> Outcome:
+def measure(case: Case, names: list[str], x: np.ndarray, t: np.ndarray, asked: argparse.Namespace) -> Outcome:
     n = len(x) // case.batch_size * case.batch_size
     problem = Problem(*case, x[:n], t[:n])
-    first = {name: first_calls(name, problem, options.first_calls) for name in names}
-    cached = cached_first_calls(problem, options.first_calls)
+    first = {name: first_calls(name, problem, asked.first_calls) for name in names}
+    cached = cached_first_calls(problem, asked.first_calls)
     epochs, failures = start_all(names, problem)
     squares = square_products()
-    start, others = perf_counter(), seconds_of_others()
-    timed = in_turn(epochs | squares, options.repeats)
-    busy = (seconds_of_others() - others) / (perf_counter() - start)
+    timed, cores_of_others = race(epochs | squares, asked.rounds)
     peers = {name: Measured(timed[name].seconds, timed[name].values[-1], first[name]) for name in epochs}
-    failed = {name: Measured([], nan, [], reason) for name, reason in failures.items()}
+    failed = {name: Measured([], nan, [], why) for name, why in failures.items()}
     peaks = {name: max(timed[name].values) for name in squares}
-    return Outcome(problem.gflop, peaks, peers | failed, cached, busy)
+    return Outcome(problem.gflop, peaks, peers | failed, cached, cores_of_others)
 
 
 def print_case(case: Case, outcome: Outcome) -> None:
@@ -219,8 +209,7 @@ def print_case(case: Case, outcome: Outcome) -> None:
     print(f"jaxmlp reached {own:.0%} of the rate of its own products alone.")
     empty, filled = (f"{median(seconds):.2f} s" for seconds in outcome.cached)
     print(f"First call of jaxmlp with a persistent cache that is empty: {empty}; that is filled: {filled}.")
-    note = ": too many for a fair race" if outcome.is_disturbed else ""
-    print(f"Cores that other processes kept busy: {outcome.cores_of_others:.2f}{note}.\n")
+    print(busy(outcome.cores_of_others))
 
 
 def _row(name: str, outcome: Outcome) -> tuple[str, ...]:
@@ -243,7 +232,7 @@ def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
     """Hold the outcome of each case against the claims about it; a peer that did not run has none."""
     rows = []
     for name, outcome in outcomes.items():
-        case, ours, fair = CASES[name], outcome.peers[OURS], not outcome.is_disturbed
+        case, ours, fair = CASES[name], outcome.peers[OURS], not is_disturbed(outcome.cores_of_others)
         for peer, factors in FACTORS.items():
             if peer in outcome.peers and not outcome.peers[peer].failure:
                 factor = outcome.times_ours(peer)
@@ -258,79 +247,27 @@ def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
     return rows
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.training", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    peers = {name: peer._asdict() for name, peer in outcome.peers.items()}
+    return outcome._asdict() | {"peers": peers, "cached": outcome.cached._asdict()}
+
+
+def main() -> None:
     others = [name for name in PEERS if name not in (OURS, PRODUCTS)]
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of IDX files; random data if left out")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds; 5 or more to be believed")
-    parser.add_argument("--first-calls", type=int, default=3, metavar="N", help="fresh processes for ours")
-    parser.add_argument("--peers", nargs="*", choices=others, default=others, metavar="PEER", help=", ".join(others))
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES], metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: 6,400 examples, 2 rounds")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.repeats, options.first_calls = 2, 1
-    if min(options.repeats, options.first_calls) < 1:
-        parser.error("--repeats and --first-calls must be 1 or larger")
-    return options
-
-
-def installed_peers(wanted: list[str]) -> list[str]:
-    """Return ours, those wanted that can be imported, and the products; say which are left out."""
-    names = []
-    for name in (OURS, *wanted, PRODUCTS):
-        missing = [module for module in PEERS[name].modules if not is_installed(module.partition(".")[0])]
-        if missing:
-            print(f"{PEERS[name].title} is left out: {', '.join(missing)} is not installed")
-        else:
-            names.append(name)
-    return names
-
-
-def describe(options: argparse.Namespace) -> dict[str, str]:
-    """Return what the times depend on: versions, devices, settings."""
-    about = environment(*PACKAGES) | {"cores": str(cores())}
-    if is_installed("torch"):
-        about["PyTorch runs on"] = torch_device().type
-    data = options.data.name if options.data else "random, a linear rule"
-    return about | {"data": data, "rounds": str(options.repeats), "quick": str(options.quick)}
-
-
-def as_json(about: dict[str, str], outcomes: dict[str, Outcome], rows: list[Verdict]) -> str:
-    def known(number: float) -> float | None:
-        return number if isfinite(number) else None  # JSON has no nan
-
-    def case(outcome: Outcome) -> dict[str, Any]:
-        peers = {name: peer._asdict() | {"loss": known(peer.loss)} for name, peer in outcome.peers.items()}
-        others = known(outcome.cores_of_others)
-        return outcome._asdict() | {"peers": peers, "cached": outcome.cached._asdict(), "cores_of_others": others}
-
-    cases = {name: case(outcome) for name, outcome in outcomes.items()}
-    return json.dumps({"about": about, "cases": cases, "claims": [row._asdict() for row in rows]}, indent=1)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    # On a GPU JAX would take most of the memory at its start, also from PyTorch and from the fresh processes.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a user's own cache would make first calls look warm
-    about = describe(options)
-    print("; ".join(f"{name}: {value}" for name, value in about.items()))
-    names = installed_peers(options.peers)
-    print()
-    x, t = load(options.data, options.quick)
+    quick = "6,400 examples, two rounds, one first call"
+    made = parser("training", __doc__, quick=quick, rounds=5, data="random data", cases=CASES, peers=others)
+    made.add_argument("--first-calls", type=count, default=3, metavar="N", help="first calls of ours, 3 by default")
+    asked = options(made)
+    asked.first_calls = 1 if asked.quick else asked.first_calls
+    about = begin(asked, "torch", "scikit-learn", "flax", "optax")
+    asked.peers = installed(PEERS, asked.peers)
+    x, t = load(asked.data, asked.quick)
     outcomes = {}
-    for name in options.cases:
-        outcomes[name] = measure(CASES[name], names, x, t, options)
+    for name in asked.cases:
+        outcomes[name] = measure(CASES[name], [OURS, *asked.peers, PRODUCTS], x, t, asked)
         print_case(CASES[name], outcomes[name])
-    rows = verdicts(outcomes)
-    print_verdicts(rows)
-    if options.quick:
-        print("A smoke test: these numbers mean nothing.")
-    if options.json:
-        options.json.write_text(as_json(about, outcomes, rows) + "\n")
+    cases = {name: as_json(outcome) for name, outcome in outcomes.items()}
+    finish(asked, about, verdicts(outcomes), cases=cases)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments._report import RESULTS, environment, print_table
+from experiments._options import Parser, count, folder
+from experiments._report import RESULTS, environment, print_table, write_json
 from jaxmlp import sweep
-from jaxmlp.storage.files import to_json, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,38 +148,19 @@ def interval(values: ArrayLike) -> Interval:
     return Interval(mean, t.ppf(0.975, n - 1) * values.std(0, ddof=1) / n**0.5)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line; the usage is what --help is for."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Return the options that all experiments have."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(f"python -m {name}", description=description, formatter_class=raw)
-    parser.add_argument("--seeds", type=_count, metavar="N", help=f"how often to repeat, {SEEDS} by default")
-    parser.add_argument("--quick", action="store_true", help=f"a miniature, in seconds; written to {QUICK}")
-    parser.add_argument("--data", type=_folder, metavar="FOLDER", help=f"of Fashion-MNIST; by default {FASHION_MNIST}")
-    return parser
+def parser(module: str, description: str | None) -> Parser:
+    """Return a parser of the options that all experiments have."""
+    made = Parser(module, description)
+    made.add_argument("--seeds", type=count, metavar="N", help=f"number of seeds, {SEEDS} by default")
+    made.add_argument("--quick", action="store_true", help=f"a miniature, in seconds; written to {QUICK}")
+    made.add_argument("--data", type=folder, metavar="FOLDER", help=f"Fashion-MNIST, {FASHION_MNIST} by default")
+    return made
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
     """Return what was asked for in the terminal."""
     data = arguments.data or (FASHION_MNIST if FASHION_MNIST.is_dir() else None)
     return Options(arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS), arguments.quick, data)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or larger, got {text}")
-    return int(text)
-
-
-def _folder(text: str) -> Path:
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {text}")
-    return Path(text)
 
 
 def main(run: Callable[[Options], Outcome]) -> None:
@@ -195,8 +176,6 @@ def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> O
     """Run an experiment, and write its picture and its numbers with seeds, versions and device."""
     start = perf_counter()
     outcome = run(options)
-    folder = QUICK if options.quick else RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
     values = {
         "environment": environment("jaxmlp"),
         "seconds": round(perf_counter() - start, 1),
@@ -205,8 +184,8 @@ def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> O
         "finding": "\n\n".join(_paragraphs(outcome.finding)),
         "numbers": _plain(outcome.numbers),
     }
-    write_whole(folder / f"{name}.json", (to_json(values) + "\n").encode())
-    outcome.figure.savefig(folder / f"{name}.png", dpi=130)
+    path = write_json(name, values, QUICK if options.quick else RESULTS)
+    outcome.figure.savefig(path.with_suffix(".png"), dpi=130)
     return outcome
 
 

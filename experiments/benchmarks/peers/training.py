@@ -8,7 +8,6 @@ program. They show how much of a difference is the library, and how much the hab
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from math import nan
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from experiments._timing import torch_device
+from experiments.benchmarks._cases import epoch_by_epoch
 
 __all__ = ["OURS", "PEERS", "PRODUCTS", "Epoch", "Peer", "Problem"]
 
@@ -49,33 +49,16 @@ Epoch: TypeAlias = Callable[[], float]
 
 
 def start_jaxmlp(problem: Problem) -> Epoch:
-    import jax
+    from jaxmlp import MLP, Dataset, TrainConfig
 
-    from jaxmlp import MLP, Dataset, TrainConfig, train
-
-    mlp, key = MLP(problem.sizes), jax.random.key(0)
-    # Put there once, as `train` would: it is called again for every epoch.
-    data = Dataset(*jax.device_put((problem.x, problem.t), may_alias=True))
     config = TrainConfig(
-        epochs=1,
         batch_size=problem.batch_size,
         learning_rate=LEARNING_RATE,
         momentum=MOMENTUM,
         weight_decay=0.0,
         schedule="constant",
     )
-    trained = None
-
-    def epoch() -> float:
-        nonlocal trained
-        if trained is None:
-            trained = train(mlp, data, config, key=key)
-        else:
-            longer = replace(config, epochs=len(trained.history) + 1)
-            trained = train(mlp, data, longer, key=key, resume=trained)
-        return trained.history[-1].train_loss
-
-    return epoch
+    return epoch_by_epoch(MLP(problem.sizes), Dataset(problem.x, problem.t), config)
 
 
 def _torch_network(sizes: tuple[int, ...]) -> Any:
