@@ -142,7 +142,7 @@ def finish(asked: argparse.Namespace, about: dict[str, str], verdicts: Sequence[
     all_values = {"environment": about, **values, "claims": [row._asdict() for row in verdicts]}
     is_whole = _is_whole(asked)
     path = write_json(asked.benchmark, all_values, RESULTS if is_whole else PARTS)
-    print(f"{'The whole' if is_whole else 'A part of the'} benchmark was run; its numbers are in {os.path.relpath(path)}.")
+    print(f"{'All' if is_whole else 'A part'} of the benchmark was run; its numbers are in {os.path.relpath(path)}.")
     return is_whole
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from experiments._options import count as whole_number
 from experiments._report import write_json
+from experiments._timing import is_installed
 from experiments.benchmarks._benchmark import Verdict, begin, finish, is_disturbed, options, parser
 from experiments.benchmarks.gradients.checks import OURS, Check, check_fault, check_right, groups_of_right, in_processes
 from experiments.benchmarks.gradients.costs import COSTS, Cost, costs_as_json, kept_costs, measure_costs, print_costs
@@ -102,6 +103,9 @@ def main() -> None:
     if asked.quick:
         asked.right, asked.with_peers = min(asked.right, 100), min(asked.with_peers, 20)
     about = begin(asked, "chex", "torch")
+    missing = [package for package in ("chex", "torch") if not is_installed(package)]
+    if missing:
+        print(f"peers left out: {', '.join(missing)} is not installed, try: pip install 'jaxmlp[bench]'")
     costs = kept_costs() if asked.kept_costs else measure_costs(asked.quick)
     print_costs(costs)
     if not (asked.quick or asked.kept_costs):

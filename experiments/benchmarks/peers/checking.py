@@ -156,6 +156,6 @@ def _to_torch(array: Any) -> Any:
 
 PEERS: dict[str, Peer] = {
     "jax check_grads": check_grads,
-    "chex": assert_numerical_grads,
+    **({"chex": assert_numerical_grads} if is_installed("chex") else {}),
     **({SLOW: gradcheck, FAST: partial(gradcheck, fast_mode=True)} if is_installed("torch") else {}),
 }
