@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmlp.data import Encoding, Source, Split, fingerprint, read, split
+from jaxmlp.data import Encoding, Source, Split, fingerprint, is_table, read, split
 from jaxmlp.storage.checkpoint import Model, load
 
 __all__ = ["find_model", "predict_finite", "read_for", "read_labelled", "split_of_training"]
@@ -28,10 +28,9 @@ def read_for(model: Model, given: str, *, target: str | None = None, labelled: b
     if model.encoding is None:
         raise ValueError("the model was saved without the scaling of its inputs: use it from Python")
     options = model.about.get("options", {})
-    is_table = Path(given).suffix.lower() in (".csv", ".parquet")
     source = read(
         given,
-        target=(target or model.about.get("target")) if is_table else target,
+        target=(target or model.about.get("target")) if is_table(given) else target,
         task=options.get("task"),
         features=model.encoding.feature_names or None,
         labelled=labelled,

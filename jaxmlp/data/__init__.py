@@ -8,7 +8,7 @@ from jaxmlp.data.dataset import Dataset, fingerprint
 from jaxmlp.data.embedded import EMBEDDED
 from jaxmlp.data.encoding import Encoding
 from jaxmlp.data.preparing import Part, Prepared, Split, prepare, split, whole
-from jaxmlp.data.reading import read
+from jaxmlp.data.reading import is_table, read
 from jaxmlp.data.scaling import Scaling
 from jaxmlp.data.source import Source
 
@@ -22,6 +22,7 @@ __all__ = [
     "Source",
     "Split",
     "fingerprint",
+    "is_table",
     "prepare",
     "read",
     "split",

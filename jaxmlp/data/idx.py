@@ -1,8 +1,7 @@
 """A folder of IDX files, the format of MNIST and of the sets made in its image.
 
-A header says how many bytes must follow. It is believed only as far as bytes really follow: a file is read in
-blocks up to one byte more than it promised, so neither a lying header nor a small archive that expands without
-end can take more memory than the honest file would.
+A header says how many bytes follow. Memory is taken only for bytes that do follow, and for one byte more than the
+header says at most: neither a wrong header nor a small archive that expands without end can exhaust it.
 """
 
 import gzip
@@ -16,7 +15,6 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxmlp.data._bounded import read_at_most
 from jaxmlp.data._quoting import plain
 from jaxmlp.data.source import Request, Source
 from jaxmlp.data.targets import encode_targets
@@ -24,6 +22,7 @@ from jaxmlp.data.targets import encode_targets
 _TRAIN, _TEST = "train", "t10k"
 _IMAGES, _LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"
 _UNSIGNED_BYTE = 0x08
+_BLOCK = 1 << 20
 
 
 class _Part(NamedTuple):
@@ -92,11 +91,13 @@ def _read_part(folder: Path, stem: str, labelled: bool) -> _Part | None:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    """Return the path of a file, plain or with `.gz`, whatever the case of its letters."""
+    files = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
+    return files.get(name, files.get(f"{name}.gz"))
 
 
 def _read_file(path: Path, rank: int) -> NDArray[np.uint8]:
-    open_file: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    open_file: Callable[..., Any] = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with open_file(path, "rb") as file:
             return _read_array(file, path, rank)
@@ -116,8 +117,16 @@ def _read_array(file: IO[bytes], path: Path, rank: int) -> NDArray[np.uint8]:
     size = math.prod(shape)
     if size == 0:
         raise ValueError(f"{plain(path)}: header says shape {tuple(shape)}, expected no dimension of 0")
-    data = read_at_most(file, size + 1)
+    data = _read_at_most(file, size + 1)
     if len(data) != size:
         follow = f"{len(data)} follow" if len(data) < size else "more follow"
         raise ValueError(f"{plain(path)}: header says {tuple(shape)}, that is {size} bytes, but {follow}")
     return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _read_at_most(file: IO[bytes], limit: int) -> bytearray:
+    """Read up to `limit` bytes, in blocks: `file.read(limit)` may reserve memory for all of them at once."""
+    data = bytearray()
+    while len(data) < limit and (block := file.read(min(_BLOCK, limit - len(data)))):
+        data += block
+    return data

@@ -1,13 +1,12 @@
-"""NumPy archives (`.npz`) with the arrays x and y, and x_test and y_test if they bring a test part.
+"""NumPy archives (`.npz`) with the arrays x and y, and with x_test and y_test if they have a test part.
 
-A member's header says how many bytes follow, and as in `idx` it is believed only as far as they do.
-Nothing is ever unpickled.
+NumPy reads an array in blocks: a header that promises more than follows costs address space, but no memory. Nothing
+is ever unpickled.
 """
 
-import math
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from jaxmlp.data._bounded import read_at_most
 from jaxmlp.data._quoting import listed, plain
 from jaxmlp.data.arrays import first_not_finite
 from jaxmlp.data.source import Request, Source
@@ -28,20 +26,9 @@ class _Rule(NamedTuple):
     meaning: str
 
 
-class _Member(NamedTuple):
-    shape: tuple[int, ...]
-    fortran_order: bool
-    dtype: np.dtype[Any]
-    data: bytearray
-
-
 _X = _Rule("biuf", range(2, 33), "real numbers of shape [N, n] or [N, ...]")
 _Y = _Rule("biufU", range(1, 3), "real numbers or text of shape [N], or numbers of shape [N, K]")
 _RULES = {"x": _X, "y": _Y, "x_test": _X, "y_test": _Y}
-_READ_HEADER: dict[tuple[int, int], Callable[..., Any]] = {
-    (1, 0): npy.read_array_header_1_0,
-    (2, 0): npy.read_array_header_2_0,
-}
 
 
 def read_npz(name: str, request: Request) -> Source:
@@ -116,48 +103,46 @@ def _targets(
 
 
 def _read_arrays(path: Path, labelled: bool) -> dict[str, NDArray[Any]]:
-    members, names = _pull(path)
-    needed = {"x", "y"} if labelled else {"x"}
-    if "x_test" in members or "y_test" in members:
-        needed |= {"x_test", "y_test"} if labelled else {"x_test"}
-    if missing := sorted(needed - set(members)):
-        raise ValueError(f"{plain(path)}: no array {missing[0]!r}, found {listed(names) or 'none'}")
-    return {key: _array(path, key, member) for key, member in members.items()}
-
-
-def _pull(path: Path) -> tuple[dict[str, _Member], list[str]]:
-    """Return the members of `path` that have a rule, unchecked, and the names of all."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            return {key: _pull_member(archive, f"{key}.npy") for key in _RULES if key in names}, names
+            arrays = {key: _read_array(archive, key) for key in _RULES if key in names}
     except OSError as error:
         raise ValueError(f"{plain(path)}: {plain(error)}") from error
     # zipfile, zlib, struct, ast and NumPy each have types of their own for a damaged file.
     except Exception as error:
-        raise ValueError(f"{plain(path)}: damaged or no archive: {plain(error)}") from error
+        raise ValueError(f"{plain(path)}: damaged, or no archive of arrays: {plain(error)}") from error
+    needed = {"x", "y"} if labelled else {"x"}
+    if "x_test" in arrays or "y_test" in arrays:
+        needed |= {"x_test", "y_test"} if labelled else {"x_test"}
+    if missing := sorted(needed - set(arrays)):
+        raise ValueError(f"{plain(path)}: no array {missing[0]!r}, found {listed(names) or 'none'}")
+    for key, array in arrays.items():
+        _check(f"{plain(path)}: {key}", _RULES[key], array)
+    return arrays
 
 
-def _pull_member(archive: zipfile.ZipFile, name: str) -> _Member:
+def _read_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
+    name = f"{key}.npy"
+    # The decoders of other methods take as much memory as the file asks for.
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed by a method that NumPy does not use")
+        raise ValueError(f"{key} is compressed by a method that NumPy does not use")
     with archive.open(name) as file, warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy mends some broken headers, and warns on stderr that it did
-        shape, fortran_order, dtype = _READ_HEADER[npy.read_magic(file)](file)
-        data = read_at_most(file, math.prod(shape) * dtype.itemsize + 1)
-    return _Member(shape, fortran_order, dtype, data)
+        try:
+            array = npy.read_array(file, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{key} holds no {_RULES[key].meaning}: {error}") from error
+        if file.read(1):  # the attempt also checks the checksum
+            raise ValueError(
+                f"{key} has a header that says {array.dtype} of shape {array.shape}, but more bytes follow"
+            )
+    return array
 
 
-def _array(path: Path, key: str, member: _Member) -> NDArray[Any]:
-    shape, fortran_order, dtype, data = member
-    where, rule = f"{plain(path)}: {key}", _RULES[key]
-    if dtype.kind not in rule.kinds or len(shape) not in rule.ranks or (dtype.kind == "U" and len(shape) > 1):
-        held = "pickled objects" if dtype.hasobject else plain(dtype, 40)
-        raise ValueError(f"{where} holds {held} of shape {plain(shape)}, expected {rule.meaning}")
-    size = math.prod(shape) * dtype.itemsize
-    if size == 0 or min(shape) < 0:
-        raise ValueError(f"{where} is empty: {dtype} of shape {shape}, expected at least one row and one column")
-    if len(data) != size:
-        follow = f"{len(data)} follow" if len(data) < size else "more follow"
-        raise ValueError(f"{where}: header says {dtype} of shape {shape}, that is {size} bytes, but {follow}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+def _check(where: str, rule: _Rule, array: NDArray[Any]) -> None:
+    kind, rank = array.dtype.kind, array.ndim
+    if kind not in rule.kinds or rank not in rule.ranks or (kind == "U" and rank > 1):
+        raise ValueError(f"{where} holds {plain(array.dtype, 40)} of shape {array.shape}, expected {rule.meaning}")
+    if not array.size:
+        raise ValueError(f"{where} is empty: shape {array.shape}, expected at least one row and one column")

@@ -1,6 +1,7 @@
 """`read`: from the name of an embedded set, a file or a folder to a `Source`, whatever the format.
 
-Adding a format is adding a reader, a function of a name and a `Request`, to the table of suffixes.
+To add a format, add its reader, a function of a name and a `Request`, to `_READERS`; to add a kind of table, add a
+function that reads a frame to `tables.READERS`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,19 +10,19 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from jaxmlp._validation import unknown_name
-from jaxmlp.data._quoting import plain, quoted, unknown_among
+from jaxmlp.data._quoting import missing_feature, plain, quoted
 from jaxmlp.data.embedded import EMBEDDED, read_embedded
 from jaxmlp.data.idx import read_idx
 from jaxmlp.data.npz import read_npz
 from jaxmlp.data.source import Request, Source
+from jaxmlp.data.tables import READERS as TABLE_READERS
 from jaxmlp.data.tables import read_table
 from jaxmlp.data.targets import TASKS
 
-__all__ = ["read"]
+__all__ = ["is_table", "read"]
 
 _READERS: dict[str, Callable[[str, Request], Source]] = {
-    ".csv": read_table,
-    ".parquet": read_table,
+    **dict.fromkeys(TABLE_READERS, read_table),
     ".npz": read_npz,
 }
 
@@ -84,6 +85,16 @@ def read(
     return _select(found, features) if features else found
 
 
+def is_table(source: str | PathLike[str]) -> bool:
+    """Tell whether a source is a table, in which one column is the target.
+
+    >>> is_table("iris")
+    False
+    """
+    path = Path(source)
+    return path.suffix.lower() in TABLE_READERS and path.is_file()
+
+
 def _find_reader(name: str) -> Callable[[str, Request], Source]:
     path = Path(name)
     if name in EMBEDDED:
@@ -109,7 +120,6 @@ def _select(source: Source, features: Sequence[str]) -> Source:
         return source
     for name in features:
         if name not in source.feature_names:
-            missing = unknown_among("feature", name, source.feature_names)
-            raise ValueError(f"{plain(source.name)}: a feature is missing: {missing}")
+            raise ValueError(f"{plain(source.name)}: {missing_feature(name, source.feature_names)}")
     columns = [source.feature_names.index(name) for name in features]
     return replace(source, x=source.x[:, columns], feature_names=tuple(features), image_shape=None)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jaxmlp._extras import optional
 from jaxmlp.data._csv import read_csv
 from jaxmlp.data._parquet import read_parquet
-from jaxmlp.data._quoting import listed, plain, quoted, unknown_among
+from jaxmlp.data._quoting import listed, missing_feature, plain, quoted, unknown_among
 from jaxmlp.data.arrays import first_not_finite
 from jaxmlp.data.source import Request, Source
 from jaxmlp.data.targets import Targets, encode_targets
@@ -20,7 +20,8 @@ from jaxmlp.data.targets import Targets, encode_targets
 if TYPE_CHECKING:
     import polars
 
-_READ = {".csv": read_csv, ".parquet": read_parquet}
+READERS = {".csv": read_csv, ".parquet": read_parquet}
+"""The kinds of tables by the ending of the file's name, in small letters: functions that read a frame."""
 
 
 class _Table(NamedTuple):
@@ -39,7 +40,7 @@ class _Table(NamedTuple):
 def read_table(name: str, request: Request) -> Source:
     """Read the table `name`, whose cells are numbers but for the target's, which may be text."""
     path = Path(name)
-    table = _Table(path, *_READ[path.suffix.lower()](path))
+    table = _Table(path, *READERS[path.suffix.lower()](path))
     if not table.frame.height:
         raise ValueError(f"{plain(path)}: a header and no rows, expected at least one row")
     target = _find_target(table, request)
@@ -71,7 +72,7 @@ def _find_features(table: _Table, target: str | None, wanted: Sequence[str] | No
     columns = table.frame.columns
     for name in wanted or ():
         if name not in columns:
-            raise ValueError(f"{plain(table.path)}: a feature is missing: {unknown_among('column', name, columns)}")
+            raise ValueError(f"{plain(table.path)}: {missing_feature(name, columns)}")
     features = list(wanted or (name for name in columns if name != target))
     if not features:
         raise ValueError(f"{plain(table.path)}: no column but the target {quoted(target)}, expected features")

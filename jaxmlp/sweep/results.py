@@ -208,10 +208,10 @@ class Results:
 
         path = Path(path)
         writers = {".parquet": "write_parquet", ".csv": "write_csv"}
-        if path.suffix not in writers:
+        if path.suffix.lower() not in writers:
             raise ValueError(f"{path}: must end in .parquet or .csv")
         content = io.BytesIO()
-        getattr(self.table(), writers[path.suffix])(content)
+        getattr(self.table(), writers[path.suffix.lower()])(content)
         write_whole(path, content.getvalue())
 
 

@@ -55,6 +55,12 @@ def test_a_folder_is_read_plain_or_gzipped(zipped, tmp_path):
     assert source.image_shape == (3, 4)
 
 
+@pytest.mark.parametrize("change", [str.upper, str.title])
+def test_file_names_may_have_capital_letters(change, tmp_path):
+    write(tmp_path, {change(f"{name}.gz"): gzip.compress(content) for name, content in VALID.items()})
+    assert np.array_equal(read(tmp_path).x, IMAGES.reshape(5, 12))
+
+
 def test_classes_are_counted_over_both_parts(tmp_path):
     write(tmp_path, VALID | {TEST_LABELS: idx(np.array([9, 0], np.uint8))})
     assert len(read(tmp_path).class_names) == 10

@@ -60,7 +60,7 @@ def test_named_features_are_selected_by_name(refusal):
     digits = read("digits")
     assert read("digits", features=digits.feature_names).image_shape == (8, 8)
     assert read("digits", features=digits.feature_names[::-1]).image_shape is None
-    assert "did you mean 'petal width (cm)'?" in refusal(lambda: read("iris", features=["petal widht (cm)"]))
+    assert "nearest column is 'petal width (cm)'" in refusal(lambda: read("iris", features=["petal widht (cm)"]))
 
 
 def test_features_without_names_are_only_counted(tmp_path, refusal):

@@ -28,7 +28,7 @@ def write_parquet(tmp_path, columns):
     return path
 
 
-@pytest.fixture(params=["csv", "parquet", "CSV"])
+@pytest.fixture(params=["csv", "parquet"])
 def table(request, tmp_path):
     path = tmp_path / f"data.{request.param}"
     if request.param == "parquet":
@@ -77,13 +77,10 @@ def test_a_table_without_target_lists_its_columns(table, refusal):
 
 
 def test_a_mistyped_column_is_answered_with_the_nearest(table, refusal):
-    for call in (
-        lambda: read(table, target="knid"),
-        lambda: read(table, labelled=False, features=["knid"]),
-    ):
-        sentence = refusal(call)
-        assert str(table) in sentence
-        assert "unknown column 'knid', did you mean 'kind'?" in sentence
+    sentence = refusal(lambda: read(table, target="knid"))
+    assert sentence.startswith(f"{table}: unknown column 'knid', did you mean 'kind'?")
+    sentence = refusal(lambda: read(table, labelled=False, features=["knid"]))
+    assert sentence == f"{table}: feature 'knid' is missing; the nearest column is 'kind'"
 
 
 def test_a_wide_table_does_not_list_all_of_its_columns(tmp_path, refusal):
