@@ -66,9 +66,11 @@ def count_or_all(text: str) -> int | str:
 def as_typed(value: Any) -> str:
     """Write an option's value as it is typed.
 
-    >>> as_typed((64, 32)), as_typed(0.1), as_typed(None)
-    ('64:32', '0.1', 'none')
+    >>> as_typed((64, 32)), as_typed(10.0), as_typed(None)
+    ('64:32', '10', 'none')
     """
+    if isinstance(value, float):
+        return f"{value:.12g}"
     if isinstance(value, tuple | list):
         return ":".join(map(str, value)) or "none"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -54,14 +54,28 @@ _CONFIG_HELP = {
 }
 
 
+# The messages of argparse, and ours.
+_MESSAGES = {
+    "the following arguments are required: (.*)": r"\1 is missing; see {prog} --help",
+    "unrecognized arguments: (.*)": r"unexpected argument \1; see {prog} --help",
+    "argument (.*): expected one argument": r"\1 requires a value",
+    "argument (.*): ignored explicit argument (.*)": r"\1 takes no value, got \2",
+    "argument (.*?): (.*)": r"\1: \2",
+}
+
+
 class _Parser(ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, with the nearest name."""
+    """An `ArgumentParser` whose errors are one line, with the nearest name or the next step."""
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with 2."""
         if unknown := re.match(r"unrecognized arguments: (-\S*)", message):
             options = [name for name in self._option_string_actions if name.startswith("--")]
             message = unknown_name("option", unknown[1].partition("=")[0], options)
+        for pattern, ours in _MESSAGES.items():
+            if found := re.fullmatch(pattern, message):
+                message = found.expand(ours.replace("{prog}", self.prog))
+                break
         print(f"{self.prog}: error: {message}", file=sys.stderr)
         sys.exit(2)
 
@@ -90,7 +104,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     arguments, rest = parser.parse_known_args(argv)
     for name, value in vars(arguments).items():
         if value == "":
-            subparsers.choices[arguments.command].error(f"{name.replace('_', '-')} is empty")
+            option = f"--{name.replace('_', '-')}"
+            is_option = any(word.partition("=")[0] == option for word in argv)
+            subparsers.choices[arguments.command].error(f"{option if is_option else name.upper()} is empty")
     if rest:
         subparsers.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.typed = typed
@@ -157,7 +173,9 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
 
 
 def _add_sweep(parser: ArgumentParser) -> None:
-    parser.usage = f"{parser.prog} SOURCE --grid NAME=VALUES ... [options], or {parser.prog} report|best|export DIR"
+    parser.usage = (
+        f"{parser.prog} SOURCE --grid NAME=VALUES ... [options]\n       {parser.prog} report|best|export DIR [options]"
+    )
     parser.add_argument(
         "source", metavar="SOURCE", help=f"{_SOURCE}; write ./report for a folder named report, best or export"
     )

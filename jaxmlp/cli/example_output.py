@@ -1,7 +1,7 @@
 """The output of `jaxmlp examples`: examples with their labels and predictions as CSV, table and picture."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,13 @@ def labels_and_predictions(source: Source, encoding: Encoding, part: Part, y: np
     return pl.DataFrame([rows, *columns])
 
 
-def printed(frame: pl.DataFrame, title: str, optional: Collection[str] = ()) -> Table:
-    """Return a table of all columns; without the optional ones in a terminal that is too narrow for all."""
-    full = _table(frame, title)
-    if sys.stdout.isatty() and Console(width=1000, markup=False).measure(full).maximum > Console().width:
-        return _table(frame.drop(optional, strict=False), title)
-    return full
+def printed(frame: pl.DataFrame, title: str, optional: Sequence[str] = ()) -> Table:
+    """Return a table of all columns; in a narrow terminal without the first optional ones, as many as it takes."""
+    wide, room = Console(width=1000, markup=False), Console().width
+    for name in optional if sys.stdout.isatty() else ():
+        if wide.measure(_table(frame, title)).maximum > room:
+            frame = frame.drop(name, strict=False)
+    return _table(frame, title)
 
 
 def _table(frame: pl.DataFrame, title: str) -> Table:

@@ -69,7 +69,8 @@ def _rank(arguments: Namespace, model: Model, source: Source, encoding: Encoding
     values |= {"ranked_by": by} | write(out, frame, drawn)
 
     more = {"hardest": hardest.to_dicts()}
-    tables = [printed(hardest, f"\nhardest {len(hardest)} {what}", optional=set(_SCORES) - {by})]
+    others = [name for name in _SCORES if name != by]
+    tables = [printed(hardest, f"\nhardest {len(hardest)} {what}", optional=[*others, "probability", "suspected"])]
     if wrong is not None:
         more["most_often_wrong"] = wrong.head(_MOST_PAIRS).to_dicts()
         tables += [printed(wrong.head(_MOST_PAIRS), "\nmost often wrong")] if len(wrong) else []

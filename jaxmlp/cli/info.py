@@ -30,7 +30,9 @@ def run(arguments: Namespace) -> int:
 
 
 def _layers(mlp: MLP) -> Table:
-    printed = Table("layer", "inputs", "outputs", "activation", "parameters", box=None)
+    printed = Table(box=None)
+    for name in ("layer", "inputs", "outputs", "activation", "parameters"):
+        printed.add_column(name, overflow="fold")
     for number, (sizes, activation) in enumerate(zip(pairwise(mlp.sizes), mlp.activations, strict=True), start=1):
         n_in, n_out = sizes
         printed.add_row(str(number), str(n_in), str(n_out), activation, f"{n_out * (n_in + 1):,}")

@@ -40,12 +40,13 @@ def show(arguments: Namespace, values: Mapping[str, Any], *tables: RenderableTyp
 
 
 def table(values: Mapping[str, Any], title: str | None = None) -> Table:
-    """Return a table of names and values, one row for each."""
+    """Return a table of names and values, one row for each value that is not None."""
     grid = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
     for name, value in values.items():
-        grid.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+        if value is not None:
+            grid.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
     return grid
 
 

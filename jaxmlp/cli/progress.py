@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["check_progress", "sweep_progress", "training_progress"]
 
 _MINUTE = 60.0
-_WIDE = 90  # columns; a narrower terminal has room for the numbers, but not for a bar
+_WIDE, _NARROW = 90, 60  # columns; below the first there is no room for a bar, below the second none for times
 
 
 @contextmanager
@@ -41,13 +41,14 @@ def training_progress(
 
 @contextmanager
 def _live_training(console: Console, epochs: int, done: int, n_examples: int) -> Iterator[Callable[[Trained], None]]:
-    columns = (TextColumn("epoch {task.completed}/{task.total}  {task.fields[numbers]}"), *_bar(console))
-    with Progress(*columns, TimeRemainingColumn(compact=True), console=console) as progress:
+    left = [TimeRemainingColumn(compact=True)] if console.width >= _NARROW else []
+    columns = (TextColumn("epoch {task.completed}/{task.total}  {task.fields[numbers]}"), *_bar(console), *left)
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=epochs, completed=done, numbers="compiling")
 
         def callback(trained: Trained) -> None:
             row = trained.history[-1]
-            numbers = _epoch_numbers(row, n_examples, brief=console.width < _WIDE)
+            numbers = _epoch_numbers(row, n_examples, console.width)
             progress.update(task, completed=row.epoch, numbers=numbers)
 
         yield callback
@@ -64,13 +65,14 @@ def _print_epoch(trained: Trained, epochs: int, n_examples: int) -> None:
         say(f"epoch {row.epoch}/{epochs}  {_epoch_numbers(row, n_examples)}")
 
 
-def _epoch_numbers(row: Epoch, n_examples: int, brief: bool = False) -> str:
+def _epoch_numbers(row: Epoch, n_examples: int, width: int = _WIDE) -> str:
     text = f"loss {row.train_loss:.4f}"
-    if row.test_loss is not None and not brief:
+    if row.test_loss is not None and width >= _WIDE:
         text += f"  test {row.test_loss:.4f}"
     if (name := score(row)) is not None:
         text += f"  {name[0].removeprefix('test_')} {name[1]:.4f}"
-    return f"{text}  {n_examples / row.seconds:,.0f}{'' if brief else ' examples'}/s"
+    rate = f"  {n_examples / row.seconds:,.0f}{' examples' if width >= _WIDE else ''}/s"
+    return text + rate if width >= _NARROW else text
 
 
 @contextmanager

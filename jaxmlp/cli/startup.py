@@ -125,6 +125,8 @@ def error_line(error: Exception) -> str | None:
         return device
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower()):
         return "not enough memory for a network of this size: try a narrower --hidden or a smaller --batch-size"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, ValueError | OSError | ImportError):
         return " ".join(str(error).split())
     return None

@@ -188,7 +188,7 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
         "notes": arguments.notes,
     }
     shown = {"trials": f"{len(rows)}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
-    shown |= {name: values[name] for name in ("seconds", "out", "report") if values[name] is not None}
+    shown |= {name: values[name] for name in ("seconds", "out", "report")}
     title = f"{results.metric}{', mean over seeds' if 'seed' in results.names else ''}"
     tables: list[RenderableType] = [SettingsTable(found, title), ""] if found else []
     show(arguments, values, *tables, table(shown))

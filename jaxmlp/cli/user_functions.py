@@ -62,7 +62,8 @@ def imported(option: str, name: str) -> Any:
         packages = {".".join(parts[: n + 1]) for n in range(len(parts))}
         if isinstance(missing, ModuleNotFoundError) and missing.name in packages:
             known = sorted(path.stem for path in Path.cwd().glob("*.py"))
-            raise ValueError(f"{option}: no module named {missing.name!r}{_nearest(module_name, known)}") from error
+            near = _nearest(module_name, known)
+            raise ValueError(f"{option}: no module {missing.name!r} here or among installed packages{near}") from error
         raise
     return reduce(lambda found, part: _attribute(option, module_name, found, part), path.split("."), module)
 

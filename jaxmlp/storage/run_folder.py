@@ -53,7 +53,7 @@ def read_config(folder: Path, resume: bool) -> dict[str, Any] | None:
             raise ValueError(f"{folder}: holds files but no run, expected a new or an empty folder")
         return None
     if not resume:
-        raise ValueError(f"{folder}: holds a run already; go on with it by --resume, or choose another --out")
+        raise ValueError(f"{folder}: holds a run already; continue it with --resume, or choose another --out")
     try:
         config = json.loads(path.read_text())
         if not (isinstance(config["options"], dict) and isinstance(config["data"], str)):

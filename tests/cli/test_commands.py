@@ -180,6 +180,26 @@ def test_a_csv_trains_evaluates_and_predicts_by_column_names(jaxmlp, tmp_path):
     assert values["classes"] == ["no", "yes"]
 
 
+@pytest.mark.parametrize("name", ["UP.CSV", "up.Parquet", "UP.NPZ"])
+def test_the_ending_of_a_data_file_may_be_in_capitals_for_every_command(jaxmlp, tmp_path, name):
+    frame = pl.read_csv(write_csv(tmp_path / "lower.csv", rows=60))
+    target = ["--target", "answer"]
+    match name.rpartition(".")[2].lower():
+        case "csv":
+            frame.write_csv(tmp_path / name)
+        case "parquet":
+            frame.write_parquet(tmp_path / name)
+        case "npz":
+            target = []
+            with open(tmp_path / name, "wb") as file:  # by its name NumPy would append .npz
+                np.savez(file, x=frame.drop("answer").to_numpy(), y=frame["answer"].to_numpy().astype(str))
+    assert jaxmlp("train", name, *target, *QUICK, "--out", "run").code == 0
+    for command in ("evaluate", "predict", "examples"):
+        done = jaxmlp(command, "run", name)
+        assert done.code == 0, done.err
+    assert jaxmlp("sweep", name, *target, *QUICK, "--seeds", "2", "--plan", "--no-cache").code == 0
+
+
 def test_predicted_values_are_in_the_targets_own_units(jaxmlp, tmp_path):
     frame = pl.read_csv(write_csv(tmp_path / "prices.csv", rows=200, text_target=False))
     jaxmlp("train", "prices.csv", "--target", "answer", "--epochs", "40", "--out", "run")

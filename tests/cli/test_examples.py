@@ -219,17 +219,31 @@ def test_only_what_helped_is_said_to_have_helped(jaxmlp, trained):
         assert text in shown.out
 
 
-def test_a_narrow_terminal_shows_the_score_that_ranks_and_cuts_no_line(jaxmlp, trained, monkeypatch):
-    argv = ("examples", str(trained / "classes"), str(trained / "wrong.npz"), "--by", "norm")
+@pytest.mark.parametrize("width", [80, 70, 60, 40])
+def test_a_narrow_terminal_shows_the_score_that_ranks_and_cuts_no_line(jaxmlp, trained, monkeypatch, width):
+    argv = ("examples", str(trained / "classes"), str(trained / "wrong.npz"), "--by", "norm", "--top", "2")
     assert "error norm" in jaxmlp(*argv).out
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setenv("COLUMNS", str(width))
     shown = re.sub(r"\x1b\[[0-9;]*m", "", jaxmlp(*argv).out)
-    assert max(map(len, shown.splitlines())) <= 70
-    assert "…" not in shown
-    assert "error norm" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    assert "..." not in shown
     header = next(line for line in shown.splitlines() if line.startswith("rank "))
-    assert header.split() == ["rank", "row", "label", "prediction", "probability", "norm", "suspected"]
+    every = [
+        "rank",
+        "row",
+        "label",
+        "prediction",
+        "probability",
+        "loss",
+        "error",
+        "norm",
+        "norm",
+        "margin",
+        "suspected",
+    ]
+    assert {"rank", "row", "label", "prediction", "norm"} <= set(header.split()) <= set(every)
+    assert header.split().count("norm") == 1 + header.split().count("error")
 
 
 # What is typed after the command, and what the one line must say. {} is the folder with models and data.
