@@ -14,7 +14,7 @@ from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.output import show, table
 from jaxmlp.cli.progress import sweep_progress
 from jaxmlp.cli.startup import keep_compiled_programs, note, say
-from jaxmlp.cli.sweep_results import ENCODING, FINISHED, SettingsTable, read_encoding, settings, write_encoding
+from jaxmlp.cli.sweep_results import FINISHED, SettingsTable
 from jaxmlp.cli.sweep_space import as_options, typed_space
 from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
 from jaxmlp.network import MLP
@@ -95,9 +95,6 @@ def _run(arguments: Namespace, checked: _Sweep) -> int:
     data = checked.material.prepared
     name = f"{Path(arguments.source).stem or 'data'}-sweep"
     folder = Path(arguments.out) if "out" in arguments else new_folder(Path("runs"), name)
-    if not (folder / FILE).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_encoding(folder, data.encoding, checked.material.about)
     try:
         began = time.perf_counter()
         with sweep_progress(arguments) as callback:
@@ -106,6 +103,8 @@ def _run(arguments: Namespace, checked: _Sweep) -> int:
                 data.train,
                 checked.config,
                 out=folder,
+                encoding=data.encoding,
+                about=checked.material.about,
                 keep=getattr(arguments, "keep", 10),
                 halving=checked.halving,
                 callback=callback,
@@ -150,14 +149,15 @@ def _check_folder(folder: Path, material: Material) -> None:
     if not folder.is_dir():
         raise ValueError(f"{folder}: a file, expected a folder for the sweep")
     if not (folder / FILE).exists():
-        if not all(is_leftover(entry) or entry.name == ENCODING for entry in folder.iterdir()):
+        if not all(is_leftover(entry) for entry in folder.iterdir()):
             raise ValueError(f"{folder}: holds files but no sweep, expected a new or an empty folder")
         return
-    if (saved := read_encoding(folder)) is None:
+    saved = sweep.load(folder).about
+    if saved.keys() != material.about.keys():
         return  # run from Python: the store itself checks data and numbers
-    if saved.about["data"] != material.about["data"]:
+    if saved["data"] != material.about["data"]:
         raise ValueError(f"{folder}: the sweep began with other data; give it those, or choose another --out")
-    check_same_options(f"{folder}: the sweep began", saved.about["options"], material.about["options"])
+    check_same_options(f"{folder}: the sweep began", saved["options"], material.about["options"])
 
 
 def _base(material: Material, space: sweep.Space) -> tuple[MLP, TrainConfig]:
@@ -174,11 +174,11 @@ def _base(material: Material, space: sweep.Space) -> tuple[MLP, TrainConfig]:
 
 
 def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int:
-    rows = results.rows()
-    counts = {status: sum(row.status == status for row in rows) for status in ("finished", "stopped", "diverged")}
-    found = settings(results, results.metric, "seed")[:_TOP]
+    counts = results.counts()
+    n_trials = sum(counts.values())
+    found = results.settings()[:_TOP]
     values: dict[str, Any] = {
-        "trials": len(rows),
+        "trials": n_trials,
         **counts,
         "metric": results.metric,
         "settings": [best._asdict() for best in found],
@@ -187,13 +187,13 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
         "report": _report(arguments, results),
         "notes": arguments.notes,
     }
-    shown = {"trials": f"{len(rows)}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
+    shown = {"trials": f"{n_trials}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
     shown |= {name: values[name] for name in ("seconds", "out", "report")}
     title = f"{results.metric}{', mean over seeds' if 'seed' in results.names else ''}"
     tables: list[RenderableType] = [SettingsTable(found, title), ""] if found else []
     show(arguments, values, *tables, table(shown))
-    if counts["diverged"] == len(rows):
-        say(f"jaxmlp sweep: all {len(rows)} trials diverged: try lower learning rates")
+    if counts["diverged"] == n_trials:
+        say(f"jaxmlp sweep: all {n_trials} trials diverged: try lower learning rates")
         return 1
     return 0
 

@@ -1,12 +1,11 @@
-"""`jaxmlp sweep report`, `best` and `export`, the table of settings, and the data notes in a sweep's folder."""
+"""`jaxmlp sweep report`, `best` and `export`, and the table of settings."""
 
-import json
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
@@ -15,76 +14,17 @@ from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
 from jaxmlp.cli.output import show, table
 from jaxmlp.cli.sweep_space import as_options
-from jaxmlp.data import Encoding
-from jaxmlp.network import Params
-from jaxmlp.storage.checkpoint import save
-from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep import Best, Results, load
-from jaxmlp.sweep.results import is_cut_short, score
-from jaxmlp.sweep.store import Row
+from jaxmlp.storage.checkpoint import Model, save
+from jaxmlp.storage.files import check_place
+from jaxmlp.sweep import Results, Setting, load
 
-__all__ = ["ENCODING", "FINISHED", "SettingsTable", "read_encoding", "settings", "write_encoding"]
-
-ENCODING = "encoding.json"
-
-
-class Encoded(NamedTuple):
-    """The encoding of a sweep's data, and the notes on training that a saved model keeps."""
-
-    encoding: Encoding
-    about: dict[str, Any]
-
-
-def write_encoding(folder: Path, encoding: Encoding, about: dict[str, Any]) -> None:
-    """Write what a model of the sweep needs for new data."""
-    content = to_json({"encoding": encoding.to_json(), "about": about}, indent=1) + "\n"
-    write_whole(folder / ENCODING, content.encode())
-
-
-def read_encoding(folder: Path) -> Encoded | None:
-    """Read what `write_encoding` wrote; None if there is none, as for a sweep that was run from Python."""
-    path = folder / ENCODING
-    if not path.exists():
-        return None
-    try:
-        saved = json.loads(path.read_text())
-        about = saved["about"]
-        if not (isinstance(about["options"], dict) and isinstance(about["data"], str)):
-            raise TypeError
-        return Encoded(Encoding.from_json(saved["encoding"]), about)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged, expected the encoding of a sweep; choose another --out") from error
-
-
-def settings(results: Results, metric: str, over: str | None) -> list[Best]:
-    """Return the settings without a diverged trial, averaged as by `Results.best`, the best first."""
-    rows: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
-    for row in results.rows():
-        trial = results.trial(row.trial)
-        if not is_cut_short(row, trial.config):
-            rows.setdefault(tuple((name, v) for name, v in trial.values.items() if name != over), []).append(row)
-    found = [
-        _averaged(dict(setting), metric, sorted(of_setting, key=lambda row: -score(row, metric)))
-        for setting, of_setting in rows.items()
-        if all(getattr(row, metric) is not None for row in of_setting)  # None: a trial diverged
-    ]
-    return sorted(found, key=lambda best: best.mean if metric.endswith("loss") else -best.mean)
-
-
-def _averaged(hyperparameters: dict[str, Any], metric: str, rows: list[Row]) -> Best:
-    values = np.array([getattr(row, metric) for row in rows])
-    mean, half = float(values.mean()), float("nan")
-    if len(values) > 1:
-        from scipy.stats import t  # it takes a third of a second to import
-
-        half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Best(hyperparameters, metric, mean, mean - half, mean + half, tuple(row.trial for row in rows))
+__all__ = ["FINISHED", "SettingsTable"]
 
 
 class SettingsTable:
     """A table of settings with a column for each hyperparameter; one column for all in a narrow terminal."""
 
-    def __init__(self, found: list[Best], title: str) -> None:
+    def __init__(self, found: list[Setting], title: str) -> None:
         """Keep the settings to print."""
         self._found, self._title = found, title
 
@@ -150,32 +90,26 @@ def _best(arguments: Namespace) -> int:
     return 0
 
 
-def _save(arguments: Namespace, results: Results, best: Best) -> int:
+def _save(arguments: Namespace, results: Results, best: Setting) -> int:
     """Save the model of the best trial, or of one with the same score; return the trial's number."""
     rows = {row.trial: row for row in results.rows()}
-    number, params = _kept(results, best, rows)
-    trial, row = results.trial(number), rows[number]
-    found = {name: value for name, value in row._asdict().items() if name != "seconds" and value is not None}
-    about: dict[str, Any] = {"results": found | {"trial_seed": trial.seed}}
-    encoded = read_encoding(Path(arguments.folder))
-    if encoded is not None:
-        about = encoded.about | {"options": encoded.about["options"] | as_options(trial.values)} | about
-    save(arguments.save, trial.mlp, params, encoding=encoded and encoded.encoding, about=about)
+    values = {number: getattr(rows[number], best.metric) for number in best.trials}
+    number, model = _kept(results, [number for number in best.trials if values[number] == values[best.trials[0]]])
+    trial = results.trial(number)
+    measured = {name: v for name, v in rows[number]._asdict().items() if name != "seconds" and v is not None}
+    about = {**results.about, "results": measured | {"trial_seed": trial.seed}}
+    if "options" in about:
+        about["options"] = about["options"] | as_options(trial.values)
+    save(arguments.save, model.mlp, model.params, encoding=model.encoding, about=about)
     return number
 
 
-def _kept(results: Results, best: Best, rows: dict[int, Row]) -> tuple[int, Params]:
-    highest = score(rows[best.trials[0]], best.metric)
-    for number in best.trials:
-        if score(rows[number], best.metric) == highest:
-            try:
-                return number, results.params(number)
-            except ValueError:
-                continue  # the sweep kept the models of a few trials only
-    raise ValueError(
-        f"{results.folder}: the model of trial {best.trials[0]} was not kept; "
-        "run the sweep with --keep all and another --out"
-    )
+def _kept(results: Results, numbers: list[int]) -> tuple[int, Model]:
+    for number in numbers:
+        with suppress(ValueError):  # the sweep kept the models of a few trials only
+            return number, results.model(number)
+    kept = "run the sweep with --keep all and another --out"
+    raise ValueError(f"{results.folder}: the model of trial {numbers[0]} was not kept; {kept}")
 
 
 def _export(arguments: Namespace) -> int:

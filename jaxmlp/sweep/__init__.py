@@ -1,4 +1,4 @@
-"""Sweeps: many networks of different hyperparameters, trained side by side in one program.
+"""Sweeps: many networks with different hyperparameters, trained side by side in one program.
 
 >>> from jaxmlp import Dataset, TrainConfig, sweep
 >>> data = Dataset([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]] * 8, [0, 1, 1, 0] * 8)
@@ -8,19 +8,22 @@
 {'learning_rate': 0.1, 'momentum': 0.9}
 """
 
+from jaxmlp.sweep.halving import Halving
 from jaxmlp.sweep.planning import Group, Plan
-from jaxmlp.sweep.results import Best, Results, load
-from jaxmlp.sweep.running import Halving, Progress, plan, run, use_all_cores
+from jaxmlp.sweep.progress import Progress
+from jaxmlp.sweep.results import Results, load
+from jaxmlp.sweep.running import plan, run, use_all_cores
+from jaxmlp.sweep.settings import Setting
 from jaxmlp.sweep.space import Distribution, Space, Trial, grid, integers, log_uniform, random, uniform
 
 __all__ = [
-    "Best",
     "Distribution",
     "Group",
     "Halving",
     "Plan",
     "Progress",
     "Results",
+    "Setting",
     "Space",
     "Trial",
     "grid",

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmlp._extras import optional
+from jaxmlp.sweep._axes import hold
+from jaxmlp.sweep.metrics import is_better_high
+from jaxmlp.sweep.settings import numbered
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Bar", "Importance", "count", "hold", "importance", "is_better_high", "settings", "varied"]
+__all__ = ["Bar", "Importance", "count", "importance", "varied"]
 
 _FEWEST = 10  # settings, below which no forest is grown: two a fold
 _FEW = 30
@@ -39,22 +42,9 @@ class Importance(NamedTuple):
     words: str
 
 
-def is_better_high(metric: str) -> bool:
-    """Tell the direction of a metric: losses are better low, accuracy and R2 high."""
-    return "loss" not in metric
-
-
 def varied(table: "pl.DataFrame", names: Sequence[str]) -> list[str]:
     """Return the hyperparameters that differ between trials, without the seed."""
     return [name for name in names if name != "seed" and table[name].n_unique() > 1]
-
-
-def settings(table: "pl.DataFrame", names: Sequence[str]) -> list[int]:
-    """Number the settings of the hyperparameters: trials of one number differ in their seed alone."""
-    numbers: dict[tuple[Any, ...], int] = {}
-    columns = [table[name].to_list() for name in names if name != "seed"]
-    rows = zip(*columns, strict=True) if columns else [()] * table.height
-    return [numbers.setdefault(tuple(row), len(numbers)) for row in rows]
 
 
 def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Importance:
@@ -65,7 +55,7 @@ def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Impo
     outliers on the worse side as in `hold`: one run that all but diverged would be the whole variance. Trials without a
     finite metric are left out, and counted in the words.
     """
-    numbers = np.array(settings(table, names))
+    numbers = np.array(numbered(names, table.select(names).rows()))
     y = np.array([math.nan if value is None else value for value in table[metric].to_list()], float)
     if not is_better_high(metric):
         y = np.where(y > 0, np.log10(np.where(y > 0, y, 1)), math.nan)
@@ -84,23 +74,6 @@ def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Impo
     bars = [Bar(name, *map(float, (d.mean(), d.min(), d.max()))) for name, d in zip(names, drops.T, strict=True)]
     bars.sort(key=lambda bar: -bar.drop)
     return Importance(bars, r2, _words(r2, n_settings) + left_out)
-
-
-def hold(values: np.ndarray, is_high: bool) -> np.ndarray:
-    """Move values far on the worse side to the last that is not: three interquartile ranges beyond the quartile.
-
-    >>> hold(np.array([0.8, -1e4, 0.9, 0.7, 0.6, 0.75]), True).tolist()
-    [0.8, 0.6, 0.9, 0.7, 0.6, 0.75]
-    """
-    first, third = np.quantile(values, [0.25, 0.75], method="nearest") if values.size else (0, 0)
-    fence = 3 * (third - first)
-    if fence == 0:
-        return values
-    return (
-        np.maximum(values, values[values >= first - fence].min())
-        if is_high
-        else np.minimum(values, values[values <= third + fence].max())
-    )
 
 
 def count(number: int, what: str) -> str:

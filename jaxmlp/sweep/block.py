@@ -17,9 +17,9 @@ from jax import Array
 from jaxmlp import sgd
 from jaxmlp.network import Params
 from jaxmlp.sweep import lanes
-from jaxmlp.sweep.planning import Block, Group, chunked
+from jaxmlp.sweep.planning import Block, Group, chunked, n_slots
 from jaxmlp.sweep.space import Trial
-from jaxmlp.training.config import learning_rates
+from jaxmlp.training.config import TrainConfig, learning_rates
 from jaxmlp.training.epoch import Hyperparameters, batch_order, epoch_numbers, start
 from jaxmlp.training.evaluation import evaluation_of
 from jaxmlp.training.examples import Examples
@@ -27,22 +27,22 @@ from jaxmlp.training.history import Epoch, Trained
 from jaxmlp.training.loop import after_epoch, curvature_after_epoch
 from jaxmlp.training.tracking import epoch_statistics
 
-__all__ = ["Setting", "begin", "prepare", "run_block"]
+__all__ = ["Job", "begin", "prepare", "run_block"]
 
 
-class Setting(NamedTuple):
-    """What all blocks of a sweep have in common.
+class Job(NamedTuple):
+    """What a sweep trains, on what data, and where: all that its blocks have in common.
 
     Attributes
     ----------
     trials
-        By number.
+        The trials by number.
     keys
-        Of each seed.
+        The key of each seed.
     data
-        The training examples, on the host.
+        The training examples on the host.
     examples, test
-        The training and test examples, on all devices; `test` may be None.
+        The training and test examples on all devices; `test` may be None.
     devices
         Where to run.
     """
@@ -56,7 +56,7 @@ class Setting(NamedTuple):
 
 
 def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
-    """Draw what trials of one network start with: what `train` would, one after another."""
+    """Return each trial at its start: the initial weights that `train` would draw."""
     drawn: dict[tuple[int, float], tuple[Params, sgd.State]] = {}
     for trial in trials:
         point = (trial.seed, trial.config.init_scale)
@@ -67,31 +67,32 @@ def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
     return {number: Trained(params, state, (), params, 0, "running") for number, (params, state) in starts.items()}
 
 
-def prepare(setting: Setting, group: Group) -> None:
+def prepare(job: Job, group: Group) -> None:
     """Compile what a group's blocks will run, ahead of them."""
-    _program(setting, group, _Shape.of(setting, group.blocks))
+    _program(job, group, _Shape.of(job, group.blocks))
 
 
 def run_block(
-    setting: Setting,
+    job: Job,
     group: Group,
     block: Block,
     trained: Mapping[int, Trained],
     until: int,
     callback: Callable[[Mapping[int, Trained]], object] | None = None,
 ) -> dict[int, Trained]:
-    """Train a block's trials up to an epoch, or to their own ends; halved where memory runs out.
+    """Train a block's trials up to an epoch, or to their own ends; if memory runs out, one half after the other.
 
     Parameters
     ----------
-    setting, group, block
-        What is to be run.
+    job, group, block
+        What to run.
     trained
         How far each trial is, all after the same epoch.
     until
         The last epoch, counted from 1.
     callback
-        Called with the trials so far after every epoch.
+        Called after every epoch with the trials so far. Their history and status are current; their arrays are of the
+        epoch in which they were last copied out of the lanes.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def run_block(
         If not even one network at a time fits the memory.
     """
     try:
-        return _run(setting, group, block, trained, until, callback)
+        return _run(job, group, block, trained, until, callback)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
@@ -109,12 +110,12 @@ def run_block(
     results: dict[int, Trained] = {}
     for half in halves:
         of_half = {number: trained[number] for chunk in half for number in chunk}
-        results |= run_block(setting, group, half, of_half, until, callback)
+        results |= run_block(job, group, half, of_half, until, callback)
     return results
 
 
 def _halves(block: Block) -> list[Block]:
-    """Cut a block in two: its chunks, or, of a single chunk, its lanes."""
+    """Cut a block in two: between chunks, or a single chunk between lanes."""
     if len(block) > 1:
         return [block[: len(block) // 2], block[len(block) // 2 :]]
     half = len(block[0]) // 2
@@ -130,13 +131,13 @@ class _Shape(NamedTuple):
     n_orders: int
 
     @classmethod
-    def of(cls, setting: Setting, blocks: Sequence[Block]) -> "_Shape":
-        """Return what fits all of these blocks; chunks a power of 2, so that sweeps of nearly one size are one."""
-        n_devices = len(setting.devices)
+    def of(cls, job: Job, blocks: Sequence[Block]) -> "_Shape":
+        """Return the shape that fits all of these blocks."""
+        n_devices = len(job.devices)
         longest = max(math.ceil(len(block) / n_devices) for block in blocks)
         n_lanes = max(len(chunk) for block in blocks for chunk in block)
-        n_orders = max(len(_seeds(setting, block)) for block in blocks)
-        return cls(n_devices, 2 ** (longest - 1).bit_length(), n_lanes, n_orders)
+        n_orders = max(len(_seeds(job, block)) for block in blocks)
+        return cls(n_devices, n_slots(longest), n_lanes, n_orders)
 
 
 class _Layout(NamedTuple):
@@ -169,47 +170,34 @@ class _Layout(NamedTuple):
         return cls(who, np.array(counts, np.int32), place)
 
 
-class _Arrays:
-    """A tree of arrays [D C, n, ...] of all lanes, brought to the host when somebody asks for one."""
+class _Lanes:
+    """The parameters and states of all lanes after an epoch, brought to the host when somebody asks for one.
 
-    def __init__(self, tree: Any) -> None:
-        self.tree = tree
+    Parameters
+    ----------
+    tree
+        Pairs of parameters and states, arrays [D C, n, ...].
+    place
+        Each trial's index into the lanes, flattened.
+    """
+
+    def __init__(self, tree: tuple[Params, sgd.State], place: Mapping[int, int]) -> None:
+        self._tree, self.place = tree, place
 
     @cached_property
-    def flat(self) -> Any:
+    def on_host(self) -> Any:
         """Return the tree on the host, [D C n, ...]."""
-        return jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), self.tree)
+        return jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), self._tree)
 
-    def of(self, place: int) -> Any:
-        """Return one lane's tree."""
-        return jax.tree.map(lambda leaf: leaf[place].copy(), self.flat)
-
-
-class _Lane(NamedTuple):
-    """A lane's parameters and state, not yet taken out of the arrays of all."""
-
-    arrays: _Arrays
-    place: int
-
-
-def _taken_out(trained: Trained) -> Trained:
-    """Return a trial's outcome with arrays of its own."""
-    taken: dict[_Lane, Any] = {}
-
-    def part(value: Any, which: int) -> Any:
-        if not isinstance(value, _Lane):
-            return value
-        if value not in taken:
-            taken[value] = value.arrays.of(value.place)
-        return taken[value][which]
-
-    return trained._replace(
-        params=part(trained.params, 0), state=part(trained.state, 1), last_params=part(trained.last_params, 0)
-    )
+    def copied(self, number: int, trained: Trained) -> Trained:
+        """Return a trial with the arrays of its lane, copied: else the arrays of all would be held for one."""
+        params, state = jax.tree.map(lambda leaf: leaf[self.place[number]].copy(), self.on_host)
+        is_best = trained.best_epoch == len(trained.history)
+        return trained._replace(params=params if is_best else trained.params, state=state, last_params=params)
 
 
 def _run(
-    setting: Setting,
+    job: Job,
     group: Group,
     block: Block,
     starts: Mapping[int, Trained],
@@ -217,55 +205,57 @@ def _run(
     callback: Callable[[Mapping[int, Trained]], object] | None,
 ) -> dict[int, Trained]:
     trained = dict(starts)
-    shape = _Shape.of(setting, group.blocks if block in group.blocks else [block])
     running = _running(trained, until)
     if not running:
         return trained
-    program = _program(setting, group, shape)
-    layout = _Layout.of(_packed(setting, group, running, shape), shape)
-    params, state = lanes.split(setting.devices, _gathered(layout, trained))
-    drawn = _draw(setting, group, shape, layout, len(trained[running[0]].history), params)
-    while running:
+    shape = _Shape.of(job, group.blocks if block in group.blocks else [block])
+    program = _program(job, group, shape)
+    layout = _Layout.of(_packed(job, group, running, shape), shape)
+    params, state = lanes.split(job.devices, _gathered(layout, trained))
+    drawn: _Drawn | None = _draw(job, group, shape, layout, len(trained[running[0]].history))
+    after: _Lanes | None = None
+    while drawn is not None and running:
         began = time.perf_counter()
         outputs = program(drawn.inputs._replace(params=params, state=state))
-        epoch, params, state = drawn.epoch + 1, outputs.params, outputs.state
-        # While the devices are at it.
-        coming = _draw(setting, group, shape, layout, epoch, params) if epoch < until else None
-        rows = _rows(setting, layout, outputs, running, drawn)
-        share = (time.perf_counter() - began) / len(running)
-        ends = _Arrays((params, state))
+        # Drawn while the devices compute.
+        coming = _draw(job, group, shape, layout, drawn.epoch + 1) if drawn.epoch + 1 < until else None
+        rows = _rows(job, layout, outputs, running, drawn)
+        seconds = (time.perf_counter() - began) / len(running)
+        before, after = after, _Lanes((outputs.params, outputs.state), layout.place)
         for number, row in zip(running, rows, strict=True):
-            trained[number] = _after(
-                trained[number], setting.trials[number], row, share, _Lane(ends, layout.place[number])
-            )
+            row = row._replace(epoch=row.epoch._replace(seconds=seconds))
+            trained[number] = _after(number, trained[number], job.trials[number].config, row, before, after)
         if callback:
             callback(trained)
         running = _running({number: trained[number] for number in running}, until)
-        packed = _packed(setting, group, running, shape)
+        params, state = outputs.params, outputs.state
+        packed = _packed(job, group, running, shape)
         if coming and running and math.ceil(len(packed) / shape.n_devices) < layout.n_chunks.max():
-            before, layout = layout, _Layout.of(packed, shape)
-            where = np.vectorize(before.place.__getitem__)(layout.who)
-            kept = jax.tree.map(lambda leaf, where=where: leaf[where], ends.flat)
-            params, state = lanes.split(setting.devices, kept)
-            coming = _draw(setting, group, shape, layout, epoch, params)
-        drawn = coming or drawn
-    return {number: _taken_out(each) for number, each in trained.items()}
+            layout = _Layout.of(packed, shape)
+            params, state = lanes.split(job.devices, _moved(layout, after))
+            coming = _draw(job, group, shape, layout, drawn.epoch + 1)
+        drawn = coming
+    going_on = [number for number in layout.place if trained[number].status == "running"]
+    return trained | {number: after.copied(number, trained[number]) for number in going_on if after}
 
 
-def _after(trained: Trained, trial: Trial, row: "_Row", share: float, lane: _Lane) -> Trained:
-    after: Any = None if row.diverged else (lane, lane)
-    trained = after_epoch(trained, trial.config, row.epoch._replace(seconds=share), after)
-    is_kept = trial.config.patience is not None and trained.best_epoch == len(trained.history)
-    # Else the arrays of all lanes would be held for the sake of one.
-    return _taken_out(trained) if is_kept or trained.status != "running" else trained
+def _after(
+    number: int, trained: Trained, config: TrainConfig, row: "_Row", before: _Lanes | None, after: _Lanes
+) -> Trained:
+    """Return a trial after an epoch; its arrays are copied out of its lane only if they are kept."""
+    if row.diverged:  # then it falls back to the epoch before
+        return after_epoch(before.copied(number, trained) if before else trained, config, row.epoch, None)
+    trained = after_epoch(trained, config, row.epoch, (trained.last_params, trained.state))
+    is_kept = config.patience is not None and trained.best_epoch == len(trained.history)
+    return after.copied(number, trained) if is_kept or trained.status != "running" else trained
 
 
 def _running(trained: Mapping[int, Trained], until: int) -> list[int]:
     return [n for n, each in trained.items() if each.status == "running" and len(each.history) < until]
 
 
-def _packed(setting: Setting, group: Group, running: Sequence[int], shape: _Shape) -> Block:
-    return tuple(chunked([setting.trials[number] for number in running], shape.n_lanes, group.is_shared))
+def _packed(job: Job, group: Group, running: Sequence[int], shape: _Shape) -> Block:
+    return tuple(chunked([job.trials[number] for number in running], shape.n_lanes, group.is_shared))
 
 
 def _gathered(layout: _Layout, trained: Mapping[int, Trained]) -> Any:
@@ -276,21 +266,27 @@ def _gathered(layout: _Layout, trained: Mapping[int, Trained]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves)[where], *trees)
 
 
-def _seeds(setting: Setting, block: Block) -> list[int]:
-    return sorted({setting.trials[number].seed for chunk in block for number in chunk})
+def _moved(layout: _Layout, before: _Lanes) -> Any:
+    """Put the parameters and states of other lanes where their trials are now."""
+    where = np.vectorize(before.place.__getitem__)(layout.who)
+    return jax.tree.map(lambda leaf: leaf[where], before.on_host)
+
+
+def _seeds(job: Job, block: Block) -> list[int]:
+    return sorted({job.trials[number].seed for chunk in block for number in chunk})
 
 
 class _Drawn(NamedTuple):
-    """What is drawn on the host for an epoch (counted from 0).
+    """What is drawn on the host for an epoch.
 
     Attributes
     ----------
     epoch
-        Its number.
+        Its number, counted from 0.
     rates
-        Of each trial, [steps].
+        Each trial's learning rates, [steps].
     inputs
-        The program's, without parameters and states.
+        The program's inputs, without parameters and states.
     """
 
     epoch: int
@@ -298,15 +294,15 @@ class _Drawn(NamedTuple):
     inputs: lanes.Inputs
 
 
-def _draw(setting: Setting, group: Group, shape: _Shape, layout: _Layout, epoch: int, params: Params) -> _Drawn:
-    trials = {number: setting.trials[number] for number in sorted(layout.place)}
-    n_examples, n_steps = len(setting.data.x), _n_steps(setting, group)
+def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) -> _Drawn:
+    trials = {number: job.trials[number] for number in sorted(layout.place)}
+    n_examples, n_steps = len(job.data.x), _n_steps(job, group)
     seeds = sorted({trial.seed for trial in trials.values()})
-    orders = [batch_order(setting.keys[seed], epoch, n_examples, group.batch_size) for seed in seeds]
+    orders = [batch_order(job.keys[seed], epoch, n_examples, group.batch_size) for seed in seeds]
     orders += [orders[0]] * (shape.n_orders - len(orders))
     rates = {number: learning_rates(trial.config, epoch, n_steps) for number, trial in trials.items()}
     of_trials = [epoch_numbers(trial.config, rates[number]) for number, trial in trials.items()]
-    where, dtype = np.searchsorted(list(trials), layout.who), jax.tree.leaves(params)[0].dtype
+    where, dtype = np.searchsorted(list(trials), layout.who), jax.numpy.result_type(float)
     which = np.searchsorted(seeds, [trial.seed for trial in trials.values()]).astype(np.int32)[where]
 
     def of_lanes(column: Sequence[Any]) -> Any:
@@ -315,25 +311,25 @@ def _draw(setting: Setting, group: Group, shape: _Shape, layout: _Layout, epoch:
     # By column: a tree map over as many trees as there are trials takes four times as long.
     numbers = Hyperparameters(*map(of_lanes, zip(*of_trials, strict=True)))
     on_host = layout.n_chunks, numbers, which[:, 0] if group.is_shared else which
-    n_chunks, numbers, which = lanes.split(setting.devices, on_host)
-    shared = lanes.replicate(setting.devices, np.stack(orders)), setting.examples, setting.test
+    n_chunks, numbers, which = lanes.split(job.devices, on_host)
+    shared = lanes.replicate(job.devices, np.stack(orders)), job.examples, job.test
     return _Drawn(epoch, rates, lanes.Inputs(n_chunks, (), sgd.State(()), numbers, which, *shared))
 
 
-def _n_steps(setting: Setting, group: Group) -> int:
-    return len(setting.data.x) // group.batch_size
+def _n_steps(job: Job, group: Group) -> int:
+    return len(job.data.x) // group.batch_size
 
 
-def _program(setting: Setting, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], lanes.Outputs]:
-    track = setting.trials[group.blocks[0][0][0]].config.track
-    key = lanes.Program(group.mlp, group.nesterov, track, shape.n_lanes, group.is_shared, setting.devices)
-    leaves, tree = jax.tree.flatten(_structs(setting, group, shape))
+def _program(job: Job, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], lanes.Outputs]:
+    track = job.trials[group.blocks[0][0][0]].config.track
+    key = lanes.Program(group.mlp, group.nesterov, track, shape.n_lanes, group.is_shared, job.devices)
+    leaves, tree = jax.tree.flatten(_structs(job, group, shape))
     return lanes.program(key, (tuple((leaf.shape, leaf.dtype) for leaf in leaves), tree))
 
 
-def _structs(setting: Setting, group: Group, shape: _Shape) -> lanes.Inputs:
+def _structs(job: Job, group: Group, shape: _Shape) -> lanes.Inputs:
     """Return the shapes and types of a program's inputs."""
-    n_rows, n_steps = shape.n_devices * shape.n_chunks, _n_steps(setting, group)
+    n_rows, n_steps = shape.n_devices * shape.n_chunks, _n_steps(job, group)
     start_of = jax.eval_shape(lambda: start(group.mlp, jax.random.key(0), 1.0))
     dtype = jax.tree.leaves(start_of)[0].dtype
 
@@ -348,8 +344,8 @@ def _structs(setting: Setting, group: Group, shape: _Shape) -> lanes.Inputs:
         Hyperparameters(of_lanes(n_steps), of_lanes(), of_lanes(), of_lanes() if group.has_clip else None),
         jax.ShapeDtypeStruct((n_rows, *[shape.n_lanes] * (not group.is_shared)), np.int32),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((shape.n_orders, n_steps, group.batch_size), np.int32),  # type: ignore[arg-type]
-        setting.examples,
-        setting.test,
+        job.examples,
+        job.test,
     )
 
 
@@ -360,10 +356,8 @@ class _Row(NamedTuple):
     diverged: bool
 
 
-def _rows(
-    setting: Setting, layout: _Layout, outputs: lanes.Outputs, running: Sequence[int], drawn: _Drawn
-) -> list[_Row]:
-    """Make of a program's outputs what `train` makes of its own."""
+def _rows(job: Job, layout: _Layout, outputs: lanes.Outputs, running: Sequence[int], drawn: _Drawn) -> list[_Row]:
+    """Return each running trial's epoch, as `train` makes it of its own outputs."""
     losses = _flat(np.asarray(outputs.losses))
     statistics, measures = jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), (outputs.statistics, outputs.measures))
     means = losses.mean(axis=-1, dtype=np.float64)
@@ -372,17 +366,17 @@ def _rows(
         finite &= _finite(leaf)
     rows = []
     for number in running:
-        trial, place = setting.trials[number], layout.place[number]
+        trial, place = job.trials[number], layout.place[number]
         mlp, config = trial.mlp, trial.config
         diverged = not finite[place]
         score: Any = (None, None, None)
-        if measures is not None and setting.test is not None and not diverged:
-            score = evaluation_of(mlp, setting.test, jax.tree.map(lambda part, place=place: part[place], measures))
+        if measures is not None and job.test is not None and not diverged:
+            score = evaluation_of(mlp, job.test, jax.tree.map(lambda part, place=place: part[place], measures))
         tracked = epoch_statistics(config, jax.tree.map(lambda leaf, place=place: leaf[place], statistics))
         if "curvature" in config.track and not diverged:
-            params = _Arrays(outputs.params).of(place)
-            key = setting.keys[trial.seed]
-            tracked["top_eigenvalue"] = curvature_after_epoch(mlp, params, setting.data, key)
+            params = jax.tree.map(lambda leaf, place=place: _flat(np.asarray(leaf))[place], outputs.params)
+            key = job.keys[trial.seed]
+            tracked["top_eigenvalue"] = curvature_after_epoch(mlp, params, job.data, key)
         columns: dict[str, Any] = {"seconds": 0.0, **tracked}
         row = Epoch(drawn.epoch + 1, float(drawn.rates[number][0]), float(means[place]), *score, **columns)
         rows.append(_Row(row, diverged))

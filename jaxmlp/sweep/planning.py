@@ -1,7 +1,7 @@
-"""What a sweep will run, as a plain value: groups that are compiled once, blocks that run and are kept as a whole.
+"""The plan of a sweep, as a plain value: groups that are compiled once, blocks that are run and kept as a whole.
 
-What is compiled into a program (sizes, activation, loss, batch size, ...) makes the groups; all other numbers are
-traced, so that any networks of a group run side by side.
+Trials with the same compiled values (sizes, activation, loss, batch size, ...) are a group. All other numbers are
+traced, so any networks of a group can run side by side.
 """
 
 import math
@@ -17,30 +17,43 @@ import jax
 from jaxmlp.network import MLP
 from jaxmlp.sweep.space import Trial
 
-__all__ = ["Block", "Group", "Plan", "chunked", "make_plan"]
+__all__ = ["Block", "Group", "Plan", "chunked", "make_plan", "n_slots"]
 
-# The trials of one program run, chunk by chunk; those of a chunk side by side.
+# The trials that one run of a program trains, chunk by chunk; those of a chunk run side by side.
 Block: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 class _Machine(NamedTuple):
-    """How fast a device is, for estimates only, and how many networks it likes side by side."""
+    """A device: how fast it is, for estimates only, and how many networks to run side by side.
 
-    flops: float  # a second, in the products of small networks
-    seconds_a_step: float  # what a step costs beside them
+    Attributes
+    ----------
+    flops
+        Operations a second in the matrix products of small networks.
+    seconds_a_step
+        The cost of a step beside its products.
+    most_lanes
+        The most networks side by side.
+    lane_bytes
+        The bytes of parameters, over all lanes, that fit its fast memory.
+    alone_bytes
+        The bytes of parameters from which a network keeps the device busy alone.
+    """
+
+    flops: float
+    seconds_a_step: float
     most_lanes: int
-    lane_bytes: int  # parameters of all lanes that its fast memory holds
-    alone_bytes: float  # parameters of a network whose products alone keep it busy
+    lane_bytes: int
+    alone_bytes: float
 
 
-# Of ten networks on two processors, those of more than 8,000 parameters were up to a fifth faster alone than eight side
-# by side, and smaller ones up to a third slower.
+# Measured on two processors with ten networks: those with more than 8,000 parameters were up to a fifth faster alone
+# than eight side by side, smaller ones up to a third slower.
 _CPU = _Machine(flops=3e10, seconds_a_step=2e-5, most_lanes=8, lane_bytes=2**19, alone_bytes=2**15)
 _ACCELERATOR = _Machine(flops=3e12, seconds_a_step=1e-4, most_lanes=4096, lane_bytes=2**30, alone_bytes=math.inf)
-# A block is what a kill or a Ctrl-C loses at most, and short enough to be seen to move on.
+# A kill or a Ctrl-C loses a block at most; it is short enough to show progress.
 _BLOCK_SECONDS = 20.0
-# Of the memory that is free.
-_SHARE_OF_MEMORY = 0.5
+_SHARE_OF_MEMORY = 0.5  # of the memory that is free
 
 
 @dataclass(frozen=True)
@@ -50,19 +63,19 @@ class Group:
     Attributes
     ----------
     mlp, batch_size, epochs, nesterov
-        What they have in common.
+        The values that all of them have.
     has_clip
         Whether gradients are clipped, each to its trial's own norm.
     n_lanes
-        How many networks run side by side.
+        The number of networks that run side by side.
     is_shared
-        Whether those share their batch order, as trials of one seed do.
+        Whether networks side by side share their batch order; then a chunk's trials have one seed.
     blocks
-        What is run, and kept, as a whole: chunks of at most `n_lanes` trial numbers.
+        Blocks are run and kept as a whole; each is a tuple of chunks of at most `n_lanes` trial numbers.
     memory
-        Bytes on all devices, estimated.
+        The estimated bytes on all devices.
     seconds
-        Estimated, without compilation.
+        The estimated time without compilation.
     """
 
     mlp: MLP
@@ -91,7 +104,7 @@ class Plan:
     groups
         One for each program.
     n_devices, platform
-        Where: "cpu", "gpu" or "tpu".
+        The number of devices, and their kind: "cpu", "gpu" or "tpu".
     """
 
     groups: tuple[Group, ...]
@@ -119,7 +132,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Plan":
-        """Make a plan of what `to_json` returned."""
+        """Return the plan that `to_json` was called on."""
         groups = [
             Group(
                 **group
@@ -161,26 +174,20 @@ def make_plan(
     Parameters
     ----------
     trials
-        Checked, see `jaxmlp.sweep.space.trials`.
-    n_examples, data_bytes
-        Of the training data; of all data that lie on each device.
-    devices
-        Where to run.
-    memory
-        Bytes that may be used; half of what is free if None.
-    lanes
-        How many networks run side by side; chosen if None.
-    trials_a_block
-        At most so many, but at least a chunk on each device; chosen if None.
+        Returned by `jaxmlp.sweep.space.trials`.
+    n_examples
+        The number of training examples.
+    data_bytes
+        The bytes of all data that lie on each device.
+    devices, memory, lanes, trials_a_block
+        See `jaxmlp.sweep.run`. A block has at least one chunk on each device, even if that is more than
+        `trials_a_block`.
 
     Raises
     ------
     ValueError
         If not even one network of a group fits the memory.
     """
-    for name, value in (("memory", memory), ("lanes", lanes), ("trials_a_block", trials_a_block)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"{name} must be a whole number, 1 or larger, got {value!r}")
     machine = _CPU if devices[0].platform == "cpu" else _ACCELERATOR
     memory = _free_memory(devices) if memory is None else memory
     groups: dict[tuple[object, ...], list[Trial]] = {}
@@ -190,13 +197,14 @@ def make_plan(
         groups.setdefault(key, []).append(trial)
     room = memory - data_bytes * len(devices)
     made = [
-        _group(members, n_examples, room, len(devices), machine, lanes, trials_a_block) for members in groups.values()
+        _group(members, _cost(members[0], n_examples, machine), room, len(devices), machine, lanes, trials_a_block)
+        for members in groups.values()
     ]
     return Plan(tuple(made), len(devices), devices[0].platform)
 
 
 def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tuple[int, ...]]:
-    """Cut trials into chunks of at most `n_lanes`, each of one seed if it is to share its batch order.
+    """Return chunks of at most `n_lanes` trial numbers, each of one seed if its lanes share their batch order.
 
     Examples
     --------
@@ -211,39 +219,76 @@ def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tupl
     return [tuple(row[i : i + n_lanes]) for row in rows.values() for i in range(0, len(row), n_lanes)]
 
 
+def n_slots(n_chunks: int) -> int:
+    """Return how many chunks a program of a device has room for: a power of 2, so sweeps of similar size share one.
+
+    >>> [n_slots(n) for n in (1, 2, 3, 4, 5)]
+    [1, 2, 4, 4, 8]
+    """
+    return 1 << (n_chunks - 1).bit_length()
+
+
+class _Cost(NamedTuple):
+    """What one lane of a group costs.
+
+    Attributes
+    ----------
+    kept_bytes
+        The bytes that it takes between epochs.
+    working_bytes
+        The bytes that it takes beside them while it runs.
+    seconds
+        The time of its matrix products, of all epochs.
+    chunk_seconds
+        The time of a chunk, of all epochs, beside its lanes' products.
+    """
+
+    kept_bytes: int
+    working_bytes: int
+    seconds: float
+    chunk_seconds: float
+
+
+def _cost(trial: Trial, n_examples: int, machine: _Machine) -> _Cost:
+    mlp, config = trial.mlp, trial.config
+    n_steps = n_examples // config.batch_size
+    return _Cost(
+        _kept_bytes(mlp, n_steps),
+        _working_bytes(mlp, config.batch_size),
+        config.epochs * n_steps * _flops(mlp, config.batch_size) / machine.flops,
+        config.epochs * n_steps * machine.seconds_a_step,
+    )
+
+
 def _group(
     trials: list[Trial],
-    n_examples: int,
+    cost: _Cost,
     memory: int,
     n_devices: int,
     machine: _Machine,
     lanes: int | None,
     trials_a_block: int | None,
 ) -> Group:
-    first = trials[0]
-    mlp, config = first.mlp, first.config
-    n_steps = n_examples // config.batch_size
+    mlp, config = trials[0].mlp, trials[0].config
     n_lanes, is_shared = (lanes, _is_shared(trials, lanes)) if lanes else _lanes(trials, n_devices, machine)
-    kept = _kept_bytes(mlp, n_steps)
-    working = _working_bytes(mlp, config.batch_size)
-    while n_lanes > 1 and n_devices * n_lanes * (kept + working) > memory:
-        n_lanes //= 2
-    if n_devices * n_lanes * (kept + working) > memory:
+    bytes_a_lane = n_devices * (cost.kept_bytes + cost.working_bytes)
+    if bytes_a_lane > memory:
         raise ValueError(
-            f"sizes {mlp.sizes} with batch_size {config.batch_size} need about {_bytes(n_devices * (kept + working))} "
+            f"sizes {mlp.sizes} with batch_size {config.batch_size} need about {_bytes(bytes_a_lane)} "
             f"beside the data, and {_bytes(max(memory, 0))} may be used; try fewer devices or a smaller network"
         )
+    while n_lanes * bytes_a_lane > memory:
+        n_lanes //= 2
     chunks = chunked(trials, n_lanes, is_shared)
-    lane_seconds = config.epochs * n_steps * _flops(mlp, config.batch_size) / machine.flops
-    chunk_seconds = n_lanes * lane_seconds + config.epochs * n_steps * machine.seconds_a_step
-    by_memory = (memory - n_devices * n_lanes * working) // (n_lanes * kept)
-    by_time = n_devices * max(1, int(_BLOCK_SECONDS / chunk_seconds))
-    wanted = len(chunks) if trials_a_block is None else trials_a_block // n_lanes
-    # Blocks of one size, a multiple of the devices, that the last one is not nearly empty.
-    n_blocks = math.ceil(len(chunks) / max(n_devices, min(by_memory, by_time, wanted)))
-    a_block = math.ceil(len(chunks) / n_blocks / n_devices) * n_devices
-    blocks = tuple(tuple(chunks[i : i + a_block]) for i in range(0, len(chunks), a_block))
-    n_rows = n_devices * math.ceil(len(blocks[0]) / n_devices)
+    chunk_seconds = n_lanes * cost.seconds + cost.chunk_seconds
+    by_memory = (memory // n_devices - n_lanes * cost.working_bytes) // (n_lanes * cost.kept_bytes)
+    by_time = max(1, int(_BLOCK_SECONDS / chunk_seconds))
+    wanted = len(chunks) if trials_a_block is None else trials_a_block // (n_lanes * n_devices)
+    a_device = max(1, min(_power_below(by_memory), by_time, wanted))
+    # Blocks of one size, so that the last one is not nearly empty.
+    n_blocks = math.ceil(len(chunks) / (a_device * n_devices))
+    a_device = math.ceil(len(chunks) / n_blocks / n_devices)
+    blocks = tuple(tuple(chunks[i : i + a_device * n_devices]) for i in range(0, len(chunks), a_device * n_devices))
     return Group(
         mlp,
         config.batch_size,
@@ -253,13 +298,18 @@ def _group(
         n_lanes,
         is_shared,
         blocks,
-        n_lanes * (n_rows * kept + n_devices * working),
-        sum(math.ceil(len(block) / n_devices) for block in blocks) * chunk_seconds,
+        memory=n_devices * n_lanes * (n_slots(a_device) * cost.kept_bytes + cost.working_bytes),
+        seconds=sum(math.ceil(len(block) / n_devices) for block in blocks) * chunk_seconds,
     )
 
 
+def _power_below(n: int) -> int:
+    """Return the largest power of 2 that is not above n, for n of 1 or larger."""
+    return 1 << (n.bit_length() - 1)
+
+
 def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int, bool]:
-    """Choose how many networks run side by side: as many as the fast memory holds, but leave no device idle."""
+    """Return how many networks to run side by side, as many as the fast memory holds but leaving no device idle."""
     of_one = 4 * trials[0].mlp.n_parameters
     most = max(1, min(machine.most_lanes, machine.lane_bytes // of_one)) if of_one < machine.alone_bytes else 1
     most = 2 ** int(math.log2(min(most, math.ceil(len(trials) / n_devices))))
@@ -273,23 +323,23 @@ def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int,
 
 
 def _is_shared(trials: list[Trial], n_lanes: int) -> bool:
-    """Tell whether chunks of one seed each are full enough: an order of its own makes a lane dearer, but not twice."""
+    """Tell whether chunks of one seed each are full enough: a batch order of its own costs a lane less than double."""
     return len(chunked(trials, n_lanes, True)) <= 1.5 * math.ceil(len(trials) / n_lanes)
 
 
 def _flops(mlp: MLP, batch_size: int) -> int:
-    """Return the operations of one step's matrix products, three to a layer: the first has no delta to send back."""
+    """Return the operations of a step's matrix products: three of each layer, but the first sends no delta back."""
     products = [n_in * n_out for n_in, n_out in pairwise(mlp.sizes)]
     return 2 * batch_size * (3 * sum(products) - products[0])
 
 
 def _kept_bytes(mlp: MLP, n_steps: int) -> int:
-    """Return the bytes of a lane between epochs: parameters and last step, before and after, and every loss."""
+    """Return the bytes of a lane between epochs: parameters and last step, before and after; all rates and losses."""
     return 4 * (4 * mlp.n_parameters + 2 * n_steps)
 
 
 def _working_bytes(mlp: MLP, batch_size: int) -> int:
-    """Return the bytes of a lane while it runs: parameters, step, gradient; z, y, delta of a batch; inputs, test."""
+    """Return the bytes of a lane while it runs: parameters, step, gradient; a batch's x, z, y, delta; a test block."""
     return 4 * (5 * mlp.n_parameters + 4 * batch_size * sum(mlp.sizes) + 2048 * sum(mlp.sizes[1:]))
 
 
@@ -301,7 +351,7 @@ def _free_memory(devices: Sequence[jax.Device]) -> int:
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):  # not Linux: what the machine has, of which others use a part
+    except (OSError, KeyError, ValueError):  # not Linux: half of all memory, as other programs use some
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
     return int(_SHARE_OF_MEMORY * free)
 

@@ -16,9 +16,14 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from jaxmlp._extras import optional
+from jaxmlp.plots._figure import png
 from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep._importance import count, importance, is_better_high, settings, varied
-from jaxmlp.sweep._pictures import PICTURES, best, label, scale, student_t
+from jaxmlp.sweep._axes import scale
+from jaxmlp.sweep._importance import count, importance, varied
+from jaxmlp.sweep._pictures import PICTURES, best_rows
+from jaxmlp.sweep.metrics import is_better_high, label
+from jaxmlp.sweep.results import with_typed_layers
+from jaxmlp.sweep.settings import numbered, student_t
 from jaxmlp.training.history import STATUSES
 
 if TYPE_CHECKING:
@@ -102,14 +107,14 @@ def write_pictures(results: "Results", folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, draw in PICTURES.items():
-        if picture := draw(results, table, matter):
+        if figure := draw(results, table, matter):
             paths.append(folder / f"{name}.png")
-            write_whole(paths[-1], picture)
+            write_whole(paths[-1], png(figure))
     return paths
 
 
 def _checked(results: "Results") -> "pl.DataFrame":
-    table = results.table()
+    table = with_typed_layers(results.table())
     if not table.height:
         raise ValueError("results must hold at least one trial, got none")
     if results.metric not in table.columns:  # no trial has it
@@ -142,7 +147,7 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
     """Say how many trials there are, how they ended, what the best one reached, and what did not vary."""
     status = table["status"].to_list()
     ends = ", ".join(f"{status.count(end)} {end}" for end in STATUSES if end in status)
-    row = best(table, results.metric, 1)[0]
+    row = best_rows(table, results.metric, 1)[0]
     value = table[results.metric][row]
     facts = f"{count(table.height, 'trial')}: {ends}."
     if value is None or not math.isfinite(value):
@@ -162,7 +167,7 @@ def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
     metrics = [results.metric, *(name for name in _METRICS if name != results.metric)]
     metrics = [name for name in metrics if name in table.columns and (name == results.metric or _has(table[name]))]
     others = [name for name in ("epochs", "seconds") if name in table.columns]
-    numbers = settings(table, results.names)
+    numbers = numbered(results.names, table.select(results.names).rows())
     matter = importance(table, results.names, results.metric)
     most = max(map(numbers.count, set(numbers)))
     return {
@@ -176,7 +181,7 @@ def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
         "settings": numbers,
         "hasSeeds": "seed" in results.names,
         "t": [None, None, *(student_t(n) for n in range(2, most + 1))],
-        "chosen": best(table, results.metric, _CHOSEN),
+        "chosen": best_rows(table, results.metric, _CHOSEN),
         "importance": {**matter._asdict(), "bars": [bar._asdict() for bar in matter.bars]},
         "curves": [_thinned(results.curves(trial)) for trial in table["trial"].to_list()],
         "mostEpochs": _MOST_EPOCHS,

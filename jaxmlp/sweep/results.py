@@ -1,51 +1,33 @@
-"""What a sweep found: a table of its trials, the best of them, their curves and parameters."""
+"""What a sweep found: a table of its trials, the best settings, their curves and models."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxmlp._extras import optional
-from jaxmlp._validation import unknown_name
+from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP, Params
-from jaxmlp.sweep.space import NAMES, Space, Trial, trials
+from jaxmlp.storage.checkpoint import Model
+from jaxmlp.storage.files import write_whole
+from jaxmlp.sweep._integrity import check_outcomes
+from jaxmlp.sweep.metrics import METRICS, is_better_high, score
+from jaxmlp.sweep.settings import Setting, interval, numbered
+from jaxmlp.sweep.space import NAMES, Space, Trial, trials, typed
 from jaxmlp.sweep.store import Row, Store
 from jaxmlp.training.config import TrainConfig
-from jaxmlp.training.history import Epoch
+from jaxmlp.training.history import STATUSES, Epoch
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["METRICS", "Best", "Results", "default_metric", "is_cut_short", "load", "score"]
+__all__ = ["Results", "is_cut_short", "load", "with_typed_layers"]
 
-METRICS = ("train_loss", "test_loss", "test_accuracy", "test_r2")
 _TYPES = {str: "String", bool: "Boolean", int: "Int64", float: "Float64"}
-
-
-class Best(NamedTuple):
-    """The best setting.
-
-    Attributes
-    ----------
-    hyperparameters
-        Of the setting, without what was averaged over.
-    metric
-        What it is best in.
-    mean, low, high
-        The metric's mean over the setting's trials, and a 95 % interval of it (Student's t; of one trial nan).
-    trials
-        Their numbers, the best first.
-    """
-
-    hyperparameters: dict[str, Any]
-    metric: str
-    mean: float
-    low: float
-    high: float
-    trials: tuple[int, ...]
 
 
 class Results:
@@ -54,21 +36,24 @@ class Results:
     Attributes
     ----------
     names
-        Of the hyperparameters that varied.
+        The names of the hyperparameters that varied.
     metric
         What trials are ranked by, unless told otherwise.
     title
-        Of pictures and reports.
+        The title of pictures and reports.
     folder
-        Where they are kept; None if only in memory.
+        The folder that everything is kept in; None if it is in memory.
+    about
+        What `run` was given as `about`.
     """
 
     def __init__(self, store: Store, listed: Sequence[Trial] | None = None) -> None:
-        """Read what a store says of its sweep; of its trials only where they are not given."""
+        """Read what a store says of its sweep, and its trials if they are not given."""
         self._store = store
         self.folder = store.folder
         self.names: tuple[str, ...] = tuple(store.about("names"))
         self.metric: str = store.about("metric")
+        self.about: dict[str, Any] = store.about("about")
         self.title = store.folder.name if store.folder else "sweep"
         self._space = Space(self.names, tuple(tuple(map(_tuple, row)) for row in store.about("rows")))
         self._trials = listed if listed is not None else self._read_trials()
@@ -83,28 +68,33 @@ class Results:
         return len(self._trials)
 
     def __str__(self) -> str:
-        """Say how many trials ended how, and which was the best."""
-        rows = self.rows()
-        counts = {status: sum(row.status == status for row in rows) for status in ("finished", "stopped", "diverged")}
+        """Say how many trials have ended, and how."""
+        counts = self.counts()
         ended = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
-        return f"{len(rows)} of {len(self)} trials{f': {ended}' if ended else ''}"
+        return f"{sum(counts.values())} of {len(self)} trials{f': {ended}' if ended else ''}"
 
     def rows(self) -> list[Row]:
         """Return the outcome of every trial that has one, by number."""
         return [row for row in self._store.rows() if row.status != "paused"]
 
+    def counts(self) -> dict[str, int]:
+        """Return how many trials are "finished", "stopped" and "diverged"."""
+        statuses = [row.status for row in self.rows()]
+        return {status: statuses.count(status) for status in STATUSES if status != "running"}
+
     def trial(self, number: int) -> Trial:
         """Return a trial's values, network and configuration."""
-        if not 0 <= number < len(self._trials):
-            raise ValueError(f"trial must be 0 to {len(self._trials) - 1}, got {number}")
-        return self._trials[number]
+        return self._trials[whole_number("trial", number, 0, len(self._trials) - 1)]
 
     def table(self) -> "polars.DataFrame":
         """Return a data frame, one row a trial.
 
-        Its columns: trial, the hyperparameters by name, train_loss, test_loss, test_accuracy and test_r2 where there
-        are any, epochs, status ("finished", "stopped", "diverged"), and seconds (a trial's share of its block's time).
-        The metrics are those of the epoch whose parameters are kept, and null where the trial diverged.
+        Its columns: trial; the hyperparameters by name; train_loss, and test_loss, test_accuracy and test_r2 where
+        there are any; epochs; status ("finished", "stopped", "diverged"); seconds (a trial's share of its block's
+        time). The metrics are those of the epoch whose parameters are kept, and null where the trial diverged.
+
+        Widths (`hidden`) are lists, [64, 64], and so are activations where some trial has one for each layer. Polars
+        groups and sorts by lists; in pandas group by `frame["hidden"].map(tuple)`.
 
         Examples
         --------
@@ -119,7 +109,7 @@ class Results:
         rows = self.rows()
         columns: dict[str, Any] = {"trial": pl.Series([row.trial for row in rows], dtype=pl.Int64)}
         for i, name in enumerate(self.names):
-            columns[name] = _series([self._space.rows[row.trial][i] for row in rows])
+            columns[name] = _column([self._space.rows[row.trial][i] for row in rows])
         for name in METRICS:
             values = [getattr(row, name) for row in rows]
             if name == "train_loss" or any(value is not None for value in values):
@@ -129,48 +119,63 @@ class Results:
         columns["seconds"] = pl.Series([row.seconds for row in rows], dtype=pl.Float64)
         return pl.DataFrame(columns)
 
-    def best(self, metric: str | None = None, over: str | None = "seed") -> Best:
-        """Return the best setting: trials that differ in `over` only are averaged first.
+    def settings(self, metric: str | None = None, over: str | None = "seed") -> list[Setting]:
+        """Return the settings, the best first: trials that differ in `over` only are averaged.
+
+        A setting with a diverged trial is left out, and so are trials that a halving stopped.
 
         Parameters
         ----------
         metric
             One of "train_loss", "test_loss", "test_accuracy", "test_r2"; `self.metric` if None. Losses are best low.
         over
-            A hyperparameter to average over; None, or one that does not vary: every trial is a setting.
+            A hyperparameter to average over. If it is None, or does not vary, every trial is a setting.
 
         Raises
         ------
         ValueError
-            If a name is unknown, the metric was not measured, or every setting has a diverged trial. A setting with a
-            diverged trial is never the best.
+            If a name is unknown.
         """
         if over is not None and over not in NAMES:
             raise ValueError(unknown_name("hyperparameter", over, NAMES))
         metric = self.metric if metric is None else metric
         if metric not in METRICS:
             raise ValueError(unknown_name("metric", metric, METRICS))
-        settings: dict[tuple[Any, ...], list[Row]] = {}
-        averaged = self.names.index(over) if over in self.names else None
-        for row in self.rows():
-            if not is_cut_short(row, self.trial(row.trial).config):
-                values = self._space.rows[row.trial]
-                settings.setdefault(tuple(v for i, v in enumerate(values) if i != averaged), []).append(row)
-        scored = {
-            setting: [score(row, metric) for row in rows]
-            for setting, rows in settings.items()
-            if all(row.status != "diverged" for row in rows)
-        }
-        if not scored:
-            raise ValueError(f"no setting has a {metric}: all {len(self.rows())} trials diverged or none has ended")
-        if all(value == -float("inf") for values in scored.values() for value in values):
+        rows = [row for row in self.rows() if not is_cut_short(row, self.trial(row.trial).config)]
+        values = [self._space.rows[row.trial] for row in rows]
+        groups: dict[int, list[Row]] = {}
+        for row, number in zip(rows, numbered(self.names, values, over), strict=True):
+            groups.setdefault(number, []).append(row)
+        found = [
+            self._setting(group, metric, over)
+            for group in groups.values()
+            if all(getattr(row, metric) is not None for row in group)
+        ]
+        return sorted(found, key=lambda setting: -setting.mean if is_better_high(metric) else setting.mean)
+
+    def _setting(self, rows: list[Row], metric: str, over: str | None) -> Setting:
+        ranked = sorted(rows, key=lambda row: -score(row, metric))
+        hyperparameters = {name: value for name, value in self.trial(rows[0].trial).values.items() if name != over}
+        mean, low, high = interval([getattr(row, metric) for row in ranked])
+        return Setting(hyperparameters, metric, mean, low, high, tuple(row.trial for row in ranked))
+
+    def best(self, metric: str | None = None, over: str | None = "seed") -> Setting:
+        """Return the best of `settings`.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, the metric was not measured, no trial has ended, or every setting has a diverged
+            trial.
+        """
+        found = self.settings(metric, over)
+        if found:
+            return found[0]
+        metric = self.metric if metric is None else metric
+        ended = [row for row in self.rows() if row.status != "diverged"]
+        if ended and all(getattr(row, metric) is None for row in ended):
             raise ValueError(f"{metric} was not measured in this sweep")
-        setting = max(scored, key=lambda each: sum(scored[each]) / len(scored[each]))
-        ranked = sorted(settings[setting], key=lambda row: score(row, metric), reverse=True)
-        names = [name for name in self.names if name != over]
-        mean, low, high = _interval([getattr(row, metric) for row in ranked])
-        numbers = tuple(row.trial for row in ranked)
-        return Best(dict(zip(names, setting, strict=True)), metric, mean, low, high, numbers)
+        raise ValueError(f"no setting has a {metric}: {self}")
 
     def curves(self, trial: int) -> "polars.DataFrame":
         """Return a trial's epochs: a data frame with the columns of `jaxmlp.Epoch` that it has."""
@@ -194,24 +199,27 @@ class Results:
         ValueError
             If they were not kept: `run` keeps those of the best few, or with `keep="all"` of all.
         """
-        self.trial(trial)
-        params = self._store.load_model(trial)
-        if params is None:
-            raise ValueError(f"the parameters of trial {trial} were not kept, which keep='all' would have done")
-        return jax.tree.map(jnp.asarray, params)
+        return jax.tree.map(jnp.asarray, self.model(trial).params)
+
+    def model(self, trial: int) -> Model:
+        """Return a trial's model, which takes raw inputs if `run` was given the encoding; raises like `params`."""
+        model = self._store.load_model(self.trial(trial))
+        if model is None:
+            raise ValueError(f"the parameters of trial {trial} were not kept; run the sweep with keep='all'")
+        return model
 
     def export(self, path: str | PathLike[str]) -> None:
-        """Write the table to a `.parquet` or `.csv` file, whole or not at all."""
-        import io
+        """Write the table to a `.parquet` or `.csv` file, whole or not at all.
 
-        from jaxmlp.storage.files import write_whole
-
-        path = Path(path)
-        writers = {".parquet": "write_parquet", ".csv": "write_csv"}
-        if path.suffix.lower() not in writers:
+        CSV has no lists: there `hidden` is text, `64:64` or `none`, as it is typed in the terminal.
+        """
+        path, content = Path(path), BytesIO()
+        if path.suffix.lower() == ".parquet":
+            self.table().write_parquet(content)
+        elif path.suffix.lower() == ".csv":
+            with_typed_layers(self.table()).write_csv(content)
+        else:
             raise ValueError(f"{path}: must end in .parquet or .csv")
-        content = io.BytesIO()
-        getattr(self.table(), writers[path.suffix.lower()])(content)
         write_whole(path, content.getvalue())
 
 
@@ -220,18 +228,15 @@ def load(folder: str | PathLike[str]) -> Results:
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    FileNotFoundError
         If there is none.
+    ValueError
+        If the file is something else, or damaged.
     """
-    return Results(Store.open(Path(folder)))
-
-
-def score(row: Row | Epoch, metric: str) -> float:
-    """Return a number that is larger where a trial is better, and minus infinity where there is none."""
-    value = getattr(row, metric)
-    if value is None or value != value:
-        return -float("inf")
-    return -float(value) if metric.endswith("loss") else float(value)
+    store = Store.open(Path(folder))
+    results = Results(store)
+    check_outcomes(store, [results.trial(number) for number in range(len(results))])
+    return results
 
 
 def is_cut_short(row: Row, config: TrainConfig) -> bool:
@@ -239,33 +244,24 @@ def is_cut_short(row: Row, config: TrainConfig) -> bool:
     return row.status == "stopped" and (config.patience is None or row.epochs - row.best_epoch < config.patience)
 
 
-def default_metric(rows: Sequence[Row | Epoch]) -> str:
-    """Return what to rank by: the score on test data, else the training loss."""
-    for name in ("test_accuracy", "test_r2"):
-        if any(getattr(row, name) is not None for row in rows):
-            return name
-    return "train_loss"
-
-
-def _interval(values: list[float]) -> tuple[float, float, float]:
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, float("nan"), float("nan")
-    from scipy.stats import t  # it takes a third of a second to import
-
-    deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
-    return mean, mean - half, mean + half
-
-
-def _series(values: list[Any]) -> Any:
-    """Make a column of a hyperparameter's values; widths are written as they are typed."""
+def with_typed_layers(table: "polars.DataFrame") -> "polars.DataFrame":
+    """Return a table whose lists are text, as it is typed in the terminal: `64:64` for [64, 64]."""
     pl = optional("polars", "sweep")
-    shown = [",".join(map(str, value)) or "none" if isinstance(value, tuple) else value for value in values]
-    kinds = {type(value) for value in shown if value is not None}
+    lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
+    return table.with_columns(pl.Series(name, list(map(typed, table[name].to_list())), pl.String) for name in lists)
+
+
+def _column(values: list[Any]) -> Any:
+    """Return a hyperparameter's values as a column: lists if it has one of each layer, also for equal layers."""
+    pl = optional("polars", "sweep")
+    if any(isinstance(value, tuple) for value in values):
+        lists = [list(value) if isinstance(value, tuple) else [value] for value in values]
+        has_text = any(isinstance(entry, str) for entries in lists for entry in entries)
+        return pl.Series(lists, dtype=pl.List(pl.String if has_text else pl.Int64))
+    kinds = {type(value) for value in values if value is not None}
     if kinds == {int, float}:
         kinds = {float}
-    return pl.Series(shown, dtype=getattr(pl, _TYPES[kinds.pop()]) if len(kinds) == 1 else None, strict=False)
+    return pl.Series(values, dtype=getattr(pl, _TYPES[kinds.pop()]) if len(kinds) == 1 else None, strict=False)
 
 
 def _tuple(value: Any) -> Any:

@@ -13,11 +13,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmlp._validation import unknown_name
+from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP
 from jaxmlp.training.config import TrainConfig
 
-__all__ = ["Distribution", "Space", "Trial", "grid", "integers", "log_uniform", "random", "trials", "uniform"]
+__all__ = [
+    "Distribution",
+    "Space",
+    "Trial",
+    "described",
+    "grid",
+    "integers",
+    "log_uniform",
+    "random",
+    "trials",
+    "typed",
+    "uniform",
+]
 
 # Of the network; with those of `TrainConfig` and the seed, all that can be varied.
 _OF_NETWORK = ("hidden", "activation", "output", "loss")
@@ -165,8 +177,7 @@ def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distributio
     >>> len(space)
     256
     """
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"n must be a whole number, 1 or larger, got {n!r}")
+    n, draw = whole_number("n", n, 1), whole_number("draw", draw, 0)
     if method not in _METHODS:
         raise ValueError(unknown_name("method", method, _METHODS))
     seeds = _values("seed", axes.pop("seed")) if "seed" in axes else None
@@ -286,11 +297,25 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
         try:
             mlp = network(tuple((name, values[name]) for name in _OF_NETWORK if name in values))
             of_training = {name: value for name, value in values.items() if name in _OF_TRAINING}
-            found.append(Trial(number, values, mlp, replace(config, **of_training), _seed(values.get("seed", 0))))
+            seed = whole_number("seed", values.get("seed", 0), 0, 2**32 - 1)
+            found.append(Trial(number, values, mlp, replace(config, **of_training), seed))
         except (ValueError, TypeError) as error:
-            shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
-            raise ValueError(f"trial {number} ({shown}): {error}") from error
+            raise ValueError(f"{described(number, values)}: {error}") from error
     return found
+
+
+def described(number: int, values: Mapping[str, Any]) -> str:
+    """Return a trial's number and values, for an error line."""
+    return f"trial {number} ({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+
+def typed(value: Any) -> Any:
+    """Return a value of each layer as it is typed in the terminal, and any other value as it is.
+
+    >>> typed((64, 32)), typed(()), typed(0.1)
+    ('64:32', 'none', 0.1)
+    """
+    return (":".join(map(str, value)) or "none") if isinstance(value, tuple | list) else value
 
 
 def _network(base: MLP, changes: Mapping[str, Any]) -> MLP:
@@ -301,9 +326,3 @@ def _network(base: MLP, changes: Mapping[str, Any]) -> MLP:
             raise ValueError(f"hidden must be a tuple of widths, got {hidden!r}")
         values["sizes"] = (base.sizes[0], *hidden, base.sizes[-1])
     return replace(base, **values)
-
-
-def _seed(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
-        raise ValueError(f"seed must be a whole number, 0 or larger and below 2**32, got {value!r}")
-    return value

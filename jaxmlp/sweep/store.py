@@ -1,19 +1,22 @@
 """Where a sweep is kept: an SQLite file with every finished block and its curves, and models in safetensors beside it.
 
 A block is written in one transaction, so that a process killed at any moment leaves whole blocks. Several processes
-may work on one store: each takes blocks that no other living one has taken.
+may work on one store: each takes blocks that no other living process has taken.
 """
 
+import hashlib
 import json
 import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from jaxmlp.data import Encoding
 from jaxmlp.network import MLP, Params
-from jaxmlp.storage.checkpoint import load, load_training, save, save_training
+from jaxmlp.storage.checkpoint import Model, load, load_training, save, save_training
 from jaxmlp.storage.files import to_json
 from jaxmlp.sweep.space import Trial
 from jaxmlp.training.history import Epoch, Trained
@@ -23,26 +26,25 @@ try:
 except ImportError:  # on Windows, where two processes on one store do some blocks twice: slower, but not wrong
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FILE", "Row", "Store"]
+__all__ = ["FILE", "Row", "Store", "damaged"]
 
 FILE = "sweep.sqlite"
-_FORMAT = 1
+_FORMAT = 2
 _LOCKS = "sweep.locks"
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
-_SCHEMA = f"""
-create table if not exists sweep (name text primary key, value text not null);
-create table if not exists trials (
-  trial integer primary key, status text not null, epochs integer not null, best_epoch integer not null,
-  seconds real not null, train_loss real, test_loss real, test_accuracy real, test_r2 real
-);
-create table if not exists curves (trial integer, epoch integer, {_CURVES}, primary key (trial, epoch)) without rowid;
-"""
+_TABLES = (
+    "sweep (name text primary key, value text not null, digest text not null)",
+    "trials (trial integer primary key, status text not null, epochs integer not null, best_epoch integer not null, "
+    "seconds real not null, train_loss real, test_loss real, test_accuracy real, test_r2 real)",
+    f"curves (trial integer, epoch integer, {_CURVES}, primary key (trial, epoch)) without rowid",
+)
 
 
 class Row(NamedTuple):
-    """A trial's outcome: of the epoch whose parameters are kept; None where a number does not apply, or diverged.
+    """A trial's outcome, with the metrics of the epoch whose parameters are kept.
 
-    `status` is "finished", "stopped", "diverged", or "paused" between the rungs of a halving.
+    `status` is "finished", "stopped", "diverged", or "paused" between the rungs of a halving. A metric is None where it
+    does not apply, and where the trial diverged.
     """
 
     trial: int
@@ -62,22 +64,30 @@ class Store:
     def __init__(self, folder: Path | None) -> None:
         """Connect to the file."""
         self.folder = folder
-        self._models: dict[int, Params] = {}
+        self.path = (folder or Path()) / FILE
+        self._models: dict[int, Model] = {}
         self._paused: dict[int, Trained] = {}
         self._locks: IO[bytes] | None = None
-        name = str(folder / FILE) if folder is not None else ":memory:"
+        name = str(self.path) if folder is not None else ":memory:"
         # One thread after another may use it; a second process waits for the first one's transaction.
         with self._named_errors():
             self._file = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False)
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
-        """Open a store, or begin one; `about` says of what, and must be what the store was begun with.
+        """Open a store, or begin one.
+
+        Parameters
+        ----------
+        folder
+            Made if it is not there; None keeps the sweep in memory.
+        about
+            All that tells the sweep from others, as JSON values; that of a store which is there must be the same.
 
         Raises
         ------
         ValueError
-            If it holds another sweep, naming what differs, or is no sweep's.
+            If the store holds another sweep (it names what differs), or is none.
         OSError
             If it cannot be written.
         """
@@ -85,17 +95,16 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder)
         about = json.loads(to_json({"format": _FORMAT, **about}))
-        with store._named_errors():
-            store._file.executescript(f"begin immediate; {_SCHEMA} commit;")
-            with store._transaction():
-                saved = store._about()
-                if not saved:
-                    store._file.executemany(
-                        "insert into sweep values (?, ?)", [(name, to_json(value)) for name, value in about.items()]
-                    )
-        for name, value in about.items() if saved else ():
-            if saved.get(name) != value:
-                raise ValueError(f"{folder}: {_difference(name, saved.get(name), value)}")
+        with store._named_errors(), store._transaction():
+            for table in _TABLES:
+                store._file.execute(f"create table if not exists {table}")
+            is_new = not store.read("select 1 from sweep union select 1 from trials limit 1")
+            if is_new:
+                store._insert(about)
+        for name, value in about.items() if not is_new else ():
+            saved = store.about(name)
+            if saved != value:
+                raise ValueError(f"{folder}: {_difference(name, saved, value)}")
         return store
 
     @classmethod
@@ -107,15 +116,16 @@ class Store:
         FileNotFoundError
             If there is none.
         ValueError
-            If it is no store of ours.
+            If the file is something else, or damaged.
         """
         if not (folder / FILE).is_file():
             raise FileNotFoundError(f"{folder}: there is no {FILE}, expected the folder of a sweep")
         store = cls(folder)
         try:
-            known = store._about().get("format")
+            store.read("select name, value, digest from sweep limit 1")
         except ValueError as error:
             raise ValueError(f"{folder / FILE}: not the store of a sweep: {error.__cause__ or error}") from error
+        known = store.about("format")
         if known != _FORMAT:
             raise ValueError(f"{folder / FILE}: a sweep of format {known!r}, expected {_FORMAT}")
         return store
@@ -131,23 +141,35 @@ class Store:
 
     def about(self, name: str) -> Any:
         """Return what was said of the sweep when it was begun."""
-        return self._about()[name]
+        found = self.read("select value, digest from sweep where name = ?", (name,))
+        if not found:
+            raise damaged(self.path, f"{name!r} is missing")
+        return self._parsed(name, *found[0])
 
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return a JSON value that is made once, by whoever comes first."""
-        made = json.loads(to_json(make())) if name not in self._about() else None
-        with self._named_errors(), self._transaction():
-            if made is not None:
-                self._file.execute("insert or ignore into sweep values (?, ?)", (name, to_json(made)))
-            return self._about()[name]
+        """Return a JSON value that is made once, by whichever process comes first."""
+        if not self.read("select 1 from sweep where name = ?", (name,)):
+            made = make()
+            with self._named_errors(), self._transaction():
+                self._insert({name: made})
+        return self.about(name)
+
+    def _insert(self, values: Mapping[str, Any]) -> None:
+        rows = [(name, text, _digest(text)) for name, value in values.items() for text in [to_json(value)]]
+        self._file.executemany("insert or ignore into sweep values (?, ?, ?)", rows)
+
+    def _parsed(self, name: str, text: Any, digest: Any) -> Any:
+        if not isinstance(text, str) or _digest(text) != digest:
+            raise damaged(self.path, f"{name!r} is not what was written")
+        return json.loads(text)
 
     def rows(self) -> list[Row]:
         """Return all trials that have an outcome, by number."""
-        return [Row(*row) for row in self._read(f"select {', '.join(Row._fields)} from trials order by trial")]
+        return [Row(*row) for row in self.read(f"select {', '.join(Row._fields)} from trials order by trial")]
 
     def at_epoch(self, epoch: int) -> dict[int, Epoch]:
-        """Return what was recorded after an epoch (counted from 1), of every trial that got there."""
-        found = self._read(f"select trial, epoch, {_CURVES} from curves where epoch = ?", (epoch,))
+        """Return what was recorded after an epoch (counted from 1) of every trial that got there."""
+        found = self.read(f"select trial, epoch, {_CURVES} from curves where epoch = ?", (epoch,))
         return {row[0]: Epoch(*row[1:]) for row in found}
 
     def has(self, block: Iterable[Iterable[int]], until: int | None) -> bool:
@@ -165,19 +187,22 @@ class Store:
 
     def curve(self, trial: int) -> list[Epoch]:
         """Return a trial's history."""
-        found = self._read(f"select epoch, {_CURVES} from curves where trial = ? order by epoch", (trial,))
+        found = self.read(f"select epoch, {_CURVES} from curves where trial = ? order by epoch", (trial,))
+        if not all(value is None or isinstance(value, int | float) for row in found for value in row):
+            raise damaged(self.path, f"the curve of trial {trial} holds something else than numbers")
         epochs = [Epoch(*row) for row in found]
         # SQL knows no nan.
         return [epoch._replace(train_loss=math.nan) if epoch.train_loss is None else epoch for epoch in epochs]
 
     def commit(self, trained: Mapping[int, Trained]) -> None:
-        """Keep the outcome of a block, whole or not at all; what another process has kept already stays."""
+        """Keep the outcomes of a block, with their curves, whole or not at all."""
         rows = [_row(number, each) for number, each in trained.items()]
         curves = [(number, *epoch) for number, each in trained.items() for epoch in each.history]
         marks = ", ".join("?" * (1 + len(Epoch._fields)))
         with self._named_errors(), self._transaction():
             self._file.executemany(f"insert or replace into trials values ({', '.join('?' * len(Row._fields))})", rows)
-            self._file.executemany(f"insert or ignore into curves (trial, epoch, {_CURVES}) values ({marks})", curves)
+            self._file.executemany("delete from curves where trial = ?", [(row.trial,) for row in rows])
+            self._file.executemany(f"insert into curves (trial, epoch, {_CURVES}) values ({marks})", curves)
 
     def stop(self, trials: Iterable[int]) -> None:
         """Mark paused trials as stopped."""
@@ -186,10 +211,10 @@ class Store:
             self._file.executemany("update trials set status = 'stopped' where trial = ?", marks)
 
     def claim(self, block: int) -> bool:
-        """Take a block, named by its first trial, unless another process has it.
+        """Take a block, named by its first trial, unless another process has it; tell whether it was taken.
 
-        A lock of the system, as a process that ends, however it does and on whatever machine, lets go of it; of a
-        number that was written down nobody could tell whether the process that bears it now is still the same.
+        The lock is the operating system's, as that ends with its process, however it ends and on whatever machine. A
+        process number in a file would say nothing: another process may have it by now.
         """
         if self.folder is None or fcntl is None:
             return True
@@ -206,38 +231,50 @@ class Store:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, block)
 
     def release_all(self) -> None:
-        """Let go of every block: a process may go on to live for long after its sweep was interrupted."""
+        """Let go of every block: a process may live on for long after its sweep was interrupted."""
         if self._locks is not None:
             self._locks.close()
             self._locks = None
 
+    @cached_property
+    def encoding(self) -> Encoding | None:
+        """Return how raw data become those of the sweep, None if they are raw."""
+        saved = self.about("encoding")
+        return None if saved is None else Encoding.from_json(saved)
+
     def save_model(self, trial: Trial, params: Params) -> None:
-        """Keep a trial's parameters."""
+        """Keep a trial's parameters, with all that a model needs to take raw inputs."""
+        hyperparameters = json.loads(to_json({**trial.values, "seed": trial.seed}))
+        about = {**self.about("about"), "trial": trial.number, "hyperparameters": hyperparameters}
         if self.folder is None:
-            self._models[trial.number] = params
+            self._models[trial.number] = Model(trial.mlp, params, self.encoding, about)
             return
-        # Over one that is there: a killed process may have left it, and with asynchronous halving come less far.
+        # It replaces what a killed process may have left; with asynchronous halving that may be an earlier epoch.
         path = self._model_path(trial.number)
-        about = {"trial": trial.number, "hyperparameters": {**trial.values, "seed": trial.seed}}
         with self._named_errors():
             path.parent.mkdir(exist_ok=True)
-            save(path, trial.mlp, params, about=about)
+            save(path, trial.mlp, params, encoding=self.encoding, about=about)
 
-    def load_model(self, number: int) -> Params | None:
-        """Return a trial's parameters, None if they were not kept."""
+    def load_model(self, trial: Trial) -> Model | None:
+        """Return a trial's model, None if it was not kept."""
         if self.folder is None:
-            return self._models.get(number)
-        path = self._model_path(number)
-        return load(path).params if path.exists() else None
+            return self._models.get(trial.number)
+        path = self._model_path(trial.number)
+        if not path.exists():
+            return None
+        model = load(path)
+        if (model.mlp, model.about.get("trial")) != (trial.mlp, trial.number):
+            raise damaged(path, f"it is not the model of trial {trial.number}")
+        return model
 
-    def tidy(self, models: Collection[int], paused: Collection[int]) -> None:
-        """Forget the parameters of some trials, and what was kept to go on with some."""
+    def remove(self, models: Collection[int], paused: Collection[int]) -> None:
+        """Remove the models of some trials, and what was kept to go on with some."""
         for number in models:
             self._models.pop(number, None)
         for number in paused:
             self._paused.pop(number, None)
         if self.folder is not None:
-            # Named one by one: what else is there may be of a block that another process is about to commit.
+            # Named one by one: other files may be of a block that another process is about to commit.
             for path in (*map(self._model_path, models), *map(self._pause_path, paused)):
                 path.unlink(missing_ok=True)
 
@@ -253,10 +290,23 @@ class Store:
 
     def resume(self, number: int, mlp: MLP) -> Trained:
         """Return a paused trial."""
-        return self._paused[number] if self.folder is None else load_training(self._pause_path(number), mlp)
+        if self.folder is None:
+            return self._paused[number]
+        path = self._pause_path(number)
+        if not path.exists():
+            raise damaged(path, "it is gone")
+        trained = load_training(path, mlp)
+        history = tuple(self.curve(number))
+        if to_json(trained.history) != to_json(history):
+            raise damaged(path, f"it is not the training of trial {number}")
+        return trained._replace(history=history)  # which has infinite losses, where JSON has null
 
-    def _about(self) -> dict[str, Any]:
-        return {name: json.loads(value) for name, value in self._read("select name, value from sweep")}
+    def read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """Return all rows at once: a cursor that is not read to its end would lock others out."""
+        try:
+            return self._file.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise ValueError(f"{self.folder}: cannot read {FILE}: {error}") from error
 
     def _model_path(self, number: int) -> Path:
         assert self.folder is not None
@@ -291,13 +341,6 @@ class Store:
             why = error.strerror or error
             raise OSError(f"{self.folder}: cannot write: {why}; what was written before is safe") from error
 
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        """Return all rows at once: a cursor that is not read to its end would lock others out."""
-        try:
-            return self._file.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise ValueError(f"{self.folder}: cannot read {FILE}: {error}") from error
-
 
 def _row(number: int, trained: Trained) -> Row:
     history = trained.history
@@ -310,6 +353,15 @@ def _row(number: int, trained: Trained) -> Row:
     return Row(number, status, len(history), trained.best_epoch, seconds, *scores)
 
 
+def damaged(path: Path, what: str) -> ValueError:
+    """Return the error for a file that something else than a sweep has changed."""
+    return ValueError(f"{path} is damaged: {what}; restore it from a copy, or run the sweep into a new folder")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _difference(name: str, saved: Any, given: Any) -> str:
     match name:
         case "data" | "test":
@@ -318,6 +370,8 @@ def _difference(name: str, saved: Any, given: Any) -> str:
             return "the sweep was begun with another space"
         case "jaxmlp" | "format":
             return f"the sweep was begun by version {saved} of jaxmlp, this is {given}"
+        case "encoding" | "about":
+            return f"the sweep was begun with another {name}"
         case "config" | "mlp" if isinstance(saved, dict) and isinstance(given, dict):
             changed = next(key for key in given if saved.get(key) != given[key])
             return f"the sweep was begun with {changed} {saved.get(changed)!r}, got {given[changed]!r}"

@@ -28,7 +28,12 @@ MEGABYTES = 2**20
 
 def sweep(diverges=lambda row: row["learning_rate"] == 1.0, title="digits", epochs=4, metric="test_accuracy", **grid):
     """Results of a made-up sweep in which `learning_rate` matters and nothing else does."""
-    grid = grid or {"learning_rate": [0.01, 0.1, 1.0], "momentum": [0.0, 0.9], "hidden": ["8", "16,16"], "seed": [0, 1]}
+    grid = grid or {
+        "learning_rate": [0.01, 0.1, 1.0],
+        "momentum": [0.0, 0.9],
+        "hidden": [[8], [16, 16]],
+        "seed": [0, 1],
+    }
     noise, rows = np.random.default_rng(0), []
     for trial, values in enumerate(itertools.product(*grid.values())):
         row = {"trial": trial, **dict(zip(grid, values, strict=True))}
@@ -156,9 +161,9 @@ def test_best_trials_are_first_and_diverged_ones_last_whichever_way_one_sorts(pa
 def test_searching_hides_rows_and_takes_them_out_of_the_pictures(page):
     page.scroll_to("each-0")
     before = page.js("document.querySelectorAll('#each-0 .points path').length")
-    page.find("input[type=search]").send_keys("16,16")
+    page.find("input[type=search]").send_keys("16:16")
     page.wait("document.getElementById('shown').textContent.startsWith('12 of 24')")
-    assert set(page.column("hidden")) == {"16,16"}
+    assert set(page.column("hidden")) == {"16:16"}
     page.scroll_to("each-0")
     page.wait(f"document.querySelectorAll('#each-0 .points path').length < {before}")
 
@@ -193,7 +198,7 @@ def test_hovering_shows_a_label(page):
 
 def test_seeds_are_means_with_student_intervals(page):
     page.scroll_to("each-0")
-    table = sweep().table().filter(pl.col("learning_rate") == 0.1, pl.col("momentum") == 0, pl.col("hidden") == "8")
+    table = sweep().table().filter(pl.col("learning_rate") == 0.1, pl.col("momentum") == 0, pl.col("hidden") == [8])
     a, b = table["test_accuracy"].to_list()
     trace = page.js(
         "document.getElementById('each-0').data.slice(0, 1).map(t => [[...t.y], [...t.error_y.array], t.text])"

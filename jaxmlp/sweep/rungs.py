@@ -1,0 +1,150 @@
+"""The rungs of a sweep, one after another; without halving there is one. Its blocks are shared among processes.
+
+Every process makes the same plan, claims a block that nobody else has, runs it, keeps it, and claims the next one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxmlp.sweep.block import Job, begin, prepare, run_block
+from jaxmlp.sweep.halving import Halving, survivors
+from jaxmlp.sweep.keeping import Kept, keep_block, stop
+from jaxmlp.sweep.planning import Block, Group, Plan
+from jaxmlp.sweep.progress import Reporter
+from jaxmlp.sweep.space import Trial
+from jaxmlp.sweep.store import Store
+from jaxmlp.training.history import Epoch, Trained
+
+__all__ = ["Sweep", "run_rungs"]
+
+_WAIT = 0.2  # seconds until a process without a block looks again
+
+
+class Sweep(NamedTuple):
+    """All that running a sweep takes.
+
+    Attributes
+    ----------
+    job
+        What is trained, on which data and devices.
+    kept
+        Where outcomes are kept.
+    halving
+        None if every trial runs to its end.
+    make_plan
+        Plans some of the trials.
+    reporter
+        Tells the caller how far the sweep is.
+    """
+
+    job: Job
+    kept: Kept
+    halving: Halving | None
+    make_plan: Callable[[Sequence[Trial]], Plan]
+    reporter: Reporter
+
+    @property
+    def store(self) -> Store:
+        """Return the store that outcomes are kept in."""
+        return self.kept.store
+
+
+def run_rungs(sweep: Sweep) -> None:
+    """Run every trial to its end, or to the rung that stops it."""
+    alive, halving = list(sweep.job.trials), sweep.halving
+    if halving is None or halving.asynchronous:
+        _run_rung(sweep, alive, None)
+        return
+    rungs = halving.rungs(sweep.job.trials[alive[0]].config.epochs)
+    for rung in rungs[:-1]:
+        _run_rung(sweep, alive, rung)
+        there = sweep.store.at_epoch(rung)
+        going_on = survivors(halving, {number: there.get(number) for number in alive}, sweep.kept.metric)
+        stop(sweep.kept, [number for number in alive if number not in going_on])
+        sweep.reporter.report()
+        ended = {row.trial for row in sweep.store.rows() if row.epochs <= rung and row.status != "paused"}
+        alive = sorted(going_on - ended)
+        if not alive:
+            return
+    _run_rung(sweep, alive, rungs[-1])
+
+
+def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
+    """Run trials up to an epoch, or to their ends (None), block by block."""
+    name = "plan" if until is None else f"plan of rung {until}"
+    trials = [sweep.job.trials[number] for number in alive]
+    plan = Plan.from_json(sweep.store.kept(name, lambda: sweep.make_plan(trials).to_json()))
+    blocks = {(g, b): block for g, group in enumerate(plan.groups) for b, block in enumerate(group.blocks)}
+    with ThreadPoolExecutor(1) as compiler:
+        compiled: dict[int, Future[None]] = {}
+        while blocks := {at: block for at, block in blocks.items() if not sweep.store.has(block, until)}:
+            at = next((at for at in blocks if sweep.store.claim(_lead(blocks[at]))), None)
+            if at is None:
+                time.sleep(_WAIT)  # other processes have the rest
+                sweep.reporter.report()
+                continue
+            group, block = plan.groups[at[0]], blocks[at]
+            if not sweep.store.has(block, until):  # another process may have kept it since the last look
+                # This group's program is compiled while weights are drawn, the next one's while this block runs.
+                for g in (at[0], *sorted({g for g, _ in blocks} - {at[0]})[:1]):
+                    if g not in compiled:
+                        compiled[g] = compiler.submit(_in_same_mode(prepare), sweep.job, plan.groups[g])
+                trained = _begin(sweep, group, block)
+                # If compilation failed, as for want of memory, `run_block` meets that again and halves the block.
+                wait([compiled[at[0]]])
+                keep_block(sweep.kept, _run_block(sweep, group, block, trained, until))
+                sweep.reporter.report()
+            sweep.store.release(_lead(block))
+
+
+def _lead(block: Block) -> int:
+    """Return the trial that a block is known by: it is in no other block of its rung."""
+    return block[0][0]
+
+
+def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
+    """Let another thread compile as this one would: JAX's context managers hold for their own thread only."""
+    config: Any = jax.config
+    x64, precision = config.jax_enable_x64, config.jax_default_matmul_precision
+
+    def called(*args: Any) -> None:
+        with jax.enable_x64(x64), jax.default_matmul_precision(precision):
+            function(*args)
+
+    return called
+
+
+def _begin(sweep: Sweep, group: Group, block: Block) -> dict[int, Trained]:
+    """Return what a block's trials go on from: fresh weights, or what was kept at the last rung."""
+    paused = sweep.store.paused()
+    numbers = [number for chunk in block for number in chunk]
+    trained = begin([sweep.job.trials[number] for number in numbers if number not in paused])
+    trained |= {number: sweep.store.resume(number, group.mlp) for number in numbers if number in paused}
+    sweep.reporter.begin(trained)
+    return trained
+
+
+def _run_block(
+    sweep: Sweep, group: Group, block: Block, trained: dict[int, Trained], until: int | None
+) -> dict[int, Trained]:
+    halving = sweep.halving if sweep.halving is not None and sweep.halving.asynchronous else None
+    rungs = (until or group.epochs,) if halving is None else halving.rungs(group.epochs)
+    for rung in rungs:
+        trained = run_block(sweep.job, group, block, trained, rung, sweep.reporter.report)
+        if halving is not None and rung != rungs[-1]:
+            trained = _stop_worse(sweep, halving, rung, trained)
+    return trained
+
+
+def _stop_worse(sweep: Sweep, halving: Halving, rung: int, trained: dict[int, Trained]) -> dict[int, Trained]:
+    """Stop the trials that are not among the best share of all that have reached the rung so far."""
+    running = {number: each for number, each in trained.items() if each.status == "running"}
+    at_rung: dict[int, Epoch | None] = {**sweep.store.at_epoch(rung)}
+    at_rung |= {number: each.history[-1] for number, each in running.items()}
+    going_on = survivors(halving, at_rung, sweep.kept.metric)
+    stopped = {number: each._replace(status="stopped") for number, each in running.items() if number not in going_on}
+    return trained | stopped

@@ -1,0 +1,145 @@
+"""The best setting is the one with the best mean, whatever single trials did."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from jaxmlp import TrainConfig, sweep
+from jaxmlp.sweep.metrics import METRICS, is_better_high
+from jaxmlp.sweep.settings import interval, numbered
+
+RATES, SEEDS = [0.1, 0.2, 0.3], [0, 1, 2, 3]
+SPACE = sweep.grid(learning_rate=RATES, seed=SEEDS)
+# Far apart and never equal, so that no rounding decides which is best.
+scores = st.lists(st.integers(0, 999), min_size=12, max_size=12, unique=True).map(
+    lambda whole: [n / 1000 for n in whole]
+)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@given(scores)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_settings_are_ranked_by_their_mean_over_seeds(results_of, metric, values):
+    results = results_of(SPACE, {number: {metric: value} for number, value in enumerate(values)}, metric)
+    by_setting = np.reshape(values, (3, 4))
+    order = np.argsort(by_setting.mean(1))
+    if np.min(np.diff(np.sort(by_setting.mean(1)))) < 1e-9:
+        return  # a tie, where either may be first
+    found = results.settings()
+    expected = order[::-1] if is_better_high(metric) else order
+    assert [each.hyperparameters["learning_rate"] for each in found] == [RATES[place] for place in expected]
+    assert results.best() == found[0]
+    for each in found:
+        row = by_setting[RATES.index(each.hyperparameters["learning_rate"])]
+        assert each.mean == pytest.approx(row.mean())
+        assert (each.low, each.high) == pytest.approx(stats.t.interval(0.95, 3, row.mean(), stats.sem(row)))
+        of_trials = [values[number] for number in each.trials]
+        assert sorted(of_trials) == sorted(row)
+        assert of_trials == sorted(of_trials, reverse=is_better_high(metric))
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9))
+@settings(deadline=None)
+def test_an_interval_is_that_of_students_t_with_one_degree_of_freedom_less_than_numbers(values):
+    mean, low, high = interval(values)
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    np.testing.assert_allclose([mean, high - mean, mean - low], [np.mean(values), half, half], rtol=1e-6, atol=1e-9)
+
+
+def test_a_single_number_has_no_interval():
+    mean, low, high = interval([0.25])
+    assert mean == 0.25
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from(["a", "b"])), max_size=12))
+def test_rows_have_the_number_of_their_setting_and_nothing_else_decides(rows):
+    numbers = numbered(("momentum", "seed", "schedule"), rows)
+    for row, number in zip(rows, numbers, strict=True):
+        for other, its_number in zip(rows, numbers, strict=True):
+            assert (number == its_number) == ((row[0], row[2]) == (other[0], other[2]))
+    assert numbered(("momentum", "seed", "schedule"), rows, over=None) == [
+        list(dict.fromkeys(rows)).index(r) for r in rows
+    ]
+
+
+def test_another_hyperparameter_can_be_averaged_over(results_of):
+    accuracy = dict(enumerate([0.1, 0.9, 0.2, 0.3, 0.5, 0.5, 0.6, 0.5, 0.4, 0.4, 0.4, 0.4]))
+    results = results_of(SPACE, {number: {"test_accuracy": value} for number, value in accuracy.items()})
+    means = np.reshape(list(accuracy.values()), (3, 4)).mean(0)
+    best = results.best(over="learning_rate")
+    assert best.hyperparameters == {"seed": int(np.argmax(means))}
+    assert best.mean == pytest.approx(means.max())
+    assert results.best(over=None).trials == (1,)
+
+
+def test_a_setting_with_a_diverged_trial_is_left_out_and_so_are_trials_that_a_halving_stopped(results_of):
+    accuracy = {number: {"test_accuracy": 0.9 if number < 4 else 0.5 + number / 100} for number in range(12)}
+    diverged = accuracy | {2: {"status": "diverged"}}
+    assert results_of(SPACE, diverged).best().trials == (11, 10, 9, 8)
+    # The three best of the first setting were stopped at a rung: they count for nothing, the fourth does.
+    cut = {"status": "stopped", "epochs": 1, "test_accuracy": 0.99}
+    results = results_of(SPACE, accuracy | dict.fromkeys((0, 1, 2), cut) | {3: {"test_accuracy": 0.7}})
+    assert results.best().trials == (3,)
+    assert results.best().mean == 0.7
+    assert results.best(over=None).trials == (3,)
+    # What its own patience stopped is an outcome.
+    by_patience = dict.fromkeys(range(4), cut | {"epochs": 2, "best_epoch": 1})
+    config = TrainConfig(epochs=3, patience=1)
+    assert results_of(SPACE, accuracy | by_patience, config=config).best().trials == (0, 1, 2, 3)
+
+
+def test_no_best_is_a_line_that_says_why(results_of):
+    some = {0: {"test_accuracy": 0.5}, **{number: {"status": "diverged"} for number in range(1, 8)}}
+    with pytest.raises(ValueError, match=r"^test_r2 was not measured in this sweep$"):
+        results_of(SPACE, some).best("test_r2")
+    with pytest.raises(ValueError, match=r"^no setting has a test_accuracy: 8 of 12 trials: 1 finished, 7 diverged$"):
+        results_of(SPACE, some).best()
+    with pytest.raises(ValueError, match=r"^no setting has a test_accuracy: 0 of 12 trials$"):
+        results_of(SPACE, {}).best()
+
+
+def test_an_infinite_loss_is_a_value_and_the_worst_one(results_of):
+    losses = {number: {"test_loss": math.inf if number == 0 else 2.0} for number in range(12)}
+    found = results_of(SPACE, losses, "test_loss").settings()
+    assert [each.mean for each in found] == [2.0, 2.0, math.inf]
+
+
+LAYERS = {"hidden": [(128,), (64, 64), (), (64,)], "activation": ["relu", ("tanh", "relu"), "tanh", "relu"]}
+
+
+def test_values_of_each_layer_are_lists_that_polars_groups_sorts_and_filters_by(results_of):
+    space = sweep.Space(("hidden", "seed"), tuple((hidden, seed) for hidden in LAYERS["hidden"] for seed in (0, 1)))
+    results = results_of(space, {number: {"test_accuracy": number / 10} for number in range(8)})
+    table = results.table()
+    assert table.schema["hidden"] == pl.List(pl.Int64)
+    means = table.group_by("hidden").agg(pl.col("test_accuracy").mean()).sort("hidden")
+    assert means["hidden"].to_list() == [[], [64], [64, 64], [128]]
+    assert means["test_accuracy"].to_list() == pytest.approx([0.45, 0.65, 0.25, 0.05])
+    assert table.filter(pl.col("hidden") == [64, 64])["trial"].to_list() == [2, 3]
+    frame = pytest.importorskip("pandas").DataFrame({name: table[name].to_list() for name in table.columns})
+    assert frame.groupby(frame["hidden"].map(tuple))["test_accuracy"].mean()[(64, 64)] == pytest.approx(0.25)
+
+
+def test_activations_are_lists_where_one_trial_has_one_for_each_layer_and_text_otherwise(results_of):
+    space = sweep.Space(("hidden", "activation"), (((3, 3), ("tanh", "relu")), ((3,), "tanh")))
+    table = results_of(space, {0: {"test_accuracy": 0.1}, 1: {"test_accuracy": 0.2}}).table()
+    assert table["activation"].to_list() == [["tanh", "relu"], ["tanh"]]
+    space = sweep.grid(activation=["tanh", "relu"])
+    table = results_of(space, {0: {"test_accuracy": 0.1}, 1: {"test_accuracy": 0.2}}).table()
+    assert table["activation"].to_list() == ["tanh", "relu"]
+
+
+def test_csv_has_text_for_lists_as_it_is_typed(results_of, tmp_path):
+    space = sweep.Space(("hidden",), tuple((hidden,) for hidden in LAYERS["hidden"]))
+    results = results_of(space, {number: {"test_accuracy": 0.5} for number in range(4)})
+    results.export(tmp_path / "trials.csv")
+    assert pl.read_csv(tmp_path / "trials.csv")["hidden"].to_list() == ["128", "64:64", "none", "64"]
+    results.export(tmp_path / "trials.parquet")
+    assert pl.read_parquet(tmp_path / "trials.parquet").equals(results.table())
