@@ -1,4 +1,4 @@
-"""What pytest shows of a gradient that was found wrong: the whole report, once, whatever the form of the assert."""
+"""pytest shows the whole report of a wrong gradient, once, for each form of assert."""
 
 import os
 import re
@@ -18,18 +18,22 @@ def half():
     return check(w)
 """
 
-# What a test may contain that fails because a report does.
-FAILING = {
-    "called": "    assert half()",
+# Tests that fail because of a report.
+NAMED = {
     "named": "    report = half()\n    assert report",
-    "over_lines": "    assert (\n        half()\n    )",
-    "among_others": "    right = True\n    assert right and half()",
+    "named_over_lines": "    report = half()\n    assert (\n        report\n    ), str(3)",
     "with_words": "    report = half()\n    assert report, 'words of my own'",
     "with_itself": "    report = half()\n    assert report, str(report)",
+}
+FAILING = NAMED | {
+    "called": "    assert half()",
+    "over_lines": "    assert (\n        half()\n    )",
+    "among_others": "    right = True\n    assert right and half()",
+    "converted": "    assert bool(half())",
     "by_function": "    from jaxmlp.checking import assert_gradient\n"
     "    assert_gradient(lambda w: (w**2).sum(), lambda w: w, w)",
 }
-# What fails for another reason, beside a report that is wrong and meant to be.
+# Tests that fail for another reason, beside a report that is meant to be wrong.
 UNRELATED = {
     "of_numbers": "    report = half()\n    assert not report\n    x = 3\n    assert x == 2",
     "of_a_flag": "    report = half()\n    assert not report\n    flag = bool(report.notes) and False\n    assert flag",
@@ -64,7 +68,7 @@ class Shown(NamedTuple):
 
 
 def run(folder: Path, text: str, *options: str) -> Shown:
-    """Run in a process of its own, in which the plugin is found as anybody's is: by its entry point."""
+    """Run in a process of its own, in which pytest finds the plugin by its entry point."""
     (folder / "test_it.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
     in_haste = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
@@ -99,12 +103,8 @@ def light(tmp_path_factory):
     return run(tmp_path_factory.mktemp("light"), LIGHT)
 
 
-@pytest.mark.parametrize("mode", ["rewritten", "plain"])
-def test_a_wrong_gradient_is_reported_whole_and_once(mode, request):
-    outcomes, shown = request.getfixturevalue(mode)
-    n_failed = len(FAILING | UNRELATED)
-    assert outcomes == ({"failed": n_failed} if mode == "plain" else {"failed": n_failed + 1, "passed": 1})
-    for name in FAILING:
+def check_shown_whole_and_once(shown, names):
+    for name in names:
         text = "\n".join(shown[name])
         assert text.count("gradient of f: WRONG") == 1, name
         assert text.count("rounding allows") == 1, name  # the table's head
@@ -114,6 +114,16 @@ def test_a_wrong_gradient_is_reported_whole_and_once(mode, request):
     assert "words of my own" in "\n".join(shown["with_words"])
     for name in UNRELATED:
         assert "WRONG" not in "\n".join(shown[name]), name
+
+
+def test_a_wrong_gradient_is_reported_whole_and_once_for_each_form_of_assert(rewritten):
+    assert rewritten.outcomes == {"failed": len(FAILING | UNRELATED) + 1, "passed": 1}
+    check_shown_whole_and_once(rewritten.of_test, FAILING)
+
+
+def test_a_named_report_is_shown_without_rewritten_asserts_too(plain):
+    assert plain.outcomes == {"failed": len(FAILING | UNRELATED)}
+    check_shown_whole_and_once(plain.of_test, [*NAMED, "by_function"])
 
 
 def test_a_test_that_is_the_first_to_import_the_checker_is_reported_too(light):
