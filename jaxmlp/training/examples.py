@@ -29,7 +29,9 @@ def arrays(mlp: MLP, data: Dataset) -> Examples:
 
     Copying a large data set would take as long as compiling.
     """
-    t = data.t if is_classification(mlp, data.t) else np.asarray(data.t).astype(float)
+    t = data.t
+    if not is_classification(mlp, t):
+        t = np.asarray(t).astype(jax.dtypes.canonicalize_dtype(float), copy=False)
     on_host: Any = (data.x, t, data.weights)
     return Examples(*jax.device_put(on_host, may_alias=True))
 
