@@ -1,7 +1,7 @@
-"""Data sets: read from a name, a file or a folder, split, scaled, and checked before any training begins.
+"""Data sets: read from a name, a file or a folder, split, scaled, and checked before training begins.
 
-`read` answers with a `Source`, the numbers as the file holds them; `prepare` makes of it what a network
-trains on: a checked training part and test part, and the `Encoding` that a saved model needs to meet new data.
+`read` returns a `Source`: the numbers as they are in the file. `prepare` turns it into a training part and a test part,
+checked and scaled, and into the `Encoding` with which a saved model treats new data alike.
 """
 
 from jaxmlp.data.dataset import Dataset, fingerprint

@@ -1,7 +1,7 @@
-"""CSV files as frames of text, with the line that each row begins in.
+"""CSV files as frames of text, with the line in which each row begins.
 
-Polars reads, because it is fast; Python's `csv` walks the file once more where something is wrong,
-because it knows the line of a record.
+Polars reads the file, because it is fast. If something is wrong, Python's `csv` reads it again, because it knows the
+line of a record.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 def read_csv(path: Path) -> tuple[polars.DataFrame, Callable[[int], int]]:
-    """Read a CSV file whose first line names the columns; raise a `ValueError` of one line where it is broken.
+    """Read a CSV file whose first line names the columns; raise a `ValueError` that names the first broken line.
 
     Returns the cells as text, None where empty, and a function from a row's index to its line in the file.
     """
     raw = _read_utf8(path)
     header = _read_header(path)
     frame = _read_frame(path, raw, header)
-    # A row with too few fields has no value in the last column. Neither has a blank line, which is passed over
-    # (save in a table of one column, where it may be a missing value).
+    # A row with too few fields has no value in the last column. A blank line has none either: it is skipped, except
+    # in a table of one column, where it may be a missing value.
     if frame.width == 1 or not frame.to_series(-1).null_count():
         return frame, lambda index: _line_of(path, index)
     _refuse_ragged(path, len(header))
@@ -64,7 +64,7 @@ def _read_header(path: Path) -> list[str]:
 def _read_frame(path: Path, raw: bytes, header: list[str]) -> polars.DataFrame:
     pl = optional("polars")
     try:
-        # Behind a line feed, which polars skips: a file that begins with "x^" it would take for a compressed one.
+        # Polars skips the added line feed; without it, it takes a file that begins with "x^" for a compressed one.
         frame: polars.DataFrame = pl.read_csv(io.BytesIO(b"\n" + raw), infer_schema=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         _refuse_ragged(path, len(header))
@@ -83,7 +83,7 @@ def _refuse_ragged(path: Path, width: int) -> None:
 
 
 def _line_of(path: Path, index: int) -> int:
-    # Where the two parsers disagree, or a cell is longer than `csv` takes: the line if every row has one.
+    # If the two parsers disagree, or a cell is too long for `csv`, assume that every row is one line.
     in_plain_table = index + 2
     try:
         return next(islice(_records(path), index + 1, None), (in_plain_table, []))[0]
@@ -92,7 +92,7 @@ def _line_of(path: Path, index: int) -> int:
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line that it begins in; a blank line is a record without fields."""
+    """Yield each record with the line in which it begins; a blank line is a record without fields."""
     with path.open(encoding="utf-8-sig", newline="") as text:
         reader, line = csv.reader(text, strict=True), 1
         try:

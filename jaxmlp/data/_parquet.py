@@ -1,8 +1,8 @@
 """Parquet files as frames, read in a process of their own.
 
-A damaged parquet file can make polars panic in its worker threads: the panic is printed to standard error, and
-what reaches Python is not even an `Exception`. Nothing inside this process can prevent that, so a child reads
-(which costs 0.3 s), may fail as it likes, and hands back what it could read in the Arrow format.
+A damaged parquet file can make polars panic in its worker threads. The panic is printed to standard error, and Python
+gets an error that is not even an `Exception`; nothing inside this process can prevent that. So a child process reads
+the file, which costs 0.3 s, and returns the frame in the Arrow format.
 """
 
 from __future__ import annotations
@@ -43,6 +43,6 @@ def read_parquet(path: Path) -> tuple[polars.DataFrame, Callable[[int], int]]:
 
 
 def _reason(stderr: bytes) -> str:
-    """Return the message of the last exception that a dying Python printed."""
+    """Return the message of the last polars exception in the standard error of the child."""
     lines = [line for line in stderr.decode(errors="replace").splitlines() if line.startswith("polars.exceptions.")]
     return plain(lines[-1].partition(": ")[2] if lines else "polars failed to read it")

@@ -18,13 +18,13 @@ def quoted(value: object, limit: int = 60) -> str:
 
 
 def plain(value: object, limit: int = 200) -> str:
-    """Return `value` as text without quotes where that is one short line, and in quotes where it is not."""
+    """Return `value` as text: without quotes if that is one short line, otherwise in quotes and cut."""
     text = str(value)
     return text if text.isprintable() and len(text) <= limit else quoted(text, limit)
 
 
 def listed(names: Collection[str], limit: int = 10) -> str:
-    """Return the names in quotes, with a count in place of those after the first `limit`.
+    """Return the first `limit` names in quotes, and the count of the others.
 
     >>> listed(["a", "b", "c"], limit=2)
     "'a', 'b', … (1 more)"

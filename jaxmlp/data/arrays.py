@@ -1,7 +1,7 @@
-"""The door for arrays: whatever holds numbers comes in as an array that NumPy and JAX both take.
+"""Arrays from users: anything that holds numbers becomes a plain array, which NumPy and JAX both take.
 
-Every function that users hand arrays to calls `as_array` or `as_inputs`, so all of them accept the same things and
-refuse the same things. Packages are recognized by what their objects can do: none is imported for this.
+Every function to which users pass arrays calls `as_array` or `as_inputs`, so all of them accept and refuse the same
+objects. The objects of other packages are recognized by their methods; no package is imported for this.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _NEXT_STEP = {
     "c": "make columns of the real and the imaginary part",
     "V": "use numpy.lib.recfunctions.structured_to_unstructured, or a float32 copy",
 }
-"""What to do about each kind of array that holds no real numbers, by NumPy's letter for it."""
+"""The next step for each kind of array without real numbers, by NumPy's letter for the kind."""
 
 
 def as_array(name: str, value: Any) -> Array:
-    """Return numbers as a plain array: a jax Array as it is, all else as NumPy in the machine's own byte order.
+    """Return numbers as a plain array: a jax Array unchanged, anything else as NumPy in the machine's byte order.
 
     Parameters
     ----------
     name : str
-        What errors call it.
+        The argument's name, for error lines.
     value : array-like
-        NumPy or jax arrays, numbers, lists, iterators; what NumPy can convert, such as series and frames of pandas,
-        polars and pyarrow; PyTorch tensors. A frame keeps the order of its columns.
+        An array of NumPy or JAX, a list, an iterator, a PyTorch tensor, or anything that NumPy converts, such as a
+        series or frame of pandas, polars or pyarrow. The columns of a frame keep their order.
 
     Returns
     -------
     array
-        Booleans, integers or real numbers, not copied if that is what they were. Integers that JAX would wrap, beyond
-        32 bits, become float64, and so do long doubles.
+        Booleans, integers or real numbers, without a copy where possible. Long doubles become float64, and so do
+        integers beyond 32 bits, which JAX would wrap.
 
     Raises
     ------
     ValueError
-        If there is anything but real numbers, or a value is missing; names its row and column.
+        If an entry is missing or is no real number; the line names its row and column.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def as_inputs(name: str, value: Any, width: int | None = None) -> Array:
 
 
 def check_finite(name: str, array: Array, columns: Sequence[str] = ()) -> None:
-    """Raise a ValueError that names row and column, if a number is not finite."""
+    """Raise a ValueError that names row and column if a number is not finite."""
     if (place := first_not_finite(array)) is not None:
         number = array[place]
         next_step = ": fill missing values or leave the row out" if number != number else ""
@@ -117,7 +117,7 @@ def first_not_finite(array: Array) -> tuple[int, ...] | None:
 
 
 def column_names(value: Any) -> tuple[str, ...]:
-    """Return the names of a frame's columns; nothing for a value that has none.
+    """Return the names of a frame's columns; an empty tuple if the value has none.
 
     >>> column_names(np.ones((2, 2)))
     ()
@@ -126,7 +126,7 @@ def column_names(value: Any) -> tuple[str, ...]:
 
 
 def take_columns(name: str, frame: Any, wanted: Sequence[str]) -> Any:
-    """Return the columns of a frame that are wanted, in that order; raise a ValueError for a missing or doubled one."""
+    """Return a frame of the wanted columns, in this order; raise a ValueError if one is missing or there twice."""
     labels: dict[str, Any] = {}
     for label in _labels(frame):
         if str(label) in labels and str(label) in wanted:
@@ -136,13 +136,13 @@ def take_columns(name: str, frame: Any, wanted: Sequence[str]) -> Any:
         if feature not in labels:
             raise ValueError(f"{name}: {missing_feature(feature, labels)}")
     chosen = [labels[feature] for feature in wanted]
-    # Polars would take some names for patterns in `select`; pyarrow has nothing else.
+    # `select` of polars would read some names as patterns; pyarrow has only `select`.
     return frame.select(chosen) if hasattr(type(frame), "column_names") else frame[chosen]
 
 
 def _labels(value: Any) -> list[Any]:
-    kind = type(value)  # not the value: a frame answers for its columns too, whatever they are called
-    if hasattr(kind, "collect"):  # polars would run a lazy query to know its columns
+    kind = type(value)  # not the value itself: the columns of a frame are attributes too, whatever their names
+    if hasattr(kind, "collect"):  # polars would run a lazy query to find its columns
         return []
     if hasattr(kind, "column_names"):
         return list(value.column_names)
@@ -159,7 +159,7 @@ def _to_numpy(name: str, value: Any) -> NDArray[Any]:
         raise _missing(name, "a masked one", place, ())
     if isinstance(value, Iterator):
         value = list(value)
-    if hasattr(kind, "detach"):  # of PyTorch; NumPy takes no tensor that requires a gradient, and no bfloat16
+    if hasattr(kind, "detach"):  # a PyTorch tensor: NumPy converts neither one that requires a gradient nor bfloat16
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     try:
@@ -167,7 +167,7 @@ def _to_numpy(name: str, value: Any) -> NDArray[Any]:
         if array.dtype.kind in _TEXT:  # [[1, "a"]] is all text to NumPy
             array = np.asarray(value, dtype=object)
         numbers = np.asarray(array.tolist()) if array.dtype.kind == "O" else array
-    # The conversion is foreign code, and raises what it likes.
+    # The conversion is code of other packages and may raise anything.
     except Exception as error:
         if "inhomogeneous" in str(error):
             raise ValueError(f"{name} must be an array, got rows of different lengths") from error
@@ -185,11 +185,13 @@ def _checked_numbers(name: str, array: NDArray[Any], columns: Sequence[str]) -> 
             continue
         if place and type(entry).__name__ in ("NoneType", "NAType", "NaTType"):
             raise _missing(name, str(entry), place, columns)
-        where = f" in {_where(place, columns)}" if place else ""
+        where = f" in {_where(place, columns)}" if place else ", expected an array"
         if isinstance(entry, str | bytes):
-            next_step = "numpy.unique(t, return_inverse=True)[1] numbers its classes" if name == "t" else "encode it"
+            next_step = "turn text into numbers or leave it out"
+            if name == "t":
+                next_step = "numpy.unique(t, return_inverse=True)[1] makes classes of text"
             raise ValueError(f"{name} must be numbers, got text {quoted(entry)}{where}: {next_step}")
-        raise ValueError(f"{name} must be an array of numbers, got a {type(entry).__name__}{where}")
+        raise ValueError(f"{name} must be numbers, got a {type(entry).__name__}{where}")
     try:
         return array.astype(np.float64)
     except OverflowError as error:
@@ -204,7 +206,7 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
         limits = np.iinfo(np.int32)
         if array.max() > limits.max or array.min() < limits.min:
             dtype = np.dtype(np.float64)
-    with np.errstate(over="ignore"):  # what becomes infinite is refused with its place
+    with np.errstate(over="ignore"):  # `check_finite` names a number that becomes infinite
         return array.astype(dtype, copy=False)
 
 

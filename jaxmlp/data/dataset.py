@@ -59,7 +59,7 @@ class Dataset:
     weights: Array | Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
-        """Check all arrays, each by itself and then together."""
+        """Check each array by itself, then whether they fit together."""
         for name, check in (("x", _checked_inputs), ("t", _checked_targets)):
             object.__setattr__(self, name, check(getattr(self, name)))
         if len(self.x) != len(self.t):

@@ -1,4 +1,4 @@
-"""The data sets that need no file: scikit-learn's own copies of five small classics."""
+"""The data sets that need no file: five small classics that come with scikit-learn."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ EMBEDDED: dict[str, Embedded] = {
     "iris": Embedded("load_iris", {}, "150 iris flowers, 4 measurements, 3 classes"),
     "wine": Embedded("load_wine", {}, "178 wines, 13 chemical measurements, 3 classes"),
     "breast_cancer": Embedded("load_breast_cancer", {}, "569 tumours, 30 measurements, 2 classes"),
-    # Raw, because nobody could type in the scaled measurements of a new patient.
+    # Not scaled, because a model should take the measurements of a new patient as they are.
     "diabetes": Embedded("load_diabetes", {"scaled": False}, "442 patients, 10 measurements, real values"),
 }
 """The embedded data sets by name."""

@@ -1,4 +1,4 @@
-"""What a trained network must remember of its data to meet new data: names, and the scaling of both sides."""
+"""`Encoding`: the names and the scaling that a trained network needs to treat new data like its training data."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Encoding:
     feature_count : int
         n, the number of inputs.
     feature_names : tuple of n str, or empty
-        Their names, if they have any.
+        Names of the inputs, if they have any.
     class_names : tuple of str, or None
-        The classes in the order of the network's outputs; None for real values.
+        Names of the classes, in the order of the network's outputs; None for real values.
     inputs : Scaling
-        Scales x.
+        Scaling of x.
     targets : Scaling or None
-        Scales real values, so that one learning rate suits them all; None for classes.
+        Scaling of real values, so that one learning rate suits any unit; None for classes.
 
     Examples
     --------
@@ -128,7 +128,7 @@ class Encoding:
         return t_known
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, from which `from_json` makes the same encoding to the last bit."""
+        """Return the encoding as plain JSON values, from which `from_json` restores it to the last bit."""
         return {
             "feature_count": self.feature_count,
             "feature_names": list(self.feature_names),
@@ -144,7 +144,7 @@ class Encoding:
         Raises
         ------
         ValueError
-            If `saved` is not what `to_json` returns; says in one line what is wrong.
+            If `saved` is not of the form that `to_json` returns.
 
         Examples
         --------

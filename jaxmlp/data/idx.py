@@ -37,8 +37,8 @@ class _Part(NamedTuple):
 def read_idx(name: str, request: Request) -> Source:
     """Read `train-images-idx3-ubyte` and its three companions, each plain or with `.gz`, from the folder `name`.
 
-    The test pair (`t10k-...`) may be missing. If the training pair is, the test pair is x and t:
-    whoever has only that has come to evaluate.
+    The test pair (`t10k-...`) may be missing. If the training pair is missing, the test pair becomes x and t, so that
+    a folder with only a test pair can be evaluated.
     """
     folder = Path(name)
     parts = [part for stem in (_TRAIN, _TEST) if (part := _read_part(folder, stem, request.labelled)) is not None]
@@ -66,7 +66,7 @@ def _encode(
     known = [part for part in labels if part is not None]
     if task == "values":
         return [None if part is None else encode_targets(part, task, str).t for part in labels], None
-    # A class is its number, also where no example shows it: both parts and every subset agree on it.
+    # The name of a class is its number, even of a class without examples: every subset gets the same names.
     names = tuple(str(label) for label in range(1 + max(int(part.max()) for part in known))) if known else None
     return [None if part is None else part.astype(np.int64) for part in labels], names
 

@@ -55,7 +55,7 @@ def read_npz(name: str, request: Request) -> Source:
 
 
 def _image_shape(parts: list[NDArray[Any]]) -> tuple[int, int] | None:
-    """Take for images what is of rank 3 and one size in both parts: bytes, or floats from 0 to 1."""
+    """Return the size of images, which are bytes or floats from 0 to 1, of rank 3 and one size in both parts."""
     shapes = {part.shape[1:] for part in parts}
     height_and_width = shapes.pop()
     if shapes or len(height_and_width) != 2 or not all(map(_is_brightness, parts)):
@@ -81,7 +81,7 @@ def _inputs(path: Path, key: str, array: NDArray[Any]) -> NDArray[Any]:
 def _targets(
     path: Path, arrays: Mapping[str, NDArray[Any]], task: str | None
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | None]:
-    """Encode y and y_test as one column, so that a class has one number in both."""
+    """Encode y and y_test as one column, so that a class has the same number in both."""
     keys = [key for key in ("y", "y_test") if key in arrays]
     if not keys:
         return {}, None

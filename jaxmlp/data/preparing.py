@@ -1,4 +1,4 @@
-"""From a `Source` to what a network trains on: the split, then the scaling of both parts by the training part."""
+"""`prepare`: splits a `Source`, then scales both parts by the statistics of the training part."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["Part", "Prepared", "Split", "prepare", "split", "whole"]
 
 
 class Part(NamedTuple):
-    """Some of a source's examples, raw.
+    """Some examples of a source, not scaled.
 
     Attributes
     ----------
     x, t
         Inputs [N, n] and targets.
     rows
-        Where they are in the source: [N] positions in its x, or in its x_test if this is its own test part.
+        Positions [N] of the examples in the source's x, or in its x_test if this is the source's own test part.
     """
 
     x: NDArray[Any]
@@ -36,14 +36,14 @@ class Part(NamedTuple):
 
 
 class Split(NamedTuple):
-    """A source's examples to train with, and those that are held out."""
+    """The training part and the test part of a source."""
 
     train: Part
     test: Part
 
 
 class Prepared(NamedTuple):
-    """Checked and scaled data, and the encoding that made it and will make more."""
+    """Checked and scaled data, and the encoding that scaled them and scales new data."""
 
     train: Dataset
     test: Dataset
@@ -51,14 +51,14 @@ class Prepared(NamedTuple):
 
 
 def prepare(source: Source, *, scaling: str = "standard", test_fraction: float = 0.2, seed: int = 0) -> Prepared:
-    """Split a source, and scale both parts with what the training part alone shows.
+    """Return the training part and the test part of a source, scaled by the statistics of the training part.
 
     Parameters
     ----------
     source : Source
-        As `read` returns it, with targets.
+        Data with targets, as `read` returns them.
     scaling : "standard", "minmax" or "none"
-        How inputs are scaled, see `Scaling.fit`: column by column, images with one factor for all pixels.
+        The scaling of the inputs, see `Scaling.fit`: column by column, or one factor for all pixels of images.
         Real-valued targets are always standardised.
     test_fraction, seed : float, int
         See `split`.
@@ -78,7 +78,7 @@ def prepare(source: Source, *, scaling: str = "standard", test_fraction: float =
     if scaling not in KINDS:
         raise ValueError(unknown_name("scaling", scaling, KINDS))
     train, test = split(source, test_fraction=test_fraction, seed=seed)
-    # A column each would blow up the noise of pixels at the border that are nearly always empty.
+    # Scaling pixel by pixel would magnify the noise of border pixels that are nearly always empty.
     is_image = source.image_shape is not None or (not source.feature_names and source.x.dtype.kind in "iu")
     encoding = Encoding(
         feature_count=source.x.shape[1],
@@ -95,16 +95,16 @@ def prepare(source: Source, *, scaling: str = "standard", test_fraction: float =
 
 
 def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split:
-    """Return the source's own two parts, or draw them.
+    """Return the source's own training and test part; if it has no test part, draw one.
 
     Parameters
     ----------
     source : Source
-        With targets.
+        Data with targets.
     test_fraction : float
-        Between 0 and 1: the share that is held out, from every class alike, if the source has no test part.
+        The share of examples in the test part, between 0 and 1; every class is divided in this proportion.
     seed : int
-        From 0 to 2**32 - 1; the same seed draws the same parts.
+        Seed of the draw, from 0 to 2**32 - 1.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
 
 
 def whole(x: Any, t: Any) -> Part:
-    """Return all examples of a source, or of its own test part, as a part.
+    """Return all examples of x and t as a part.
 
     >>> whole(np.ones((3, 2)), np.array([0, 1, 1])).rows
     array([0, 1, 2])
@@ -160,7 +160,7 @@ def _draw(
 
 
 def _check_counts(source: Source, t: NDArray[Any], held_out: int) -> None:
-    """Refuse what cannot be divided with every class on both sides."""
+    """Raise a ValueError if the examples are too few for every class to be in both parts."""
     least = 1
     if source.class_names is not None:
         classes, counts = np.unique(t, return_counts=True)

@@ -43,19 +43,19 @@ def read(
         The name of an embedded set (see `EMBEDDED`; write `./iris` for a folder of that name), a folder of
         IDX files (`train-images-idx3-ubyte`, ..., each plain or `.gz`), or a `.csv`, `.parquet` or `.npz` file.
     target : str, optional
-        The column to learn, for a table; without it a table is an error.
+        The column to learn, if the source is a table; a table that is `labelled` needs it.
     task : "classes" or "values", optional
-        What the targets are. Left out, text, booleans and integers are classes and floats real values.
+        The kind of targets. By default text, booleans and integers are classes, and floats are real values.
     features : sequence of str, optional
-        The feature names of a trained model: exactly these are read, in this order, and others left aside.
-        Of a source whose features have no names only the count is compared.
+        Names of the features to read, in this order, as a trained model needs them; other columns are left out. If
+        the source has no feature names, only the number of features is compared.
     labelled : bool
-        False where targets are not needed: they may then be missing, and `t` is None.
+        Whether targets are needed. If not, they may be missing, and then `t` is None.
 
     Raises
     ------
     ValueError
-        If the source cannot be read as asked. One line: the file, where in it, what is there, what was expected.
+        If the source cannot be read like this. The line names the file, the place in it, and what was expected there.
     FileNotFoundError
         If there is no such data set, file or folder, or a folder lacks a file.
     ImportError
@@ -111,7 +111,7 @@ def _find_reader(name: str) -> Callable[[str, Request], Source]:
 
 
 def _select(source: Source, features: Sequence[str]) -> Source:
-    """Return `source` with these features; of a table nothing else was read."""
+    """Return `source` with these features alone; `read_table` has already chosen those of a table."""
     if source.feature_names == tuple(features):
         return source
     if not source.feature_names:

@@ -1,6 +1,6 @@
 """Scaling: one offset and one factor for each column, learned from the training part alone.
 
-Statistics are computed in float64, in blocks of rows: 60,000 images never exist as float64 all at once.
+Statistics are computed in float64, in blocks of rows, so that 60,000 images are never held as float64 all at once.
 """
 
 from __future__ import annotations
@@ -62,17 +62,17 @@ class Scaling:
 
     @classmethod
     def fit(cls, x: ArrayLike, kind: str, *, shared: bool = False) -> Scaling:
-        """Learn a scaling from the columns of `x`.
+        """Return the scaling that suits the columns of `x`.
 
         Parameters
         ----------
         x : [N, n] or [N] finite numbers
         kind : str
-            "standard" makes mean 0 and standard deviation 1, "minmax" makes minimum 0 and maximum 1,
-            "none" leaves everything as it is. A constant column becomes 0.
+            "standard" makes mean 0 and standard deviation 1, "minmax" makes minimum 0 and maximum 1, "none" changes
+            nothing. A constant column becomes 0, except with "none".
         shared : bool
-            One offset and one factor for all columns, as images need it: a pixel near the border that is
-            0 in nearly every image would otherwise outweigh all others in the few where it is not.
+            Whether all columns have one offset and one factor. Images need this: otherwise a border pixel that is
+            nearly always 0 would outweigh all others in the few images where it is not.
 
         Raises
         ------
@@ -90,14 +90,14 @@ class Scaling:
         return _by_blocks(lambda block: (block - self.offset) * self.factor, as_array("x", x))
 
     def inverse(self, y: ArrayLike) -> NDArray[np.float32]:
-        """Return y / factor + offset, the x that was scaled to y."""
+        """Return y / factor + offset, the inverse of the scaling."""
         return _by_blocks(lambda block: block / self.factor + self.offset, as_array("y", y))
 
 
 def _by_blocks(apply: Callable[[Float64s], Float64s], given: Array) -> NDArray[np.float32]:
     x = np.asarray(given)
     y = np.empty(x.shape, np.float32)
-    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and Dataset says where
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and `check_finite` says where
         for start, block in _blocks(x):
             y[start : start + len(block)] = apply(block)
     return y
@@ -110,7 +110,7 @@ def _blocks(x: NDArray[Any]) -> Iterator[tuple[int, Float64s]]:
 
 
 def _standard(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
-    # From the first value on: the deviations of a constant column are 0 exactly, whatever rounding does to a sum.
+    # Sums of deviations from the first value: those of a constant column are exactly 0, without any rounding.
     first = x.reshape(-1)[0].astype(np.float64) if axis is None else x[0].astype(np.float64)
     count = x.size if axis is None else len(x)
     mean = first + sum((block - first).sum(axis) for _, block in _blocks(x)) / count

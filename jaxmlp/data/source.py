@@ -1,4 +1,4 @@
-"""What a reader is asked for, and what it answers with, before anything is split or scaled."""
+"""`Request` and `Source`: the argument and the result of every reader, before anything is split or scaled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ __all__ = ["Request", "Source"]
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller of `jaxmlp.data.read` wants; its parameters are described there."""
+    """The options of `jaxmlp.data.read`, which describes them."""
 
     target: str | None = None
     task: str | None = None
@@ -21,26 +21,26 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set as its file holds it.
+    """A data set as it is in its file.
 
     Parameters
     ----------
     name : str
-        The embedded set, file or folder it was read from.
+        Name of the embedded set, the file or the folder.
     x : [N, n] float32, or uint8 for images
         The inputs, finite.
     t : [N] int64, [N] float32, [N, K] float32, or None
-        Classes as positions in `class_names`, real values, rows of real values, or no targets at all.
+        Targets: positions in `class_names`, real values, rows of real values, or none.
     x_test, t_test : like x and t, or None
-        The test part that the set itself brings, if it does.
+        The data set's own test part, if it has one.
     feature_names : tuple of str
         A name for each column of x; empty if they have none.
     class_names : tuple of str, or None
-        None if the targets are real values or missing.
+        Names of the classes; None if the targets are real values or missing.
     target : str or None
         The name of the target's column.
     image_shape : (int, int) or None
-        Rows and columns of the image that each row of x is, pixel after pixel; None if they are no images.
+        Height and width, if each row of x is an image, pixel by pixel.
 
     Examples
     --------

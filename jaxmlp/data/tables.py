@@ -38,7 +38,7 @@ class _Table(NamedTuple):
 
 
 def read_table(name: str, request: Request) -> Source:
-    """Read the table `name`, whose cells are numbers but for the target's, which may be text."""
+    """Read the table `name`: its cells are numbers, except in the target column, which may hold text."""
     path = Path(name)
     table = _Table(path, *READERS[path.suffix.lower()](path))
     if not table.frame.height:
@@ -81,12 +81,12 @@ def _find_features(table: _Table, target: str | None, wanted: Sequence[str] | No
 
 def _inputs(table: _Table, features: list[str]) -> NDArray[np.float32]:
     pl = optional("polars")
-    # Not frame.select(features): it reads a name like "*" or "^x$" as a pattern.
+    # Not frame.select(features), which reads a name like "*" or "^x$" as a pattern.
     frame: polars.DataFrame = pl.DataFrame([table.frame.get_column(name) for name in features])
     for name, dtype in frame.schema.items():
         if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
             raise ValueError(f"{plain(table.path)}, column {quoted(name)}: {dtype} cells, expected numbers")
-    # In one expression, so that polars holds the stripped text of a few columns at a time, not of the whole table.
+    # One expression lets polars hold the stripped text of a few columns at a time, not of the whole table.
     text = pl.selectors.string().str.strip_chars().cast(pl.Float32, strict=False)
     x: NDArray[np.float32] = frame.with_columns(text).cast(pl.Float32, strict=False).to_numpy(order="c")
     if (bad := first_not_finite(x)) is not None:
@@ -114,7 +114,7 @@ def _targets(table: _Table, target: str, task: str | None) -> Targets:
 
 
 def _to_numpy(column: polars.Series) -> NDArray[Any]:
-    """Return a target column as NumPy, and text that is numbers throughout as numbers: a CSV file is all text."""
+    """Return a target column as NumPy; text becomes numbers if every cell is one, since a CSV file is all text."""
     pl = optional("polars")
     if column.dtype == pl.String:
         for kind in (pl.Int64, pl.Float64):

@@ -1,7 +1,7 @@
-"""Targets as a file holds them, made classes or real values.
+"""Targets from a file become classes or real values.
 
-Every reader hands its target column to `encode_targets`, so text, integers and real numbers
-mean the same in a table, an archive and a folder of images.
+Every reader passes its target column to `encode_targets`, so text, integers and real numbers mean the same in a table,
+an archive and a folder of images.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from jaxmlp.data._quoting import quoted
 from jaxmlp.data.arrays import first_not_finite
 
 Where = Callable[[int], str]
-"""Says where in the file a row's target is, for the sentence of an error."""
+"""Returns the place of a row's target in the file, for error lines."""
 
 
 class Targets(NamedTuple):
@@ -25,20 +25,20 @@ class Targets(NamedTuple):
 
 
 def encode_targets(column: NDArray[Any], task: str | None, where: Where) -> Targets:
-    """Encode a column of targets.
+    """Return a column of targets as classes or as real values.
 
     Parameters
     ----------
     column : [N] or [N, K] array of booleans, integers, real numbers or text
     task : "classes", "values" or None
-        None decides by type: text, booleans and integers of rank 1 are classes, anything else real values.
+        None decides by type: text, booleans and integers of rank 1 are classes, anything else is real values.
     where : function of a row's index
-        Says where that row is, for the sentence of an error.
+        Returns the place of that row, for error lines.
 
     Raises
     ------
     ValueError
-        If a target is not finite, or cannot be what `task` says; names the first such row.
+        If a target is not finite or does not suit `task`; the line names the first such row.
 
     Examples
     --------
@@ -81,4 +81,4 @@ def _number(text: str, row: int, where: Where) -> float:
 
 
 TASKS: dict[str, Callable[[NDArray[Any], Where], Targets]] = {"classes": _classes, "values": _values}
-"""What targets can be: the names that `task` may have."""
+"""The encoders of targets, by the name of the task."""
