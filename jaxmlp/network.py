@@ -128,6 +128,11 @@ def init(mlp: MLP, key: Array, *, scale: ArrayLike = 1.0, dtype: Any = None) -> 
     w_l is normal with standard deviation `scale * gain_l / sqrt(n_{l-1})`, where the gain undoes what the
     layer's activation does to the size of a standard normal signal (He et al. 2015, arXiv 1502.01852).
 
+    With an identity output every w_l is also multiplied by 0.1^(1/L), which makes the outputs a tenth as large. The
+    curvature of the quadratic loss along one layer's weights grows with the squares of the other layers' weights, and
+    descent is stable up to a learning rate of 2 / curvature (LeCun et al. 1998, "Efficient BackProp"). At full size the
+    default learning rate exceeds that on tables with long tails: see `experiments/choose_defaults.py`.
+
     Parameters
     ----------
     mlp
@@ -153,15 +158,20 @@ def init(mlp: MLP, key: Array, *, scale: ArrayLike = 1.0, dtype: Any = None) -> 
     return _draw(mlp, key, scale, jnp.dtype(dtype or jnp.result_type(float)))
 
 
+_IDENTITY_OUTPUT_SIZE = 0.1  # chosen by experiments/choose_defaults.py
+
+
 # One program and one draw for all layers: compiling a draw is most of what a small network's start costs.
 @partial(jax.jit, static_argnames=("mlp", "dtype"))
 def _draw(mlp: MLP, key: Array, scale: ArrayLike, dtype: Any) -> Params:
     shapes = [(n_out, n_in) for n_in, n_out in pairwise(mlp.sizes)]
     ends = np.cumsum([n_out * n_in for n_out, n_in in shapes])
     pieces = jnp.split(jax.random.normal(key, (ends[-1],), dtype), ends[:-1])
+    # Equal shares: all curvatures fall alike, and the signal of a deep network does not vanish.
+    share = _IDENTITY_OUTPUT_SIZE ** (1 / len(shapes)) if mlp.output == "identity" else 1.0
     layers = []
     for normal, shape, name in zip(pieces, shapes, mlp.activations, strict=True):
-        deviation = jnp.asarray(scale, dtype) * (ACTIVATIONS[name].gain / shape[1] ** 0.5)
+        deviation = jnp.asarray(scale, dtype) * (share * ACTIVATIONS[name].gain / shape[1] ** 0.5)
         layers.append(Layer(deviation * normal.reshape(shape), jnp.zeros(shape[0], dtype)))
     return tuple(layers)
 

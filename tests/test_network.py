@@ -103,6 +103,26 @@ def test_weights_are_normal_with_deviation_scale_times_gain_over_root_of_inputs(
         np.testing.assert_array_equal(b, np.zeros(n_out))
 
 
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize(("output", "size"), [("identity", 0.1), ("softmax", 1.0)])
+def test_outputs_z_begin_at_a_tenth_with_identity_and_at_one_with_softmax_at_any_depth(depth, output, size):
+    mlp = MLP((100, *[800] * (depth - 1), 400), "relu", output, "quadratic")
+    x = jax.random.normal(jax.random.key(0), (500, 100))
+    z = jax.vmap(partial(forward, mlp, init(mlp, jax.random.key(1))))(x).z[-1]
+    # A relu layer of n units changes E[z^2] by a factor of deviation sqrt(5 / n), its root by half as much: 7 % for
+    # three layers. This is four of those; a layer without its share would be off by 78 %.
+    np.testing.assert_allclose(float(jnp.sqrt(jnp.mean(z**2))), size, rtol=0.28)
+
+
+def test_before_an_identity_output_every_layer_shrinks_alike():
+    hidden = ("relu", "identity", "tanh")
+    ours, full = (
+        init(MLP((5, 4, 4, 4, 3), hidden, output, "quadratic"), jax.random.key(0)) for output in ("identity", "softmax")
+    )
+    for (our, _), (whole, _) in zip(ours, full, strict=True):
+        np.testing.assert_allclose(our, whole * 0.1**0.25, rtol=1e-6)  # two roundings of float32
+
+
 def test_layers_do_not_share_draws():
     first, second = init(MLP((8, 8, 8), "identity", "identity", "quadratic"), jax.random.key(0))
     assert len(np.unique([first.w, second.w])) == 128
