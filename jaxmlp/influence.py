@@ -105,8 +105,8 @@ def scores(mlp: MLP, params: Params, data: Dataset) -> Scores:
     >>> scores(MLP((2, 2)), (Layer(3 * jnp.eye(2), jnp.zeros(2)),), data).margins
     array([ 3., -3.], dtype=float32)
     """
-    check_params(mlp, params)
     check_fit(mlp, data)
+    check_params(mlp, params)
     x, t, _ = arrays(mlp, data)
     return Scores(*jax.tree.map(np.asarray, _scores(mlp, params, x, t, is_classification(mlp, data.t))))
 
@@ -234,8 +234,8 @@ def tracin(
     >>> influences.helped, influences.harmed
     (array([[0]], dtype=int32), array([[2]], dtype=int32))
     """
-    check_fit(mlp, train)
-    check_fit(mlp, test)
+    check_fit(mlp, train, "train")
+    check_fit(mlp, test, "test")
     top = whole_number(f"top, of {len(train)} training examples,", top, 1, len(train))
     rates = np.ones(len(checkpoints)) if learning_rates is None else np.asarray(learning_rates)
     if not len(checkpoints):
@@ -377,7 +377,7 @@ def _kernel(left: tuple[Factors, ...], right: tuple[Factors, ...]) -> Array:
     # In the last layer delta is a unit vector, so <delta, delta'> = 1.
     last = left[-1].y_in @ right[-1].y_in.T + 1
     hidden = [
-        jnp.einsum("kni,kmi->knm", a.delta, b.delta) * (a.y_in @ b.y_in.T + 1)
+        jnp.einsum("kni,kmi->knm", a.delta, b.delta) * (a.y_in @ b.y_in.T + 1)[None]
         for a, b in zip(left[:-1], right[:-1], strict=True)
     ]
     return sum(hidden, start=jnp.broadcast_to(last, (left[-1].delta.shape[0], *last.shape)))

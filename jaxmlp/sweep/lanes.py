@@ -110,12 +110,20 @@ def split(devices: tuple[jax.Device, ...], tree: Any) -> Any:
     return jax.device_put(tree, _sharding(devices, _SPLIT), may_alias=True)
 
 
-@cache
 def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
     """Return the compiled epoch of a block for inputs of these shapes, given as a hashable `(leaves, tree)`.
 
-    Compiled ahead, so that another thread can do it, and kept as `jax.jit` would.
+    It is compiled ahead, so that another thread can do it, and kept for later calls, as `jax.jit` would keep it.
     """
+    config: Any = jax.config
+    if config.jax_disable_jit:
+        return _on_devices(key)
+    return _compiled(key, shapes, config.jax_default_matmul_precision)
+
+
+@cache
+def _compiled(key: Program, shapes: Any, precision: str | None) -> Callable[[Inputs], Outputs]:
+    """Compile a program; the precision of products is JAX's setting, and named here to tell programs apart."""
     leaves, tree = shapes
     inputs = Inputs(*jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]))
 

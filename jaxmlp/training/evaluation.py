@@ -109,6 +109,7 @@ def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
 def measures(mlp: MLP, params: Params, examples: Examples) -> Measures:
     """Compute what an `Evaluation` needs; to be compiled by its caller."""
     x, t, weights = examples
+    weights = None if weights is None else weights.astype(params[0].w.dtype)
     z, y = _outputs(mlp, params, x)
     rows = jax.vmap(partial(target_row, output_name=mlp.output))(t, z)
     losses = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows)
@@ -128,7 +129,7 @@ def _mean(values: Array, weights: Array | None) -> Array:
 
 
 def _r2(y: Array, t: Array, weights: Array | None) -> Array:
-    errors, deviations = _mean((y - t) ** 2, weights), _mean((t - _mean(t, weights)) ** 2, weights)
+    errors, deviations = _mean((y - t) ** 2, weights), _mean((t - _mean(t, weights)[None]) ** 2, weights)
     # Equal targets have no deviation to explain: r2 is then 1 for the right constant, else 0, as in scikit-learn.
     explained = 1 - errors / jnp.where(deviations > 0, deviations, 1)
-    return jnp.where(deviations > 0, explained, errors == 0).mean()
+    return jnp.where(deviations > 0, explained, jnp.where(errors == 0, 1.0, 0.0)).mean()
