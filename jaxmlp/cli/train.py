@@ -14,6 +14,7 @@ from jaxmlp.cli.startup import keep_compiled_programs, note, say
 from jaxmlp.cli.training_setup import check_same_options, config_of, network_of, read_material
 from jaxmlp.data import Encoding, Prepared
 from jaxmlp.network import MLP
+from jaxmlp.plots.training import curves
 from jaxmlp.storage.run_folder import Run, new_folder, read_config, start_run
 from jaxmlp.training.boundary import check_training
 from jaxmlp.training.config import TrainConfig
@@ -108,7 +109,9 @@ def _finish(
     opened.latest = trained
     name = Path(about["source"]).stem
     title = f"{name}: {'-'.join(map(str, mlp.sizes))}, {', '.join(sorted(set(mlp.activations[:-1])))}"
-    opened.finish(mlp, encoding, about | {"results": results}, title.rstrip(", "))
+    best_epoch = trained.best_epoch if trained.best_epoch != len(trained.history) else None
+    picture = curves(trained.history, title.rstrip(", "), best_epoch)
+    opened.finish(mlp, encoding, about | {"results": results}, picture)
     values = results | {"seconds": sum(row.seconds for row in trained.history), "out": str(opened.folder)}
     show(arguments, values, table(values))
     if trained.status == "diverged":

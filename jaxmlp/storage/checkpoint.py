@@ -1,7 +1,7 @@
-"""Models and unfinished training runs as safetensors files: arrays by name, everything else as JSON beside them.
+"""Models and unfinished training runs as safetensors files: arrays by name, everything else as JSON in the header.
 
-Layer l's arrays are `layers.<l>.w` and `layers.<l>.b`, l from 0; the configuration, the scaling and the class
-names are JSON under the metadata key `jaxmlp`. Any language reads that without JAX, and nothing is unpickled.
+The arrays of layer l are `layers.<l>.w` and `layers.<l>.b`, l from 0. The network, the scaling and the class names are
+JSON under the metadata key `jaxmlp`. Any language can read such a file without JAX; nothing in it is pickled.
 """
 
 import json
@@ -19,7 +19,7 @@ import safetensors.numpy
 from jaxmlp import sgd
 from jaxmlp.data import Encoding
 from jaxmlp.data.arrays import as_inputs, check_finite, column_names
-from jaxmlp.network import MLP, Layer, Params
+from jaxmlp.network import MLP, Layer, Params, check_params
 from jaxmlp.storage.files import to_json, write_whole
 from jaxmlp.training.evaluation import outputs
 from jaxmlp.training.history import STATUSES, Epoch, Trained
@@ -32,16 +32,17 @@ _KEY, _VERSION = "jaxmlp", 1
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network with all that is needed to use it on raw inputs.
+    """A trained network together with the scaling that it needs to predict from raw inputs.
 
     Parameters
     ----------
     mlp, params
-        The network.
+        The network and its parameters.
     encoding
-        How raw inputs and targets become the network's, and back; None if it was trained on raw ones.
+        Encodes raw inputs for the network, and decodes its outputs; None for a network trained on raw data.
     about
-        How it was trained, as plain JSON values.
+        Notes on how the network was trained, as JSON values; the terminal's models hold `source`, `target`, `options`
+        and `results`.
     """
 
     mlp: MLP
@@ -87,14 +88,22 @@ def save(
     encoding: Encoding | None = None,
     about: dict[str, Any] | None = None,
 ) -> None:
-    """Write a model to a safetensors file, whole or not at all; the same model is the same bytes.
+    """Write a model to a safetensors file; equal models make equal files.
 
     Parameters
     ----------
     path
-        Usually ends in `.safetensors`.
+        A file in an existing folder; its name usually ends in `.safetensors`. An old file stays whole until the new
+        one is.
     mlp, params, encoding, about
-        See `Model`; `about` must be plain JSON values.
+        The parts of a `Model`.
+
+    Raises
+    ------
+    ValueError
+        If the parameters do not fit the network, `about` holds anything but JSON values, or `path` is a folder.
+    FileNotFoundError
+        If there is no such folder.
 
     Examples
     --------
@@ -106,19 +115,20 @@ def save(
     ...     load(f"{folder}/model.safetensors").mlp == mlp
     True
     """
+    check_params(mlp, params)
     header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": about or {}}
     _write(Path(path), _name_layers("layers", params), header)
 
 
 def load(path: str | PathLike[str]) -> Model:
-    """Read a model that `save` wrote.
+    """Return the model in a file that `save` wrote.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no safetensors file, not one of ours, or its parts do not fit together.
+        If the file is no safetensors file, was not written by `save`, or its parts do not fit together.
     """
     tensors, header = _read(Path(path))
     try:
@@ -137,19 +147,19 @@ def load(path: str | PathLike[str]) -> Model:
 
 
 def _check_about(about: dict[str, Any]) -> None:
-    """Check what is read from it again, where anybody else might have written it."""
-    if not all(isinstance(about.get(name, {}), dict) for name in ("options", "results")):
-        raise ValueError("about must hold options and results as objects")
+    """Check the types of the notes that commands rely on: a file may come from anywhere."""
     options = about.get("options", {})
-    values: list[tuple[str, Any, type]] = [("target", about.get("target"), str), ("task", options.get("task"), str)]
-    values += [("seed", options.get("seed"), int), ("test_fraction", options.get("test_fraction"), float)]
-    for name, value, kind in values:
+    if not (isinstance(options, dict) and isinstance(about.get("results", {}), dict)):
+        raise ValueError("about must hold options and results as objects")
+    types = {"target": (about, str), "task": (options, str), "seed": (options, int), "test_fraction": (options, float)}
+    for name, (notes, kind) in types.items():
+        value = notes.get(name)
         if value is not None and not isinstance(value, kind):
             raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
 
 
 def save_training(path: Path, trained: Trained) -> None:
-    """Write all that is needed to go on with a training run, in one file, whole or not at all."""
+    """Write a training run to a file from which `load_training` and `train(resume=...)` continue it."""
     tensors = _name_layers("last", trained.last_params) | _name_layers("dw", trained.state.dw)
     if trained.best_epoch != len(trained.history):
         tensors |= _name_layers("best", trained.params)
@@ -158,14 +168,14 @@ def save_training(path: Path, trained: Trained) -> None:
 
 
 def load_training(path: Path, mlp: MLP) -> Trained:
-    """Read what `save_training` wrote; raises like `load`."""
+    """Return the training run in a file that `save_training` wrote; raises what `load` raises."""
     tensors, header = _read(path)
     try:
         history = tuple(_epoch(row) for row in header["history"])
         last, dw = (_layers(tensors, name, mlp) for name in ("last", "dw"))
         best_epoch, status = int(header["best_epoch"]), str(header["status"])
         if status not in STATUSES or not 0 <= best_epoch <= len(history):
-            raise ValueError(f"status {status!r} in epoch {len(history)}, the best being {best_epoch}")
+            raise ValueError(f"status {status!r} and best epoch {best_epoch} after {len(history)} epochs")
         params = last if best_epoch == len(history) else _layers(tensors, "best", mlp)
         return Trained(params, sgd.State(dw), history, last, best_epoch, status)
     except (KeyError, TypeError, ValueError) as error:
@@ -198,7 +208,10 @@ def _layers(tensors: Tensors, prefix: str, mlp: MLP) -> Params:
 
 
 def _write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
-    metadata = {_KEY: to_json({"version": _VERSION, **header})}
+    try:
+        metadata = {_KEY: to_json({"version": _VERSION, **header})}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be written as JSON: {_reason(error)}") from error
     write_whole(path, safetensors.numpy.save(tensors, metadata))
 
 
@@ -214,7 +227,9 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     try:
         header = json.loads(metadata[_KEY])
         if header["version"] != _VERSION:
-            raise ValueError(f"{path}: a jaxmlp model of format {header['version']!r}, expected {_VERSION}")
+            raise ValueError(
+                f"{path}: a jaxmlp model of format {header['version']!r}, expected {_VERSION}; upgrade jaxmlp"
+            )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: a safetensors file, but not a model saved by jaxmlp") from error
     return tensors, header

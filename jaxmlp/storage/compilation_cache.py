@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that a second start need not compile again."""
+"""Compiled programs on disk, so that a later process does not compile them again."""
 
 from os import PathLike
 from pathlib import Path
@@ -9,15 +9,15 @@ __all__ = ["use_compilation_cache"]
 
 
 def use_compilation_cache(folder: str | PathLike[str]) -> None:
-    """Keep every compiled program of this process in a folder, and take from there what is already compiled.
+    """Save compiled programs to a folder, and load them from there instead of compiling again.
 
-    To be called before the first computation. The setting is JAX's own and holds for the whole process, which
-    is why the library never does this by itself.
+    Call this before the first computation. It changes JAX's own settings for the whole process, so the library never
+    calls it by itself.
 
     Parameters
     ----------
     folder
-        Made if it is not there. Any number of processes may share it.
+        Is made if it does not exist; several processes may share it. `~` is the home folder.
 
     Examples
     --------
@@ -26,6 +26,6 @@ def use_compilation_cache(folder: str | PathLike[str]) -> None:
         jaxmlp.use_compilation_cache("~/.cache/my-experiments")
     """
     jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
-    # By default only what took longer than a second to compile is kept; our programs take less.
+    # JAX's default keeps only programs that took more than a second to compile; most of ours take less.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

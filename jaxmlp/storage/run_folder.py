@@ -1,9 +1,9 @@
-"""Run folders: what a training run was asked for, how far it came, and what came out.
+"""Run folders: the options of a training run, its checkpoint, and its results.
 
 config.json               the options, and a fingerprint of the data
-checkpoint.safetensors    all that is needed to go on after a kill at any moment
+checkpoint.safetensors    the run so far, from which it continues after a kill at any moment
 model.safetensors, history.csv, curves.png
-                          the result, written when the run ends
+                          the results, written when the run ends
 """
 
 import csv
@@ -19,7 +19,6 @@ from typing import Any
 
 from jaxmlp.data import Encoding
 from jaxmlp.network import MLP
-from jaxmlp.plots.training import curves
 from jaxmlp.storage.checkpoint import load_training, save, save_training
 from jaxmlp.storage.files import is_leftover, write_whole
 from jaxmlp.training.history import Epoch, Trained
@@ -28,16 +27,16 @@ __all__ = ["RUN_FILES", "Run", "new_folder", "read_config", "start_run"]
 
 RUN_FILES = ("config.json", "checkpoint.safetensors", "model.safetensors", "history.csv", "curves.png")
 
-_CHECKPOINT_SECONDS = 1.0  # apart at least: a short epoch takes less time than flushing a file to the disk
+_CHECKPOINT_SECONDS = 1.0  # between two checkpoints: flushing a file to the disk takes longer than a short epoch
 
 
 def read_config(folder: Path, resume: bool) -> dict[str, Any] | None:
-    """Return the configuration of the run that a folder holds, None if it holds nothing yet.
+    """Return the configuration of the run in a folder, None if the folder is new or empty.
 
     Raises
     ------
     ValueError
-        If the folder holds a run and it is not to be resumed, or something else.
+        If the folder holds a run and `resume` is False, or holds other files.
 
     Examples
     --------
@@ -64,7 +63,7 @@ def read_config(folder: Path, resume: bool) -> dict[str, Any] | None:
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Make the first of the folders parent/name-1, parent/name-2, ... that is not there yet.
+    """Make and return the first of the folders parent/name-1, parent/name-2, ... that does not exist.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as parent:
@@ -75,7 +74,7 @@ def new_folder(parent: Path, name: str) -> Path:
     for number in count(1):
         folder = parent / f"{name}-{number}"
         with suppress(FileExistsError):
-            folder.mkdir()  # which fails where another process was quicker, and the next number is tried
+            folder.mkdir()  # fails if another process was quicker: the next number is tried
             return folder
     raise AssertionError("numbers never end")
 
@@ -89,7 +88,7 @@ class Run:
     _saved_at: float = field(default=0.0, repr=False)
 
     def save_checkpoint(self, trained: Trained) -> None:
-        """Remember how far training has come; write it down at most once a second."""
+        """Keep the latest state of training in memory, and write it to the checkpoint at most once a second."""
         self.latest = trained
         if time.monotonic() - self._saved_at >= _CHECKPOINT_SECONDS:
             self.flush()
@@ -100,20 +99,19 @@ class Run:
             save_training(self.folder / "checkpoint.safetensors", self.latest)
             self._saved_at = time.monotonic()
 
-    def finish(self, mlp: MLP, encoding: Encoding, about: Mapping[str, Any], title: str) -> None:
-        """Write the results of the run: the model last, so that where there is one all else is there too."""
+    def finish(self, mlp: MLP, encoding: Encoding, about: Mapping[str, Any], picture: bytes) -> None:
+        """Write the results of the run: `picture` as curves.png, and the model last, as a sign that all is there."""
         trained = self.latest
         if trained is None:
             raise ValueError(f"{self.folder}: nothing was trained")
         self.flush()
         write_whole(self.folder / "history.csv", history_csv(trained))
-        best_epoch = trained.best_epoch if trained.best_epoch != len(trained.history) else None
-        write_whole(self.folder / "curves.png", curves(trained.history, title, best_epoch))
+        write_whole(self.folder / "curves.png", picture)
         save(self.folder / "model.safetensors", mlp, trained.params, encoding=encoding, about=dict(about))
 
 
 def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
-    """Open a folder for a run, new or to be resumed (see `read_config`): its checkpoint is in `latest`."""
+    """Open the folder of a new or a resumed run (see `read_config`), with its checkpoint in `latest`."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.json").exists():
         write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
@@ -122,7 +120,7 @@ def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
 
 
 def history_csv(trained: Trained) -> bytes:
-    """Return the history as CSV, one row an epoch, without the columns that do not apply."""
+    """Return the history as CSV, one row for each epoch, without columns that are empty throughout."""
     rows = [row._asdict() for row in trained.history]
     names = [name for name in Epoch._fields if any(row[name] is not None for row in rows)]
     text = StringIO()

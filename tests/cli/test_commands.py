@@ -1,6 +1,7 @@
 """The terminal program on real data: every command, what it prints and what it leaves."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -13,9 +14,12 @@ import numpy as np
 import polars as pl
 import pytest
 import safetensors
+from matplotlib.image import imread
 
 from jaxmlp import MLP, TrainConfig, load, train
 from jaxmlp.data import EMBEDDED, Dataset, prepare, read
+from jaxmlp.plots import curves
+from jaxmlp.storage.checkpoint import load_training
 from jaxmlp.storage.run_folder import RUN_FILES
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -52,6 +56,16 @@ def test_training_leaves_a_whole_run_folder(jaxmlp, tmp_path):
     assert set(rows[0]) == {"epoch", "learning_rate", "train_loss", "test_loss", "test_accuracy", "seconds"}
     assert "epoch 3/3" in done.err
     assert f"{float(rows[-1]['test_accuracy']):.4g}" in done.out
+
+
+def test_the_picture_of_a_run_shows_its_history_and_the_epoch_that_was_kept(jaxmlp, tmp_path):
+    options = ("--epochs", "8", "--patience", "2", "--learning-rate", "3", "--hidden", "8", "--out", "run")
+    jaxmlp("train", "iris", *options)
+    trained = load_training(tmp_path / "run" / "checkpoint.safetensors", MLP((4, 8, 3)))
+    assert trained.best_epoch < len(trained.history)
+    shown = imread(tmp_path / "run" / "curves.png")
+    expected = curves(trained.history, "iris: 4-8-3, relu", trained.best_epoch)
+    np.testing.assert_array_equal(shown, imread(io.BytesIO(expected)))
 
 
 def test_json_is_one_object_with_the_promised_fields(jaxmlp):

@@ -109,6 +109,37 @@ def test_a_checkpoint_holds_the_best_parameters_too(tmp_path):
     chex.assert_trees_all_equal(load_training(tmp_path / "checkpoint", MLP((4, 2))), trained)
 
 
+@pytest.mark.parametrize("params", [init(MLP((4, 3)), jax.random.key(0)), None, "params"])
+def test_parameters_of_another_network_are_not_saved(tmp_path, params):
+    with pytest.raises(ValueError, match=r"^params must (fit sizes \(4, 5, 3\)|be a tuple of Layer)"):
+        save(tmp_path / "model", MLP_TANH, params)
+    assert not list(tmp_path.iterdir())
+
+
+def test_notes_that_are_not_json_are_not_saved(tmp_path):
+    with pytest.raises(ValueError, match=r"model: cannot be written as JSON: .*array"):
+        saved_model(tmp_path / "model", about={"rate": np.ones(2)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
+    trained = train(MLP((4, 2)), data, TrainConfig(epochs=1, batch_size=4), key=jax.random.key(0))
+    save_training(tmp_path / "checkpoint", trained)
+    with pytest.raises(ValueError, match=r"a damaged checkpoint: last\.0 has shapes"):
+        load_training(tmp_path / "checkpoint", MLP((4, 3)))
+    for change, sentence in (
+        ({"status": "done"}, "status 'done' and best epoch 1 after 1 epochs"),
+        ({"best_epoch": 2}, "status 'finished' and best epoch 2 after 1 epochs"),
+        ({"best_epoch": 0}, "'best.0.w' is missing"),
+        ({"history": [["1"]]}, "an epoch must be numbers"),
+    ):
+        save_training(tmp_path / "checkpoint", trained)
+        with_header(tmp_path / "checkpoint", lambda header, change=change: header | change)
+        with pytest.raises(ValueError, match=f"a damaged checkpoint: {sentence}"):
+            load_training(tmp_path / "checkpoint", MLP((4, 2)))
+
+
 def test_a_missing_model_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         load(tmp_path / "model")
@@ -155,6 +186,9 @@ CHANGES = {
         "test_fraction must be of type float, got 'half'",
     ),
     "a seed in words": (lambda header: header | {"about": {"options": {"seed": "x"}}}, "seed must be of type int"),
+    "a list of options": (lambda header: header | {"about": {"options": [1]}}, "options and results as objects"),
+    "a number for results": (lambda header: header | {"about": {"results": 1}}, "options and results as objects"),
+    "a number for a task": (lambda header: header | {"about": {"options": {"task": 1}}}, "task must be of type str"),
     "a broken encoding": (lambda header: header | {"encoding": {}}, "damaged"),
 }
 

@@ -3,12 +3,13 @@
 import csv
 from io import StringIO
 
+import chex
 import jax
 import numpy as np
 import pytest
 
-from jaxmlp import MLP, Dataset, TrainConfig, train
-from jaxmlp.storage.run_folder import Run, history_csv, new_folder, read_config, start_run
+from jaxmlp import MLP, Dataset, TrainConfig, load, train
+from jaxmlp.storage.run_folder import RUN_FILES, Run, history_csv, new_folder, read_config, start_run
 
 DATA = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
 CONFIG = {"source": "here", "options": {"epochs": 2}, "data": "0123"}
@@ -66,6 +67,57 @@ def test_history_has_the_columns_that_apply():
     assert float(rows[1]["train_loss"]) == trained().history[1].train_loss
 
 
+def finished(folder, encoding=None):
+    """Train in a run folder and write its results; return what was trained."""
+    run = start_run(folder, CONFIG, MLP((4, 2)))
+    last = trained(3, callback=run.save_checkpoint)
+    run.latest = last
+    run.finish(MLP((4, 2)), encoding, {"source": "here"}, b"a picture")
+    return last
+
+
+def test_a_finished_run_holds_its_parameters_history_and_picture(tmp_path):
+    last = finished(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(RUN_FILES)
+    model = load(tmp_path / "run" / "model.safetensors")
+    chex.assert_trees_all_equal(model.params, last.params)
+    assert (model.mlp, model.about) == (MLP((4, 2)), {"source": "here"})
+    assert (tmp_path / "run" / "curves.png").read_bytes() == b"a picture"
+    assert (tmp_path / "run" / "history.csv").read_bytes() == history_csv(last)
+    chex.assert_trees_all_equal(start_run(tmp_path / "run", CONFIG, MLP((4, 2))).latest, last)
+
+
+@pytest.mark.parametrize("blocked", ["history.csv", "curves.png"])
+def test_where_a_result_cannot_be_written_there_is_no_model(tmp_path, blocked):
+    (tmp_path / "run" / blocked).mkdir(parents=True)
+    with pytest.raises(ValueError, match=blocked):
+        finished(tmp_path / "run")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"notes.txt": "mine"}, "holds files but no run, expected a new or an empty folder"),
+        ({"config.json": "{"}, "config.json: not the configuration of a run"),
+        ({"config.json": '{"options": [], "data": "0"}'}, "config.json: not the configuration of a run"),
+        ({"config.json": '{"options": {}, "data": 0}'}, "config.json: not the configuration of a run"),
+        ({"config.json": '{"options": {}}'}, "config.json: not the configuration of a run"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(tmp_path, content, sentence):
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        read_config(tmp_path, resume=True)
+
+
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ValueError, match="run: a file, expected a folder"):
+        read_config(tmp_path / "run", resume=False)
+
+
 def test_a_run_without_an_epoch_has_no_result(tmp_path):
     with pytest.raises(ValueError, match="nothing was trained"):
-        Run(tmp_path).finish(MLP((4, 2)), None, {}, "")
+        Run(tmp_path).finish(MLP((4, 2)), None, {}, b"")
