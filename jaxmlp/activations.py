@@ -1,46 +1,50 @@
 """Activations phi, each beside its own hand-written derivatives phi' and phi''; softmax beside its Jacobian product.
 
-What is left of 1 is computed from exp(-|z|), never as a difference from 1: sigmoid, tanh, softmax and their
-derivatives keep full relative precision down to underflow, where 1 - y has long been rounded to 0. (The left tails of
-both gelu lose a few digits more, as exp(-z^2 / 2) makes of every rounding of z.) Adding an activation is adding an
-entry to `ACTIVATIONS`, which tests and checks pick up from there.
+1 - y is computed from exp(-|z|), never as a difference from 1: sigmoid, tanh, softmax and their derivatives keep full
+relative precision down to underflow, where 1 - y has long been rounded to 0. (The left tails of both gelu lose a few
+digits more, because exp(-z^2 / 2) magnifies the rounding of z.)
+
+An activation is an entry of `ACTIVATIONS`: networks, checks, sweeps and saved models know it by that name. Add your own
+with `elementwise`, before the first network uses the name: compiled programs do not notice an entry that is replaced.
 """
 
 from collections.abc import Callable
 from math import pi, sqrt
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax, nn
 from jax.scipy.special import erfc
 
-__all__ = ["ACTIVATIONS", "Activation", "softmax_terms"]
+__all__ = ["ACTIVATIONS", "Activation", "elementwise", "softmax_terms"]
 
 
 class Activation(NamedTuple):
-    """What the library knows of one activation, for one example's z: [n].
+    """An activation and its derivatives, for one example's z: [n].
 
     Attributes
     ----------
     phi
         y = phi(z), [n].
     pullback
-        (z, g) to J(z)^T g, both [n]: the product with the transposed Jacobian of phi, by which eq. (4) and (7)
-        take a gradient with respect to y back to one with respect to z. Elementwise phi: g * phi'(z). All J here are
-        symmetric, so it is also the product that takes a change of z on to the change of y.
+        (z, g) to J(z)^T g, all [n]: with the Jacobian J of phi, eq. (4) and (7) turn the gradient g with respect to y
+        into the gradient with respect to z. Elementwise phi: g * phi'(z). Every J here is symmetric, so J(z)^T dz is
+        also the change of y when z changes by dz.
     pullback_change
-        (z, g, dz, dg) to the change of pullback(z, g) where z and g change by dz and dg, all [n]: what second-order
-        methods need. Elementwise phi: dg * phi'(z) + g * phi''(z) * dz.
+        (z, g, dz, dg) to the change of pullback(z, g) when z and g change by dz and dg, all [n]; second-order methods
+        need it. Elementwise phi: dg * phi'(z) + g * phi''(z) * dz.
     gain
-        1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1): what initial weights are multiplied with so that z keeps its size
-        in a stack of such layers (He et al. 2015, arXiv 1502.01852, for relu). 1 for softmax, only an output.
+        1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1). Initial weights are multiplied by it, so that z keeps its size from
+        layer to layer (He et al. 2015, arXiv 1502.01852, for relu). 1 for softmax, which is an output only.
     error
         (z, t) to phi(z) - t, [n], without cancellation where phi saturates at t.
     derivative
-        phi'(z), [n], or None where phi mixes its inputs. At a kink it is that of `jax.nn`: relu'(0) = 0,
+        phi'(z), [n], or None if phi is not elementwise. At a kink it is that of `jax.nn`: relu'(0) = 0,
         leaky_relu'(0) = 1, elu'(0) = 1.
     second_derivative
-        phi''(z), [n], or None where phi mixes its inputs. At a kink it is that of its left side.
+        phi''(z), [n], or None if phi is not elementwise. At a kink it is that of the left side.
     """
 
     phi: Callable[[Array], Array]
@@ -52,26 +56,63 @@ class Activation(NamedTuple):
     second_derivative: Callable[[Array], Array] | None
 
 
-def _elementwise(
+def elementwise(
     phi: Callable[[Array], Array],
     derivative: Callable[[Array], Array],
-    second_derivative: Callable[[Array], Array] | None,  # None: 0 everywhere
-    gain: float,
+    second_derivative: Callable[[Array], Array] | None = None,
+    *,
+    gain: float | None = None,
     error: Callable[[Array, Array], Array] | None = None,
 ) -> Activation:
+    """Return the activation of a function phi of one variable, to be added to `ACTIVATIONS`.
+
+    Parameters
+    ----------
+    phi, derivative, second_derivative
+        phi, phi' and phi'', each a function of z: [n]. Without phi'', autodiff takes it from phi'. A piecewise linear
+        phi has `jnp.zeros_like`, and products with the Hessian then skip it.
+    gain, error
+        See `Activation`. Without them, the gain is integrated numerically, and the error is phi(z) - t.
+
+    Examples
+    --------
+    >>> from jaxmlp.network import MLP
+    >>> ACTIVATIONS["cube"] = elementwise(lambda z: z**3, lambda z: 3 * z**2, lambda z: 6 * z)
+    >>> MLP((4, 8, 3), "cube").activations, round(ACTIVATIONS["cube"].gain, 4)
+    (('cube', 'softmax'), 0.2582)
+
+    Check a derivative that you wrote by hand:
+
+    >>> from jaxmlp.checking import check_gradient
+    >>> cube = ACTIVATIONS.pop("cube")
+    >>> bool(check_gradient(lambda z: cube.phi(z).sum(), cube.derivative, jnp.linspace(-2, 2, 5)))
+    True
+    """
+
+    def bend(z: Array) -> Array:
+        return jax.jvp(derivative, (z,), (jnp.ones_like(z),))[1]
+
+    second = bend if second_derivative is None else second_derivative
+
     def pullback_change(z: Array, g: Array, dz: Array, dg: Array) -> Array:
         change = dg * derivative(z)
-        return change if second_derivative is None else change + g * second_derivative(z) * dz
+        return change if second is jnp.zeros_like else change + g * second(z) * dz
 
     return Activation(
         phi=phi,
         pullback=lambda z, g: g * derivative(z),
         pullback_change=pullback_change,
-        gain=gain,
+        gain=_gain(phi) if gain is None else gain,
         error=error or (lambda z, t: phi(z) - t),
         derivative=derivative,
-        second_derivative=second_derivative or jnp.zeros_like,
+        second_derivative=second,
     )
+
+
+def _gain(phi: Callable[[Array], Array]) -> float:
+    z = np.linspace(-12, 12, 24_001)  # the density beyond is below 1e-31
+    density = np.exp(-(z**2) / 2) / np.sum(np.exp(-(z**2) / 2))
+    return float(1 / np.sqrt(density @ np.asarray(phi(jnp.asarray(z)), float) ** 2))
 
 
 def _exp_minus_abs(z: Array) -> Array:
@@ -164,7 +205,7 @@ def _gelu_exact_second_derivative(z: Array) -> Array:
 
 
 def softmax_terms(z: Array) -> tuple[Array, Array, Array, Array]:
-    """Softmax of z with all that is left of 1: y, 1 - y and -log y, each to full relative precision.
+    """Return softmax y = softmax(z) with 1 - y and -log y, each to full relative precision.
 
     With e_i = exp(z_i - max z), the largest of which is exactly 1, everything follows from
     `others` = sum_i e_i - 1, summed without that 1:
@@ -216,7 +257,7 @@ def _softmax_pullback(z: Array, g: Array) -> Array:
 
 
 def _softmax_pullback_change(z: Array, g: Array, dz: Array, dg: Array) -> Array:
-    # Of y (g - <y, g>), with dy = y (dz - <y, dz>).
+    # The change of y (g - <y, g>), with dy = y (dz - <y, dz>).
     y, dy = softmax_terms(z)[0], _softmax_pullback(z, dz)
     centred = g - jnp.sum(y * g, axis=-1, keepdims=True)
     return dy * centred + _softmax_pullback(z, dg) - y * jnp.sum(dy * centred, axis=-1, keepdims=True)
@@ -225,29 +266,29 @@ def _softmax_pullback_change(z: Array, g: Array, dz: Array, dg: Array) -> Array:
 _LEAK = 0.01
 
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": _elementwise(lambda z: z, jnp.ones_like, None, gain=1.0),
-    "sigmoid": _elementwise(
+    "identity": elementwise(lambda z: z, jnp.ones_like, jnp.zeros_like, gain=1.0),
+    "sigmoid": elementwise(
         _sigmoid, _sigmoid_derivative, _sigmoid_second_derivative, gain=1.84623, error=_sigmoid_error
     ),
-    "tanh": _elementwise(jnp.tanh, _tanh_derivative, _tanh_second_derivative, gain=1.59254, error=_tanh_error),
-    "relu": _elementwise(nn.relu, lambda z: (z > 0).astype(z.dtype), None, gain=sqrt(2)),
-    "leaky_relu": _elementwise(
+    "tanh": elementwise(jnp.tanh, _tanh_derivative, _tanh_second_derivative, gain=1.59254, error=_tanh_error),
+    "relu": elementwise(nn.relu, lambda z: (z > 0).astype(z.dtype), jnp.zeros_like, gain=sqrt(2)),
+    "leaky_relu": elementwise(
         lambda z: jnp.where(z >= 0, z, _LEAK * z),
         lambda z: jnp.where(z >= 0, 1, _LEAK).astype(z.dtype),
-        None,
+        jnp.zeros_like,
         gain=sqrt(2 / (1 + _LEAK**2)),
     ),
     # Not exp(minimum(z, 0)): at 0 autodiff would take half of its slope.
-    "elu": _elementwise(
+    "elu": elementwise(
         nn.elu,
         lambda z: jnp.exp(jnp.where(z > 0, 0, z)),
         lambda z: jnp.where(z > 0, 0, jnp.exp(jnp.where(z > 0, 0, z))),
         gain=1.2452,
     ),
-    "softplus": _elementwise(nn.softplus, _sigmoid, _sigmoid_derivative, gain=1.04187),
-    "silu": _elementwise(lambda z: z * _sigmoid(z), _silu_derivative, _silu_second_derivative, gain=1.67653),
-    "gelu": _elementwise(_gelu, _gelu_derivative, _gelu_second_derivative, gain=1.53358),
-    "gelu_exact": _elementwise(_gelu_exact, _gelu_exact_derivative, _gelu_exact_second_derivative, gain=1.53353),
+    "softplus": elementwise(nn.softplus, _sigmoid, _sigmoid_derivative, gain=1.04187),
+    "silu": elementwise(lambda z: z * _sigmoid(z), _silu_derivative, _silu_second_derivative, gain=1.67653),
+    "gelu": elementwise(_gelu, _gelu_derivative, _gelu_second_derivative, gain=1.53358),
+    "gelu_exact": elementwise(_gelu_exact, _gelu_exact_derivative, _gelu_exact_second_derivative, gain=1.53353),
     "softmax": Activation(
         phi=lambda z: softmax_terms(z)[0],
         pullback=_softmax_pullback,

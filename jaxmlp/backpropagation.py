@@ -4,9 +4,9 @@
     (7) hidden layer    delta_l = (w_{l+1}^T delta_{l+1}) * phi'(z_l)
     (8) every layer     grad w_l = delta_l outer y_{l-1},   grad b_l = delta_l
 
-What it keeps of every layer, the pair (delta_l, y_{l-1}), is called its factors: the gradient of one example is
-their outer product, the gradient of a batch one matrix product, and no gradient of a single example need ever be
-formed. No autodiff here; the tests hold it against `jax.grad`.
+The pair (delta_l, y_{l-1}) is called the factors of layer l. The gradient of one example is their outer product; the
+mean gradient of a batch is one matrix product, and the gradients of its examples are never formed. There is no autodiff
+here; the tests compare with `jax.grad`. The arguments mlp, params, x and t are those of `jaxmlp.network`.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ __all__ = ["Backprop", "Factors", "backprop", "loss_and_gradient", "mean_gradien
 class Factors(NamedTuple):
     """One layer's two factors of the gradient: delta_l: [n_l] and y_{l-1}: [n_{l-1}].
 
-    Always of one example's own loss: nothing in them is divided by a batch's size.
+    They belong to the loss of one example: nothing in them is divided by the size of a batch.
     """
 
     delta: Array
@@ -35,7 +35,7 @@ class Factors(NamedTuple):
 
 
 class Backprop(NamedTuple):
-    """What one backward pass gives: the loss, the output y_L: [n_L], and the factors, one pair a layer."""
+    """The loss of one example, its output y_L: [n_L], and its factors, one pair a layer."""
 
     loss: Array
     y: Array
@@ -43,28 +43,7 @@ class Backprop(NamedTuple):
 
 
 def backprop(mlp: MLP, params: Params, x: Array, t: ArrayLike) -> Backprop:
-    """Run one example forward and backward: eq. (4) to (7).
-
-    Parameters
-    ----------
-    mlp
-        Static.
-    params
-        A tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
-    x
-        [n_0].
-    t
-        An integer class, a one-hot or soft row [n_L], or real values [n_L] (a bare number if n_L = 1).
-
-    Returns
-    -------
-    Backprop(loss, y, factors)
-        `factors` is a tuple of L `Factors(delta: [n_l], y_in: [n_{l-1}])`.
-
-    Raises
-    ------
-    ValueError
-        If x or t is not one example's.
+    """Run one example forward and backward, eq. (4) to (7), and return its loss, output and factors.
 
     Examples
     --------
@@ -85,21 +64,14 @@ def backprop(mlp: MLP, params: Params, x: Array, t: ArrayLike) -> Backprop:
 
 
 def pull_back(mlp: MLP, params: Params, z: tuple[Array, ...], delta: Array) -> tuple[Array, ...]:
-    """Take a gradient with respect to z_L back through all layers: eq. (7).
+    """Return delta_1..delta_L, each [n_l], from delta_L: eq. (7).
 
     Parameters
     ----------
-    mlp
-        Static.
-    params, z
-        The network's, and every layer's z: [n_l] of one example.
+    z
+        z_1..z_L of one example, each [n_l].
     delta
-        [n_L]: delta_L of a loss, or any other row to begin with.
-
-    Returns
-    -------
-    deltas
-        delta_1..delta_L, each [n_l].
+        [n_L]: delta_L of a loss, or the gradient of anything else with respect to z_L.
 
     Examples
     --------
@@ -117,20 +89,8 @@ def pull_back(mlp: MLP, params: Params, z: tuple[Array, ...], delta: Array) -> t
 
 
 def outer(factors: tuple[Factors, ...]) -> Params:
-    """Form one example's gradient from its factors: eq. (8).
+    """Return the gradient of one example, shaped like the parameters: the outer products of its factors, eq. (8).
 
-    Parameters
-    ----------
-    factors
-        Of one example: L pairs delta: [n_l], y_in: [n_{l-1}].
-
-    Returns
-    -------
-    gradient
-        Shaped like the parameters: L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
-
-    Examples
-    --------
     >>> (layer,) = outer((Factors(jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0])),))
     >>> print(layer.w, layer.b)
     [[3. 4.]
@@ -140,17 +100,12 @@ def outer(factors: tuple[Factors, ...]) -> Params:
 
 
 def mean_gradient(factors: tuple[Factors, ...]) -> Params:
-    """Form the mean gradient of a batch from its factors: eq. (8), averaged by one matrix product a layer.
+    """Return the mean gradient of a batch, shaped like the parameters: eq. (8), averaged by one matrix product a layer.
 
     Parameters
     ----------
     factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}], as `jax.vmap` of `backprop` gives them.
-
-    Returns
-    -------
-    gradient
-        Shaped like the parameters. B gradients are never formed.
+        The factors of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}], as `jax.vmap` of `backprop` returns them.
 
     Examples
     --------
@@ -162,21 +117,7 @@ def mean_gradient(factors: tuple[Factors, ...]) -> Params:
 
 
 def loss_and_gradient(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Params]:
-    """Compute a batch's mean loss and mean gradient.
-
-    Parameters
-    ----------
-    mlp
-        Static.
-    params
-        A tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
-    x, t
-        [B, n_0], and B targets of any kind that `backprop` takes.
-
-    Returns
-    -------
-    loss, gradient
-        A scalar, and a tree shaped like the parameters.
+    """Return the mean loss of a batch, a scalar, and its mean gradient, shaped like the parameters.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """The second-order part of eq. (1), by hand: L(w + dw) ~ L(w) + grad L . dw + 1/2 dw^T H dw.
 
-Products with the Hessian H are Pearlmutter's R-operator, written out: R{.} is the change of a quantity as the
-parameters set out in a direction (v.w, v.b), and eq. (4) to (8), differentiated by the product rule, are
+Products with the Hessian H use Pearlmutter's R-operator: R{.} is the change of a quantity when the parameters move in
+the direction (v.w, v.b). By the product rule, eq. (4) to (8) become
 
     forward     R{z_l} = v.w_l y_{l-1} + w_l R{y_{l-1}} + v.b_l,      R{y_l} = phi'(z_l) R{z_l},      R{y_0} = 0
     (4)         R{delta_L} from the loss
@@ -9,7 +9,8 @@ parameters set out in a direction (v.w, v.b), and eq. (4) to (8), differentiated
                              + (w_{l+1}^T delta_{l+1}) phi''(z_l) R{z_l}
     (8)         R{grad w_l} = R{delta_l} outer y_{l-1} + delta_l outer R{y_{l-1}},      R{grad b_l} = R{delta_l}
 
-Everything here is of a batch's mean loss. No autodiff; the tests hold it against `jax.jvp` of `jax.grad`.
+All functions take a batch, x: [B, n_0] and B targets t, and its mean loss; mlp, params, x and t are those of
+`jaxmlp.network`. There is no autodiff here; the tests compare with `jax.jvp` of `jax.grad`.
 """
 
 from functools import partial
@@ -40,7 +41,7 @@ __all__ = [
 
 
 class Taylor(NamedTuple):
-    """Eq. (1) for one step: the loss before it, what first and second order promise after it, and what it then is."""
+    """Eq. (1) for one step: the loss before it, its first- and second-order predictions, and the loss after it."""
 
     loss: Array
     first_order: Array
@@ -49,49 +50,31 @@ class Taylor(NamedTuple):
 
 
 class Eigenpair(NamedTuple):
-    """The Hessian's largest eigenvalue, and its unit eigenvector, shaped like the parameters."""
+    """The largest eigenvalue of the Hessian, and its unit eigenvector, shaped like the parameters."""
 
     value: float
     vector: Params
 
 
 class NoEigenvalue(ValueError):
-    """The iteration found no eigenvalue: the curvature is not finite, or it did not converge."""
+    """The curvature is not finite, or the iteration for its largest eigenvalue did not converge."""
 
 
 class _Changes(NamedTuple):
-    """One example's forward pass and how it changes along a direction: tuples of L arrays [n_l]."""
+    """One example's z_l and y_{l-1}, and their changes along a direction: tuples of L arrays."""
 
     z: tuple[Array, ...]
     y_in: tuple[Array, ...]
     rz: tuple[Array, ...]
-    ry_in: tuple[Array | None, ...]  # None for the input, which does not change
+    ry_in: tuple[Array | None, ...]  # None for the input: it does not change, which saves a product
 
 
 def hessian_vector_product(mlp: MLP, params: Params, x: Array, t: Array, direction: Params) -> Params:
-    """Compute H v for the Hessian H of a batch's mean loss (Pearlmutter 1994).
+    """Return H v, shaped like the parameters, for the Hessian H of the mean loss and a direction v (Pearlmutter 1994).
 
-    Parameters
-    ----------
-    mlp
-        Static.
-    params, direction
-        Trees of one shape: the parameters, and v.
-    x, t
-        [B, n_0], and B targets of any kind that `backprop` takes.
+    It takes about two and a half times the arithmetic of the gradient, and twice its memory. Raise a ValueError if the
+    direction is not shaped like the parameters, or x is not a batch.
 
-    Returns
-    -------
-    product
-        Shaped like the parameters: about two and a half times the arithmetic of the gradient, twice its memory.
-
-    Raises
-    ------
-    ValueError
-        If the direction is not shaped like the parameters, or x is no batch.
-
-    Examples
-    --------
     >>> mlp = MLP((1, 1), output="identity", loss="quadratic")
     >>> params = (Layer(jnp.array([[2.0]]), jnp.array([0.0])),)
     >>> along_w = (Layer(jnp.array([[1.0]]), jnp.array([0.0])),)
@@ -105,7 +88,7 @@ def hessian_vector_product(mlp: MLP, params: Params, x: Array, t: Array, directi
 
 
 def _product_rule(factors: Factors, changes: tuple[Array, Array | None]) -> Layer:
-    """Average R{grad w} and R{grad b} over the batch: eq. (8)."""
+    """Return the means of R{grad w} and R{grad b} over the batch: eq. (8)."""
     (delta, y_in), (r_delta, r_y_in) = factors, changes
     delta, r_delta = delta / len(delta), r_delta / len(delta)
     w = r_delta.T @ y_in
@@ -115,7 +98,7 @@ def _product_rule(factors: Factors, changes: tuple[Array, Array | None]) -> Laye
 def _r_backprop(
     mlp: MLP, params: Params, direction: Params, x: Array, t: ArrayLike
 ) -> tuple[tuple[Factors, ...], tuple[tuple[Array, Array | None], ...]]:
-    """Return one example's factors, and R{.} of both factors of every layer."""
+    """Return the factors of one example, and R{.} of both factors of every layer."""
     z, y_in, rz, ry_in = _r_forward(mlp, params, direction, x)
     phi = [ACTIVATIONS[name] for name in mlp.activations]
     loss = LOSSES[mlp.loss]
@@ -146,33 +129,13 @@ def _r_forward(mlp: MLP, params: Params, direction: Params, x: Array) -> _Change
 
 
 def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, direction: Params) -> Params:
-    """Compute G v for the generalised Gauss-Newton matrix of a batch's mean loss (Schraudolph 2002).
+    """Return G v, shaped like the parameters, for the generalised Gauss-Newton matrix G (Schraudolph 2002).
 
-    G = mean of J^T H_L J, with the Jacobian J of the network's z_L (of y_L for the quadratic loss) with respect to the
-    parameters and the Hessian H_L of the loss with respect to that: the Hessian without the curvature of the network,
-    never negative. It depends on the targets in nothing.
+    G is the mean of J^T H_L J, where J is the Jacobian of z_L (of y_L for the quadratic loss) with respect to the
+    parameters, and H_L the Hessian of the loss with respect to z_L (y_L). It is the Hessian without the curvature of
+    the network, and positive semidefinite. With the losses of this library it does not depend on t. It takes less than
+    twice the arithmetic of the gradient. Raise a ValueError as `hessian_vector_product` does.
 
-    Parameters
-    ----------
-    mlp
-        Static.
-    params, direction
-        Trees of one shape: the parameters, and v.
-    x, t
-        [B, n_0], and B targets; t is not looked at, and there so that both products are called alike.
-
-    Returns
-    -------
-    product
-        Shaped like the parameters: less than twice the arithmetic of the gradient.
-
-    Raises
-    ------
-    ValueError
-        If the direction is not shaped like the parameters, or x is no batch.
-
-    Examples
-    --------
     >>> mlp = MLP((1, 1), output="identity", loss="quadratic")
     >>> params = (Layer(jnp.array([[2.0]]), jnp.array([0.0])),)
     >>> along_w = (Layer(jnp.array([[1.0]]), jnp.array([0.0])),)
@@ -182,39 +145,22 @@ def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, di
     """
     _check_batch(mlp, params, x, t, direction)
 
-    def factors(x: Array) -> tuple[Factors, ...]:
+    def factors(x: Array, t: ArrayLike) -> tuple[Factors, ...]:
         z, y_in, rz, _ = _r_forward(mlp, params, direction, x)
-        last = LOSSES[mlp.loss].gauss_newton(ACTIVATIONS[mlp.output], z[-1], rz[-1])
+        t = target_row(t, z[-1], mlp.output)
+        last = LOSSES[mlp.loss].gauss_newton(ACTIVATIONS[mlp.output], z[-1], t, rz[-1])
         return tuple(map(Factors, pull_back(mlp, params, z, last), y_in))
 
-    return mean_gradient(jax.vmap(factors)(x))
+    return mean_gradient(jax.vmap(factors)(x, t))
 
 
 def taylor(mlp: MLP, params: Params, x: Array, t: Array, step: Params) -> Taylor:
-    """Compare a step's outcome with what eq. (1) promises.
+    """Compare the loss after a step dw with the predictions of eq. (1).
 
-    Parameters
-    ----------
-    mlp
-        Static.
-    params, step
-        Trees of one shape: the parameters w, and dw.
-    x, t
-        [B, n_0], and B targets.
+    The result holds mean losses: L(w); L + grad L . dw; L + grad L . dw + 1/2 dw^T H dw; L(w + dw). Raise a ValueError
+    if the step is not shaped like the parameters, or x is not a batch.
 
-    Returns
-    -------
-    Taylor(loss, first_order, second_order, actual)
-        Mean losses: L(w); L + grad L . dw; L + grad L . dw + 1/2 dw^T H dw; L(w + dw).
-
-    Raises
-    ------
-    ValueError
-        If the step is not shaped like the parameters, or x is no batch.
-
-    Examples
-    --------
-    The loss (2 w)^2 / 2 is of second order, so that nothing is left out:
+    The loss (2 w)^2 / 2 is of second order, so its second-order prediction is exact:
 
     >>> mlp = MLP((1, 1), output="identity", loss="quadratic")
     >>> params, step = ((Layer(jnp.array([[w]]), jnp.array([0.0])),) for w in (1.0, 0.5))
@@ -232,30 +178,21 @@ def taylor(mlp: MLP, params: Params, x: Array, t: Array, step: Params) -> Taylor
 def largest_eigenvalue(
     mlp: MLP, params: Params, x: Array, t: Array, *, key: Array, tolerance: float = 1e-3
 ) -> Eigenpair:
-    """Find the largest eigenvalue of the Hessian of a batch's mean loss, by SciPy's restarted Lanczos iteration.
+    """Return the largest eigenvalue of the Hessian of the mean loss, by SciPy's restarted Lanczos iteration.
+
+    It is the largest by sign, not by magnitude: this one limits the learning rate.
 
     Parameters
     ----------
-    mlp
-        Static.
-    params
-        A tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
-    x, t
-        [B, n_0], and B targets.
     key
-        Of `jax.random.key`: of the vector to begin with.
+        From `jax.random.key`: for the first vector of the iteration.
     tolerance
-        Of the residual |H v - lambda v| relative to lambda, to whose square the eigenvalue's own error is proportional.
-
-    Returns
-    -------
-    Eigenpair(value, vector)
-        The largest by sign, not by magnitude: the one that limits the learning rate.
+        The largest residual |H v - lambda v|, relative to lambda. The error of lambda is proportional to its square.
 
     Raises
     ------
     ValueError
-        If x is no batch, or the tolerance is not positive.
+        If x is not a batch, or the tolerance is not positive.
     NoEigenvalue
         If the curvature is not finite, or the iteration does not converge. Also a ValueError.
 
@@ -284,12 +221,12 @@ def largest_eigenvalue(
         raise NoEigenvalue("the curvature is not finite at these parameters: has the network diverged?")
     if not image.any():
         return Eigenpair(0.0, unravel(jnp.asarray(start / np.linalg.norm(start), flat.dtype)))
-    size = np.linalg.norm(image) / np.linalg.norm(start)  # to 1: below 1e-11 the tolerance would be absolute
+    size = np.linalg.norm(image) / np.linalg.norm(start)  # scale H to 1: below 1e-11 ARPACK's tolerance is absolute
     operator = LinearOperator((flat.size, flat.size), matvec=lambda vector: product(vector) / size, dtype=np.float64)
     try:
         values, vectors = eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, maxiter=1000)
     except ArpackNoConvergence as error:
-        raise NoEigenvalue(f"no eigenvalue to a relative residual of {tolerance:g} in 1000 restarts") from error
+        raise NoEigenvalue(f"no eigenvalue with a relative residual of {tolerance:g} in 1000 restarts") from error
     return Eigenpair(float(values[0] * size), unravel(jnp.asarray(vectors[:, 0], flat.dtype)))
 
 
@@ -300,14 +237,14 @@ def _flat_product(mlp: MLP, params: Params, x: Array, t: Array, vector: Array) -
 
 
 def critical_learning_rate(eigenvalue: ArrayLike, *, momentum: ArrayLike = 0.0) -> Array:
-    """Return 2 (1 + alpha) / lambda: the rate above which a step along the top eigenvector grows instead of falling.
+    """Return 2 (1 + alpha) / lambda: above this learning rate, steps along the top eigenvector grow.
 
-    Without momentum 2 / lambda; infinite where the curvature is not positive. For eq. (3), not for Nesterov's form.
+    It is infinite if the curvature is not positive, and holds for eq. (3), not for Nesterov's form.
 
     >>> print(critical_learning_rate(10.0), critical_learning_rate(10.0, momentum=0.9))
     0.2 0.38
     """
-    eigenvalue = jnp.asarray(eigenvalue, float)
+    eigenvalue, momentum = jnp.asarray(eigenvalue, float), jnp.asarray(momentum, float)
     return jnp.where(eigenvalue <= 0, jnp.inf, 2 * (1 + momentum) / eigenvalue)
 
 
@@ -319,7 +256,7 @@ def _check_batch(mlp: MLP, params: Params, x: Array, t: Array, direction: Params
     if jnp.ndim(x) != 2:
         raise ValueError(f"x must be a batch of shape [B, {mlp.sizes[0]}], got {jnp.shape(x)}")
     if jnp.shape(t)[:1] != jnp.shape(x)[:1]:
-        raise ValueError(f"t must hold a target for each of the {len(x)} examples, got shape {jnp.shape(t)}")
+        raise ValueError(f"t must have a target for each of the {len(x)} examples, got shape {jnp.shape(t)}")
     given, expected = (jax.tree.map(jnp.shape, tree) for tree in (direction, params))
     if given != expected:
         raise ValueError(f"{name} must be shaped like the parameters, {expected}, got {given}")

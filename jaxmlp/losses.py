@@ -1,10 +1,11 @@
 """Losses L(y, t) of one example, each beside its delta_L = dL/dz_L: eq. (4) to (6).
 
-Every loss is computed from z, the output layer's weighted input, and not from y: the logarithm of a y that was
-rounded to 0 or 1 is lost. Adding a loss is adding an entry to `LOSSES`.
+Every loss is computed from z, the weighted input of the output layer, and not from y, which may have been rounded to
+0 or 1 and then has no logarithm. A loss is an entry of `LOSSES`: networks, checks, sweeps and saved models know it by
+that name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,27 +18,49 @@ __all__ = ["LOSSES", "Loss", "target_row"]
 
 
 class Loss(NamedTuple):
-    """What the library knows of one loss, for one example.
+    """A loss and its derivatives, for one example.
+
+    All are functions of the output activation, z: [n] and the target row t: [n].
 
     Attributes
     ----------
     value
-        (output, z, t) to the scalar loss, for the output activation, z: [n] and the target row t: [n].
+        (output, z, t) to the scalar loss.
     delta
         (output, z, t) to delta_L = dL/dz, [n].
     delta_change
-        (output, z, t, dz) to the change of delta_L where z changes by dz, [n]: the product with the loss's Hessian.
+        (output, z, t, dz) to the change of delta_L when z changes by dz, [n]: the Hessian of the loss in z, times dz.
     gauss_newton
-        (output, z, dz) to its part that is never negative, [n]: what is left where the residual y - t is 0.
+        (output, z, t, dz) to the same product without the curvature of the output activation, [n]: it is never
+        negative along dz. The quadratic loss has J^T J dz, with the Jacobian J of y; losses that are convex in z have
+        `delta_change`.
     outputs
-        The output activations with which this loss makes sense.
+        The names of the output activations that this loss goes with.
+
+    Examples
+    --------
+    A loss of your own, for networks that are made after it:
+
+    >>> from jaxmlp.network import MLP
+    >>> def product(output, z, t, dz):
+    ...     return dz / jnp.cosh(z - t) ** 2
+    >>> LOSSES["log_cosh"] = Loss(
+    ...     value=lambda output, z, t: jnp.sum(jnp.log(jnp.cosh(z - t))),
+    ...     delta=lambda output, z, t: jnp.tanh(z - t),
+    ...     delta_change=product,
+    ...     gauss_newton=product,
+    ...     outputs=["identity"],
+    ... )
+    >>> MLP((4, 8, 1), output="identity", loss="log_cosh").loss
+    'log_cosh'
+    >>> del LOSSES["log_cosh"]
     """
 
     value: Callable[[Activation, Array, Array], Array]
     delta: Callable[[Activation, Array, Array], Array]
     delta_change: Callable[[Activation, Array, Array, Array], Array]
-    gauss_newton: Callable[[Activation, Array, Array], Array]
-    outputs: tuple[str, ...]
+    gauss_newton: Callable[[Activation, Array, Array, Array], Array]
+    outputs: Collection[str]
 
 
 def _quadratic(output: Activation, z: Array, t: Array) -> Array:
@@ -52,7 +75,7 @@ def _quadratic_delta_change(output: Activation, z: Array, t: Array, dz: Array) -
     return output.pullback_change(z, output.error(z, t), dz, output.pullback(z, dz))
 
 
-def _quadratic_gauss_newton(output: Activation, z: Array, dz: Array) -> Array:
+def _quadratic_gauss_newton(output: Activation, z: Array, t: Array, dz: Array) -> Array:
     return output.pullback(z, output.pullback(z, dz))
 
 
@@ -70,46 +93,36 @@ def _error_delta(output: Activation, z: Array, t: Array) -> Array:
 
 
 def _error_delta_change(output: Activation, z: Array, t: Array, dz: Array) -> Array:
-    return output.pullback(z, dz)  # that of y: no residual is left
-
-
-def _error_gauss_newton(output: Activation, z: Array, dz: Array) -> Array:
-    return output.pullback(z, dz)
+    return output.pullback(z, dz)  # the change of y
 
 
 LOSSES: dict[str, Loss] = {
-    "quadratic": Loss(
-        _quadratic, _quadratic_delta, _quadratic_delta_change, _quadratic_gauss_newton, tuple(ACTIVATIONS)
-    ),
-    "cross_entropy": Loss(_cross_entropy, _error_delta, _error_delta_change, _error_gauss_newton, ("softmax",)),
+    # The table itself, so that activations that are added later are outputs too.
+    "quadratic": Loss(_quadratic, _quadratic_delta, _quadratic_delta_change, _quadratic_gauss_newton, ACTIVATIONS),
+    "cross_entropy": Loss(_cross_entropy, _error_delta, _error_delta_change, _error_delta_change, ("softmax",)),
     "binary_cross_entropy": Loss(
-        _binary_cross_entropy, _error_delta, _error_delta_change, _error_gauss_newton, ("sigmoid",)
+        _binary_cross_entropy, _error_delta, _error_delta_change, _error_delta_change, ("sigmoid",)
     ),
 }
 
 
 def target_row(t: ArrayLike, z: Array, output_name: str) -> Array:
-    """Return the target as a row like z: a class becomes one-hot, a bare number a row of one.
+    """Return one example's target as a row [n] of z's dtype; a class becomes one-hot, a bare number a row of one.
 
     Parameters
     ----------
     t
-        An integer class (scalar; one that is none of the n becomes a row of zeros), a one-hot or soft row [n],
-        or, where n = 1, a real value (scalar).
+        An integer class (a class that is none of the n becomes a row of zeros), a one-hot or soft row [n], or real
+        values [n] (a bare number if n = 1).
     z
-        [n]: gives the row's length and dtype.
+        [n]: sets the length and the dtype of the row.
     output_name
-        The output activation's: with softmax a lone output is still a class.
-
-    Returns
-    -------
-    row
-        [n], of z's dtype.
+        The name of the output activation. With softmax, an integer is a class even if n = 1.
 
     Raises
     ------
     ValueError
-        If t fits neither.
+        If t is none of these.
 
     Examples
     --------

@@ -2,13 +2,21 @@
 
     z_l = w_l y_{l-1} + b_l,   y_l = phi_l(z_l),   y_0 = x,   L = loss(y_L, t)
 
-Functions take ONE example; batch them with `jax.vmap`.
+Functions take ONE example; batch them with `jax.vmap`. All functions of the library name the same things alike:
+
+    mlp      an `MLP`, static under `jax.jit`
+    params   the parameters, a tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`: a plain pytree
+    x        an example's input, [n_0]; a batch of B has [B, n_0]
+    t        its target: an integer class, a one-hot or soft row [n_L], or real values [n_L] (a bare number if n_L = 1);
+             a batch has B of them
+
+and raise a ValueError for x, t or params that do not fit the network.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from operator import index
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -17,15 +25,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmlp._validation import unknown_name
-from jaxmlp.activations import ACTIVATIONS
-from jaxmlp.losses import LOSSES, target_row
+from jaxmlp._validation import unknown_name, whole_number
+from jaxmlp.activations import ACTIVATIONS, Activation
+from jaxmlp.losses import LOSSES, Loss, target_row
 
 __all__ = ["MLP", "Forward", "Layer", "Params", "check_params", "forward", "init", "loss", "predict"]
 
 
 class Layer(NamedTuple):
-    """One layer's parameters, and whatever has their shape (gradients, steps): w: [n_out, n_in], b: [n_out]."""
+    """One layer's parameters, or a gradient or step of that shape: w: [n_out, n_in], b: [n_out]."""
 
     w: Array
     b: Array
@@ -43,23 +51,25 @@ class Forward(NamedTuple):
 
 @dataclass(frozen=True)
 class MLP:
-    """A multilayer perceptron's static configuration: hashable, so that `jax.jit` takes it as a static argument.
+    """The configuration of a multilayer perceptron: frozen and hashable, a static argument of `jax.jit`.
 
     Parameters
     ----------
     sizes
-        Widths of the input, of the hidden layers, and of the output.
+        Widths of the input, the hidden layers and the output.
     activation
-        Of the hidden layers: one name for all, or a tuple with one each (see `jaxmlp.activations.ACTIVATIONS`).
+        The name of the hidden layers' activation, or a tuple with a name for each (see
+        `jaxmlp.activations.ACTIVATIONS`).
     output
-        The output layer's activation.
+        The name of the output layer's activation.
     loss
-        `"quadratic"` (with any output), `"cross_entropy"` (softmax) or `"binary_cross_entropy"` (sigmoid).
+        `"quadratic"` (with any output), `"cross_entropy"` (softmax), `"binary_cross_entropy"` (sigmoid), or the name of
+        another entry of `jaxmlp.losses.LOSSES`.
 
     Raises
     ------
     ValueError
-        For a width below 1, an unknown name, or a loss that makes no sense with the output.
+        If a width is below 1, a name is unknown, or the loss does not go with the output.
 
     Examples
     --------
@@ -73,60 +83,65 @@ class MLP:
     loss: str = "cross_entropy"
 
     def __post_init__(self) -> None:
-        """Bring lists to tuples, and check everything once."""
-        object.__setattr__(self, "sizes", _whole_numbers(self.sizes))
+        """Turn lists into tuples, and check everything once."""
+        object.__setattr__(self, "sizes", _checked_sizes(self.sizes))
         if isinstance(self.activation, list):
             object.__setattr__(self, "activation", tuple(self.activation))
         _check_configuration(self)
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """Every layer's activation, L names, the output's last."""
+        """The names of all L activations, that of the output last."""
         hidden = self.activation
-        if isinstance(hidden, str):
-            hidden = (hidden,) * (len(self.sizes) - 2)
-        return (*hidden, self.output)
+        return (*((hidden,) * (len(self.sizes) - 2) if isinstance(hidden, str) else hidden), self.output)
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers the parameters hold."""
+        """The number of weights and biases."""
         return sum(n_out * (n_in + 1) for n_in, n_out in pairwise(self.sizes))
 
 
-def _whole_numbers(sizes: Any) -> tuple[int, ...]:
-    """Bring sizes to Python's own integers, which hash and compare alike wherever they came from."""
+def _checked_sizes(sizes: Any) -> tuple[int, ...]:
+    """Return the sizes as a tuple of Python integers: they hash and compare alike wherever they came from."""
     try:
-        numbers = tuple(index(n) for n in sizes if not isinstance(n, bool))
-        if len(numbers) == len(sizes) >= 2 and min(numbers) >= 1:
-            return numbers
-    except TypeError:
+        if len(sizes) >= 2:
+            return tuple(whole_number("sizes", n, least=1) for n in sizes)
+    except (TypeError, ValueError):
         pass
     raise ValueError(f"sizes must be two or more whole numbers, each 1 or larger, got {sizes!r}")
 
 
 def _check_configuration(mlp: MLP) -> None:
-    sizes, hidden = mlp.sizes, mlp.activations[:-1]
-    if len(hidden) != len(sizes) - 2:
-        raise ValueError(
-            f"activation must be one name, or one for each of the {len(sizes) - 2} hidden layers, got {hidden}"
-        )
-    for name in mlp.activations:
-        if not isinstance(name, str) or name not in ACTIVATIONS:
-            raise ValueError(unknown_name("activation", name, ACTIVATIONS))
-    if "softmax" in hidden:
-        raise ValueError("softmax is an output only, got it as the activation of a hidden layer")
-    if not isinstance(mlp.loss, str) or mlp.loss not in LOSSES:
-        raise ValueError(unknown_name("loss", mlp.loss, LOSSES))
+    names = mlp.activation if type(mlp.activation) is tuple else (mlp.activation,)
+    for name in (*names, mlp.output):
+        _check_name("activation", name, ACTIVATIONS, "activations.ACTIVATIONS with `elementwise`")
+    _check_name("loss", mlp.loss, LOSSES, "losses.LOSSES as a `Loss`")
+    *hidden, _ = mlp.activations
+    n_hidden = len(mlp.sizes) - 2
+    if len(hidden) != n_hidden:
+        raise ValueError(f"activation must be one name, or one for each of the {n_hidden} hidden layers, got {names}")
+    for name in hidden:
+        if ACTIVATIONS[name].derivative is None:
+            raise ValueError(f"{name} is an output only, got it as the activation of a hidden layer")
     if mlp.output not in LOSSES[mlp.loss].outputs:
         pairs = "; ".join(f"{name} with {', '.join(entry.outputs)}" for name, entry in LOSSES.items())
-        raise ValueError(f"loss {mlp.loss!r} makes no sense with output {mlp.output!r}; the pairs are: {pairs}")
+        raise ValueError(f"loss {mlp.loss!r} does not go with output {mlp.output!r}; the pairs are: {pairs}")
+
+
+def _check_name(what: str, given: Any, table: Mapping[str, Any], place: str) -> None:
+    if callable(given) or isinstance(given, Activation | Loss):
+        name = getattr(given, "__name__", type(given).__name__)
+        hint = f"write {name!r}" if name in table else f"add it to jaxmlp.{place}, and write its name there"
+        raise ValueError(f"{what} must be a name, got the function {name}; {hint}")
+    if not isinstance(given, str) or given not in table:
+        raise ValueError(unknown_name(what, given, table))
 
 
 def init(mlp: MLP, key: Array, *, scale: ArrayLike = 1.0, dtype: Any = None) -> Params:
     """Draw random weights suited to each layer's activation; biases are zero.
 
-    w_l is normal with standard deviation `scale * gain_l / sqrt(n_{l-1})`, where the gain undoes what the
-    layer's activation does to the size of a standard normal signal (He et al. 2015, arXiv 1502.01852).
+    w_l is normal with standard deviation `scale * gain_l / sqrt(n_{l-1})`. The gain of the layer's activation keeps the
+    size of a standard normal signal (He et al. 2015, arXiv 1502.01852).
 
     With an identity output every w_l is also multiplied by 0.1^(1/L), which makes the outputs a tenth as large. The
     curvature of the quadratic loss along one layer's weights grows with the squares of the other layers' weights, and
@@ -135,19 +150,12 @@ def init(mlp: MLP, key: Array, *, scale: ArrayLike = 1.0, dtype: Any = None) -> 
 
     Parameters
     ----------
-    mlp
-        Static.
     key
-        Of `jax.random.key`.
+        From `jax.random.key`.
     scale
         Multiplies every weight; may be traced.
     dtype
-        Of the parameters; JAX's default float if None.
-
-    Returns
-    -------
-    params
-        A tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
+        The dtype of the parameters; by default JAX's default float.
 
     Examples
     --------
@@ -177,26 +185,7 @@ def _draw(mlp: MLP, key: Array, scale: ArrayLike, dtype: Any) -> Params:
 
 
 def forward(mlp: MLP, params: Params, x: Array) -> Forward:
-    """Compute all z and y of one example.
-
-    Parameters
-    ----------
-    mlp
-        Static.
-    params
-        A tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
-    x
-        [n_0].
-
-    Returns
-    -------
-    Forward(z, y)
-        z_1..z_L and y_0..y_L, each [n_l], of the parameters' dtype.
-
-    Raises
-    ------
-    ValueError
-        If x is not one example, or the parameters are not this network's.
+    """Compute all z and y of one example, in the dtype of the parameters.
 
     Examples
     --------
@@ -219,7 +208,7 @@ def forward(mlp: MLP, params: Params, x: Array) -> Forward:
 
 
 def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
-    """Raise a ValueError that says how, if the parameters are not this network's.
+    """Raise a ValueError if the parameters do not fit the network.
 
     >>> check_params(MLP((2, 3)), (Layer(np.ones((3, 1)), np.ones(3)),))
     Traceback (most recent call last):
@@ -236,11 +225,14 @@ def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
 
 
 def predict(mlp: MLP, params: Params, x: Array) -> Array:
-    """Return the output y_L: [n_L] alone, for one example x: [n_0].
+    """Return the output y_L: [n_L] of one example.
+
+    A batch, by `jax.vmap`:
 
     >>> mlp = MLP((4, 3, 2))
-    >>> predict(mlp, init(mlp, jax.random.key(0)), jnp.ones(4)).shape
-    (2,)
+    >>> params = init(mlp, jax.random.key(0))
+    >>> jax.vmap(partial(predict, mlp, params))(jnp.ones((5, 4))).shape
+    (5, 2)
     """
     return forward(mlp, params, x).y[-1]
 
@@ -248,25 +240,7 @@ def predict(mlp: MLP, params: Params, x: Array) -> Array:
 def loss(mlp: MLP, params: Params, x: Array, t: ArrayLike) -> Array:
     """Return the loss of one example, a scalar.
 
-    Parameters
-    ----------
-    mlp
-        Static.
-    params
-        A tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`.
-    x
-        [n_0].
-    t
-        An integer class, a one-hot or soft row [n_L], or real values [n_L] (a bare number if n_L = 1).
-
-    Raises
-    ------
-    ValueError
-        If x or t is not one example's.
-
-    Examples
-    --------
-    Ten outputs, all equal, are a loss of log 10:
+    With ten equal outputs it is log 10:
 
     >>> mlp = MLP((4, 10))
     >>> print(loss(mlp, init(mlp, jax.random.key(0), scale=0.0), jnp.ones(4), 7))

@@ -1,18 +1,18 @@
-"""What the factors of a batch tell of every single example's gradient, for about the price of one ordinary step.
+"""Statistics of the gradient of each example in a batch, for about the price of one ordinary step.
 
-All functions take the factors that `jax.vmap` of `backprop` gives, L pairs delta: [B, n_l], y_in: [B, n_{l-1}], and
-speak of the gradients of each example's OWN loss: nothing is divided by B but where a mean is the answer. With
-g_b = (delta outer y, delta) as in eq. (8), what looks like B gradients is row sums and matrix products:
+All functions take `factors`, as `jax.vmap` of `backprop` returns them: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
+They describe the gradient g_b of each example's own loss: only a mean divides by B. As g_b = (delta_b outer y_b,
+delta_b), eq. (8), they need row sums and matrix products, and no gradient of a single example:
 
     |g_b|^2   = sum_l |delta_b|^2 (|y_b|^2 + 1)            <g_a, g_b> = sum_l <delta_a, delta_b> (<y_a, y_b> + 1)
     sum_b c_b g_b = (c delta)^T y                          <g_b, v>   = sum_l <delta_b, v.w y_b + v.b>
 
-Only `gradients` forms what it names. "A product" below is one matrix product of the size of the mean gradient's,
-B n_l n_{l-1} multiply-adds a layer. All work under `jit`, `vmap` and `scan`.
+Only `gradients` forms the gradients. Costs are given in products: a product is the matrix product of the mean gradient,
+B n_l n_{l-1} multiply-adds a layer. All functions work under `jit`, `vmap` and `scan`, have results in the dtype of the
+factors, and raise a ValueError for the factors of one example, or for other arguments of the wrong shape.
 """
 
-from collections.abc import Iterable
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import NamedTuple, TypeAlias
 
@@ -47,34 +47,29 @@ __all__ = [
 ]
 
 BatchFactors: TypeAlias = tuple[Factors, ...]
+_sum = partial(reduce, add)
 
 
 class Clipped(NamedTuple):
-    """A mean of clipped gradients, shaped like the parameters, and how many were clipped: a count, or [L] by layer."""
+    """The mean of clipped gradients, shaped like the parameters, and the number that were clipped."""
 
     gradient: Params
     n_clipped: Array
 
 
 class Moments(NamedTuple):
-    """Mean and variance of every weight's gradient, both shaped like the parameters."""
+    """The mean and the variance of every parameter's gradient, both shaped like the parameters."""
 
     mean: Params
     variance: Params
 
 
 class NoiseScale(NamedTuple):
-    """The simple noise scale tr(Sigma) / |G|^2, in examples, and unbiased estimates of both its parts.
+    """The simple noise scale tr(Sigma) / |G|^2, in examples, with unbiased estimates of both parts.
 
-    Attributes
-    ----------
-    noise_scale
-        `trace / squared_norm`; infinite where the estimate of |G|^2 is not positive, the gradient being lost in the
-        noise; 0 where there is no noise.
-    trace
-        tr(Sigma): the variance of one example's gradient, summed over all parameters.
-    squared_norm
-        |G|^2, of the gradient over infinitely many examples. An unbiased estimate can be negative.
+    tr(Sigma) is the variance of one example's gradient, summed over all parameters, and G is the gradient over
+    infinitely many examples. The estimate of |G|^2 can be negative if noise hides the gradient; the noise scale is then
+    infinite. Without noise it is 0.
     """
 
     noise_scale: Array
@@ -83,33 +78,17 @@ class NoiseScale(NamedTuple):
 
 
 class Kronecker(NamedTuple):
-    """One layer's two covariances: E[delta delta^T]: [n_l, n_l], E[y y^T]: [n_{l-1} + 1, n_{l-1} + 1], y with a 1."""
+    """One layer's E[delta delta^T]: [n_l, n_l] and E[y y^T]: [n_{l-1} + 1, n_{l-1} + 1], where y ends with a 1."""
 
     delta: Array
     y_in: Array
 
 
 def gradients(factors: BatchFactors) -> Params:
-    """Form every example's gradient, eq. (8): `vmap(outer)`.
+    """Return the gradient of each example, L `Layer(w: [B, n_l, n_{l-1}], b: [B, n_l])`: `vmap` of `outer`.
 
-    Parameters
-    ----------
-    factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
+    They take B times the memory of the parameters.
 
-    Returns
-    -------
-    gradients
-        L `Layer(w: [B, n_l, n_{l-1}], b: [B, n_l])`: B times the memory of the parameters, one multiplication for
-        each number in it.
-
-    Raises
-    ------
-    ValueError
-        As every function here, if the factors are one example's.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(gradients(factors)[0].w)
     [[[1. 0.]]
@@ -120,26 +99,12 @@ def gradients(factors: BatchFactors) -> Params:
 
 
 def norms(factors: BatchFactors, *, by_layer: bool = False) -> Array:
-    """Compute every example's gradient norm.
+    """Return the gradient norm of each example, shape [B].
 
-    sqrt(sum_l |delta|^2 (|y|^2 + 1)) (Goodfellow 2015, arXiv 1510.01799), from deltas brought to size 1 first: a
-    gradient of 1e-30 has its norm in float32 too, though its square underflows. (An input y, whose squares are summed
-    as they are, must be below 1e19.)
+    sqrt(sum_l |delta|^2 (|y|^2 + 1)) (Goodfellow 2015, arXiv 1510.01799). It is right even where its square underflows:
+    a gradient of 1e-30 has its norm in float32 too. (The inputs y are squared as they are, and must be below 1e19.)
+    With `by_layer`, which is static, return the norm of each layer's part, shape [L, B].
 
-    Parameters
-    ----------
-    factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
-    by_layer
-        Static. Each layer's own norm.
-
-    Returns
-    -------
-    norms
-        [B], or [L, B] by layer. Costs row sums, no product; B numbers of memory a layer.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(norms(factors))
     [1.4142135 6.7082043]
@@ -149,92 +114,58 @@ def norms(factors: BatchFactors, *, by_layer: bool = False) -> Array:
     return layers if by_layer else _norm(layers.T)
 
 
-def weighted_sum(factors: BatchFactors, weights: Array) -> Params:
-    """Sum up the gradients, each times its weight.
+def weighted_sum(factors: BatchFactors, weights: ArrayLike) -> Params:
+    """Return sum_b weights_b g_b, shaped like the parameters, for weights [B] of any sign: one product.
 
-    Parameters
-    ----------
-    factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
-    weights
-        [B], of any sign.
-
-    Returns
-    -------
-    gradient
-        sum_b weights_b g_b, shaped like the parameters: one product, the weights on the rows of delta.
-
-    Raises
-    ------
-    ValueError
-        If there are not B weights.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(weighted_sum(factors, jnp.array([1.0, 0.5]))[0].w)
     [[1. 3.]]
     """
     n_examples, weights = _check_batch(factors), jnp.asarray(weights)
     if weights.shape != (n_examples,):
-        raise ValueError(f"weights must be [{n_examples}], one an example, got shape {weights.shape}")
+        raise ValueError(f"weights must have shape [{n_examples}], one for each example, got shape {weights.shape}")
     return tuple(_weighted(layer, weights) for layer in factors)
 
 
-def weighted_mean(factors: BatchFactors, weights: Array) -> Params:
-    """Average the gradients, each times its weight: `weighted_sum` over B (not over the sum of the weights).
+def weighted_mean(factors: BatchFactors, weights: ArrayLike) -> Params:
+    """Return `weighted_sum` divided by B (not by the sum of the weights).
 
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(weighted_mean(factors, jnp.array([1.0, 0.5]))[0].w)
     [[0.5 1.5]]
     """
-    return weighted_sum(factors, jnp.asarray(weights) / _check_batch(factors))
+    return weighted_sum(factors, _as_floats(weights) / _check_batch(factors))
 
 
-def clipping_weights(norms: Array, max_norm: ArrayLike) -> Array:
-    """Return what brings every norm above `max_norm` down to it: exactly 1 for all others; any shape.
+def clipping_weights(norms: ArrayLike, max_norm: ArrayLike) -> Array:
+    """Return the weight of each gradient, of any shape: `max_norm / norm` for a longer one, exactly 1 for the others.
+
+    A norm that overflowed has the weight nan, because a finite gradient with the weight 0 would vanish in silence.
 
     >>> print(clipping_weights(jnp.array([0.0, 1.0, 4.0]), 2.0))
     [1.  1.  0.5]
     """
-    norms = jnp.asarray(norms) * 1.0  # of whole numbers, floats
-    # A gradient too long for its type cannot be scaled down; its weight says so instead of silently being 0.
-    weights = jnp.where(norms > max_norm, max_norm / norms, 1).astype(norms.dtype)
+    norms = _as_floats(norms)
+    max_norm = jnp.asarray(max_norm, norms.dtype)
+    weights = jnp.where(norms > max_norm, max_norm / norms, 1)
     return jnp.where(jnp.isinf(norms) & jnp.isfinite(max_norm), jnp.nan, weights)
 
 
 def clipped_mean(factors: BatchFactors, max_norm: ArrayLike, *, by_layer: bool = False) -> Clipped:
-    """Average the gradients, each clipped to a norm first (Abadi et al. 2016, arXiv 1607.00133; here without noise).
+    """Return the mean of the gradients after each is clipped (Abadi et al. 2016, arXiv 1607.00133; here without noise).
 
-    Parameters
-    ----------
-    factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
-    max_norm
-        C: a gradient longer than that is scaled down to it. May be traced, and infinite; by layer also [L].
-    by_layer
-        Static. Clip each layer's part of a gradient by itself.
+    A gradient that is longer than `max_norm` is scaled down to it. `max_norm` must be positive, and may be infinite; a
+    traced value is not checked. With `by_layer`, which is static, each layer's part of a gradient is clipped by itself,
+    `max_norm` may be [L], and `n_clipped` is [L]. One product, like the plain mean.
 
-    Returns
-    -------
-    Clipped(gradient, n_clipped)
-        The mean, and the count of clipped gradients, [L] counts by layer. One product, as the plain mean.
-
-    Raises
-    ------
-    ValueError
-        If `max_norm` is not positive (where it is traced, nobody can tell).
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[3.0], [0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])),)
     >>> gradient, n_clipped = clipped_mean(factors, 1.0)
     >>> print(gradient[0].w, n_clipped)
     [[0.3535534 0.       ]] 1
     """
     n_examples = _check_batch(factors)
-    limit = _positive(max_norm, len(factors) if by_layer else None)
     lengths = norms(factors, by_layer=True) if by_layer else norms(factors)[None]
+    limit = _positive(max_norm, len(factors) if by_layer else None, lengths.dtype)
     weights = clipping_weights(lengths, limit) / n_examples
     gradient = tuple(map(_weighted, factors, weights if by_layer else [weights[0]] * len(factors)))
     n_clipped = jnp.sum(lengths > limit, axis=1)
@@ -242,29 +173,16 @@ def clipped_mean(factors: BatchFactors, max_norm: ArrayLike, *, by_layer: bool =
 
 
 def variance(factors: BatchFactors) -> Params:
-    """Compute the variance over the batch of every weight's gradient.
+    """Return the variance over the batch of every parameter's gradient, shaped like the parameters.
 
-    E[delta^2 y^2] - E[delta y]^2 would be a difference of large numbers where the mean is large. So the means are taken
-    out of both factors first, delta = delta_mean + d and y = y_mean + e. With what then varies of their squares,
-    p = delta^2 - delta_mean^2 = (2 delta_mean + d) d and q = (2 y_mean + e) e, and C = E[d e],
+    Like `numpy.var` it divides by B. The difference E[delta^2 y^2] - E[delta y]^2 would cancel if the mean is large. So
+    the means are taken out first, delta = delta_mean + d and y = y_mean + e. With p = delta^2 - delta_mean^2
+    = (2 delta_mean + d) d, q = (2 y_mean + e) e and C = E[d e],
 
         Var = E[p q] + y_mean^2 E[d^2] + delta_mean^2 E[e^2] - (2 delta_mean y_mean + C) C
 
-    where every term is as small as what d and e vary. Two products, as the formula that cancels needs.
+    where no term is larger than the variations d and e make it. Two products, and memory for two batches of factors.
 
-    Parameters
-    ----------
-    factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
-
-    Returns
-    -------
-    variance
-        E|g - E g|^2 over the B examples (divided by B, as `numpy.var` does), shaped like the parameters. Two more
-        batches of factors in memory.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(variance(factors)[0].w, variance(factors)[0].b)
     [[0.25 9.  ]] [1.]
@@ -273,9 +191,9 @@ def variance(factors: BatchFactors) -> Params:
 
 
 def mean_and_variance(factors: BatchFactors) -> Moments:
-    """Compute mean and variance of every weight's gradient in two products, one less than by `gradient` and `variance`.
+    """Return the mean and the variance of every parameter's gradient, in two products.
 
-    The mean is delta_mean y_mean + C, with C as in `variance`.
+    `mean_gradient` and `variance` take three. The mean is delta_mean y_mean + C, with C as in `variance`.
 
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> mean, variance = mean_and_variance(factors)
@@ -283,38 +201,26 @@ def mean_and_variance(factors: BatchFactors) -> Moments:
     [[0.5 3. ]] [[0.25 9.  ]]
     """
     _check_batch(factors)
-    layers = map(_mean_and_variance, factors)
-    return Moments(*zip(*layers, strict=True))
+    return Moments(*zip(*map(_mean_and_variance, factors), strict=True))
 
 
 def _mean_and_variance(layer: Factors) -> tuple[Layer, Layer]:
     n_examples = len(layer.delta)
     mean, y_mean = layer.delta.mean(0), layer.y_in.mean(0)
-    d, e = layer.delta - mean, layer.y_in - y_mean
-    of_products = ((2 * mean + d) * d).T @ ((2 * y_mean + e) * e) / n_examples
+    d, e = layer.delta - mean[None], layer.y_in - y_mean[None]
+    of_products = ((2 * mean[None] + d) * d).T @ ((2 * y_mean[None] + e) * e) / n_examples
     covariance = d.T @ e / n_examples
-    d_squared, e_squared = (d**2).mean(0), (e**2).mean(0)
-    of_factors = jnp.outer(d_squared, y_mean**2) + jnp.outer(mean**2, e_squared)
-    of_means = jnp.outer(mean, y_mean)
+    of_means, d_squared = jnp.outer(mean, y_mean), (d**2).mean(0)
+    of_factors = jnp.outer(d_squared, y_mean**2) + jnp.outer(mean**2, (e**2).mean(0))
     variance = jnp.maximum(of_products + of_factors - (2 * of_means + covariance) * covariance, 0)
     return Layer(of_means + covariance, mean), Layer(variance, d_squared)
 
 
 def gram(factors: BatchFactors, other: BatchFactors | None = None) -> Array:
-    """Compute the inner products of all pairs of gradients.
+    """Return the inner products of all pairs of gradients, [B, B'], of two batches or of one with itself.
 
-    Parameters
-    ----------
-    factors, other
-        Of two batches of the same network, of B and B' examples; of one with itself if `other` is None.
+    `other` holds the factors of B' examples of the same network. It takes B B' (n_l + n_{l-1}) multiply-adds a layer.
 
-    Returns
-    -------
-    products
-        [B, B']. Two products of shape [B, B'] a layer, B B' (n_l + n_{l-1}) multiply-adds, and B B' numbers of memory.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(gram(factors))
     [[ 2.  3.]
@@ -323,44 +229,28 @@ def gram(factors: BatchFactors, other: BatchFactors | None = None) -> Array:
     other = factors if other is None else other
     _check_batch(factors)
     _check_batch(other)
-    _check_same(factors, other)
-    pairs = zip(factors, other, strict=True)
-    return _sum((a.delta @ b.delta.T) * (a.y_in @ b.y_in.T + 1) for a, b in pairs)
+    sizes = [[(f.y_in.shape[1], f.delta.shape[1]) for f in batch] for batch in (factors, other)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"factors and other must be of one network, got layers of sizes {sizes[0]} and {sizes[1]}")
+    return _sum((a.delta @ b.delta.T) * (a.y_in @ b.y_in.T + 1) for a, b in zip(factors, other, strict=True))
 
 
 def cosines(factors: BatchFactors, other: BatchFactors | None = None) -> Array:
-    """Compute the cosines between all pairs of gradients: [B, B'], as `gram`; 0 where a gradient is 0.
+    """Return the cosines between all pairs of gradients, [B, B'], like `gram`; 0 for a gradient of 0.
 
     >>> factors = (Factors(jnp.array([[1.0], [-3.0]]), jnp.array([[1.0, 0.0], [0.0, 0.0]])),)
     >>> print(cosines(factors).round(3))
     [[ 1.    -0.707]
      [-0.707  1.   ]]
     """
-    return jnp.clip(gram(_to_unit_norm(factors), other and _to_unit_norm(other)), -1, 1)
+    return jnp.clip(gram(_to_unit_norm(factors), None if other is None else _to_unit_norm(other)), -1, 1)
 
 
 def dots(factors: BatchFactors, direction: Params) -> Array:
-    """Compute every gradient's inner product with one direction: the slope of every example's loss along it.
+    """Return the inner product of each gradient with a direction, [B]: the slope of each example's loss along it.
 
-    Parameters
-    ----------
-    factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
-    direction
-        Shaped like the parameters.
+    The direction is shaped like the parameters. One product.
 
-    Returns
-    -------
-    products
-        [B]. One product, and B n_l numbers of memory.
-
-    Raises
-    ------
-    ValueError
-        If the direction has another shape.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(dots(factors, (Layer(jnp.array([[1.0, 1.0]]), jnp.array([10.0])),)))
     [11. 36.]
@@ -370,33 +260,17 @@ def dots(factors: BatchFactors, direction: Params) -> Array:
     given = [(jnp.shape(w), jnp.shape(b)) for w, b in direction]
     if given != expected:
         raise ValueError(f"direction must be shaped like the parameters, layers of {expected}, got {given}")
-    pairs = zip(factors, direction, strict=True)
-    return _sum(jnp.sum(f.delta * (f.y_in @ v.w.T + v.b), axis=1) for f, v in pairs)
+    layers = zip(factors, direction, strict=True)
+    return _sum(jnp.sum(f.delta * (f.y_in @ w.T + b[None]), axis=1) for f, (w, b) in layers)
 
 
 def noise_scale(factors: BatchFactors) -> NoiseScale:
-    """Estimate the simple noise scale: the batch size at which noise and gradient are of one size.
+    """Return the simple noise scale: the batch size at which the noise is as large as the gradient.
 
-    tr(Sigma) / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162, eq. 2.9), both without bias. The trace is a sum of
-    squares around the mean, taken out of both factors as in `variance`, and loses nothing where the mean is large.
+    tr(Sigma) / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162, eq. 2.9), both without bias, from 2 examples or more.
+    The trace is a sum of squares around the mean, which is taken out of both factors as in `variance`. For several
+    batches, average the two parts and divide then: the mean of ratios is biased. One product.
 
-    Parameters
-    ----------
-    factors
-        Of a batch of 2 or more: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
-
-    Returns
-    -------
-    NoiseScale(noise_scale, trace, squared_norm)
-        Scalars. One product. Of several batches, average the parts, and divide then: a ratio is biased.
-
-    Raises
-    ------
-    ValueError
-        If the batch is of one example, which says nothing of noise.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(*noise_scale(factors))
     6.8333335 20.5 3.0
@@ -409,7 +283,7 @@ def noise_scale(factors: BatchFactors) -> NoiseScale:
     trace = jnp.maximum(trace, 0) * n_examples / (n_examples - 1)
     squared_norm = squared_mean - trace / n_examples
     ratio = jnp.where(squared_norm <= 0, jnp.inf, trace / jnp.where(squared_norm > 0, squared_norm, 1))
-    # Not times scale**2, which may be infinite where the trace is 0.
+    # Multiply by scale twice: scale**2 may be infinite where the trace is 0.
     return NoiseScale(jnp.where(trace == 0, 0, ratio), trace * scale * scale, squared_norm * scale * scale)
 
 
@@ -417,8 +291,8 @@ def _spread_and_squared_mean(layer: Factors) -> tuple[Array, Array]:
     """Return E|g - E g|^2 and |E g|^2 of one layer."""
     delta, y = layer
     mean, y_mean = delta.mean(0), y.mean(0)
-    d, e = delta - mean, y - y_mean
-    # |d y + mean e|^2, and |d|^2 for the bias; what the mean of d y + mean e is, is the covariance of d and e.
+    d, e = delta - mean[None], y - y_mean[None]
+    # g - mean y_mean = d y + mean e, whose mean is the covariance of d and e; the 1 is for the bias, |d|^2.
     rows = jnp.sum(d**2, 1) * (jnp.sum(y**2, 1) + 1) + 2 * (d @ mean) * jnp.sum(y * e, 1)
     covariance = d.T @ e / len(delta)
     spread = rows.mean() + jnp.sum(mean**2) * jnp.sum(e**2, 1).mean() - jnp.sum(covariance**2)
@@ -426,53 +300,27 @@ def _spread_and_squared_mean(layer: Factors) -> tuple[Array, Array]:
 
 
 def kronecker(factors: BatchFactors) -> tuple[Kronecker, ...]:
-    """Compute the two small covariances of every layer whose Kronecker product K-FAC takes for its Fisher matrix.
+    """Return two small covariances of each layer; K-FAC takes their Kronecker product for the layer's Fisher matrix.
 
-    E[delta delta^T] and E[y y^T], y with a 1 behind it for the bias, not centred (Martens & Grosse 2015, arXiv
-    1503.05671). With factors of the data's own targets it is the empirical Fisher; for the true one draw the targets
-    from the network's output.
+    E[delta delta^T] and E[y y^T], where y ends with a 1 for the bias (Martens & Grosse 2015, arXiv 1503.05671). The
+    targets of the data give the empirical Fisher matrix; for the true one, draw targets from the network's output.
 
-    Parameters
-    ----------
-    factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
-
-    Returns
-    -------
-    covariances
-        L `Kronecker(delta: [n_l, n_l], y_in: [n_{l-1} + 1, n_{l-1} + 1])`: B (n_l^2 + n_{l-1}^2) multiply-adds.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0], [2.0]])),)
     >>> print(*kronecker(factors)[0])
     [[5.]] [[2.5 1.5]
      [1.5 1. ]]
     """
     n_examples = _check_batch(factors)
-    with_one = [jnp.pad(f.y_in, ((0, 0), (0, 1)), constant_values=1) for f in factors]
-    return tuple(
-        Kronecker(f.delta.T @ f.delta / n_examples, y.T @ y / n_examples)
-        for f, y in zip(factors, with_one, strict=True)
-    )
+    with_one = [(delta, jnp.pad(y_in, ((0, 0), (0, 1)), constant_values=1)) for delta, y_in in factors]
+    return tuple(Kronecker(*(rows.T @ rows / n_examples for rows in pair)) for pair in with_one)
 
 
 def diversity(factors: BatchFactors) -> Array:
-    """Compute the gradient diversity sum_b |g_b|^2 / |sum_b g_b|^2 (Yin et al. 2018, arXiv 1706.05699).
+    """Return the gradient diversity sum_b |g_b|^2 / |sum_b g_b|^2, a scalar (Yin et al. 2018, arXiv 1706.05699).
 
-    Parameters
-    ----------
-    factors
-        Of a batch: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
+    It is 1/B for equal gradients (also if all are 0), 1 for orthogonal ones, infinite if they cancel. B times the
+    diversity bounds the batch size up to which learning gets faster. One product.
 
-    Returns
-    -------
-    diversity
-        A scalar: 1/B where all gradients are equal (also where all are 0), 1 where they are orthogonal, infinite where
-        they cancel. B times it bounds the batch size that still speeds up learning. One product.
-
-    Examples
-    --------
     >>> factors = (Factors(jnp.array([[1.0], [1.0]]), jnp.array([[2.0, 0.0], [2.0, 0.0]])),)
     >>> print(diversity(factors))
     0.5
@@ -480,32 +328,32 @@ def diversity(factors: BatchFactors) -> Array:
     n_examples = _check_batch(factors)
     scaled, _ = _largest_to_one(factors)
     squares = jnp.sum(norms(scaled) ** 2)
-    total = weighted_sum(scaled, jnp.ones(n_examples, scaled[0].delta.dtype))
+    total = weighted_sum(scaled, jnp.ones(n_examples))
     squared_sum = _sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(total))
     ratio = jnp.where(squared_sum == 0, jnp.inf, squares / jnp.where(squared_sum == 0, 1, squared_sum))
     return jnp.where(squares == 0, 1 / n_examples, ratio)
 
 
 def _weighted(layer: Factors, weights: Array) -> Layer:
-    weighted = weights[:, None] * layer.delta
+    weighted = weights[:, None].astype(layer.delta.dtype) * layer.delta
     return Layer(weighted.T @ layer.y_in, weighted.sum(0))
 
 
-def _sum(terms: Iterable[Array]) -> Array:
-    return reduce(add, terms)
+def _as_floats(numbers: ArrayLike) -> Array:
+    numbers = jnp.asarray(numbers)
+    return numbers if jnp.issubdtype(numbers.dtype, jnp.floating) else numbers.astype(float)
 
 
 def _norm(rows: Array) -> Array:
-    """Return the Euclidean norm of every row, without the squares' underflow or overflow: [B]."""
-    largest = jnp.max(jnp.abs(rows), axis=1)
-    scale = _scale(largest)
+    """Return the Euclidean norm of each row, [B]; the squares neither underflow nor overflow."""
+    scale = _scale(jnp.max(jnp.abs(rows), axis=1))
     return scale * jnp.sqrt(jnp.sum((rows / scale[:, None]) ** 2, axis=1))
 
 
 def _scale(size: Array) -> Array:
-    """Return the power of two to divide by so that this size becomes 1 to 2; 1 where it is not finite.
+    """Return the power of two that brings this size to 1..2 by division; 1 if the size is not finite.
 
-    A power of two, because dividing by one rounds nothing.
+    Division by a power of two rounds nothing.
     """
     limits = jnp.finfo(size.dtype)
     exponent = jnp.clip(jnp.frexp(size)[1] - 1, limits.minexp, limits.maxexp - 2)
@@ -513,51 +361,41 @@ def _scale(size: Array) -> Array:
 
 
 def _largest_to_one(factors: BatchFactors) -> tuple[BatchFactors, Array]:
-    """Scale the gradients, all alike, so that the longest has norm 1 to 2; return the factor that was taken out."""
+    """Divide all gradients by one power of two, so that the longest has norm 1 to 2; return it with the quotients."""
     scale = _scale(jnp.max(norms(factors)))
     return tuple(Factors(delta / scale, y_in) for delta, y_in in factors), scale
 
 
 def _to_unit_norm(factors: BatchFactors) -> BatchFactors:
-    """Scale every gradient to norm 1, but for those that are 0."""
+    """Scale each gradient to norm 1, but for those that are 0."""
     lengths = norms(factors)[:, None]
-    # In two steps: the reciprocal of a length may overflow where both quotients do not.
+    # Divide in two steps: the reciprocal of a length may overflow where both quotients do not.
     scale = _scale(lengths)
     length = jnp.where(lengths > 0, lengths / scale, 1)
     return tuple(Factors(delta / scale / length, y_in) for delta, y_in in factors)
 
 
 def _check_batch(factors: BatchFactors) -> int:
-    """Return B, or say what is wrong with the factors."""
+    """Return B, or raise a ValueError for what is not a batch."""
     shapes = [(jnp.shape(delta), jnp.shape(y_in)) for delta, y_in in factors]
     counts = {shape[0] if len(shape) == 2 else 0 for pair in shapes for shape in pair}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(
-            "factors must be of a batch, pairs of shapes [B, n_l] and [B, n_{l-1}] as jax.vmap of backprop gives them, "
-            f"got shapes {shapes}"
+            "factors must be those of a batch, pairs of shapes [B, n_l] and [B, n_{l-1}] as jax.vmap of backprop "
+            f"returns them, got shapes {shapes}"
         )
     return counts.pop()
 
 
-def _check_same(factors: BatchFactors, other: BatchFactors) -> None:
-    sizes = [[(f.y_in.shape[1], f.delta.shape[1]) for f in batch] for batch in (factors, other)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(f"both factors must be of one network, got layers of sizes {sizes[0]} and {sizes[1]}")
-
-
-def _positive(max_norm: ArrayLike, n_layers: int | None) -> Array:
-    """Return the clipping norm as [1, 1] or, one a layer, [L, 1]; what can be known of it is checked."""
-    wanted = "a number" if n_layers is None else f"a number, or [{n_layers}], one a layer"
+def _positive(max_norm: ArrayLike, n_layers: int | None, dtype: np.dtype) -> Array:
+    """Return the clipping norm as [1, 1], or by layer [L, 1]; a traced value is not checked."""
+    wanted = "a number" if n_layers is None else f"a number, or [{n_layers}], one for each layer"
     try:
-        limit = jnp.asarray(max_norm, float)
+        limit = jnp.asarray(max_norm, dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"max_norm must be {wanted}, got {max_norm!r}") from error
     if limit.shape not in [(), (n_layers,)]:
         raise ValueError(f"max_norm must be {wanted}, got shape {limit.shape}")
-    try:
-        known = np.asarray(limit)
-    except jax.errors.TracerArrayConversionError:
-        known = np.ones(())
-    if not (known > 0).all():
+    if not isinstance(limit, jax.core.Tracer) and not (np.asarray(limit) > 0).all():
         raise ValueError(f"max_norm must be positive, got {max_norm}")
     return limit.reshape(-1, 1)

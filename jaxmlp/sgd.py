@@ -13,7 +13,7 @@ __all__ = ["State", "effective_learning_rate", "init", "update"]
 
 
 class State(NamedTuple):
-    """What momentum SGD remembers: the last step dw, shaped like the parameters."""
+    """The state of momentum SGD: the last step dw, shaped like the parameters."""
 
     dw: Params
 
@@ -37,26 +37,20 @@ def update(
     weight_decay: ArrayLike = 0.0,
     nesterov: bool = False,
 ) -> tuple[Params, State]:
-    """Take one step of eq. (3).
+    """Take one step of eq. (3), and return the parameters and the state after it.
 
     Parameters
     ----------
-    params, gradient
-        Trees of one shape: the parameters and the mean gradient.
     state
-        From `init` or the step before.
+        From `init` or from the last step.
+    gradient
+        The mean gradient, shaped like the parameters.
     learning_rate, momentum
         eta and alpha of eq. (3); may be traced.
     weight_decay
         Adds half of it times the squared weights (not biases) to the loss; may be traced.
     nesterov
-        Static. Step on by alpha dw_t - eta grad L, the gradient as seen from where momentum leads
-        (Sutskever et al. 2013).
-
-    Returns
-    -------
-    params, state
-        After the step.
+        Static. Move by alpha dw_t - eta grad L instead of dw_t (Sutskever et al. 2013).
 
     Examples
     --------
@@ -80,7 +74,7 @@ def update(
 
 
 def effective_learning_rate(learning_rate: ArrayLike, momentum: ArrayLike) -> ArrayLike:
-    """Return eta / (1 - alpha): the rate that momentum amounts to on flat ground, where steps add up.
+    """Return eta / (1 - alpha): the learning rate of the same speed without momentum, where the gradient is constant.
 
     >>> print(effective_learning_rate(0.25, 0.75))
     1.0

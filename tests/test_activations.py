@@ -13,7 +13,7 @@ import scipy.special
 from mpmath import mp
 from scipy.integrate import quad
 
-from jaxmlp.activations import ACTIVATIONS, Activation, softmax_terms
+from jaxmlp.activations import ACTIVATIONS, Activation, elementwise, softmax_terms
 
 NAMES = list(ACTIVATIONS)
 ELEMENTWISE = [name for name in NAMES if ACTIVATIONS[name].derivative is not None]
@@ -279,6 +279,25 @@ def test_gain_undoes_what_phi_does_to_a_standard_normal_signal(name):
     decimals = len(repr(gain).partition(".")[2])
     # Half a unit of the last decimal given, and the integral's own error where all 16 are.
     assert abs(gain - 1 / sqrt(left + right)) <= 0.5 * 10.0**-decimals + 1e-12
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_gain_that_is_not_given_is_integrated(name):
+    # phi in float32, and steps of 1e-3 around a kink: both are off by some 1e-7.
+    given = ACTIVATIONS[name]
+    assert elementwise(given.phi, given.derivative).gain == pytest.approx(given.gain, rel=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_second_derivative_and_error_that_are_not_given_follow_from_the_others(name):
+    given, z = ACTIVATIONS[name], jnp.asarray(points())
+    made = elementwise(given.phi, given.derivative)
+    np.testing.assert_allclose(made.second_derivative(z), given.second_derivative(z), rtol=0, atol=16 * EPS)  # as above
+    rows = [jnp.asarray(draw) for draw in np.random.default_rng(4).uniform(-2, 2, (3, len(z)))]
+    expected = given.pullback_change(z, *rows)
+    np.testing.assert_allclose(made.pullback_change(z, *rows), expected, rtol=0, atol=256 * EPS)
+    np.testing.assert_array_equal(made.error(z, rows[0]), given.phi(z) - rows[0])
 
 
 def test_gain_of_an_activation_that_is_only_an_output_is_one():

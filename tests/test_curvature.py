@@ -528,7 +528,7 @@ def test_iteration_that_does_not_converge_is_an_error_of_its_own_and_one_line(sm
 
     monkeypatch.setattr("scipy.sparse.linalg.eigsh", never)
     mlp, params, x, t, _ = small
-    with pytest.raises(NoEigenvalue, match=r"^no eigenvalue to a relative residual of 1e-05 in 1000 restarts$"):
+    with pytest.raises(NoEigenvalue, match=r"^no eigenvalue with a relative residual of 1e-05 in 1000 restarts$"):
         largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0), tolerance=1e-5)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 import scipy.special
 from mpmath import mp
 
-from jaxmlp.activations import ACTIVATIONS
-from jaxmlp.losses import LOSSES, target_row
+from jaxmlp.activations import ACTIVATIONS, elementwise
+from jaxmlp.backpropagation import loss_and_gradient
+from jaxmlp.curvature import gauss_newton_vector_product
+from jaxmlp.losses import LOSSES, Loss, target_row
+from jaxmlp.network import MLP, init, loss
 
 PAIRS = [(name, output) for name, entry in LOSSES.items() for output in entry.outputs]
 EVERY_PAIR = pytest.mark.parametrize(("name", "output"), PAIRS)
@@ -35,7 +39,7 @@ def plain_value_and_delta(name: str, output: str, z, t):
 def plain_changes(name: str, output: str, z, t, dz):
     entry, activation = LOSSES[name], ACTIVATIONS[output]
     delta_change = jax.vmap(partial(entry.delta_change, activation))(z, t, dz)
-    return delta_change, jax.vmap(partial(entry.gauss_newton, activation))(z, dz)
+    return delta_change, jax.vmap(partial(entry.gauss_newton, activation))(z, t, dz)
 
 
 WITHOUT_OPTIMISATION = {"xla_backend_optimization_level": 0}  # compiles twice as fast
@@ -85,6 +89,36 @@ def test_every_loss_of_the_table_has_a_formula_here():
 
 def test_quadratic_loss_makes_sense_with_every_activation():
     assert set(LOSSES["quadratic"].outputs) == set(ACTIVATIONS)
+
+
+def test_an_activation_that_is_added_is_an_output_of_the_quadratic_loss_alone(monkeypatch):
+    monkeypatch.setitem(ACTIVATIONS, "sine", elementwise(jnp.sin, jnp.cos))
+    assert [name for name, entry in LOSSES.items() if "sine" in entry.outputs] == ["quadratic"]
+
+
+@pytest.mark.usefixtures("x64")
+def test_gauss_newton_product_of_an_added_loss_sees_the_targets(monkeypatch):
+    def product(output, z, t, dz):
+        return dz / jnp.cosh(z - t) ** 2
+
+    added = Loss(
+        lambda output, z, t: jnp.sum(jnp.log(jnp.cosh(z - t))),
+        lambda output, z, t: jnp.tanh(z - t),
+        product,
+        product,
+        ["identity"],
+    )
+    monkeypatch.setitem(LOSSES, "log_cosh", added)
+    mlp = MLP((3, 2), output="identity", loss="log_cosh")  # linear: the Gauss-Newton matrix is the Hessian
+    params = init(mlp, jax.random.key(0))
+    x, t = jax.random.normal(jax.random.key(1), (5, 3)), jax.random.normal(jax.random.key(2), (5, 2))
+
+    def mean_loss(params):
+        return jax.vmap(partial(loss, mlp, params))(x, t).mean()
+
+    chex.assert_trees_all_close(loss_and_gradient(mlp, params, x, t)[1], jax.grad(mean_loss)(params), rtol=1e-12)
+    expected = jax.jvp(jax.grad(mean_loss), (params,), (params,))[1]
+    chex.assert_trees_all_close(gauss_newton_vector_product(mlp, params, x, t, params), expected, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
@@ -155,7 +189,7 @@ def curvatures(name: str, output: str, z, t, dz) -> Curvatures:
     return Curvatures(
         entry.delta_change(activation, z, t, dz),
         by_autodiff,
-        entry.gauss_newton(activation, z, dz),
+        entry.gauss_newton(activation, z, t, dz),
         positive,
         entry.delta_change(activation, z, activation.phi(z), dz),
     )

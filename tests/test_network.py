@@ -3,12 +3,16 @@
 from functools import partial
 from itertools import pairwise
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmlp.activations import ACTIVATIONS
+from jaxmlp import Dataset, TrainConfig, load, save, train
+from jaxmlp.activations import ACTIVATIONS, elementwise
+from jaxmlp.backpropagation import loss_and_gradient
+from jaxmlp.curvature import hessian_vector_product
 from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP, Layer, forward, init, loss, predict
 
@@ -44,6 +48,69 @@ def test_unknown_loss_is_told_the_nearest():
     assert refusal((3, 2), loss="crossentropy").startswith("unknown loss 'crossentropy', did you mean 'cross_entropy'?")
 
 
+def test_a_function_in_place_of_a_name_is_told_what_to_write():
+    assert refusal((3, 4, 2), jnp.tanh) == "activation must be a name, got the function tanh; write 'tanh'"
+    assert refusal((3, 2), jax.nn.relu).endswith("write 'relu'")
+    assert refusal((3, 4, 2), (jax.nn.silu,)).endswith("write 'silu'")
+    assert refusal((3, 2), output=jax.nn.sigmoid, loss="quadratic").endswith("write 'sigmoid'")
+    added = "add it to jaxmlp.activations.ACTIVATIONS with `elementwise`, and write its name there"
+    assert refusal((3, 4, 2), jnp.cos) == f"activation must be a name, got the function cos; {added}"
+    assert refusal((3, 4, 2), ACTIVATIONS["tanh"]).endswith(f"; {added}")
+    assert refusal((3, 2), loss=jnp.square).startswith("loss must be a name, got the function square; add it to")
+
+
+@pytest.mark.parametrize("hidden", [3, None, ("relu", 3), "rellu"])
+@pytest.mark.parametrize("sizes", [(3, 2), (3, 4, 4, 2)])
+def test_what_is_no_activation_is_refused_with_the_names_even_without_hidden_layers(hidden, sizes):
+    message = refusal(sizes, hidden)
+    assert message.startswith("unknown activation")
+    assert f"known: {', '.join(sorted(ACTIVATIONS))})" in message
+
+
+@pytest.fixture
+def mish(monkeypatch):
+    """An activation that is not of the library, added as its docstring says; its second derivative is left to JAX."""
+
+    def phi(z):
+        return z * jnp.tanh(jax.nn.softplus(z))
+
+    def derivative(z):
+        s = jnp.tanh(jax.nn.softplus(z))
+        return s + z * (1 - s**2) * jax.nn.sigmoid(z)
+
+    monkeypatch.setitem(ACTIVATIONS, "mish", elementwise(phi, derivative))
+    return "mish"
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_added_activation_is_hidden_layer_and_output_like_any_other(mish):
+    mlp = MLP((4, 5, 5, 2), mish, mish, "quadratic")
+    params = init(mlp, jax.random.key(0))
+    x, t = jax.random.normal(jax.random.key(1), (7, 4)), jax.random.normal(jax.random.key(2), (7, 2))
+
+    def mean_loss(params):
+        return jax.vmap(partial(loss, mlp, params))(x, t).mean()
+
+    value, gradient = jax.value_and_grad(mean_loss)(params)
+    chex.assert_trees_all_close(loss_and_gradient(mlp, params, x, t), (value, gradient), rtol=1e-12)
+    product = jax.jvp(jax.grad(mean_loss), (params,), (gradient,))[1]
+    # Sums of up to 7 terms, 3 layers there and back, as in the tests of curvature.
+    chex.assert_trees_all_close(hessian_vector_product(mlp, params, x, t, gradient), product, rtol=1e-11, atol=1e-13)
+
+
+def test_an_added_activation_is_trained_and_saved_by_its_name(mish, tmp_path, monkeypatch):
+    mlp = MLP((2, 8, 2), mish)
+    x = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+    t = (x[:, 0] * x[:, 1] > 0).astype(int)
+    trained = train(mlp, Dataset(x, t), TrainConfig(epochs=40, batch_size=8), key=jax.random.key(0))
+    assert trained.history[-1].train_loss < 0.5 < np.log(2)  # log 2 is the loss of even chances
+    save(tmp_path / "model.safetensors", mlp, trained.params)
+    assert load(tmp_path / "model.safetensors").mlp == mlp
+    monkeypatch.delitem(ACTIVATIONS, mish)
+    with pytest.raises(ValueError, match=r"model\.safetensors: .*unknown activation 'mish'"):
+        load(tmp_path / "model.safetensors")
+
+
 @pytest.mark.parametrize("hidden", ["softmax", ("relu", "softmax")])
 def test_softmax_as_a_hidden_layer_is_refused(hidden):
     assert "softmax is an output only" in refusal((3, 4, 4, 2), hidden)
@@ -56,7 +123,7 @@ def test_every_pair_is_accepted_or_refused_with_a_list_of_the_pairs(name):
             assert MLP((3, 2), output=output, loss=name).output == output
         else:
             message = refusal((3, 2), output=output, loss=name)
-            assert f"{name!r} makes no sense with output {output!r}" in message
+            assert f"{name!r} does not go with output {output!r}" in message
             for other, entry in LOSSES.items():
                 assert f"{other} with {', '.join(entry.outputs)}" in message
 
@@ -194,7 +261,7 @@ def test_forward_is_the_formula_layer_by_layer():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_predict_and_loss_are_what_forward_says(name):
-    output = LOSSES[name].outputs[-1]
+    output = list(LOSSES[name].outputs)[-1]
     mlp = MLP((4, 3, 2), "tanh", output, name)
     params, x, t = init(mlp, jax.random.key(0)), jnp.arange(4.0), jnp.array([0.25, 0.75])
     z, y = forward(mlp, params, x)

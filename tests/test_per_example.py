@@ -732,14 +732,14 @@ FACTORS = (Factors(np.ones((3, 2)), np.ones((3, 4))), Factors(np.ones((3, 1)), n
 NETWORK = (Layer(np.ones((2, 4)), np.ones(2)), Layer(np.ones((1, 2)), np.ones(1)))
 ONE_EXAMPLE = jax.tree.map(lambda leaf: leaf[0], FACTORS)
 UNEQUAL = (FACTORS[0], jax.tree.map(lambda leaf: leaf[:2], FACTORS[1]))
-NOT_A_BATCH = r"^factors must be of a batch.*jax\.vmap of backprop.*got shapes \[\(\("
+NOT_A_BATCH = r"^factors must be those of a batch.*jax\.vmap of backprop.*got shapes \[\(\("
 
 
 @pytest.mark.parametrize("factors", [ONE_EXAMPLE, UNEQUAL, ()], ids=["one example", "unequal B", "no layer"])
 @EVERY_STATISTIC
 def test_what_is_no_batch_is_refused_by_every_function(name, factors):
     batch = Batch(factors, factors, np.ones(3), NETWORK, 1.0, np.ones(2))
-    with pytest.raises(ValueError, match=NOT_A_BATCH if factors else r"^factors must be of a batch.*got shapes \[\]$"):
+    with pytest.raises(ValueError, match=NOT_A_BATCH if factors else r"^factors must be those.*got shapes \[\]$"):
         STATISTICS[name].ours(batch)
 
 
@@ -748,13 +748,19 @@ def test_what_is_no_batch_is_refused_by_every_function(name, factors):
     [
         (lambda: per_example.gram(FACTORS, UNEQUAL), NOT_A_BATCH),
         (lambda: per_example.gram(FACTORS, ONE_EXAMPLE), NOT_A_BATCH),
-        (lambda: per_example.gram(FACTORS, FACTORS[:1]), r"^both factors must be of one network, .* \[\(4, 2\)\]$"),
-        (lambda: per_example.gram(FACTORS, FACTORS[::-1]), r"^both factors must be of one network"),
+        (
+            lambda: per_example.gram(FACTORS, FACTORS[:1]),
+            r"^factors and other must .* \[\(4, 2\)\]$",
+        ),
+        (lambda: per_example.gram(FACTORS, FACTORS[::-1]), r"^factors and other must be of one network"),
         (lambda: per_example.dots(FACTORS, NETWORK[:1]), r"^direction must be shaped like the parameters"),
         (lambda: per_example.dots(FACTORS, NETWORK[::-1]), r"got \[\(\(1, 2\), \(1,\)\), \(\(2, 4\), \(2,\)\)\]$"),
-        (lambda: per_example.weighted_sum(FACTORS, np.ones(2)), r"^weights must be \[3\], .* got shape \(2,\)$"),
-        (lambda: per_example.weighted_sum(FACTORS, np.ones((3, 1))), r"^weights must be \[3\], .* \(3, 1\)$"),
-        (lambda: per_example.weighted_mean(FACTORS, 1.0), r"^weights must be \[3\], .* got shape \(\)$"),
+        (
+            lambda: per_example.weighted_sum(FACTORS, np.ones(2)),
+            r"^weights must have shape \[3\], .* got shape \(2,\)$",
+        ),
+        (lambda: per_example.weighted_sum(FACTORS, np.ones((3, 1))), r"^weights must have shape \[3\], .* \(3, 1\)$"),
+        (lambda: per_example.weighted_mean(FACTORS, 1.0), r"^weights must have shape \[3\], .* got shape \(\)$"),
         (lambda: per_example.clipped_mean(FACTORS, 0.0), r"^max_norm must be positive, got 0\.0$"),
         (lambda: per_example.clipped_mean(FACTORS, -1), r"^max_norm must be positive, got -1$"),
         (lambda: per_example.clipped_mean(FACTORS, np.nan), r"^max_norm must be positive, got nan$"),
@@ -765,7 +771,7 @@ def test_what_is_no_batch_is_refused_by_every_function(name, factors):
         (lambda: per_example.clipped_mean(FACTORS, np.ones(2)), r"^max_norm must be a number, got shape \(2,\)$"),
         (
             lambda: per_example.clipped_mean(FACTORS, np.ones(3), by_layer=True),
-            r"^max_norm must be a number, or \[2\], one a layer, got shape \(3,\)$",
+            r"^max_norm must be a number, or \[2\], one for each layer, got shape \(3,\)$",
         ),
         (
             lambda: per_example.noise_scale(jax.tree.map(lambda leaf: leaf[:1], FACTORS)),

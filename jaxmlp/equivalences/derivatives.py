@@ -73,7 +73,7 @@ def rows_of_loss(name: str, entry: Loss, output: Activation, rng: np.random.Gene
     yield gradient_row("losses", f"{name}, delta", Claim(total, gradient, z), "z")
     slope = Claim(lambda z: jnp.vdot(u, gradient(z)), product, z)
     yield gradient_row("losses", f"{name}, change of delta", slope, "z")
-    pairs = {f"{name}, Gauss-Newton": (gauss_newton, without_residual)}
+    pairs = {f"{name}, Gauss-Newton": (lambda z, u: gauss_newton(z, jax.vmap(output.phi)(z), u), without_residual)}
     # The last rows of z have no kinks; at a kink the product with the Hessian is not unique.
     yield from equality_rows("losses", pairs, "autodiff of the loss at t = y", z[-3:], u[-3:])
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.data import Dataset
+from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP, check_params
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.examples import holds_classes
@@ -96,7 +97,7 @@ def _check_type(name: str, value: object, expected: type, as_text: str) -> None:
 def _check_rows(mlp: MLP, t: np.ndarray, where: str) -> None:
     if t.shape[1] != mlp.sizes[-1]:
         raise ValueError(f"{where}t has rows of {t.shape[1]}, but the network has {mlp.sizes[-1]} outputs")
-    if mlp.loss == "quadratic":
+    if "identity" in LOSSES[mlp.loss].outputs:  # real values
         return
     outside = (t.min(1) < 0) | (t.max(1) > 1)
     if outside.any():

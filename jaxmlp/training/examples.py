@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxmlp.data import Dataset
+from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP
 
 __all__ = ["Examples", "arrays", "holds_classes", "in_blocks", "is_classification"]
@@ -84,7 +85,7 @@ def is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
     >>> is_classification(MLP((2, 1), output="identity", loss="quadratic"), np.array([1.5]))
     False
     """
-    return mlp.loss != "quadratic" or holds_classes(mlp, t)
+    return "identity" not in LOSSES[mlp.loss].outputs or holds_classes(mlp, t)
 
 
 def holds_classes(mlp: MLP, t: Array | np.ndarray) -> bool:

@@ -73,7 +73,7 @@ def _network(number: int) -> tuple[str, MLP, Function, Function]:
     """Return one of the pool's networks, with a batch."""
     random = np.random.default_rng((1, number))
     loss = _pick(random, sorted(LOSSES))
-    output = _pick(random, LOSSES[loss].outputs)
+    output = _pick(random, tuple(LOSSES[loss].outputs))
     hidden = [name for name in ACTIVATIONS if name != "softmax"]
     widths = _pick(random, ((4, 3), (5, 6, 3), (6, 8, 8, 4), (3, 5, 4, 4, 2), (8, 16, 5), (2, 30, 1)))
     mlp = MLP(widths, tuple(_pick(random, hidden) for _ in widths[2:]), output, loss)
