@@ -1,4 +1,4 @@
-"""The one fixture of this room: every refusal is one line of the promised type."""
+"""The fixture of these tests: every refusal is one line of the expected type."""
 
 from collections.abc import Callable
 

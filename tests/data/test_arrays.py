@@ -1,4 +1,4 @@
-"""The door for arrays: whatever holds numbers trains like its NumPy copy; all else is refused in one line."""
+"""Arrays from users: anything that holds numbers trains like its NumPy copy; the rest is refused in one line."""
 
 import datetime
 import tempfile
@@ -129,7 +129,7 @@ def test_every_container_trains_like_its_numpy_copy(container, x, t, dtype):
 @pytest.mark.parametrize("container", CONTAINERS)
 @given(t=CLASSES)
 @settings(max_examples=5)
-def test_every_container_of_real_targets_is_taken_as_it_is_read(container, t):
+def test_every_container_of_real_targets_keeps_its_numbers(container, t):
     taken = Dataset(np.ones((6, 1)), CONTAINERS[container](t + 0.5)).t
     assert taken.shape == (6,)
     assert np.array_equal(np.asarray(taken, float), t + 0.5)
@@ -152,12 +152,12 @@ def test_lists_in_a_column_are_rows():
 
 
 @given(st.integers(-(2**63), 2**64 - 1))
-def test_no_integer_wraps(number):
+def test_large_integers_do_not_wrap(number):
     array = as_array("x", [[number]])
     assert jnp.asarray(array).astype(np.float32)[0, 0] == np.float32(number)
 
 
-def test_numbers_that_need_no_change_are_not_copied():
+def test_plain_arrays_are_not_copied():
     x = np.ones((2, 3), np.float32)
     assert as_array("x", x) is x
     assert np.shares_memory(as_array("x", np.ma.masked_array(x)), x)
@@ -223,7 +223,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("value", "parts"), REFUSED.values(), ids=REFUSED)
-def test_what_holds_no_numbers_is_refused_in_one_line_by_place(value, parts, refusal):
+def test_an_entry_that_is_no_number_is_refused_by_row_and_column(value, parts, refusal):
     given_x = value()
     sentence = refusal(lambda: Dataset(given_x, [0, 1]))
     assert sentence.startswith("x must ")
@@ -256,7 +256,7 @@ DOORS = {
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_every_door_takes_and_refuses_the_same(door, tmp_path, refusal):
+def test_every_public_function_accepts_and_refuses_the_same_arrays(door, tmp_path, refusal):
     scipy_sparse = package("scipy.sparse")
     for taken in ([[0.5, 0.25]], np.array([[0.5, 0.25]], ">f8"), iter([[0.5, 0.25]])):
         DOORS[door](taken, tmp_path)
@@ -265,7 +265,7 @@ def test_every_door_takes_and_refuses_the_same(door, tmp_path, refusal):
         assert " must " in sentence
 
 
-def test_a_table_split_by_scikit_learn_trains_whatever_rows_were_drawn():
+def test_a_pandas_table_split_by_scikit_learn_trains_like_its_numpy_copy():
     package("pandas")
     datasets, selection = package("sklearn.datasets"), package("sklearn.model_selection")
     x, t = datasets.load_iris(as_frame=True, return_X_y=True)
@@ -289,7 +289,7 @@ AGES, HEIGHTS = [1.0, 2.0, 3.0], [4.0, 6.0, 8.0]
 @pytest.mark.parametrize("library", LIBRARIES)
 @given(order=st.permutations(["age", "height", "*", "^.*$"]))
 @settings(max_examples=10)
-def test_a_model_takes_the_columns_of_a_frame_by_name_and_leaves_others_out(library, order):
+def test_a_model_takes_the_columns_of_a_frame_by_name_and_ignores_others(library, order):
     columns = {"age": AGES, "height": HEIGHTS, "*": ["x", "y", "z"], "^.*$": [None, None, None]}
     made = LIBRARIES[library]({name: columns[name] for name in order})
     assert np.array_equal(NAMED.encode_inputs(made), [[0, 1], [1, 2], [2, 3]])
@@ -297,7 +297,7 @@ def test_a_model_takes_the_columns_of_a_frame_by_name_and_leaves_others_out(libr
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_model_that_knows_no_names_takes_the_columns_by_place(library):
+def test_a_model_without_feature_names_takes_columns_by_position(library):
     assert np.array_equal(UNNAMED.encode_inputs(LIBRARIES[library]({"b": AGES, "a": HEIGHTS})).T, [AGES, HEIGHTS])
 
 
@@ -317,7 +317,7 @@ def test_a_missing_feature_is_answered_with_the_nearest_column(library, refusal)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_column_of_text_is_named_by_the_model_too(library, tmp_path, refusal):
+def test_an_error_names_the_column_of_text_or_of_a_missing_value(library, tmp_path, refusal):
     made = LIBRARIES[library]({"height": HEIGHTS, "age": ["1", "2", "3"]})
     assert "text '1' in row 0, column 0 ('age')" in refusal(lambda: model(tmp_path, NAMED).predict(made))
     made = LIBRARIES[library]({"height": [1.0, None, 2.0], "age": AGES})
@@ -330,7 +330,7 @@ def test_two_columns_of_one_name_are_refused(refusal):
 
 
 @pytest.mark.parametrize("encoding", [NAMED, UNNAMED, None], ids=["named", "unnamed", "none"])
-def test_a_single_example_is_answered_with_how_to_make_a_batch_of_it(encoding, tmp_path, refusal):
+def test_the_error_for_a_single_example_says_how_to_make_a_batch(encoding, tmp_path, refusal):
     loaded = model(tmp_path, encoding)
     sentence = refusal(lambda: loaded.predict(np.array([1.0, 2.0])))
     assert sentence == "x must be [N, 2], 2 features for each example, got shape (2,): a single example is [x]"
@@ -339,13 +339,13 @@ def test_a_single_example_is_answered_with_how_to_make_a_batch_of_it(encoding, t
     assert loaded.predict(np.ones((0, 2))).shape == (0, 2)
 
 
-def test_a_column_is_answered_with_its_reshaping(refusal):
+def test_the_error_for_another_rank_says_how_to_reshape(refusal):
     one = Encoding(1, (), ("a", "b"), inputs=SAME, targets=None)
     assert "try x.reshape(3, -1)" in refusal(lambda: one.encode_inputs(np.ones(3)))
     assert "try x.reshape(5, -1)" in refusal(lambda: Dataset(np.ones((5, 2, 2)), np.arange(5)))
 
 
-def test_a_large_array_passes_the_door_without_a_copy():
+def test_a_large_array_is_checked_without_a_copy():
     x = np.zeros((1000, 1000))
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Damaged files: whatever happens to a file, its reader answers with a Source or with one line, in silence."""
+"""Damaged files: the reader returns a Source or raises one line, and prints nothing."""
 
 import gzip
 import io

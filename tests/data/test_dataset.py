@@ -1,4 +1,4 @@
-"""Dataset: what is let in, what is refused, and the fingerprint."""
+"""Dataset: accepted and refused arrays, weights, and the fingerprint."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -72,12 +72,12 @@ def test_balanced_weights_need_classes(t):
         Dataset(X, t, "balanced")
 
 
-def test_fingerprint_knows_the_weights():
+def test_a_fingerprint_depends_on_the_weights():
     prints = {fingerprint(Dataset(X, [0, 1, 1], weights)) for weights in (None, [1.0, 1, 1], [1.0, 1, 2])}
     assert len(prints) == 3
 
 
-def test_arrays_are_stored_as_they_were_given():
+def test_plain_arrays_are_stored_without_a_copy():
     t = np.array([0, 1, 2])
     data = Dataset(X, t)
     assert data.x is X
@@ -117,21 +117,21 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("x", "t", "parts"), REFUSED.values(), ids=REFUSED)
-def test_anything_else_is_refused_by_name_rule_and_what_was_given(x, t, parts, refusal):
+def test_the_error_for_a_wrong_array_names_it_the_rule_and_what_was_given(x, t, parts, refusal):
     sentence = refusal(lambda: Dataset(x, t))
     for part in parts:
         assert part in sentence
 
 
 @given(st.integers(0, 2), st.integers(0, 1), st.floats(allow_nan=False, allow_infinity=False, width=32))
-def test_a_fingerprint_changes_with_any_number_and_with_nothing_else(row, column, number):
+def test_a_fingerprint_changes_if_and_only_if_a_number_changes(row, column, number):
     x = X.copy()
     x[row, column] = number
     same = fingerprint(Dataset(x, [0, 1, 2])) == fingerprint(Dataset(X, [0, 1, 2]))
     assert same == (x.tobytes() == X.tobytes())
 
 
-def test_a_fingerprint_knows_shapes_types_and_targets():
+def test_a_fingerprint_depends_on_shapes_types_and_targets():
     zeros = np.zeros((4, 1), np.float32)
     t = np.array([0, 1, 0, 1])
     different = [
@@ -146,7 +146,7 @@ def test_a_fingerprint_knows_shapes_types_and_targets():
     assert len({fingerprint(data) for data in different}) == len(different)
 
 
-def test_a_fingerprint_does_not_depend_on_who_holds_the_array():
+def test_a_fingerprint_is_the_same_for_numpy_jax_and_any_memory_order():
     x, t = X.astype(np.float32), np.array([0, 1, 2], np.int32)
     numpy_print = fingerprint(Dataset(x, t))
     assert fingerprint(Dataset(jnp.asarray(x), jnp.asarray(t))) == numpy_print

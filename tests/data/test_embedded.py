@@ -1,4 +1,4 @@
-"""The embedded sets: all of them, from the library's own table."""
+"""The embedded data sets: all of them, from the library's own table."""
 
 import numpy as np
 import pytest
@@ -42,5 +42,5 @@ def test_task_values_makes_real_values_of_classes():
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_digits_alone_are_images(name):
+def test_only_digits_are_images(name):
     assert read(name).image_shape == ((8, 8) if name == "digits" else None)

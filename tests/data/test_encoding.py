@@ -1,4 +1,4 @@
-"""Encoding: matching new data to a trained model's, and its way through JSON."""
+"""Encoding: new data are treated like a model's training data, and JSON keeps every bit."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Folders of IDX files: every way that one can be read, and every way that one can lie."""
+"""Folders of IDX files: what is read, and which wrong files are refused."""
 
 import gzip
 import struct
@@ -136,7 +136,7 @@ def test_an_empty_folder_says_what_it_should_hold(tmp_path, refusal):
     ],
     ids=["header claims 4 GiB", "archive expands to 50 MB"],
 )
-def test_no_lie_takes_more_memory_than_the_truth(content, tmp_path, refusal):
+def test_a_wrong_header_takes_no_more_memory_than_a_right_one(content, tmp_path, refusal):
     write(tmp_path, {TRAIN_IMAGES + ".gz": content, TRAIN_LABELS: VALID[TRAIN_LABELS]})
     tracemalloc.start()
     try:

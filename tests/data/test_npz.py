@@ -1,4 +1,4 @@
-"""NumPy archives: what x and y may be, and every way that an archive can lie."""
+"""NumPy archives: what x and y may be, and which wrong files are refused."""
 
 import io
 import struct
@@ -152,14 +152,14 @@ CLAIMS = {
 
 
 @pytest.mark.parametrize(("header", "part"), CLAIMS.values(), ids=CLAIMS)
-def test_a_lying_header_is_refused(header, part, tmp_path, refusal, recwarn):
+def test_a_wrong_header_is_refused(header, part, tmp_path, refusal, recwarn):
     sentence = refusal(lambda: read(archive(tmp_path, x=claim(header), y=npy(Y))))
     assert part in sentence
     assert "data.npz" in sentence
     assert not recwarn
 
 
-def test_a_lie_takes_no_more_memory_than_the_truth(tmp_path, refusal):
+def test_a_wrong_header_takes_no_more_memory_than_a_right_one(tmp_path, refusal):
     bomb = npy(np.zeros((4, 2))) + bytes(100 << 20)
     path = archive(tmp_path, x=bomb, y=npy(Y))
     del bomb
@@ -189,7 +189,7 @@ def test_a_wrong_checksum_is_refused(tmp_path, refusal):
     assert "CRC" in refusal(lambda: read(path))
 
 
-def test_a_method_that_numpy_does_not_use_is_refused(tmp_path, refusal):
+def test_a_compression_method_that_numpy_does_not_use_is_refused(tmp_path, refusal):
     path = archive(tmp_path, zipfile.ZIP_LZMA, x=npy(X), y=npy(Y))
     assert "method" in refusal(lambda: read(path))
 
@@ -207,6 +207,6 @@ def test_a_pickle_is_never_opened(tmp_path, refusal):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not an archive"])
-def test_what_is_no_archive_is_refused(content, tmp_path, refusal):
+def test_a_file_that_is_no_archive_is_refused(content, tmp_path, refusal):
     (tmp_path / "data.npz").write_bytes(content)
     assert "damaged, or no archive" in refusal(lambda: read(tmp_path / "data.npz"))

@@ -1,4 +1,4 @@
-"""prepare and split: who is held out, and by whose statistics everything is scaled."""
+"""prepare and split: which examples are held out, and which statistics scale the data."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ def test_the_same_seed_draws_the_same_parts_and_another_does_not():
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_the_part_that_prepare_holds_out_is_the_one_that_split_gives_again():
+def test_prepare_and_split_hold_out_the_same_examples():
     iris = read("iris")
     test, encoding = prepare(iris, test_fraction=0.3, seed=5)[1:]
     held_out = split(iris, test_fraction=0.3, seed=5).test
@@ -63,7 +63,7 @@ def test_the_part_that_prepare_holds_out_is_the_one_that_split_gives_again():
     assert fingerprint(again) == fingerprint(test)
 
 
-def test_parts_know_the_rows_of_the_source_that_they_were_drawn_from():
+def test_rows_of_a_part_are_positions_in_the_source():
     iris = read("iris")
     parts = split(iris, seed=3)
     assert sorted(np.concatenate([part.rows for part in parts])) == list(range(150))
@@ -118,11 +118,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("source", "options", "parts"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_learned_or_tested_is_refused_before_any_work(source, options, parts, refusal):
+def test_data_that_cannot_be_split_are_refused(source, options, parts, refusal):
     sentence = refusal(lambda: prepare(source, **options))
     for part in parts:
         assert part in sentence
 
 
-def test_words_are_no_reason_to_hint_at_real_values(refusal):
+def test_classes_that_are_words_get_no_hint_at_real_values(refusal):
     assert "--task" not in refusal(lambda: prepare(source_of([0, 0, 1], ("a", "b"))))

@@ -1,4 +1,4 @@
-"""read: finding the reader, and what holds for all of them."""
+"""read: it finds the reader of a source; and what is true of every reader."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def test_a_missing_file_is_a_file_not_found(name, refusal):
     assert "no such file or folder" in refusal(lambda: read(name), FileNotFoundError)
 
 
-def test_what_is_neither_file_nor_folder_is_said_to_be_so(refusal):
+def test_a_device_is_refused_as_no_regular_file(refusal):
     assert "/dev/null: not a regular file" in refusal(lambda: read("/dev/null"))
 
 
@@ -82,6 +82,6 @@ def test_a_missing_package_is_answered_with_the_line_that_installs_it(package, n
     assert "pip install 'jaxmlp[cli]'" in sentence
 
 
-def test_importing_the_room_imports_neither_polars_nor_scikit_learn():
+def test_importing_jaxmlp_data_imports_neither_polars_nor_scikit_learn():
     code = "import sys, jaxmlp.data; sys.exit('polars' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Tables: which column is what, and where a bad cell stands."""
+"""Tables: which columns are features and target, and where a bad cell is."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_the_target_decides_between_classes_and_values(table):
     assert read(table, target="width", features=["height"], task="values").class_names is None
 
 
-def test_given_features_are_read_in_their_order_and_others_left_aside(table):
+def test_given_features_are_read_in_their_order_and_others_ignored(table):
     source = read(table, target="kind", features=("height", "width"))
     assert source.feature_names == ("height", "width")
     assert np.array_equal(source.x[1], np.array([100, -3], np.float32))
@@ -91,7 +91,7 @@ def test_a_wide_table_does_not_list_all_of_its_columns(tmp_path, refusal):
     assert len(sentence) < 400 + len(str(path))
 
 
-def test_only_a_target_is_not_enough(tmp_path, refusal):
+def test_a_table_with_only_a_target_is_refused(tmp_path, refusal):
     assert "no column but the target 'y'" in refusal(lambda: read(write_csv(tmp_path, "y\n1\n"), target="y"))
 
 
@@ -177,7 +177,7 @@ def test_integers_in_text_are_classes_in_order_of_number_and_words_of_letter(tmp
     assert read(write_csv(tmp_path, "a,y\n1,10\n1,9\n1,x\n"), target="y").class_names == ("10", "9", "x")
 
 
-def test_values_asked_of_text_name_its_first_row(tmp_path, refusal):
+def test_text_that_is_no_number_is_named_if_values_are_asked_for(tmp_path, refusal):
     path = write_csv(tmp_path, "a,y\n1,1.5\n1,none\n")
     sentence = refusal(lambda: read(path, target="y", task="values"))
     for part in ["row 3", "'y'", "'none'", "expected a number"]:
@@ -215,7 +215,7 @@ REFUSED_PARQUET = {
 
 
 @pytest.mark.parametrize(("columns", "parts"), REFUSED_PARQUET.values(), ids=REFUSED_PARQUET)
-def test_a_bad_parquet_cell_is_named_too(columns, parts, tmp_path, refusal):
+def test_a_bad_parquet_cell_is_named_by_file_row_and_column(columns, parts, tmp_path, refusal):
     path = write_parquet(tmp_path, columns)
     sentence = refusal(lambda: read(path, target="y"))
     for part in [str(path), *parts]:
@@ -223,7 +223,7 @@ def test_a_bad_parquet_cell_is_named_too(columns, parts, tmp_path, refusal):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"a,b\n1,2\n", b"PAR1" + bytes(100) + b"PAR1"])
-def test_what_is_no_parquet_file_is_refused(content, tmp_path, refusal):
+def test_a_file_that_is_not_parquet_is_refused(content, tmp_path, refusal):
     path = tmp_path / "data.parquet"
     path.write_bytes(content)
     sentence = refusal(lambda: read(path, target="y"))

@@ -1,4 +1,4 @@
-"""encode_targets: what becomes a class, what a real value."""
+"""encode_targets: which targets become classes, and which real values."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_integers_and_numbers_in_text_can_be_forced_to_values():
         (np.array(["1", "nan"]), "values", ["row 1", "nan"]),
     ],
 )
-def test_a_senseless_task_names_the_first_row_that_speaks_against_it(column, task, parts, refusal):
+def test_a_task_that_does_not_suit_the_targets_names_the_first_such_row(column, task, parts, refusal):
     sentence = refusal(lambda: encode_targets(column, task, where))
     for part in parts:
         assert part in sentence
