@@ -82,10 +82,12 @@ def test_images_are_flattened_and_stay_bytes(tmp_path):
         (np.ones((4, 2, 3), np.float16), np.ones((4, 3, 2)), None),
         (np.ones((4, 2, 3)), np.ones((4, 6)), None),
         (np.ones((4, 2, 3), int), np.ones((4, 2, 3)), None),
+        (np.ones((4, 2, 3)), -np.ones((4, 2, 3)), None),
+        (np.ones((4, 2, 3)), 2 * np.ones((4, 2, 3)), None),
         (np.ones((4, 1, 2, 3)), np.ones((4, 1, 2, 3)), None),
         (np.ones((4, 6), np.uint8), np.ones((4, 6), np.uint8), None),
     ],
-    ids=["floats and bytes", "two sizes", "one part flat", "integers", "rank 4", "rank 2"],
+    ids=["floats and bytes", "two sizes", "one part flat", "integers", "negative", "above 1", "rank 4", "rank 2"],
 )
 def test_bytes_and_floats_of_rank_3_and_one_size_are_images(x, x_test, shape, tmp_path):
     assert read(save(tmp_path, x=x, y=Y, x_test=x_test, y_test=Y)).image_shape == shape

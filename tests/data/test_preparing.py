@@ -80,6 +80,12 @@ def test_a_source_with_a_test_part_of_its_own_is_not_split():
     assert (train.rows.tolist(), test.rows.tolist()) == ([0, 1, 2], [0])
 
 
+def test_the_fingerprint_of_a_source_depends_on_its_test_part():
+    source = source_of([0, 1, 0], ("a", "b"))
+    tests = [{"x_test": np.full((1, 2), x, np.float32), "t_test": np.array([t])} for x, t in ((1, 0), (2, 0), (1, 1))]
+    assert len({fingerprint(replace(source, **test)) for test in ({}, *tests)}) == 4
+
+
 @pytest.mark.parametrize("scaling", ["standard", "minmax", "none"])
 def test_the_training_part_alone_decides_the_scaling(scaling):
     source = source_of([0.5, 1.5, 2.5], x_test=np.full((1, 2), 1e6, np.float32), t_test=np.array([1e6]))
