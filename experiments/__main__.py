@@ -1,10 +1,10 @@
-"""Experiments on the theory of training perceptrons: a claim each, measured, with a picture.
+"""Experiments on the theory of training perceptrons: claims, measured, with pictures.
 
-    python -m experiments              all of them, some 7 minutes on two cores
-    python -m experiments NAME...      some
+    python -m experiments              all of them, in about 7 minutes on two cores
+    python -m experiments NAME...      some of them
 
-Numbers and pictures are written to experiments/results. At the end stands a table of what held, held within limits, and
-did not hold.
+Numbers and pictures are written to experiments/results. A table at the end shows which claims held, held within limits,
+or did not hold.
 """
 
 import sys
@@ -23,11 +23,11 @@ from jaxmlp._validation import unknown_name
 
 
 def main() -> int:
-    """Run what was asked for; return 1 if an experiment ended with an error, 130 after Ctrl-C."""
+    """Run the experiments that were named; return 1 if one ended with an error, 130 after Ctrl-C."""
     options = parser("experiments", __doc__)
-    options.add_argument("names", nargs="*", metavar="NAME", help="see --list; all if none is given")
+    options.add_argument("names", nargs="*", metavar="NAME", help="experiments to run, see --list; all by default")
     options.add_argument("--list", action="store_true", help="list the experiments")
-    options.add_argument("--readme", action="store_true", help="only write experiments/README.md anew from the results")
+    options.add_argument("--readme", action="store_true", help="only write experiments/README.md from the results")
     asked = options.parse_args()
     for name in asked.names:
         if name not in NAMES:
@@ -52,7 +52,7 @@ def _run(names: Sequence[str], options: Options) -> int:
             with Console(stderr=True).status("running"):
                 outcome = conduct(name, import_module(module(name)).run, options)
         except KeyboardInterrupt:
-            print(f"interrupted in {name}; what the experiments before it measured is kept", file=sys.stderr)
+            print(f"interrupted in {name}; results of earlier experiments are kept", file=sys.stderr)
             return 130
         except Exception:
             traceback.print_exc()
@@ -63,7 +63,7 @@ def _run(names: Sequence[str], options: Options) -> int:
         claims += [(title(name), *claim) for claim in outcome.claims]
     print_table("Claims", ("experiment", "claim", "measured", ""), claims)
     if failed:
-        print(f"ended with an error, which stands above: {', '.join(failed)}", file=sys.stderr)
+        print(f"ended with an error (see above): {', '.join(failed)}", file=sys.stderr)
         return 1
     if not options.quick:
         write_readme()

@@ -1,4 +1,4 @@
-"""The page of all experiments, made of their docstrings and of what their last full runs wrote."""
+"""The page of all experiments, made of their docstrings and their results."""
 
 import ast
 import json
@@ -27,19 +27,19 @@ _FOLDER = Path(__file__).parent
 _INTRODUCTION = """\
 # Experiments
 
-What the theory of training multilayer perceptrons claims, by how much it is true, and where it stops being true. Every
-experiment is one short file on the public API, to be read and to be copied from.
+The claims of the theory of training multilayer perceptrons: how well each one holds, and where it stops. Every
+experiment is one file on the public API, to read and to copy from.
 
     python -m experiments                       # all of them, and a table of the claims at the end
     python -m experiments momentum batch_size   # some; --list lists them, --quick is a miniature
     python -m experiments.claims.momentum       # one, the same
 
-Run them from the repository's root after `pip install -e ".[cli,sweep]"`. This page is made of their docstrings and of
-what they measured (`python -m experiments --readme`); "held within limits" means that a claim is near the truth but not
-all of it. The bounds of both stand beside each claim in the code; those of why_cross_entropy and which_activation, and
-that of momentum's limit on a network, were set after first runs. ± is a 95 % interval over seeds. What is measured
-against other libraries stands in [benchmarks](benchmarks/README.md), the history of the records in
-[records](records/README.md), and the library in ten cells in [first_steps.ipynb](first_steps.ipynb).
+Run them from the repository's root after `pip install -e ".[cli,sweep]"`. This page is made of their docstrings and
+results (`python -m experiments --readme`). "Held within limits" means that a claim is near the truth but not all of it;
+the bounds of both stand beside each claim in the code. The bounds of why_cross_entropy and which_activation, and of
+momentum's limit on a network, were set after first runs. ± is a 95 % interval over seeds. Comparisons with other
+libraries are in [benchmarks](benchmarks/README.md), the history of the records in [records](records/README.md), and the
+library in ten cells in [first_steps.ipynb](first_steps.ipynb).
 """
 
 
@@ -48,7 +48,7 @@ def write_readme() -> None:
 
 
 def readme() -> str:
-    """Return the page: what each experiment claims, its picture, what was found, its command."""
+    """Return the page: each experiment's claim, picture, findings and command."""
     measured = {name: json.loads(path.read_text()) for name in NAMES if (path := RESULTS / f"{name}.json").exists()}
     rows = [
         f"| {'' if number else _link(name)} | {_cell(claim['claim'])} | {claim['verdict']} |"
@@ -80,7 +80,7 @@ def _section(name: str, values: dict[str, Any]) -> str:
 
 
 def _claim(name: str) -> str:
-    """Return a docstring as it goes on below its heading, which many begin with."""
+    """Return a docstring as it continues below its heading."""
     head, _, rest = docstring(name).partition(": ")
     return rest[0].upper() + rest[1:] if head.lower() == title(name).lower() else docstring(name)
 
@@ -100,7 +100,7 @@ def module(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """Return an experiment's name as people write it.
+    """Return an experiment's title.
 
     >>> title("why_cross_entropy")
     'Why cross-entropy'

@@ -34,7 +34,7 @@ SWEEP += ["--grid", "learning_rate=0.01,0.1,1e18", "--seeds", "2", "--keep", "al
 
 
 class Subject(NamedTuple):
-    """What is killed: how it is begun and gone on with, what it has kept so far, and what it ends with."""
+    """A command to kill: how it begins and continues, what it has kept so far, and a digest of its end."""
 
     begin: list[str]
     go_on: list[str]
@@ -56,7 +56,7 @@ def digest_of_model(folder: Path) -> str:
 
 
 class Trials:
-    """What a sweep's folder has, and that what it once had stays as it was."""
+    """The trials in a sweep's folder, and a check that finished ones stay as they were."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -68,7 +68,7 @@ class Trials:
         return f"{len(self._ended)} trials"
 
     def check(self, folder: Path) -> None:
-        """Raise an error if a trial that had ended is there no more, or with the time of another training."""
+        """Raise an error if a trial that had finished is missing or was trained again."""
         rows = set(sweep.load(folder).rows()) if _is_begun(folder) else set()
         if not self._ended <= rows:
             raise AssertionError(f"trained again: {sorted(row.trial for row in self._ended - rows)}")
@@ -99,7 +99,7 @@ def command(subject: list[str], folder: Path) -> list[str]:
 
 
 def run_and_kill(subject: list[str], folder: Path, after: float) -> bool:
-    """Begin a run or go on with it, kill it after some seconds; tell whether it was still running."""
+    """Start or continue a run and kill it after some seconds; return whether it was still running."""
     process = subprocess.Popen(command(subject, folder))
     try:
         process.wait(after)

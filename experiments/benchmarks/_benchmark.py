@@ -1,4 +1,4 @@
-"""What all benchmarks share: their options, what is installed, the claims that they judge, and where results go."""
+"""The frame of every benchmark: options, installed peers, verdicts on claims, results on disk."""
 
 import argparse
 import os

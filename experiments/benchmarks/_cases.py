@@ -1,4 +1,4 @@
-"""What the benchmarks run on: networks with a batch size, and data of Fashion-MNIST's shape."""
+"""The tasks of the benchmarks: networks with a batch size, and data of Fashion-MNIST's shape."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How accurate the networks are that a new user trains: digits by default, Fashion-MNIST by the README's command.
+"""The accuracy that a new user reaches: on digits by the defaults, on Fashion-MNIST by the README's command.
 
 Claim: 784-512-512-10 reaches at least 90.0 % on the test part of Fashion-MNIST within 30 epochs, and the default
 network at least 97 % on held-out digits, both as the mean over seeds.

@@ -1,4 +1,4 @@
-"""What a check of gradients catches, what it explains, and what it costs: ours and its peers'.
+"""The faults that checks of gradients catch and explain, and what checks cost: ours and its peers'.
 
 Claims: every planted fault is caught; of the whole faults that have a name, 9 of 10 get it; no false alarm among 5000
 right gradients; less than 20 evaluations of the gradient; less wall time than every peer that catches as much.

@@ -1,4 +1,4 @@
-"""What a product with the Hessian costs: written by hand, and by autodiff of autodiff.
+"""The cost of a product with the Hessian: written by hand, and by autodiff of autodiff.
 
 Claim: `hessian_vector_product` costs no more than JAX's own `jvp` of `grad`.
 
@@ -30,7 +30,7 @@ OURS, AUTODIFF = "hessian_vector_product", "jvp of grad"
 
 
 def functions(case: Case) -> dict[str, Callable[[], Any]]:
-    """Return what is compared, by name: compiled functions on data that lie in memory."""
+    """Return the compared functions by name, compiled, on data in memory."""
     mlp, random = MLP(case.sizes, "tanh"), np.random.default_rng(0)
     params, v = init(mlp, jax.random.key(0)), init(mlp, jax.random.key(1))
     x = jnp.asarray(random.random((case.batch_size, case.sizes[0]), np.float32))

@@ -1,4 +1,4 @@
-"""What it costs to score every example of a data set, and to compute tangent kernels.
+"""The cost of scoring every example of a data set, and of tangent kernels.
 
 Claims, on 784-512-512-10: the four scores of 60,000 examples take at most the time of one epoch of training (batch 128)
 and 300 MB beyond the data; the tangent kernel of 2,000 by 2,000 examples, every output's and the trace, at most 10 s
@@ -6,9 +6,9 @@ and 1 GB. Beside it, at 64 examples, where they still fit: the same kernel from 
 
     python -m experiments.benchmarks.influence --data FOLDER
 
-Times are medians of rounds in which all take turns, after one that does not count, but for the large kernel, which is
-timed by itself with its compilation. Memory is by how much the peak of a fresh process grows over what it was with
-data, parameters and JAX in it; compilation and the answer are included. Without `--data` (a folder of IDX files, such
+Times are medians of rounds in which all take turns, after one that does not count. The large kernel is timed by itself,
+with its compilation. Memory is the growth of a fresh process's peak over data, parameters and JAX; compilation and the
+result are included. Without `--data` (a folder of IDX files, such
 as Fashion-MNIST) the data are random.
 """
 
@@ -45,7 +45,7 @@ Task = Callable[[], Any]
 
 
 def tasks(folder: Path | None, quick: bool) -> dict[str, Task]:
-    """Return what is measured, by name, on data that lie in memory."""
+    """Return the measured tasks by name, on data in memory."""
     x, t = load(folder, quick)
     data = Dataset(*jax.device_put((x, t), may_alias=True))
     params = jax.block_until_ready(init(WIDE, jax.random.key(0)))
@@ -62,7 +62,7 @@ def tasks(folder: Path | None, quick: bool) -> dict[str, Task]:
 
 
 def memory_growth(name: str, folder: Path | None, quick: bool) -> float:
-    """Return by how many MB a task raises the peak; for a process that has run nothing yet."""
+    """Return the growth of the peak by a task in MB, for a process that has run nothing yet."""
     task = tasks(folder, quick)[name]
     before = peak_memory(forget=True)
     task()

@@ -1,4 +1,4 @@
-"""How many wrong labels a short training run finds: ranked by our scores, and by cleanlab of the same network.
+"""The share of wrong labels that a short training run finds: ranked by our scores, and by cleanlab.
 
 Claim: of labels flipped at random, 5 % of all, at least 99 % (digits) and 96.5 % (Fashion-MNIST) are in the first 10 %
 of the training examples, ranked by their loss.

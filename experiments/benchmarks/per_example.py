@@ -1,4 +1,4 @@
-"""What a training step costs that also learns something of every example's gradient: jaxmlp against its peers.
+"""The cost of a training step that also measures every example's gradient: jaxmlp against its peers.
 
     python -m experiments.benchmarks.per_example
 

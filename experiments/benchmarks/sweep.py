@@ -60,7 +60,7 @@ from experiments.benchmarks.peers.sweep import JOBLIB, OURS, PEERS, VMAP, Proble
 
 
 class Grid(NamedTuple):
-    """A sweep: a network with its batch size; how many learning rates, momenta and seeds; who would take too long."""
+    """A sweep: a network with its batch size, the number of learning rates, momenta and seeds, and peers left out."""
 
     case: Case
     shape: tuple[int, int, int]
@@ -69,7 +69,7 @@ class Grid(NamedTuple):
 
     @property
     def n_networks(self) -> int:
-        """How many networks it trains."""
+        """The number of networks."""
         return int(np.prod(self.shape))
 
 

@@ -1,4 +1,4 @@
-"""What clipping, weights and tracking add to an epoch of training.
+"""The cost of clipping, weights and tracking in an epoch of training.
 
 Claim: tracking the norms of every example's gradient and the noise scale costs at most 10 % of an epoch.
 

@@ -1,7 +1,6 @@
-"""What every experiment of the theory is: a claim, a run that measures it, and an outcome in numbers, words, a picture.
+"""The frame of every experiment: options, intervals over seeds, tables, results on disk.
 
-An experiment is a module with a docstring that states its claim and a function `run(options) -> Outcome`. Everything
-else is the same for all and stands here: options, progress, intervals over seeds, what is printed and what is written.
+An experiment is a module whose docstring states a claim, with a function `run(options) -> Outcome` that measures it.
 """
 
 import argparse
@@ -39,7 +38,7 @@ __all__ = [
     "show",
 ]
 
-QUICK = Path("runs") / "experiments"  # ignored by git: a miniature never replaces the real pictures
+QUICK = Path("runs") / "experiments"  # ignored by git: a miniature never replaces results
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
 SEEDS, QUICK_SEEDS = 8, 3
 
@@ -47,7 +46,7 @@ Verdict: TypeAlias = Literal["held", "held within limits", "did not hold"]
 
 
 class Claim(NamedTuple):
-    """A sentence of the theory, what was measured, and whether it held."""
+    """A claim of the theory, what was measured, and whether it held."""
 
     claim: str
     measured: str
@@ -55,7 +54,7 @@ class Claim(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table for people; `Outcome.numbers` has what programs want."""
+    """A table for the screen; `Outcome.numbers` has the numbers for programs."""
 
     title: str
     header: Sequence[str]
@@ -63,22 +62,22 @@ class Table(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an experiment found.
+    """The outcome of an experiment.
 
     Attributes
     ----------
     claims
-        Every claim of the docstring, also those that did not hold.
+        All claims of the docstring, also those that did not hold.
     tables
-        What is printed.
+        Tables to print.
     finding
-        What was found, in words that are made of the measured numbers; blank lines part paragraphs.
+        The text of what was found, made of the measured numbers; blank lines separate paragraphs.
     numbers
-        Everything that the words, tables and picture show: numbers, lists and arrays by name.
+        Everything that text, tables and picture show: numbers, lists and arrays by name.
     figure
         The picture.
     seeds
-        How many there were, where that is not for the options to say.
+        The number of seeds, if the options do not set it.
     """
 
     claims: Sequence[Claim]
@@ -91,16 +90,16 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """How an experiment is run.
+    """Options of a run.
 
     Attributes
     ----------
     seeds
-        How many initial weights (and splits, and orders) everything random is repeated with.
+        The number of seeds, each with its own initial weights, split and batch order.
     quick
-        In miniature: seconds instead of minutes, to see that it runs.
+        Run a miniature in seconds instead of minutes, to see that it works.
     data
-        A folder with IDX files of Fashion-MNIST's kind, where an experiment uses it; None: do without.
+        A folder with the IDX files of Fashion-MNIST, for experiments that use it, or None.
     """
 
     seeds: int = SEEDS
@@ -109,7 +108,7 @@ class Options:
 
 
 def judge(holds: bool, within_limits: bool = False) -> Verdict:
-    """Name a verdict: `within_limits` is what counts where the claim does not hold as it stands."""
+    """Return a verdict; `within_limits` decides where the claim does not hold as it stands."""
     return "held" if holds else "held within limits" if within_limits else "did not hold"
 
 
@@ -120,7 +119,7 @@ class Interval(NamedTuple):
     half: Any
 
     def __str__(self) -> str:
-        """Write a scalar with as many digits as its interval bears; a dash where some seed has no number."""
+        """Format a scalar with as many digits as its interval justifies; a dash where a seed has no number."""
         if np.isnan(self.mean):
             return "-"
         if not (np.isfinite(self.half) and self.half > 0):
@@ -133,7 +132,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: ArrayLike) -> Interval:
-    """Return the mean over the first axis, that of the seeds, and half of its 95 % interval; of one seed it is nan.
+    """Return the mean over the first axis, the seeds, and half of its 95 % interval, which is nan for one seed.
 
     >>> print(interval([1.0, 2.0, 3.0]))
     2.0 ± 2.5
@@ -158,13 +157,13 @@ def parser(module: str, description: str | None) -> Parser:
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    """Return what was asked for in the terminal."""
+    """Return the options given in the terminal."""
     data = arguments.data or (FASHION_MNIST if FASHION_MNIST.is_dir() else None)
     return Options(arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS), arguments.quick, data)
 
 
 def main(run: Callable[[Options], Outcome]) -> None:
-    """Run one experiment from the terminal: what `python -m experiments.claims.NAME` does."""
+    """Run one experiment from the terminal, for `python -m experiments.claims.NAME`."""
     module: Any = sys.modules["__main__"]
     name = Path(module.__file__).stem
     options = options_of(parser(f"experiments.claims.{name}", module.__doc__).parse_args())
@@ -173,7 +172,7 @@ def main(run: Callable[[Options], Outcome]) -> None:
 
 
 def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> Outcome:
-    """Run an experiment, and write its picture and its numbers with seeds, versions and device."""
+    """Run an experiment; write its picture, and its numbers with seeds, versions and device."""
     start = perf_counter()
     outcome = run(options)
     values = {
@@ -190,7 +189,7 @@ def conduct(name: str, run: Callable[[Options], Outcome], options: Options) -> O
 
 
 def show(outcome: Outcome) -> None:
-    """Print tables, claims and what was found."""
+    """Print tables, claims and text."""
     for table in outcome.tables:
         print_table(*table)
     print_table("Claims", ("claim", "measured", ""), outcome.claims)
@@ -203,7 +202,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return arrays as lists, and numbers with the six digits that a reader of the file may want."""
+    """Return arrays as lists, and numbers rounded to six digits."""
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How the experiments' pictures look: the width of a page, and colours that everybody can tell apart."""
+"""The style of the experiments' pictures: as wide as a page, in colours that everybody can tell apart."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["COLORS", "GREY", "MARKERS", "band", "direct", "figure", "legend", "title"]
 
-# Okabe and Ito's colours (2008), the darker ones first; a marker of its own for each, that print in grey can be read.
+# Okabe and Ito's colours (2008), the darker ones first; each has its own marker, for print in grey.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#8c6bb1")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "0.45"
-_WIDTH = 9.0  # inches: at the width of a page in a browser, letters are as large as the text's
+_WIDTH = 9.0  # inches: at the width of a browser's page, letters have the size of the text
 
 
 def figure(n_columns: int, n_rows: int = 1, height: float = 3.3) -> "tuple[Figure, list[Axes]]":
-    """Return a figure and its axes, row by row; `height` is of one row, in inches."""
+    """Return a figure and its axes, row by row; `height` is the height of a row in inches."""
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(_WIDTH, height * n_rows), layout="constrained")
@@ -35,18 +35,18 @@ def figure(n_columns: int, n_rows: int = 1, height: float = 3.3) -> "tuple[Figur
 
 
 def band(axes: "Axes", x: ArrayLike, values: ArrayLike, number: int = 0, **style: Any) -> None:
-    """Draw the mean over seeds as a line and its 95 % interval as a band, in colour and marker `number`.
+    """Draw the mean over seeds as a line and its 95 % interval as a band.
 
     Parameters
     ----------
     axes
-        To draw on.
+        The axes to draw on.
     x, values
         [n], and [seeds, n].
     number
-        Of the colour and the marker.
+        The number of the colour and of the marker.
     **style
-        Of the line.
+        Options of the line.
     """
     mean, half = interval(values)
     color = COLORS[number % len(COLORS)]

@@ -42,7 +42,7 @@ TIMED = 0.05  # seconds, at least
 
 
 class Descents(NamedTuple):
-    """What one batch size takes, at its best rate."""
+    """The steps and seconds of one batch size, at its best rate."""
 
     batch_size: int
     rate: float
@@ -51,7 +51,7 @@ class Descents(NamedTuple):
 
 
 class Path(NamedTuple):
-    """The way of full-batch descent: [seeds, steps] each, nan behind its end."""
+    """The path of full-batch descent: [seeds, steps] each, nan after its end."""
 
     losses: np.ndarray
     trace: np.ndarray  # tr(Sigma)

@@ -51,7 +51,7 @@ ALIKE = 0.1  # curves are nearly equal where the mean of ln(loss / loss without 
 
 
 class Oscillators(NamedTuple):
-    """What curved ground does, by alpha; rates in units of what the theory says."""
+    """Measurements on curved ground, by alpha; rates in units of the theory's."""
 
     stable: np.ndarray  # rate at which steps no longer shrink
     turns: np.ndarray  # lowest rate that overshoots

@@ -75,7 +75,7 @@ class Problem(NamedTuple):
 
 
 class Course(NamedTuple):
-    """How a training run went, epoch by epoch; norms also before the first."""
+    """Measurements of a training run, epoch by epoch; norms also before the first."""
 
     of_wrong: np.ndarray  # the median norm
     of_others: np.ndarray
@@ -90,7 +90,7 @@ class Course(NamedTuple):
 
 
 class Clipping(NamedTuple):
-    """How each of `CLIPS` does at its best rate."""
+    """The scores of each of `CLIPS` at its best rate."""
 
     rates: np.ndarray
     validation: np.ndarray  # mean accuracy, by which rate and clipping norm are chosen

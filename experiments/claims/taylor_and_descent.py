@@ -51,7 +51,7 @@ RATIO = "lambda_max / kappa"
 
 
 class Measured(NamedTuple):
-    """What happens around one place; losses and falls are shares of the first loss and of eta |grad L|^2."""
+    """Measurements at one place; losses are shares of the first loss, falls of eta |grad L|^2."""
 
     beyond_first: Array  # what (2) leaves out, at each of SMALL; the unit is eta |grad L|^2 at eta = 2 / kappa
     beyond_second: Array  # what (1) leaves out
@@ -79,7 +79,7 @@ def run(options: Options) -> Outcome:
         INITIAL: [init(NETWORK, key) for key in keys],
         TRAINED: [train(NETWORK, digits, TrainConfig(epochs=5), key=key).params for key in keys],
     }
-    n = 256 if options.quick else 1024
+    n = 128 if options.quick else 1024
     with jax.enable_x64(True):
         x, t = jnp.asarray(digits.x[:n], jnp.float64), jnp.asarray(digits.t[:n])
         places = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), places)

@@ -78,7 +78,7 @@ class Descent(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What is seen at some weights of a descent; angles by gradient, in degrees."""
+    """Measurements at some weights of a descent; angles by gradient, in degrees."""
 
     angles: dict[str, Array]
     share_zero: Array  # of examples, whose own delta is exactly 0 by autodiff

@@ -50,7 +50,7 @@ Grid: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]  # rates and initi
 
 
 class Design(NamedTuple):
-    """What is trained: depths, and for every activation a grid that has its best rates and scales inside."""
+    """The networks to train: depths, and for each activation a grid with its best rates and scales inside."""
 
     depths: tuple[int, ...]
     grids: dict[str, Grid]
@@ -58,15 +58,15 @@ class Design(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What one activation gives at one depth: the settings (rate, scale), and what they give.
+    """The best settings (rate, scale) of one activation at one depth, and their scores.
 
     Attributes
     ----------
     quickest, best
         The settings with the fewest epochs and with the highest accuracy.
     epochs, accuracy
-        [seeds], each at the setting that is best for the other seeds, so that none is flattered by the choice. Epochs
-        are one more than there are where a run never arrives.
+        [seeds], each at the setting that is best for the other seeds, so that the choice favours none. A run that never
+        arrives counts as one epoch more than there are.
     """
 
     quickest: tuple[float, float]
@@ -76,14 +76,14 @@ class Cell(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What one activation does to delta at initial weights, at DELTA_SCALES.
+    """The change of delta in one activation's network at initial weights, at DELTA_SCALES.
 
     Attributes
     ----------
     sizes
         Its root mean square in each hidden layer: [seeds, scales, LAYERS].
     factor, predicted
-        By which it changes from layer to layer, from the last hidden one to the first: [seeds, scales], [scales].
+        Its change from layer to layer, from the last hidden one to the first: [seeds, scales], [scales].
     critical
         The initial scale that is predicted to keep its size.
     alike

@@ -52,7 +52,7 @@ EPOCHS, RATE, END = f"epochs to {TARGET:.0%}", "best learning rate", "test accur
 
 
 class Design(NamedTuple):
-    """What is swept, and how many examples' outputs are looked at."""
+    """The values of the sweep, and the number of examples whose outputs are followed."""
 
     pairs: tuple[Pair, ...]
     scales: tuple[float, ...]
@@ -62,7 +62,7 @@ class Design(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """What the sweep found; epochs are one more than there are where a run never arrives."""
+    """The results of the sweep; a run that never arrives counts as one epoch more than there are."""
 
     design: Design
     by_rate: np.ndarray  # mean epochs to the target: [pairs, scales, rates]
@@ -71,11 +71,11 @@ class Swept(NamedTuple):
     end: np.ndarray  # test accuracy there: [pairs, scales, seeds]
 
     def at(self, pair: Pair, scale: float) -> tuple[int, int]:
-        """Return where a pair and a scale are."""
+        """Return the indices of a pair and a scale."""
         return self.design.pairs.index(pair), self.design.scales.index(scale)
 
     def arrives(self, pair: Pair, scale: float) -> np.ndarray:
-        """Tell which seeds reach the target: [seeds]."""
+        """Return which seeds reach the target: [seeds]."""
         return self.epochs[self.at(pair, scale)] <= self.design.config.epochs
 
 
@@ -88,7 +88,7 @@ class Outputs(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """How many times as many epochs one pair needs, seed by seed: the geometric mean and its 95 % interval."""
+    """The ratio of two pairs' epochs, seed by seed: the geometric mean and its 95 % interval."""
 
     mean: float
     low: float

@@ -1,18 +1,18 @@
 """Records: the best that a perceptron reaches on Fashion-MNIST in one, five and thirty minutes on two cores.
 
-Claims: within each of these budgets jaxmlp beats 88.33 %, the test accuracy of the best perceptron in the table that
-Fashion-MNIST's README publishes (MLP 256-128-100), and beats scikit-learn and PyTorch, given the same seconds and
-layers. PyTorch follows the same recipe; scikit-learn, which has no gelu and whose learning rate is constant here, the
-best of its own.
+Claims: within each of these budgets jaxmlp beats 88.33 %, the test accuracy of the best perceptron in the table of
+Fashion-MNIST's README (MLP 256-128-100), and beats scikit-learn and PyTorch with the same seconds and layers. PyTorch
+follows the same recipe. scikit-learn has no gelu, and its learning rate is constant here, so it follows the best recipe
+of its own.
 
-The recipe was chosen on a validation part, the last 10,000 training images, at 60 s. The test part chose nothing.
-A run trains on all 60,000 images for as many epochs as fit in its budget at the seconds that an epoch takes on a quiet
-machine. Compilation counts; imports and evaluation do not. What else the machine does changes how long a run takes, and
-not what it reaches.
+Recipes were chosen on a validation part, the last 10,000 training images, at 60 s; the test part chose nothing. A run
+trains on all 60,000 images for as many epochs as fit in its budget, by the seconds that an epoch takes on a quiet
+machine. Compilation counts; imports and evaluation do not. A busy machine makes a run take longer, but changes nothing
+of what it reaches.
 
 The libraries are written in [records/libraries.py](records/libraries.py); [records](records/README.md) has the tables
-and the history. All of it takes hours, so that it has a command of its own, which keeps every finished run and never
-repeats it; the run of all experiments repeats one seed of ours for 60 s.
+and the history. All runs take hours, so they have a command of their own that keeps every finished run. The run of all
+experiments only repeats one seed of ours for 60 s.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A recipe for training on images, and how an experienced user of each of three libraries would follow it.
+"""A recipe for training on images, written as an experienced user of each of three libraries would write it.
 
 Every `start` returns a `Learner`, which runs one epoch at a time. All three get the same network, the same steps, the
 same extra examples (every time an image is seen it may be mirrored left to right and shifted by a pixel), and the same
@@ -31,18 +31,18 @@ __all__ = ["LIBRARIES", "Images", "Learner", "Recipe", "images", "positions"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a record is made with; the epochs follow from the budget.
+    """The network and the training of a record; the epochs follow from the budget.
 
     Attributes
     ----------
     hidden, activation
-        Of the network.
+        Sizes and activation of the hidden layers.
     config
         Batch size, learning rate, momentum, weight decay, schedule.
     mirror
         Whether an image is seen mirrored every other time.
     shift
-        By how many pixels at most an image is seen shifted, up or down and left or right.
+        Largest shift of an image in pixels, up or down and left or right.
     """
 
     hidden: tuple[int, ...] = (512, 512)
@@ -76,12 +76,12 @@ class Images(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """How many inputs and outputs a network for them has."""
+        """The number of inputs and of outputs of a network for these images."""
         return self.train.x.shape[1], int(np.max(self.train.t)) + 1
 
 
 class Learner(NamedTuple):
-    """What trains: `epoch` runs one to its end, `predict` maps x: [N, pixels] to classes [N]."""
+    """A network in training: `epoch` trains for one more, `predict` maps x: [N, pixels] to classes [N]."""
 
     epoch: Callable[[], None]
     predict: Callable[[np.ndarray], np.ndarray]
@@ -90,7 +90,7 @@ class Learner(NamedTuple):
 def images(source: Source, n_train: int | None = None, validate: int = 0) -> Images:
     """Return scaled images, the first `n_train` of them to train with.
 
-    With `validate` the last that many training images are held out in the place of the test part.
+    With `validate`, that many of the last training images are held out instead of the test part.
     """
     train, test, _ = data.prepare(source)
     n_kept = len(train) - validate
@@ -100,7 +100,7 @@ def images(source: Source, n_train: int | None = None, validate: int = 0) -> Ima
 
 
 def positions(shape: tuple[int, int], mirror: bool, shift: int) -> np.ndarray:
-    """Return from where in an image with a border of `shift` pixels each variant takes its own: [variants, pixels].
+    """Return the indices of each variant's pixels in an image with a border of `shift` pixels: [variants, pixels].
 
     >>> positions((1, 3), mirror=True, shift=0)
     array([[0, 1, 2],

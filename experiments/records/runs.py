@@ -1,4 +1,4 @@
-"""Runs of recipes in several libraries, for as many epochs as fit in a budget; each is kept and never repeated."""
+"""Runs of recipes in several libraries, as many epochs as fit in a budget; finished runs are kept."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _POINTS = 30  # of a curve
 
 
 class Pace(NamedTuple):
-    """Seconds on a quiet machine: by which the first epoch takes longer, and for an epoch."""
+    """Seconds on a quiet machine: what the first epoch takes more than others, and an epoch."""
 
     start: float
     epoch: float
@@ -67,7 +67,7 @@ def train(library: str, budget: int, seed: int, recipe: Recipe, pace: Pace, exam
 
 
 def measure(library: str, recipe: Recipe, examples: Images) -> Pace:
-    """Time four epochs, the first with its compilation; to be believed only where nothing else runs."""
+    """Time four epochs, the first with its compilation; the machine should have nothing else to do."""
     learner, seconds = LIBRARIES[library](recipe, 10, examples, 0), []
     for _ in range(4):
         begin = perf_counter()
@@ -78,7 +78,7 @@ def measure(library: str, recipe: Recipe, examples: Images) -> Pace:
 
 
 def kept(name: str, recipe: Recipe, make: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """Return the fields that an earlier start wrote under this name for the same recipe; if nothing, make them."""
+    """Return the fields that an earlier run kept under this name for the same recipe, or make and keep them."""
     path = FOLDER / f"{name}-{sha256(str(recipe).encode()).hexdigest()[:8]}.json"
     if path.exists():
         return json.loads(path.read_text())
@@ -89,7 +89,7 @@ def kept(name: str, recipe: Recipe, make: Callable[..., Any], *arguments: Any) -
 
 
 def paced(library: str, recipe: Recipe, examples: Images) -> Pace:
-    """Return the pace of a recipe: what was measured of one that differs in its rates only, or it is measured now."""
+    """Return the pace of a recipe, kept from one that differs only in its rates, or measured now."""
     config = TrainConfig(batch_size=recipe.config.batch_size, nesterov=recipe.config.nesterov, clip=recipe.config.clip)
     any_rates = replace(recipe, config=config)
     return Pace(**kept(f"pace-{library}", any_rates, measure, library, any_rates, examples))

@@ -1,4 +1,4 @@
-"""The tables of records, and the page that keeps their history."""
+"""Tables of records, and the page that keeps their history."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,17 +21,17 @@ _HISTORY_TITLE = "## History"
 _INTRODUCTION = """\
 # Records
 
-The best test accuracy that a perceptron reaches on Fashion-MNIST (all 60,000 training images, after the last epoch,
-nothing chosen by the test part) within a budget of training seconds on two processor cores. Recipes are chosen on the
-last 10,000 training images. `python -m experiments.records` makes all of it in hours, goes on where it was stopped, and
-adds a row to the history for a higher mean over all seeds; [its docstring](__main__.py) says how budgets become epochs,
-[experiments/results/records.json](../results/records.json) has every run and every recipe that was tried.
+The best test accuracy of a perceptron on Fashion-MNIST within a budget of training seconds on two processor cores. It
+is measured with all 60,000 training images, after the last epoch; the test part chooses nothing, and recipes are chosen
+on the last 10,000 training images. `python -m experiments.records` makes all of it in hours, continues where it was
+stopped, and adds a row to the history for a higher mean over all seeds. [Its docstring](__main__.py) says how budgets
+become epochs; [results/records.json](../results/records.json) has every run and every recipe that was tried.
 """
 _HEADER = ("budget", "test accuracy", "seeds", "epochs", "recipe", "command", "date")
 
 
 def grouped(runs: list[Run]) -> dict[tuple[int, str], list[Run]]:
-    """Return what was run by budget and library, in the order of the tables."""
+    """Group runs by budget and library, in the order of the tables."""
     groups = {(budget, library): [] for budget in SEEDS for library in LIBRARIES}
     for one in sorted(runs, key=lambda one: one.seed):
         groups[one.budget, one.library].append(one)
@@ -39,7 +39,7 @@ def grouped(runs: list[Run]) -> dict[tuple[int, str], list[Run]]:
 
 
 def percent(values: list[float]) -> str:
-    """Write a mean of shares with its interval; of one seed without."""
+    """Format a mean of shares in percent, with its interval where there are several seeds."""
     return f"{interval(100 * np.array(values))} %" if len(values) > 1 else f"{100 * values[0]:.2f} %"
 
 
@@ -63,7 +63,7 @@ def tables(runs: list[Run]) -> list[Table]:
 
 
 def seconds_to(runs: list[Run], level: int) -> str:
-    """Write the median of seeds; a dash where most never reach it."""
+    """Format the median over seeds; a dash where most seeds never reach the level."""
     middle = median(np.inf if (seconds := one.reached[level]) is None else seconds for one in runs)
     return f"{middle:.1f} s" if np.isfinite(middle) else "-"
 
@@ -71,7 +71,7 @@ def seconds_to(runs: list[Run], level: int) -> str:
 def write_history(runs: list[Run], path: Path = HISTORY) -> None:
     """Write the page: the tables of these runs, and a further row of history for every new record.
 
-    A record is a mean, of all seeds that a budget asks for, above that of the row before.
+    A record is a mean over all seeds that a budget asks for, above the mean of the row before.
     """
     _, _, history = (path.read_text() if path.exists() else "").partition(_HISTORY_TITLE)
     rows = [line for line in history.splitlines() if line.startswith("| ")][2:]

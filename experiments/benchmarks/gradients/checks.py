@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks.gradients.faults import FAULTS, precision
+from experiments.benchmarks.gradients.fault import precision
+from experiments.benchmarks.gradients.faults import FAULTS
 from experiments.benchmarks.gradients.right import right_gradient
 from experiments.benchmarks.peers.checking import PEERS, Answer
 from jaxmlp import use_compilation_cache

@@ -1,4 +1,4 @@
-"""What a check of one network's gradient costs, in wall time and in evaluations of the gradient."""
+"""The cost of a check of one network's gradient, in wall time and in evaluations of the gradient."""
 
 import json
 import sys
@@ -16,7 +16,8 @@ from experiments._report import RESULTS, print_table
 from experiments._timing import Clock, in_fresh_process
 from experiments.benchmarks._cases import Case
 from experiments.benchmarks.gradients.checks import CHECKERS, OURS, OUTCOMES
-from experiments.benchmarks.gradients.faults import batch_loss, precision
+from experiments.benchmarks.gradients.fault import precision
+from experiments.benchmarks.gradients.faults_in_networks import batch_loss
 from experiments.benchmarks.peers.checking import FAST, PEERS, SLOW, Answer
 from jaxmlp import MLP, init, loss_and_gradient
 
@@ -27,7 +28,7 @@ COSTS = "checking_costs"  # the results that keep them
 
 
 class Cost(NamedTuple):
-    """What checks of one network's gradient cost.
+    """The costs of checks of one network's gradient.
 
     Attributes
     ----------

@@ -6,25 +6,26 @@ solves, and where numbers are very large or very small. Every instance follows f
 come from small pools, so that programs are compiled once and met again with other parameters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, nn
 
-from experiments.benchmarks.gradients.faults import PROBLEMS, batch_loss, like, precision
+from experiments.benchmarks.gradients.fault import Tree, like, precision
+from experiments.benchmarks.gradients.faults import PROBLEMS
+from experiments.benchmarks.gradients.faults_in_networks import batch_loss
+from experiments.benchmarks.gradients.made import Function, Made, pick, signs
+from experiments.benchmarks.gradients.right_at_kinks import kinks
 from jaxmlp import MLP, Layer, loss_and_gradient
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES
 
-__all__ = ["FAMILIES", "Right", "right_gradient", "right_gradients"]
-
-Tree: TypeAlias = Any
-Function: TypeAlias = Callable[[Tree], Any]
+__all__ = ["FAMILIES", "Right", "right_gradient"]
 
 
 class Right(NamedTuple):
@@ -52,19 +53,6 @@ class Right(NamedTuple):
     dtype: str
 
 
-class _Made(NamedTuple):
-    """What a family makes: parameters in float64, to be rounded to the dtype."""
-
-    name: str
-    f: Function
-    gradient: Function
-    params: Tree
-
-
-def _pick(random: np.random.Generator, values: Any) -> Any:
-    return values[int(random.integers(len(values)))]
-
-
 # Networks
 
 
@@ -72,12 +60,12 @@ def _pick(random: np.random.Generator, values: Any) -> Any:
 def _network(number: int) -> tuple[str, MLP, Function, Function]:
     """Return one of the pool's networks, with a batch."""
     random = np.random.default_rng((1, number))
-    loss = _pick(random, sorted(LOSSES))
-    output = _pick(random, tuple(LOSSES[loss].outputs))
+    loss = pick(random, sorted(LOSSES))
+    output = pick(random, tuple(LOSSES[loss].outputs))
     hidden = [name for name in ACTIVATIONS if name != "softmax"]
-    widths = _pick(random, ((4, 3), (5, 6, 3), (6, 8, 8, 4), (3, 5, 4, 4, 2), (8, 16, 5), (2, 30, 1)))
-    mlp = MLP(widths, tuple(_pick(random, hidden) for _ in widths[2:]), output, loss)
-    batch = _pick(random, (1, 3, 8, 17))
+    widths = pick(random, ((4, 3), (5, 6, 3), (6, 8, 8, 4), (3, 5, 4, 4, 2), (8, 16, 5), (2, 30, 1)))
+    mlp = MLP(widths, tuple(pick(random, hidden) for _ in widths[2:]), output, loss)
+    batch = pick(random, (1, 3, 8, 17))
     x = random.standard_normal((batch, widths[0])).astype(np.float32)
     t = random.random((batch, widths[-1])).astype(np.float32)
     if loss == "cross_entropy":
@@ -90,14 +78,14 @@ def _network_gradient(mlp: MLP, x: np.ndarray, t: np.ndarray, params: Tree) -> T
     return loss_and_gradient(mlp, params, jnp.asarray(x), jnp.asarray(t))[1]
 
 
-def _networks(random: np.random.Generator, dtype: str) -> _Made:
+def _networks(random: np.random.Generator, dtype: str) -> Made:
     name, mlp, f, gradient = _network(int(random.integers(60)))
-    scale = _pick(random, (0.1, 1, 1, 1, 3))
+    scale = pick(random, (0.1, 1, 1, 1, 3))
     params = tuple(
         Layer(scale * random.standard_normal((n_out, n_in)) / n_in**0.5, 0.3 * random.standard_normal(n_out))
         for n_in, n_out in pairwise(mlp.sizes)
     )
-    return _Made(name, f, gradient, params)
+    return Made(name, f, gradient, params)
 
 
 # Formulas: the functions of the faults, with the gradients that are right there, elsewhere
@@ -112,8 +100,8 @@ _WITH_BFLOAT16 = _FORMULAS[:6]
 _NEAR = {"log-variance": 1e-2, "linear solve": 0.1}  # how far to move: not to where it is ill-conditioned
 
 
-def _formulas(random: np.random.Generator, dtype: str) -> _Made:
-    name = _pick(random, _WITH_BFLOAT16 if dtype == "bfloat16" else _FORMULAS)
+def _formulas(random: np.random.Generator, dtype: str) -> Made:
+    name = pick(random, _WITH_BFLOAT16 if dtype == "bfloat16" else _FORMULAS)
     problem, share = PROBLEMS[name], _NEAR.get(name, 0.3)
     with precision("float32"):
         start = jax.tree.map(np.asarray, problem.params("float32"))
@@ -121,7 +109,7 @@ def _formulas(random: np.random.Generator, dtype: str) -> _Made:
         lambda p: p.astype(np.float64) * (1 + share * random.uniform(-1, 1, p.shape)),
         start,
     )
-    return _Made(name, problem.f, problem.right, params)
+    return Made(name, problem.f, problem.right, params)
 
 
 # Compositions
@@ -152,7 +140,7 @@ def _composition(number: int) -> tuple[Function, Function]:
     random = np.random.default_rng((2, number))
     depth, steps = int(random.integers(1, 6)), []
     for _ in range(depth):
-        steps.append((_pick(random, _UNARY), _pick(random, _BINARY), _pick(random, _UNARY)))
+        steps.append((pick(random, _UNARY), pick(random, _BINARY), pick(random, _UNARY)))
     weights = random.standard_normal(6).astype(np.float32)
 
     def f(params: Tree) -> Array:
@@ -164,120 +152,17 @@ def _composition(number: int) -> tuple[Function, Function]:
     return f, jax.grad(f)
 
 
-def _compositions(random: np.random.Generator, dtype: str) -> _Made:
+def _compositions(random: np.random.Generator, dtype: str) -> Made:
     number = int(random.integers(60))
     params = (random.standard_normal(6), random.standard_normal(6))
-    return _Made(f"composition {number}", *_composition(number), params)
-
-
-# Kinks. Every number s that is drawn here lies in the kink's subdifferential.
-
-_SHARES = (0.0, 0.3, 0.5, 1.0)
-
-
-def _signs(n: int, seed: int = 3) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(n).astype(np.float32)
-
-
-def _on_kinks(random: np.random.Generator, n: int) -> np.ndarray:
-    """Return points of which some lie on the kink at 0, some next to it, and the others anywhere."""
-    near = random.choice([-1.0, 1.0], n) * 10.0 ** random.uniform(-12, -2, n)
-    where = random.integers(0, 3, n)
-    return np.select([where == 0, where == 1], [np.zeros(n), near], random.standard_normal(n))
-
-
-@lru_cache
-def _kink(kind: str, share: float) -> tuple[Function, Function]:
-    return {"relu": _relu, "abs": _absolute, "max": _maximum, "hinge": _hinge, "network at 0": _network_at_zero}[kind](
-        share
-    )
-
-
-def _step(z: Array, share: float) -> Array:
-    """Return the slope of relu, `share` at 0."""
-    return jnp.where(z == 0, share, z > 0).astype(z.dtype)
-
-
-def _relu(share: float) -> tuple[Function, Function]:
-    c = _signs(9)
-    return lambda x: jnp.asarray(c, x.dtype) @ nn.relu(x), lambda x: jnp.asarray(c, x.dtype) * _step(x, share)
-
-
-def _absolute(share: float) -> tuple[Function, Function]:
-    c = _signs(9)
-    return (
-        lambda x: jnp.asarray(c, x.dtype) @ jnp.abs(x),
-        lambda x: jnp.asarray(c, x.dtype) * (2 * _step(x, share) - 1),
-    )
-
-
-def _maximum(share: float) -> tuple[Function, Function]:
-    """Pool by threes; tied maxima share the slope, the first of them `share` more of it."""
-    c = _signs(4)
-
-    def gradient(x: Array) -> Array:
-        groups = x.reshape(4, 3)
-        tied = (groups == groups.max(1, keepdims=True)).astype(x.dtype)
-        first = jnp.cumsum(tied, 1) * tied == 1
-        parts = share * first + (1 - share) * tied / tied.sum(1, keepdims=True)
-        return (jnp.asarray(c, x.dtype)[:, None] * parts.astype(x.dtype)).reshape(12)
-
-    return lambda x: jnp.asarray(c, x.dtype) @ x.reshape(4, 3).max(1), gradient
-
-
-# Of eighths, the first a power of 2: margins can be made exactly 1 in every dtype.
-_X_HINGE = np.random.default_rng(4).integers(-8, 9, (6, 4)).astype(np.float32) / 8
-_X_HINGE[:, 0] = (0.5, -1, 0.25, 1, -0.5, 0.5)
-
-
-def _hinge(share: float) -> tuple[Function, Function]:
-    x = jnp.asarray
-
-    def f(w: Array) -> Array:
-        return nn.relu(1 - x(_X_HINGE, w.dtype) @ w).sum()
-
-    def gradient(w: Array) -> Array:
-        return -_step(1 - x(_X_HINGE, w.dtype) @ w, share) @ x(_X_HINGE, w.dtype)
-
-    return f, gradient
-
-
-def _network_at_zero(share: float) -> tuple[Function, Function]:
-    """A layer of relu whose weights are 0, or whose units sleep: all examples lie on one kink of each unit."""
-    x, c = np.abs(_signs(20, 5).reshape(5, 4)), _signs(3, 6)
-
-    def f(params: Tree) -> Array:
-        w, b = params
-        return (nn.relu(jnp.asarray(x, w.dtype) @ w.T + b) @ jnp.asarray(c, w.dtype)).mean()
-
-    def gradient(params: Tree) -> Tree:
-        w, b = params
-        delta = _step(jnp.asarray(x, w.dtype) @ w.T + b, share) * jnp.asarray(c, w.dtype) / 5
-        return delta.T @ jnp.asarray(x, w.dtype), delta.sum(0)
-
-    return f, gradient
-
-
-def _kinks(random: np.random.Generator, dtype: str) -> _Made:
-    kind, share = _pick(random, ("relu", "abs", "max", "hinge", "network at 0")), _pick(random, _SHARES)
-    if kind == "max":
-        levels = random.standard_normal((4, 1)) + np.abs(_on_kinks(random, 12)).reshape(4, 3) * random.integers(0, 2)
-        params = np.broadcast_to(levels, (4, 3)).reshape(12)
-    elif kind == "hinge":
-        params = np.array([1 / _X_HINGE[int(random.integers(6)), 0], 0, 0, 0])
-    elif kind == "network at 0":
-        awake = random.integers(0, 2, 3)
-        params = (awake[:, None] * random.standard_normal((3, 4)), awake * random.standard_normal(3))
-    else:
-        params = _on_kinks(random, 9)
-    return _Made(f"{kind}, {share} of the slope", *_kink(kind, share), params)
+    return Made(f"composition {number}", *_composition(number), params)
 
 
 # Minima
 
-_X_LEAST, _T_LEAST = _signs(60, 7).reshape(15, 4), _signs(15, 8)
+_X_LEAST, _T_LEAST = signs(60, 7).reshape(15, 4), signs(15, 8)
 _W_LEAST = np.linalg.lstsq(_X_LEAST.astype(np.float64), _T_LEAST.astype(np.float64))[0]
-_CENTRE = _signs(5, 9)
+_CENTRE = signs(5, 9)
 
 
 def _least_squares(w: Array) -> Array:
@@ -314,11 +199,11 @@ _MINIMA: dict[str, tuple[Function, Function, np.ndarray]] = {
 }
 
 
-def _minima(random: np.random.Generator, dtype: str) -> _Made:
-    name = _pick(random, tuple(_MINIMA))
+def _minima(random: np.random.Generator, dtype: str) -> Made:
+    name = pick(random, tuple(_MINIMA))
     f, gradient, minimum = _MINIMA[name]
-    distance = _pick(random, (0, 0, 1e-12, 1e-9, 1e-6, 1e-4, 1e-2))
-    return _Made(f"{name}, {distance} away", f, gradient, minimum + distance * random.standard_normal(len(minimum)))
+    distance = pick(random, (0, 0, 1e-12, 1e-9, 1e-6, 1e-4, 1e-2))
+    return Made(f"{name}, {distance} away", f, gradient, minimum + distance * random.standard_normal(len(minimum)))
 
 
 # Long sums
@@ -355,12 +240,12 @@ def _ordered(terms: Array, order: str) -> Array:
     return jnp.sum(terms[::-1] if order == "reversed" else terms.reshape(-1, 100).sum(0))
 
 
-def _sums(random: np.random.Generator, dtype: str) -> _Made:
-    order = _pick(random, _ORDERS)
+def _sums(random: np.random.Generator, dtype: str) -> Made:
+    order = pick(random, _ORDERS)
     # One after the other, float32 loses a digit per decade: past 1e4 terms that is no longer an honest sum.
     most = {"sequential": 2 if dtype == "float32" else 3}.get(order, 4)
-    n = _pick(random, (1000, 10_000, 100_000, 1_000_000)[:most])
-    return _Made(f"{n} terms, {order}", *_sum(n, order), random.standard_normal(3))
+    n = pick(random, (1000, 10_000, 100_000, 1_000_000)[:most])
+    return Made(f"{n} terms, {order}", *_sum(n, order), random.standard_normal(3))
 
 
 # Ill-conditioned
@@ -377,13 +262,13 @@ def _hilbert(n: int, kind: str) -> tuple[Function, Function]:
     return lambda x: 0.5 * jnp.sum((h(x.dtype) @ x) ** 2), lambda x: h(x.dtype).T @ (h(x.dtype) @ x)
 
 
-def _ill_conditioned(random: np.random.Generator, dtype: str) -> _Made:
-    n, kind = int(random.integers(2, 9 if dtype == "float64" else 5)), _pick(random, ("energy", "residual"))
+def _ill_conditioned(random: np.random.Generator, dtype: str) -> Made:
+    n, kind = int(random.integers(2, 9 if dtype == "float64" else 5)), pick(random, ("energy", "residual"))
     x = random.standard_normal(n)
     if kind == "energy":  # a right-hand side whose solution is of size 1
         i = np.arange(n)
         x = (1 / (i[:, None] + i + 1)) @ x
-    return _Made(f"Hilbert {n} x {n}, {kind}", *_hilbert(n, kind), x)
+    return Made(f"Hilbert {n} x {n}, {kind}", *_hilbert(n, kind), x)
 
 
 # Scales
@@ -394,7 +279,7 @@ _SCALES = (1e-8, 1e-4, 1.0, 1e4, 1e8)
 @lru_cache
 def _scaled(output: float, first: float, second: float) -> tuple[Function, Function]:
     """Return output * sum log cosh(c x / first) + x y: smooth, and of the same shape at every scale."""
-    c = 1 + 0.2 * np.abs(_signs(6, 10))
+    c = 1 + 0.2 * np.abs(signs(6, 10))
 
     def f(params: Tree) -> Array:
         a, b = params["a"] / first, params["b"] / second
@@ -410,21 +295,21 @@ def _scaled(output: float, first: float, second: float) -> tuple[Function, Funct
     return f, gradient
 
 
-def _scales(random: np.random.Generator, dtype: str) -> _Made:
+def _scales(random: np.random.Generator, dtype: str) -> Made:
     scales = [1.0, 1.0, 1.0]
-    for place in random.choice(3, _pick(random, (1, 1, 2)), replace=False):
-        scales[place] = _pick(random, _SCALES)
+    for place in random.choice(3, pick(random, (1, 1, 2)), replace=False):
+        scales[place] = pick(random, _SCALES)
     output, first, second = scales
     params = {"a": first * random.standard_normal(6), "b": second * random.standard_normal(6)}
-    return _Made(f"output {output:g}, leaves {first:g} and {second:g}", *_scaled(*scales), params)
+    return Made(f"output {output:g}, leaves {first:g} and {second:g}", *_scaled(*scales), params)
 
 
 _ALL, _WITHOUT_BFLOAT16 = ("float64", "float32", "bfloat16"), ("float64", "float32")
-FAMILIES: dict[str, tuple[Callable[[np.random.Generator, str], _Made], float, tuple[str, ...]]] = {
+FAMILIES: dict[str, tuple[Callable[[np.random.Generator, str], Made], float, tuple[str, ...]]] = {
     "networks": (_networks, 0.28, _ALL),
     "formulas": (_formulas, 0.18, _ALL),
     "compositions": (_compositions, 0.12, _ALL),
-    "kinks": (_kinks, 0.14, _ALL),
+    "kinks": (kinks, 0.14, _ALL),
     "minima": (_minima, 0.1, _ALL),
     "long sums": (_sums, 0.04, _WITHOUT_BFLOAT16),
     "ill-conditioned": (_ill_conditioned, 0.04, _WITHOUT_BFLOAT16),
@@ -438,12 +323,7 @@ def right_gradient(seed: int, index: int) -> Right:
     shares = [share for _, share, _ in FAMILIES.values()]
     family = list(FAMILIES)[int(random.choice(len(shares), p=np.array(shares) / sum(shares)))]
     make, _, dtypes = FAMILIES[family]
-    dtype = _pick(random, (*dtypes[:1], *dtypes))  # float64 twice as often as others
+    dtype = pick(random, (*dtypes[:1], *dtypes))  # float64 twice as often as others
     name, f, gradient, params = make(random, dtype)
     rounded = jax.tree.map(lambda leaf: np.asarray(leaf).astype(jnp.dtype(dtype)), params)
     return Right(family, f"{name}, {dtype}, number {index}", f, gradient, rounded, dtype)
-
-
-def right_gradients(count: int = 5000, seed: int = 0) -> Iterator[Right]:
-    """Make as many as asked."""
-    return map(partial(right_gradient, seed), range(count))

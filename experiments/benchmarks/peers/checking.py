@@ -23,7 +23,7 @@ FAST, SLOW = "gradcheck, fast mode", "gradcheck"
 
 
 class Answer(NamedTuple):
-    """What a peer says of one gradient.
+    """The answer of a peer for one gradient.
 
     Attributes
     ----------

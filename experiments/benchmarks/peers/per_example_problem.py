@@ -1,4 +1,4 @@
-"""What every peer of the per-example benchmark is given, and what it makes of it."""
+"""The task of every peer in the per-example benchmark, and the type of its answer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -11,18 +11,18 @@ LEARNING_RATE = 0.01
 
 
 class Problem(NamedTuple):
-    """What a peer is given.
+    """The task of a peer.
 
     Attributes
     ----------
     sizes
-        Of the network; relu, and softmax with cross-entropy.
+        Sizes of the network, with relu, and softmax with cross-entropy.
     weights
         w_1: [n_1, n_0], b_1: [n_1], w_2, b_2, ...: float32, where all begin.
     x, t
         One batch: [B, n_0] float32, [B] classes.
     max_norm
-        C, the norm that gradients are clipped to.
+        The clipping norm C.
     """
 
     sizes: tuple[int, ...]

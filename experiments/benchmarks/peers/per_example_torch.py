@@ -14,7 +14,7 @@ __all__ = ["BACKPACK_STEPS", "GHOST_STEPS", "OPACUS_STEPS", "TORCH_STEPS"]
 
 
 class _Setup(NamedTuple):
-    """What every peer on PyTorch begins with, on its device."""
+    """The network and the batch of every peer on PyTorch, on its device."""
 
     network: Any
     optimizer: Any

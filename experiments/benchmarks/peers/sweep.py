@@ -30,7 +30,7 @@ class Trial(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What a peer is given: a grid of trials, and x: [N, n_0] float32, t: [N] classes, N a whole number of batches."""
+    """The task of a peer: a grid of trials, and x: [N, n_0] float32, t: [N] classes, N a whole number of batches."""
 
     sizes: tuple[int, ...]
     batch_size: int
@@ -48,17 +48,17 @@ class Problem(NamedTuple):
 
     @property
     def n_networks(self) -> int:
-        """How many trials there are."""
+        """The number of trials."""
         return len(self.learning_rates) * len(self.momenta) * len(self.seeds)
 
     @property
     def n_steps(self) -> int:
-        """How many steps an epoch has."""
+        """The number of steps of an epoch."""
         return len(self.x) // self.batch_size
 
     @property
     def gflop(self) -> float:
-        """What the sweep's matrix products cost, in units of 1e9 operations, two for each multiply-add.
+        """The operations of the sweep's matrix products in units of 1e9, two for each multiply-add.
 
         By example and layer: z_l = w_l y_{l-1}, n_{l-1} n_l multiply-adds; as many for grad w_l = delta_l outer
         y_{l-1}, eq. (8); and for w_l^T delta_l, eq. (7), which the input layer has no use for.

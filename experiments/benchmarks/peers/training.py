@@ -25,7 +25,7 @@ OURS, PRODUCTS = "jaxmlp", "products"
 
 
 class Problem(NamedTuple):
-    """What a peer is given: x: [N, n_0] float32, t: [N] classes, N a whole number of batches."""
+    """The task of a peer: x: [N, n_0] float32, t: [N] classes, N a whole number of batches."""
 
     sizes: tuple[int, ...]
     batch_size: int
@@ -34,12 +34,12 @@ class Problem(NamedTuple):
 
     @property
     def n_steps(self) -> int:
-        """How many steps an epoch has."""
+        """The number of steps of an epoch."""
         return len(self.x) // self.batch_size
 
     @property
     def gflop(self) -> float:
-        """What an epoch's matrix products cost, as the module's docstring counts it, in units of 1e9."""
+        """The operations of an epoch's matrix products, as `benchmarks.training` counts them, in units of 1e9."""
         first, *others = (n_in * n_out for n_in, n_out in pairwise(self.sizes))
         return 2e-9 * len(self.x) * (2 * first + 3 * sum(others))
 

@@ -29,7 +29,8 @@ def test_variance_is_the_trace_over_b_and_less_where_nothing_is_drawn_twice(outc
 def test_variance_by_inner_products_is_that_of_gradients():
     x, t = jax.random.normal(jax.random.key(1), (6, 64)), jnp.arange(6)
     params = init(experiment.NETWORK, jax.random.key(0))
-    one_by_one = [loss_and_gradient(experiment.NETWORK, params, x[i : i + 1], t[i : i + 1])[1] for i in range(6)]
+    gradient = jax.jit(lambda x, t: loss_and_gradient(experiment.NETWORK, params, x, t)[1])
+    one_by_one = [gradient(x[i : i + 1], t[i : i + 1]) for i in range(6)]
     rows = np.stack([np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(each)]) for each in one_by_one])
     pairs = np.stack([(rows[i] + rows[j]) / 2 for i in range(6) for j in range(i)]) - rows.mean(0)
     exact = (pairs**2).sum(1).mean() / ((rows - rows.mean(0)) ** 2).sum(1).mean()

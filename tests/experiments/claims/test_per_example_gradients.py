@@ -10,7 +10,7 @@ OPTIONS = Options(seeds=2, quick=True)
 
 
 @pytest.fixture(scope="module")
-def outcome(compiled_in_haste):
+def outcome():
     return experiment.run(OPTIONS)
 
 
