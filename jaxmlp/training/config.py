@@ -91,12 +91,12 @@ def _checked(name: str, value: Any) -> Any:
     """Return a value as one of Python's own types."""
     if name in _COUNTS:
         return whole_number(name, value, least=1)
+    own = value.item() if isinstance(value, np.generic) else value
+    own = float(own) if isinstance(own, np.floating) else own  # a long double has no other type
     rule, holds = _RULES[name]
-    if not holds(value):
+    if not holds(own):
         raise ValueError(f"{name} must be {rule}, got {value!r}")
-    if isinstance(value, np.generic):
-        return float(value) if isinstance(value, np.floating) else value.item()
-    return value
+    return own
 
 
 def _check_track(config: TrainConfig) -> None:
@@ -115,7 +115,7 @@ _LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32
 
 def _is_number(value: Any) -> bool:
     try:
-        is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return is_number and isfinite(value) and abs(value) <= _LARGEST
     except OverflowError:
         return False
@@ -131,7 +131,7 @@ _RULES: dict[str, tuple[str, Callable[..., bool]]] = {
     "learning_rate": _POSITIVE,
     "momentum": ("0 or larger and below 1", lambda value: _is_number(value) and 0 <= value < 1),
     "weight_decay": _NOT_NEGATIVE,
-    "nesterov": ("True or False", lambda value: isinstance(value, bool | np.bool_)),
+    "nesterov": ("True or False", lambda value: isinstance(value, bool)),
     "warmup_epochs": _NOT_NEGATIVE,
     "step_epochs": _POSITIVE,
     "step_factor": _POSITIVE,

@@ -11,7 +11,23 @@ from jaxmlp.training.config import SCHEDULES, TrainConfig, learning_rates
 
 NAN, INF = math.nan, math.inf
 NOT_COUNTS = [0, -1, 1.0, 2.5, NAN, INF, True, "3", None]
-NOT_POSITIVE = [0, 0.0, 1e-60, -1, -1e-9, NAN, INF, -INF, True, "0.1", None, [0.1], np.array([0.1, 0.2]), 1j]
+NOT_POSITIVE = [
+    0,
+    0.0,
+    1e-60,
+    -1,
+    -1e-9,
+    NAN,
+    INF,
+    -INF,
+    True,
+    "0.1",
+    None,
+    [0.1],
+    np.array([0.1, 0.2]),
+    1j,
+    np.complex64(1),
+]
 NEGATIVE = [-1, -1e-9, NAN, INF, -INF, True, "0.1", None, [0.1], 1j]
 
 BAD = {
@@ -67,6 +83,41 @@ def test_bad_value_is_refused_in_one_line_that_names_field_and_value(name, value
 def test_good_values_are_kept(name, values):
     for value in values:
         assert getattr(TrainConfig(**{name: value}), name) == value
+
+
+def test_what_a_script_leaves_out_is_what_its_results_were_measured_with():
+    assert TrainConfig() == TrainConfig(
+        epochs=30,
+        batch_size=32,
+        learning_rate=0.02,
+        momentum=0.9,
+        weight_decay=1e-3,
+        nesterov=False,
+        schedule="cosine",
+        warmup_epochs=0,
+        step_epochs=10,
+        step_factor=0.1,
+        init_scale=1,
+        patience=None,
+        clip=None,
+        track=(),
+    )
+
+
+def test_numbers_of_numpy_become_pythons_own():
+    numbers = {"epochs": np.int32(3), "learning_rate": np.float32(0.5), "step_epochs": np.int64(2)}
+    numbers |= {"momentum": np.longdouble(0.5), "clip": np.float16(0.5), "nesterov": np.True_, "patience": np.uint8(2)}
+    config = TrainConfig(**numbers)
+    assert {name: type(getattr(config, name)) for name in numbers} == {
+        "epochs": int,
+        "learning_rate": float,
+        "step_epochs": int,
+        "momentum": float,
+        "clip": float,
+        "nesterov": bool,
+        "patience": int,
+    }
+    assert hash(config) == hash(TrainConfig(**{name: value.item() for name, value in numbers.items()}))
 
 
 def test_unknown_schedule_is_told_the_nearest():

@@ -121,6 +121,13 @@ def test_train_loss_is_the_mean_over_batches_each_as_it_was_trained_on():
     assert trained.history[0].train_loss == pytest.approx(before.loss, rel=8 * 2.0**-23)  # a mean of 17
 
 
+@pytest.mark.parametrize("key", [KEY, jax.random.key(12), jax.random.key(11, impl="rbg")])
+def test_training_starts_from_the_weights_that_init_draws_with_its_key(key):
+    trained = train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=1, batch_size=17, learning_rate=1e-30), key=key)
+    # One step of 1e-30 times a gradient below 10, weight decay among it, changes no weight.
+    chex.assert_trees_all_equal([layer.w for layer in trained.params], [layer.w for layer in init(MLP_OF_CLASSES, key)])
+
+
 def test_nesterov_is_passed_on():
     config = TrainConfig(epochs=1, batch_size=4)
     plain = train(MLP_OF_CLASSES, classes(), config, key=KEY)

@@ -12,7 +12,8 @@ from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
 from jaxmlp.data import Dataset
 from jaxmlp.network import MLP, init, loss
 from jaxmlp.training.config import TRACKED, TrainConfig
-from jaxmlp.training.epoch import batch_order
+from jaxmlp.training.epoch import batch_order, step_gradient
+from jaxmlp.training.examples import Examples
 from jaxmlp.training.history import Epoch
 from jaxmlp.training.loop import train
 from jaxmlp.training.tracking import StepStatistics, epoch_statistics, sampled_steps, step_statistics
@@ -83,6 +84,26 @@ def test_an_epochs_statistics_and_path_are_those_of_every_examples_gradient(clip
         assert given is None if value is None else given == pytest.approx(value, rel=1e-10), name
     if clip is not None:
         assert 0 < row.share_clipped < 1
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("clip", [None, 2.2])
+def test_a_step_follows_the_mean_of_weighted_clipped_gradients_and_keeps_their_statistics(clip):
+    weights, track = np.arange(N) / 10, ("norms", "noise_scale")
+    config = TrainConfig(batch_size=N, clip=clip)
+    data = classes(weights)
+    ((own, averaged),) = followed(data, config)
+    batch = Examples(*map(jnp.asarray, (data.x[(rows := batch_order(KEY, 0, N, N)[0])], data.t[rows], weights[rows])))
+    params = init(SIZE, KEY)
+    for sampled in (True, False):
+        mean_loss, gradient, statistics = step_gradient(SIZE, params, batch, clip, track, sampled)
+        close = partial(np.testing.assert_allclose, rtol=1e-12)
+        losses = [loss(SIZE, params, x, t) for x, t in zip(batch.x, batch.t, strict=True)]
+        close(mean_loss, np.mean(weights[rows] * np.array(losses)))
+        close(np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)]), averaged.mean(0), atol=1e-15)
+        close(statistics.norms, np.linalg.norm(own, axis=1))
+        close(statistics.mean_square, np.mean(np.sum(averaged**2, axis=1)))
+        close(statistics.squared_mean, np.sum(averaged.mean(0) ** 2) if sampled else np.nan)
 
 
 @pytest.mark.usefixtures("x64")
