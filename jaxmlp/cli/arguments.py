@@ -3,7 +3,7 @@
 import re
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ from jaxmlp._version import __version__
 from jaxmlp.cli.argument_types import axis, count_or_all, names, number, widths
 from jaxmlp.training.config import TRACKED, TrainConfig
 
-__all__ = ["TRAIN_DEFAULTS", "parse"]
+__all__ = ["TRAIN_DEFAULTS", "build_parsers", "parse"]
 
 _SOURCE = (
     "an embedded data set (`jaxmlp datasets` lists them), a .csv, .parquet or .npz file, or a folder with IDX files "
@@ -88,14 +88,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     ([64, 32], False)
     """
     argv = typed = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(prog="jaxmlp", description="Train multilayer perceptrons on real data.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"jaxmlp {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (summary, add_arguments) in _COMMANDS.items():
-        command = subparsers.add_parser(
-            name, help=summary, description=f"{summary}.", allow_abbrev=False, argument_default=SUPPRESS
-        )
-        add_arguments(command)
+    parser, commands = build_parsers()
     if argv and not argv[0].startswith("-") and argv[0] not in _COMMANDS:
         parser.error(unknown_name("command", argv[0], _COMMANDS))
     if " ".join(argv[:2]) in _COMMANDS:
@@ -106,11 +99,25 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         if value == "":
             option = f"--{name.replace('_', '-')}"
             is_option = any(word.partition("=")[0] == option for word in argv)
-            subparsers.choices[arguments.command].error(f"{option if is_option else name.upper()} is empty")
+            commands[arguments.command].error(f"{option if is_option else name.upper()} is empty")
     if rest:
-        subparsers.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
+        commands[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.typed = typed
     return arguments
+
+
+def build_parsers() -> tuple[ArgumentParser, Mapping[str, ArgumentParser]]:
+    """Return the parser of the program and the parser of each command."""
+    parser = _Parser(prog="jaxmlp", description="Train multilayer perceptrons on real data.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"jaxmlp {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (summary, add_arguments) in _COMMANDS.items():
+        add_arguments(
+            commands.add_parser(
+                name, help=summary, description=f"{summary}.", allow_abbrev=False, argument_default=SUPPRESS
+            )
+        )
+    return parser, commands.choices
 
 
 def _add_train(parser: ArgumentParser) -> None:

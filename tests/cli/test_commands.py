@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -222,12 +223,119 @@ def test_predicted_values_are_in_the_targets_own_units(jaxmlp, tmp_path):
     assert float((predicted["prediction"] - frame["answer"]).abs().mean()) < 0.5  # of a spread of 2 around 100
 
 
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Classes and values, each with a test part of its own; a network of each; and other data of the same kind."""
+    from jaxmlp.cli import main
+
+    folder = tmp_path_factory.mktemp("parts")
+    x = np.random.default_rng(0).normal(size=(90, 3))
+    classes, values = (x[:, 0] > 0).astype(int) + (x[:, 0] > 1), 10 * x[:, 0] ** 3
+    for name, t in (("classes", np.array(["low", "mid", "top"])[classes]), ("values", values)):
+        np.savez(folder / f"{name}.npz", x=x[:70], y=t[:70], x_test=x[70:], y_test=t[70:])
+        np.savez(folder / f"other_{name}.npz", x=x[:60], y=t[:60])
+        argv = ["train", str(folder / f"{name}.npz"), *QUICK, "--out", str(folder / name), "--quiet", "--no-cache"]
+        assert main(argv) == 0
+    return folder
+
+
+def evaluated(jaxmlp, parts, kind, name):
+    """Return what `evaluate` says, the model's outputs and the targets of the part that it says so of."""
+    values = json.loads(jaxmlp("evaluate", str(parts / kind), str(parts / name), "--json").out)
+    source, model = read(parts / name), load(parts / kind / "model.safetensors")
+    x, t = (source.x, source.t) if source.x_test is None else (source.x_test, source.t_test)
+    assert values["origin"] == ("all examples" if source.x_test is None else "the test part")
+    assert values["examples"] == len(x)
+    return values, model.predict(x), t
+
+
+@pytest.mark.parametrize("name", ["classes.npz", "other_classes.npz"])
+def test_the_confusion_matrix_has_true_classes_as_rows(jaxmlp, parts, name):
+    values, y, t = evaluated(jaxmlp, parts, "classes", name)
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (t, y.argmax(1)), 1)
+    assert (expected != expected.T).any()
+    assert values["confusion"] == expected.tolist()
+    assert values["classes"] == ["low", "mid", "top"]
+    assert values["test_accuracy"] == pytest.approx((t == y.argmax(1)).mean())
+
+
+@pytest.mark.parametrize("name", ["values.npz", "other_values.npz"])
+def test_errors_of_values_are_in_the_targets_units(jaxmlp, parts, name):
+    values, y, t = evaluated(jaxmlp, parts, "values", name)
+    error = y[:, 0] - t
+    assert values["mean_absolute_error"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
+    assert values["root_mean_squared_error"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
+    assert values["test_r2"] == pytest.approx(1 - (error**2).sum() / ((t - t.mean()) ** 2).sum(), abs=1e-5)
+
+
+def test_the_test_part_is_predicted_where_there_is_one(jaxmlp, parts):
+    for name, rows in (("values.npz", 20), ("other_values.npz", 60)):
+        assert jaxmlp("predict", str(parts / "values"), str(parts / name)).code == 0
+        assert len(pl.read_csv("predictions.csv")) == rows
+    jaxmlp("predict", str(parts / "values"), str(parts / "values.npz"))
+    expected = load(parts / "values" / "model.safetensors").predict(read(parts / "values.npz").x_test)[:, 0]
+    np.testing.assert_allclose(pl.read_csv("predictions.csv")["prediction"], expected, rtol=1e-5)
+
+
+def test_predictions_do_not_overwrite_data_or_model(jaxmlp, tmp_path):
+    write_csv(tmp_path / "data.csv")
+    assert jaxmlp("train", "data.csv", "--target", "answer", *QUICK, "--out", "run").code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for out in ("data.csv", "run/model.safetensors", "run/history.csv"):
+        done = jaxmlp("predict", "run", "data.csv", "--out", out)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "choose another --out" in done.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_task_of_training_is_that_of_evaluation(jaxmlp, tmp_path):
+    lines = [f"{i % 7},{i % 5}" for i in range(60)]
+    (tmp_path / "counts.csv").write_text("\n".join(["a,count", *lines]) + "\n")
+    argv = ("train", "counts.csv", "--target", "count", "--task", "values", *QUICK, "--out", "run")
+    assert jaxmlp(*argv).code == 0
+    assert "test_r2" in json.loads(jaxmlp("evaluate", "run", "counts.csv", "--json").out)
+
+
+def test_progress_and_result_show_the_numbers_of_history(jaxmlp, tmp_path):
+    options = ("--epochs", "30", "--hidden", "16", "--patience", "2", "--learning-rate", "0.3")
+    done = jaxmlp("train", "wine", *options, "--out", "run")
+    with open(tmp_path / "run" / "history.csv") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    best = min(rows, key=lambda row: row["test_loss"])
+    assert len(rows) < 30
+    assert best is not rows[-1]
+    shown = dict(line.rsplit(maxsplit=1) for line in done.out.splitlines())
+    assert shown["status"] == "stopped"
+    for name in ("train_loss", "test_loss", "test_accuracy"):
+        assert shown[name.replace("_", " ")] == f"{best[name]:.4g}"
+    lines = done.err.splitlines()
+    assert [int(re.match(r"epoch (\d+)/30 ", line)[1]) for line in lines] == [
+        row["epoch"] for row in rows if row["epoch"] % 3 == 0 or row is rows[-1]
+    ]
+    assert f"loss {rows[-1]['train_loss']:.4f}  test {rows[-1]['test_loss']:.4f}  accuracy" in lines[-1]
+
+
+def test_a_batch_that_is_asked_for_is_not_cut(jaxmlp):
+    done = jaxmlp("train", "iris", "--batch-size", "121", "--epochs", "1")
+    assert done.code == 2
+    assert "batch_size must be at most the 120 training examples, got 121" in done.err
+
+
+def test_binary_cross_entropy_has_sigmoid_outputs(jaxmlp):
+    assert jaxmlp("train", "iris", *QUICK, "--loss", "binary_cross_entropy", "--out", "run").code == 0
+    mlp = load("run/model.safetensors").mlp
+    assert (mlp.output, mlp.loss) == ("sigmoid", "binary_cross_entropy")
+
+
 def test_info_shows_layers_scaling_classes_and_training(jaxmlp):
     jaxmlp("train", "iris", *QUICK, "--out", "run")
     shown = jaxmlp("info", "run")
     assert shown.code == 0
     for word in ("relu", "softmax", "cross_entropy", "petal width", "versicolor", "learning rate", "iris"):
         assert word in shown.out
+    layers = [re.fullmatch(r" *\d+ .* ([\d,]+)", line) for line in shown.out.splitlines()[1:3]]
+    assert [int(layer[1]) for layer in layers] == [16 * 5, 3 * 17]
     values = json.loads(jaxmlp("info", "run", "--json").out)
     assert values["network"]["sizes"] == [4, 16, 3]
 
