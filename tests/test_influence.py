@@ -298,12 +298,12 @@ def test_tracin_refuses_wrong_arguments_in_one_line(n_checkpoints, top, rates, s
 def test_data_and_parameters_of_another_network_are_refused_in_one_line():
     params, (fit, _) = drawn(CLASSES), two_sets(6, 2)
     unfit, other = Dataset(inputs(6, 5), labels(6)), drawn(MLP((4, 2, 3)))
-    for refused in (
-        lambda: scores(CLASSES, params, unfit),
-        lambda: tracin(CLASSES, [params], unfit, fit, top=1),
-        lambda: tracin(CLASSES, [params], fit, unfit, top=1),
-    ):
-        with pytest.raises(ValueError, match=r"^x has 5 features, but the network takes 4$"):
+    for where, refused in {
+        "": lambda: scores(CLASSES, params, unfit),
+        "train: ": lambda: tracin(CLASSES, [params], unfit, fit, top=1),
+        "test: ": lambda: tracin(CLASSES, [params], fit, unfit, top=1),
+    }.items():
+        with pytest.raises(ValueError, match=rf"^{where}x has 5 features, but the network takes 4$"):
             refused()
     for name, refused in {
         "params": lambda: scores(CLASSES, other, fit),

@@ -97,11 +97,13 @@ def test_the_training_part_alone_decides_the_scaling(scaling):
     assert np.allclose(encoding.targets.inverse(test.t), 1e6)
 
 
-def test_images_share_one_offset_and_one_factor():
+def test_images_share_one_offset_and_one_factor_and_named_columns_do_not():
     image = replace(source_of([0, 1, 0, 1], ("a", "b")), feature_names=())
     assert prepare(replace(image, x=image.x.astype(np.uint8)), test_fraction=0.5).encoding.inputs.offset.size == 1
     assert prepare(replace(image, image_shape=(1, 2)), test_fraction=0.5).encoding.inputs.offset.size == 1
     assert prepare(image, test_fraction=0.5).encoding.inputs.offset.size == 2
+    table = replace(image, x=image.x.astype(np.uint8), feature_names=("a", "b"))
+    assert prepare(table, test_fraction=0.5).encoding.inputs.offset.size == 2
 
 
 REFUSED = {
