@@ -360,6 +360,17 @@ def test_float32_hessian_product_is_at_most_twice_as_far_off_as_that_of_autodiff
     assert of_ours <= 2 * of_theirs + 4 * 2.0**-23 * largest
 
 
+@pytest.mark.usefixtures("x64")
+def test_products_keep_the_type_of_the_parameters_without_implicit_promotion():
+    mlp = MLP((3, 5, 2), "gelu", "sigmoid", "quadratic")
+    params, x, t, direction, _ = batch(mlp, 4)  # x and t stay in float64
+    params, direction = cast(params, "float32"), cast(direction, "float32")
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):  # as many users set them
+        for function in (hessian_vector_product, gauss_newton_vector_product, taylor):
+            found = jax.eval_shape(partial(function, mlp), params, x, t, direction)
+            assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+
+
 @pytest.fixture
 def small() -> tuple:
     """A network of 26 parameters, a batch of 5, and a direction, in JAX's default float."""

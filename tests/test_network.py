@@ -190,6 +190,15 @@ def test_before_an_identity_output_every_layer_shrinks_alike():
         np.testing.assert_allclose(our, whole * 0.1**0.25, rtol=1e-6)  # two roundings of float32
 
 
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_weights_are_the_draw_of_the_key_itself_layer_after_layer(impl):
+    # A published seed must give the same weights in the next version.
+    mlp, key = MLP((3, 4, 2), "identity"), jax.random.key(7, impl=impl)
+    layers = init(mlp, key, scale=2.0)
+    drawn = np.concatenate([np.ravel(w) * n_in**0.5 / 2 for (w, _), n_in in zip(layers, mlp.sizes[:-1], strict=True)])
+    np.testing.assert_allclose(drawn, jax.random.normal(key, (20,)), rtol=4 * 2.0**-23)  # a root, two products
+
+
 def test_layers_do_not_share_draws():
     first, second = init(MLP((8, 8, 8), "identity", "identity", "quadratic"), jax.random.key(0))
     assert len(np.unique([first.w, second.w])) == 128

@@ -389,9 +389,11 @@ def test_clipping_norm_can_be_mapped_over(by_layer):
 def test_every_statistic_is_of_the_type_of_the_factors():
     batch, _ = truth_of(normal_factors(SIZES, B), normal_factors(SIZES, B))
     low = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), batch)
-    # A clipping norm is often a number of its own type, and must not decide.
-    low = low._replace(max_norm=batch.max_norm, max_norms=batch.max_norms)
-    for name, result in jax.eval_shape(everything, low).items():
+    # Weights and clipping norms often have a type of their own, which must not decide.
+    low = low._replace(weights=batch.weights, max_norm=batch.max_norm, max_norms=batch.max_norms)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):  # as many users set them
+        results = jax.eval_shape(everything, low)
+    for name, result in results.items():
         counts = [result.n_clipped] if isinstance(result, Clipped) else []
         types = {leaf.dtype for leaf in jax.tree.leaves(result)} - {count.dtype for count in counts}
         assert types == {jnp.dtype("bfloat16")}, name
