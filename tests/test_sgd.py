@@ -112,9 +112,8 @@ def test_another_learning_rate_momentum_or_decay_does_not_compile_anew():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("gradient_dtype", ["float32", "bfloat16"])
 def test_parameters_and_state_keep_their_type(dtype, gradient_dtype):
-    params, gradient = (
-        jax.tree.map(lambda leaf: leaf.astype(t), as_params(trees(0)[0])) for t in (dtype, gradient_dtype)
-    )
+    drawn = as_params(trees(0)[0])
+    params, gradient = (jax.tree.map(lambda leaf, t=t: leaf.astype(t), drawn) for t in (dtype, gradient_dtype))
     numbers = {"learning_rate": np.float64(0.1), "momentum": 0.9, "weight_decay": np.float64(0.1)}
     with jax.numpy_dtype_promotion("strict" if dtype == gradient_dtype else "standard"):
         moved, state = sgd.update(params, sgd.init(params), gradient, **numbers)
