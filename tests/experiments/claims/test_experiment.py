@@ -1,4 +1,4 @@
-"""What all experiments share: intervals, verdicts, options, what is written, and the page that is made of it."""
+"""Properties of all experiments: intervals, verdicts, options, results on disk."""
 
 import doctest
 import json
@@ -8,8 +8,6 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from experiments import _readme
-from experiments.__main__ import main
 from experiments.claims import _experiment
 from experiments.claims._experiment import (
     Claim,
@@ -25,9 +23,8 @@ from experiments.claims._experiment import (
 )
 
 
-@pytest.mark.parametrize("module", [_experiment, _readme])
-def test_examples_of_docstrings(module):
-    assert doctest.testmod(module, raise_on_error=True).attempted > 0
+def test_examples_of_docstrings():
+    assert doctest.testmod(_experiment, raise_on_error=True).attempted > 0
 
 
 def test_interval_is_that_of_students_t():
@@ -64,16 +61,6 @@ def test_seeds_that_cannot_be_are_one_line(argument, capsys):
     assert capsys.readouterr().err == expected
 
 
-def test_an_unknown_experiment_is_one_line_with_the_nearest_name(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["experiments", "momentun"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1
-    assert "unknown experiment 'momentun', did you mean 'momentum'?" in printed
-
-
 def test_a_miniature_has_fewer_seeds_and_its_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     quick = options_of(parser("experiments", None).parse_args(["--quick"]))
@@ -92,21 +79,3 @@ def _outcome(options: Options) -> Outcome:
     claims = [Claim("a claim", "1 of 1", "held")]
     numbers = {"rates": np.array([0.1, 1 / 3, np.nan]), "where": {"a": np.True_}}
     return Outcome(claims, [Table("A table", ("a",), [(1,)])], "One.\n\n  Two\n  of it.", numbers, Figure())
-
-
-MEASURED = [name for name in _readme.NAMES if (_experiment.RESULTS / f"{name}.json").exists()]
-
-
-@pytest.mark.parametrize("name", MEASURED)
-def test_the_page_shows_what_was_measured(name):
-    written = json.loads((_experiment.RESULTS / f"{name}.json").read_text())
-    page = (_experiment.RESULTS.parent / "README.md").read_text()
-    assert _readme.docstring(name).partition("\n")[2] in page
-    assert written["finding"] in page
-    for claim in written["claims"]:
-        assert _readme._cell(claim["measured"]) in page
-    assert (_experiment.RESULTS / f"{name}.png").stat().st_size > 10_000
-
-
-def test_the_page_is_made_of_the_results():
-    assert (_experiment.RESULTS.parent / "README.md").read_text() == _readme.readme()

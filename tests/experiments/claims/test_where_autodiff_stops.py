@@ -5,6 +5,7 @@ import pytest
 
 from experiments.claims import where_autodiff_stops as experiment
 from experiments.claims._experiment import Options
+from experiments.claims._log_softmax_descents import normalised
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_sgd_is_off_by_rounding_only(numbers):
 
 
 def test_norms_below_the_root_of_the_smallest_number_are_not_lost():
-    norm, unit = experiment.normalised((np.array([3e-30, 0.0], np.float32), np.array([4e-30], np.float32)))
+    norm, unit = normalised((np.array([3e-30, 0.0], np.float32), np.array([4e-30], np.float32)))
     np.testing.assert_allclose(norm, 5e-30, rtol=1e-6)
     np.testing.assert_allclose(np.concatenate(unit), [0.6, 0, 0.8], rtol=1e-6)
 
