@@ -3,10 +3,16 @@
 import json
 
 import jax
+import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from jaxmlp import MLP, TrainConfig, sweep
-from jaxmlp.sweep.planning import Plan, chunked, make_plan
+from jaxmlp import MLP, Dataset, TrainConfig, loss_and_gradient, sweep
+from jaxmlp.network import init
+from jaxmlp.sweep import running
+from jaxmlp.sweep.block import _program, _Shape
+from jaxmlp.sweep.planning import _CPU, Plan, chunked, make_plan
 from jaxmlp.sweep.space import trials
 
 
@@ -68,10 +74,11 @@ def test_less_memory_makes_smaller_blocks_then_fewer_lanes_and_then_an_error():
         planned(space, memory=20_000)
 
 
-def test_a_long_sweep_is_cut_into_blocks_that_a_kill_may_cost():
-    space = sweep.grid(learning_rate=[0.001 * i for i in range(1, 513)])
-    _, plan = planned(space, MLP((784, 512, 10)), config=TrainConfig(epochs=1000), memory=10**10)
-    assert len(plan.groups[0].blocks) > 10
+def test_a_long_sweep_is_cut_into_blocks_of_some_20_seconds():
+    _, plan = planned(many(512), MLP((784, 512, 10)), config=TrainConfig(epochs=100), memory=10**10)
+    (group,) = plan.groups
+    assert len(group.blocks) > 10
+    assert 10 < group.seconds / len(group.blocks) <= 20
 
 
 def test_chunks_keep_the_order_of_the_trials():
@@ -89,3 +96,80 @@ def test_a_plan_is_plain_json_and_says_what_it_will_run():
     assert str(planned(sweep.grid(learning_rate=[0.1, 0.2], seed=[0]))[1]).startswith("2 trials in 1 program on")
     assert str(planned(sweep.grid(seed=[0]))[1]).startswith("1 trial in 1 program on 1 cpu device")
     assert all("side by side, about" in line for line in rest)
+
+
+def many(n):
+    return sweep.Space(("learning_rate",), tuple((0.001 * i,) for i in range(1, n + 1)))
+
+
+@pytest.mark.parametrize(("hidden", "n"), [((8,), 4), ((8,), 40), ((64,), 40), ((300, 200), 5), ((300, 200), 20)])
+def test_the_memory_of_a_plan_is_what_xla_takes_or_a_little_more(hidden, n):
+    x = np.ones((640, 64), np.float32)
+    data, devices, mlp = Dataset(x, np.arange(640) % 2), jax.local_devices()[:1], MLP((64, *hidden, 2))
+    listed = trials(many(n), mlp, TrainConfig())
+    (group,) = make_plan(listed, 640, 0, devices).groups
+    job = running._job(listed, data, data, tuple(devices))
+    memory = _program(job, group, _Shape.of(job, group.blocks)).memory_analysis()
+    taken = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    taken -= 2 * sum(np.asarray(part).nbytes for part in (job.examples.x, job.examples.t))
+    assert taken <= group.memory <= 2.5 * taken
+
+
+@given(
+    st.integers(1, 70),
+    st.integers(1, 3),
+    st.sampled_from([(4,), (64,), (256, 64)]),
+    st.integers(18, 30),
+    st.sampled_from([None, 1, 3, 16]),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_plan_takes_more_memory_than_it_may(n, n_devices, hidden, log_memory, lanes):
+    space, memory = sweep.random(n, learning_rate=sweep.uniform(0.1, 0.2), hidden=[hidden]), 2**log_memory
+    try:
+        _, plan = planned(space, MLP((8, *hidden, 3)), n_devices, memory=memory, lanes=lanes)
+    except ValueError:
+        assume(False)  # not even one network fits
+    assert plan.memory + 10_000 * n_devices <= memory
+    # The blocks' real shape is no larger than the one that was counted.
+    (group,) = plan.groups
+    trial = trials(space, MLP((8, *hidden, 3)), TrainConfig())[0]
+    n_chunks = max(-(-len(chunks) // n_devices) for chunks in group.blocks)
+    slots = 1
+    while slots < n_chunks:
+        slots *= 2
+    state_and_params = 2 * 4 * trial.mlp.n_parameters  # read and written: twice
+    assert 2 * state_and_params * group.n_lanes * slots * n_devices <= plan.memory
+
+
+def test_more_trials_and_more_epochs_take_proportionally_more_time():
+    (one,) = planned(many(64), lanes=4, memory=10**9)[1].groups
+    (twice,) = planned(many(128), lanes=4, memory=10**9)[1].groups
+    (longer,) = planned(many(64), lanes=4, memory=10**9, config=TrainConfig(epochs=300))[1].groups
+    assert twice.seconds == pytest.approx(2 * one.seconds)
+    assert longer.seconds == pytest.approx(10 * one.seconds)
+
+
+@pytest.mark.parametrize("sizes", [(256, 512, 256), (512, 256, 256, 128)])
+def test_the_time_of_large_products_is_that_of_the_operations_that_xla_counts(sizes):
+    mlp, batch_size = MLP(sizes), 64
+    params = init(mlp, jax.random.key(0))
+    x, t = np.ones((batch_size, sizes[0]), np.float32), np.zeros(batch_size, int)
+
+    def gradients(params, x, t):
+        return loss_and_gradient(mlp, params, x, t)
+
+    counted = jax.jit(gradients).lower(params, x, t).compile().cost_analysis()["flops"]
+    config = TrainConfig(epochs=1, batch_size=batch_size)
+    listed = trials(many(1), mlp, config)
+    (group,) = make_plan(listed, 100 * batch_size, 0, jax.local_devices()[:1], memory=10**10).groups
+    in_products = group.seconds - 100 * _CPU.seconds_a_step
+    assert in_products * _CPU.flops == pytest.approx(100 * counted, rel=0.05)
+
+
+@pytest.mark.parametrize("n_devices", [1, 2])
+@pytest.mark.parametrize("most", [4, 10, 25])
+def test_a_block_has_no_more_trials_than_asked_for_but_a_chunk_on_each_device(n_devices, most):
+    _, plan = planned(many(40), n_devices=n_devices, lanes=4, memory=10**9, trials_a_block=most)
+    sizes = [sum(map(len, chunks)) for chunks in plan.groups[0].blocks]
+    assert max(sizes) <= max(most, 4 * n_devices)
+    assert max(sizes) - min(sizes[:-1]) == 0
