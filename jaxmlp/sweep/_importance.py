@@ -1,4 +1,4 @@
-"""Which hyperparameters matter: what a random forest forgets when one of them is shuffled on held-out trials."""
+"""Which hyperparameters matter: what a random forest loses when one of them is shuffled on held-out trials."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Bar(NamedTuple):
 
 
 class Importance(NamedTuple):
-    """What matters, most important first; R2 of the forest on held-out trials; and what to think of it, in words.
+    """The hyperparameters, the most important first; R2 of the forest on held-out trials; and both in words.
 
     Without a forest there are no bars, `r2` is None, and the words say why.
     """
@@ -48,12 +48,12 @@ def varied(table: "pl.DataFrame", names: Sequence[str]) -> list[str]:
 
 
 def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Importance:
-    """Measure how much of the metric's variance is lost on held-out settings when a hyperparameter is shuffled.
+    """Return the importance of each hyperparameter: the R2 lost on held-out settings when it is shuffled.
 
-    A forest is grown on four fifths of the settings and judged on the fifth, five times over; all seeds of a setting
-    are in the same fifth, or the forest would be judged on what it has seen. Losses enter as logarithms, and far
-    outliers on the worse side as in `hold`: one run that all but diverged would be the whole variance. Trials without a
-    finite metric are left out, and counted in the words.
+    A forest is grown on four fifths of the settings and tested on the fifth, five times; all seeds of a setting are in
+    the same fifth, so that no setting is both. Losses enter as logarithms, and far outliers on the worse side as in
+    `hold`: else one trial that nearly diverged would be the whole variance. Trials without a finite metric are left
+    out, and counted in the words.
     """
     numbers = np.array(numbered(names, table.select(names).rows()))
     y = np.array([math.nan if value is None else value for value in table[metric].to_list()], float)
@@ -63,13 +63,13 @@ def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Impo
     table, numbers, y = table.filter(kept.tolist()), numbers[kept], y[kept]
     y = hold(y, is_better_high(metric))
     names = varied(table, names)
-    left_out = f" {count(int((~kept).sum()), 'trial')} without a finite value left out." if not kept.all() else ""
+    left_out = f" {count(int((~kept).sum()), 'trial')} without a finite value: left out." if not kept.all() else ""
     n_settings = len(set(numbers.tolist()))
     if n_settings < _FEWEST:
-        too_few = f"{count(n_settings, 'setting')} with a value: too few to say, {_FEWEST} are needed."
+        too_few = f"{count(n_settings, 'setting')} with a value: too few, {_FEWEST} are needed."
         return Importance([], None, too_few + left_out)
     if not names or np.ptp(y) == 0:
-        return Importance([], None, f"All trials have the same value: nothing matters to it.{left_out}")
+        return Importance([], None, f"All trials have the same value: no hyperparameter matters.{left_out}")
     r2, drops = _cross_validated(np.stack([_codes(table[name].to_list()) for name in names], 1), y, numbers)
     bars = [Bar(name, *map(float, (d.mean(), d.min(), d.max()))) for name, d in zip(names, drops.T, strict=True)]
     bars.sort(key=lambda bar: -bar.drop)
@@ -82,14 +82,14 @@ def count(number: int, what: str) -> str:
 
 
 def _cross_validated(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return R2 over all held-out trials and, [fold, hyperparameter], what shuffling takes from it."""
+    """Return R2 over all held-out trials, and the R2 lost by shuffling, [fold, hyperparameter]."""
     forests, inspection = optional("sklearn.ensemble", "sweep"), optional("sklearn.inspection", "sweep")
     folds = optional("sklearn.model_selection", "sweep").GroupKFold(_FOLDS)
     drops, errors = [], np.empty_like(y)
     for train, test in folds.split(x, y, groups):
         forest = forests.RandomForestRegressor(_TREES, random_state=0).fit(x[train], y[train])
         errors[test] = (forest.predict(x[test]) - y[test]) ** 2
-        # As a part of the whole variance: a fold's own may be next to nothing.
+        # Divided by the whole variance: a fold's own may be next to nothing.
         shuffled = inspection.permutation_importance(
             forest, x[test], y[test], scoring="neg_mean_squared_error", n_repeats=_SHUFFLES, random_state=0
         )
@@ -98,7 +98,7 @@ def _cross_validated(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[
 
 
 def _codes(values: list[Any]) -> np.ndarray:
-    """Return numbers as they are, and anything else by its place in alphabetical order: trees split either."""
+    """Return numbers as they are, and other values as their places in alphabetical order."""
     if all(value is None or isinstance(value, int | float) for value in values):
         return np.array([math.nan if value is None else value for value in values], float)
     places = {text: place for place, text in enumerate(sorted({str(value) for value in values}))}
@@ -108,9 +108,9 @@ def _codes(values: list[Any]) -> np.ndarray:
 def _words(r2: float, n_settings: int) -> str:
     quality = "well" if r2 >= _GOOD else "fairly" if r2 >= _POOR else "poorly"
     rounded = math.floor(100 * r2) / 100  # down: 1.00 would promise too much
-    words = f"Behind this stands a random forest that predicts held-out settings {quality}: R² = {rounded:.2f}."
+    words = f"A random forest predicts held-out settings {quality}: R² = {rounded:.2f}."
     if r2 < _POOR:
-        words += " With a forest this poor the bars say little."
+        words += " So the bars say little."
     if n_settings < _FEW:
-        words += f" {n_settings} settings are few: another sweep may order the bars otherwise."
+        words += f" {n_settings} settings are few: in another sweep the order of the bars may differ."
     return words

@@ -71,7 +71,7 @@ def _draw_importance(results: "Results", matter: Importance) -> "Figure | None":
     axes.set_yticks(range(len(bars)), [shortened(bar.name, 24) for bar in bars], parse_math=False)
     tidy(axes, "R² lost when shuffled", "")
     figure.supxlabel(
-        fill(f"{matter.words} Whiskers: the least and the most of five folds.", 100), fontsize=7, color="0.35"
+        fill(f"{matter.words} Whiskers: the smallest and the largest of five folds.", 100), fontsize=7, color="0.35"
     )
     return figure
 

@@ -25,18 +25,18 @@ __all__ = ["Inputs", "Outputs", "Program", "program", "replicate", "split"]
 
 
 class Program(NamedTuple):
-    """All that is compiled into the epoch of a block.
+    """The values that are compiled into the epoch of a block.
 
     Attributes
     ----------
     mlp, nesterov, track
         See `jaxmlp.training.epoch.run_epoch`.
     n_lanes
-        How many networks run side by side.
+        The number of networks that run side by side.
     is_shared
         Whether a chunk has one batch order for all of its lanes.
     devices
-        Where it runs.
+        The devices that it runs on.
     """
 
     mlp: MLP
@@ -48,16 +48,16 @@ class Program(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the program is given; D devices, C chunks on each, n lanes, S batch orders.
+    """The program's arguments, for D devices, C chunks on each, n lanes and S batch orders.
 
     Attributes
     ----------
     n_chunks
-        [D]: how many of its chunks a device runs; the rest is left alone.
+        [D]: the number of chunks that each device runs; the others are skipped.
     params, state, numbers
         [D C, n, ...].
     which
-        [D C] or [D C, n]: the number of each chunk's or lane's batch order.
+        [D C] or [D C, n]: the index of each chunk's or lane's batch order.
     orders
         [S, steps, B].
     examples, test
@@ -75,18 +75,18 @@ class Inputs(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the program returns, all [D C, n, ...].
+    """The program's results, all [D C, n, ...].
 
     Attributes
     ----------
     params, state
         After the epoch.
     losses
-        [.., steps], of every batch.
+        [D C, n, steps]: the mean loss of every batch.
     statistics
-        Of every step, see `jaxmlp.training.tracking`.
+        The statistics of every step, see `jaxmlp.training.tracking`.
     measures
-        On the test data, see `jaxmlp.training.evaluation.measures`; None without them.
+        The sums over the test data, see `jaxmlp.training.evaluation.measures`; None without test data.
     """
 
     params: Params
@@ -101,12 +101,12 @@ _PLACES: Any = Inputs(*[_SPLIT] * 5, *[_WHOLE] * 3)  # type: ignore[arg-type]
 
 
 def replicate(devices: tuple[jax.Device, ...], tree: Any) -> Any:
-    """Place arrays of the host, whole, on every device."""
+    """Copy the host's arrays whole to every device."""
     return jax.device_put(tree, _sharding(devices, _WHOLE), may_alias=True)
 
 
 def split(devices: tuple[jax.Device, ...], tree: Any) -> Any:
-    """Place arrays [D C, ...] of the host on the devices, each device's part on it."""
+    """Copy the host's arrays [D C, ...] to the devices, a part of C rows to each."""
     return jax.device_put(tree, _sharding(devices, _SPLIT), may_alias=True)
 
 
@@ -148,7 +148,7 @@ def _on_devices(key: Program) -> Callable[[Inputs], Outputs]:
     run = partial(_block_epoch, key)
     if len(key.devices) == 1:
         return run
-    # Devices never speak to each other here, so there is nothing to be checked of how their values vary.
+    # Devices do not communicate here, so JAX need not check how values vary among them.
     return jax.shard_map(run, mesh=_mesh(key.devices), in_specs=(_PLACES,), out_specs=_SPLIT, check_vma=False)
 
 
@@ -174,7 +174,7 @@ def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
 
 
 def _map_first(n: Array, function: Callable[..., Any], rows: tuple[Any, ...]) -> Any:
-    """Map over the first `n` rows, a traced number, so that fewer rows take less time without another program."""
+    """Map over the first `n` rows; n is traced, so fewer rows take less time in the same program."""
 
     function = jax.jit(function)  # so that it is traced once, for its shapes and for the loop
 

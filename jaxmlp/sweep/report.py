@@ -1,8 +1,8 @@
-"""The report of a sweep: one HTML file that opens without a network, and static pictures of the same. Extra `sweep`.
+"""The report of a sweep: one HTML file that opens without a network, and static pictures. Needs the extra `sweep`.
 
-Python hands numbers over, counts and grows the forest; the browser groups and draws, since it must again whenever the
-reader filters trials or asks for another metric. What the browser needs is in the folder `page`, and packed with the
-page: nothing is fetched, and the page's own security policy forbids it.
+Python writes the numbers and grows the forest. The browser groups and draws, as it has to draw again whenever the
+reader filters trials or selects another metric. All that the browser needs is in the folder `page` and packed into the
+file: nothing is fetched, and the page's own security policy forbids it.
 """
 
 import base64
@@ -10,6 +10,7 @@ import gzip
 import html
 import importlib.resources
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
@@ -34,33 +35,33 @@ if TYPE_CHECKING:
 __all__ = ["write_pictures", "write_report"]
 
 _METRICS = ("test_accuracy", "test_r2", "test_loss", "train_loss")
-_CHOSEN = 5  # trials whose curves are drawn at first
-_MOST_EPOCHS = 200  # of a curve: a screen shows no more
+_CHOSEN = 5  # trials that are selected at first
+_MOST_EPOCHS = 200  # of a curve; a screen shows no more
 _DIGITS = 4
-# Parts of one module of the browser's, in this order.
+# The parts of the page's script, in this order.
 _SCRIPTS = ("trials", "numbers", "drawing", "curves", "each", "map", "parallel", "matter", "page")
 
 
 def write_report(results: "Results", path: str | Path) -> None:
-    """Write an interactive report of a sweep as one HTML file of some 2.5 MB that needs nothing else.
+    """Write an interactive report of a sweep: one HTML file of some 2.5 MB that needs nothing else.
 
-    A table of all trials to sort and to filter, which filters every picture too; learning curves of chosen trials; the
-    metric against every hyperparameter, seeds taken together as means with 95 % intervals of Student's t; a heat map of
-    two hyperparameters; parallel coordinates; and which hyperparameters matter, by permutation importance of a random
-    forest beside how well that forest predicts. Trials that diverged are drawn as crosses and counted, never dropped.
-    Curves of more than 200 epochs are thinned to 200; numbers in them have four digits.
+    It has a table of all trials to sort and to filter, and filters apply to every picture; learning curves of selected
+    trials; the metric against every hyperparameter, as means over seeds with 95 % intervals (Student's t); a heat map
+    of two hyperparameters; parallel coordinates; and which hyperparameters matter (permutation importance of a random
+    forest, and how well that forest predicts). Diverged trials are drawn as crosses and counted. Curves of more than
+    200 epochs are thinned to 200; numbers in them have four digits.
 
     Parameters
     ----------
     results
-        Of a sweep, at least one trial.
+        The results of a sweep, at least one trial.
     path
         The file to write or to replace.
 
     Raises
     ------
     ValueError
-        If there are no trials, or something else than a file is in the file's place.
+        If there are no trials, or `path` is something else than a file.
     ImportError
         If a package of the extra `sweep` is missing.
 
@@ -86,13 +87,13 @@ def write_report(results: "Results", path: str | Path) -> None:
 def write_pictures(results: "Results", folder: str | Path) -> list[Path]:
     """Draw a sweep as PNG files, into a folder that is made if it is not there.
 
-    `hyperparameters`, `learning_curves`, `parallel_coordinates`, `importance` and `heat_map`: those that have
-    something to show. The heat map is of the two hyperparameters that matter most.
+    The files are `hyperparameters`, `learning_curves`, `parallel_coordinates`, `importance` and `heat_map`; one that
+    has nothing to show is left out. The heat map is of the two hyperparameters that matter most.
 
     Returns
     -------
     paths
-        Of the files written.
+        The paths of the files written.
 
     Raises
     ------
@@ -139,12 +140,12 @@ def _page(results: "Results", table: "pl.DataFrame") -> str:
 
 
 def _packed(text: str) -> str:
-    """Return text as base64 of gzip: less than half as long, and no text of a user's can end the element it is in."""
+    """Return text as base64 of gzip: half as long, and no user's text can end the HTML element that holds it."""
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode()
 
 
 def _facts(results: "Results", table: "pl.DataFrame") -> str:
-    """Say how many trials there are, how they ended, what the best one reached, and what did not vary."""
+    """Return the header in words: trials and how they ended, the best one, and what did not vary."""
     status = table["status"].to_list()
     ends = ", ".join(f"{status.count(end)} {end}" for end in STATUSES if end in status)
     row = best_rows(table, results.metric, 1)[0]
@@ -155,7 +156,7 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
     else:
         facts += f" Best {label(results.metric)}: {value:.4g}, of trial {table['trial'][row]}"
         if table.height > 1 and results.metric.startswith("test"):
-            facts += f"; it flatters, being the best of {table.height:,} on the same test set"
+            facts += f" (the best of {table.height:,} on the same test data, so it is too optimistic)"
         facts += "."
     held = [name for name in results.names if table[name].n_unique() == 1]
     if table.height > 1 and held:
@@ -169,7 +170,7 @@ def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
     others = [name for name in ("epochs", "seconds") if name in table.columns]
     numbers = numbered(results.names, table.select(results.names).rows())
     matter = importance(table, results.names, results.metric)
-    most = max(map(numbers.count, set(numbers)))
+    most = max(Counter(numbers).values())
     return {
         "metric": results.metric,
         "metrics": [{"name": name, "label": label(name), "isHigh": is_better_high(name)} for name in metrics],
@@ -193,7 +194,7 @@ def _has(values: Iterable[Any]) -> bool:
 
 
 def _thinned(curves: "pl.DataFrame") -> dict[str, Any]:
-    """Return the columns that hold numbers, without epochs that a screen has no room for; the last always stays."""
+    """Return the columns that hold numbers, thinned to what a screen shows; the last epoch always stays."""
     height = curves.height
     rows: Sequence[int] = range(height)
     if height > _MOST_EPOCHS:

@@ -1,6 +1,7 @@
 """What a sweep varies: a space of named hyperparameters, as the plain list of its trials.
 
-A trial is one training run: its values, over those of the network and the `TrainConfig` that the sweep is run with.
+A trial is one training run. It has its own values; all others are those of the network and the `TrainConfig` that the
+sweep is run with.
 """
 
 import itertools
@@ -31,7 +32,7 @@ __all__ = [
     "uniform",
 ]
 
-# Of the network; with those of `TrainConfig` and the seed, all that can be varied.
+# All that can be varied: these of the network, those of `TrainConfig`, and the seed.
 _OF_NETWORK = ("hidden", "activation", "output", "loss")
 _OF_TRAINING = tuple(field.name for field in fields(TrainConfig) if field.name != "track")
 NAMES = (*_OF_TRAINING, *_OF_NETWORK, "seed")
@@ -45,7 +46,7 @@ class Space:
     Attributes
     ----------
     names
-        Of the hyperparameters that vary.
+        The names of the hyperparameters that vary.
     rows
         One tuple of values for each trial, in the order of the names.
     """
@@ -60,14 +61,14 @@ class Space:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Numbers between two bounds, for `random`; made by `uniform`, `log_uniform` and `integers`."""
+    """A distribution of numbers between two bounds, for `random`; made by `uniform`, `log_uniform` and `integers`."""
 
     kind: str
     low: float
     high: float
 
     def at(self, share: float) -> float | int:
-        """Return the number below which this share (0 to 1) of all draws is."""
+        """Return the quantile: the number that this share (0 to 1) of all draws lies below."""
         if self.kind == "log_uniform":
             exponent = math.log(self.low) + share * (math.log(self.high) - math.log(self.low))
             return min(max(math.exp(exponent), self.low), self.high)
@@ -87,7 +88,7 @@ class Trial(NamedTuple):
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """Return numbers drawn evenly between two bounds.
+    """Return the uniform distribution between two bounds.
 
     >>> random(3, momentum=uniform(0, 0.99)).names
     ('momentum',)
@@ -96,7 +97,7 @@ def uniform(low: float, high: float) -> Distribution:
 
 
 def log_uniform(low: float, high: float) -> Distribution:
-    """Return positive numbers whose logarithm is drawn evenly.
+    """Return the distribution of positive numbers whose logarithm is uniform.
 
     >>> log_uniform(0, 1)
     Traceback (most recent call last):
@@ -108,7 +109,7 @@ def log_uniform(low: float, high: float) -> Distribution:
 
 
 def integers(low: int, high: int) -> Distribution:
-    """Return whole numbers drawn evenly, both bounds among them.
+    """Return the uniform distribution of whole numbers, both bounds included.
 
     >>> integers(2, 4).at(0.99)
     4
@@ -119,23 +120,23 @@ def integers(low: int, high: int) -> Distribution:
 
 
 def grid(**axes: Iterable[Any]) -> Space:
-    """Return every combination of the values of all axes, those of the last one next to each other.
+    """Return the space of all combinations of values; the last axis varies fastest.
 
     Parameters
     ----------
     **axes
-        The values of each hyperparameter: any number of `jaxmlp.TrainConfig`, `hidden` (tuples of widths),
-        `activation`, `output`, `loss` of the network, and `seed`, of initial weights and batch order.
+        The values of each hyperparameter: any field of `jaxmlp.TrainConfig` except `track`; `hidden` (tuples of
+        widths), `activation`, `output` and `loss` of the network; and `seed`, for initial weights and batch order.
 
     Raises
     ------
     ValueError
-        If a name is unknown, or an axis empty or no list of values.
+        If a name is unknown, or an axis is empty or no list of values.
 
     Warns
     -----
     UserWarning
-        If an axis has a single value, so that nothing is compared, or the same value twice.
+        If an axis has a single value, which compares nothing, or the same value twice.
 
     Examples
     --------
@@ -151,25 +152,25 @@ def grid(**axes: Iterable[Any]) -> Space:
 
 
 def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distribution | Iterable[Any]) -> Space:
-    """Return `n` random settings, each with every seed.
+    """Return a space of `n` random settings, each with every seed.
 
     Parameters
     ----------
     n
-        How many settings.
+        The number of settings.
     method
         `"random"`: independent draws; `"sobol"`: a scrambled Sobol sequence, which fills the space more evenly
         (Owen 1998), best with a power of 2.
     draw
         The seed of the draws: the same one gives the same settings.
     **axes
-        Distributions (`uniform`, `log_uniform`, `integers`), or lists to choose from. Only `seed` is not drawn: every
-        setting is trained with each of its values.
+        Distributions (`uniform`, `log_uniform`, `integers`), or lists to draw from. `seed` is not drawn: every setting
+        is trained with each of its values.
 
     Raises
     ------
     ValueError
-        If a name or the method is unknown, an axis empty, or `n` no positive number.
+        If a name or the method is unknown, an axis is empty, or `n` or `draw` is out of range.
 
     Examples
     --------
@@ -202,7 +203,7 @@ def _sobol(n: int, n_axes: int, draw: int) -> np.ndarray:
     from scipy.stats import qmc  # it takes a third of a second to import
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that n is no power of 2, which costs a little balance only
+        warnings.simplefilter("ignore", UserWarning)  # of an n that is no power of 2, which costs a little balance only
         return qmc.Sobol(n_axes, scramble=True, rng=np.random.default_rng(draw)).random(n)
 
 
@@ -236,7 +237,7 @@ def _check_count(n: int) -> None:
 
 
 def _values(name: str, axis: Any) -> tuple[Any, ...]:
-    """Return an axis' values as Python's own numbers, checked."""
+    """Return the values of an axis, checked, as Python's own numbers."""
     _check_name(name)
     if isinstance(axis, Distribution):
         raise ValueError(f"{name} must be a list of values here, got a distribution; `random` draws from one")
@@ -245,7 +246,7 @@ def _values(name: str, axis: Any) -> tuple[Any, ...]:
     values = tuple(_plain(value) for value in axis)
     if not values:
         raise ValueError(f"{name} must have at least one value, got none")
-    # Twice is one trial trained twice, and once is nothing to compare: not wrong, but seldom meant.
+    # An equal value trains a trial twice, and a single one compares nothing: not wrong, but seldom meant.
     if len(values) == 1 and name not in (*_OF_NETWORK, "seed"):
         warnings.warn(f"{name} has a single value, {values[0]!r}: nothing is compared", UserWarning, stacklevel=4)
     if len(set(values)) < len(values):
@@ -267,16 +268,16 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     Parameters
     ----------
     space
-        Of `grid` or `random`.
+        Made by `grid` or `random`.
     base
-        The network where the space says nothing of it.
+        The network where the space does not vary it.
     config
-        The numbers where the space says nothing of them.
+        The numbers that the space does not vary.
 
     Raises
     ------
     ValueError
-        If a name is unknown, there is no trial, or one cannot be, with its number and values.
+        If a name is unknown, there is no trial, or one is invalid (named by its number and values).
 
     Examples
     --------

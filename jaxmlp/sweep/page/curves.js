@@ -39,7 +39,7 @@ function drawCurves(id, names) {
     ? []
     : [
         {
-          text: chosen.length ? "no finite number" : "choose trials in the table",
+          text: chosen.length ? "no finite number" : "select trials in the table",
           showarrow: false,
           xref: "paper",
           yref: "paper",

@@ -37,7 +37,7 @@ const plot = (id, traces, more) => {
     displayModeBar: !isNarrow() && matchMedia("(hover: hover)").matches ? "hover" : false,
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
   }).then(() => {
-    // A point stands for trials: pressing it chooses them.
+    // A point stands for trials: a click selects them.
     if (isNew) div.on("plotly_click", e => toggle(e.points[0]?.customdata));
   });
 };

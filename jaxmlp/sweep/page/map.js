@@ -54,7 +54,7 @@ function drawMap() {
     title: title(name),
     showgrid: false,
   });
-  // Not the axis's own title: beside a horizontal colour bar that is drawn over the ticks.
+  // Not the axis's own title: Plotly draws that over the ticks if the colour bar is horizontal.
   const below = {
     text: title(x.name).text,
     xref: "paper",
@@ -117,11 +117,11 @@ function drawMap() {
   );
   const n = marks.reduce((sum, m) => sum + m.bad, 0);
   $("map-note").textContent =
-    `A cell is the ${pick} over everything else, seeds too, of the trials with a value.` +
-    (n ? ` Grey with a cross: all diverged. ✕ 1/4: one of four diverged; the ${pick} is of the others.` : "");
+    `A cell is the ${pick} of its trials with a value, over seeds and all other hyperparameters.` +
+    (n ? ` Grey with a cross: all diverged. ✕ 1/4: one of four diverged, and the ${pick} is that of the others.` : "");
 }
 const ink = (axis, at) => {
-  // dark or light, whichever the cell's colour lets one read
+  // dark text on light cells, light text on dark ones
   const scale = colorscale(),
     [low, high] = axis.range,
     t = Math.min(1, Math.max(0, (at - low) / (high - low)));

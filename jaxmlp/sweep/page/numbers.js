@@ -18,7 +18,7 @@ const groupBy = (rows, key) => {
   }
   return groups;
 };
-// Where a trial is on a hyperparameter's axis; null if it has no place there.
+// A trial's position on a hyperparameter's axis; null if it has none.
 const place = (name, row) => {
   const v = D.columns[name][row],
     { kind, values } = D.scales[name];
@@ -35,14 +35,14 @@ const round = (low, high) => {
     step = unit * [1, 2, 5, 10].find(s => s * unit >= rough);
   return range(Math.ceil(low / step), Math.floor(high / step)).map(i => i * step);
 };
-// What is left if nothing may be closer than that to the one before.
+// The marks that remain if none may be closer than `gap` to the one before.
 const apart = (marks, gap, at) => {
   const kept = [];
   for (const mark of marks.toSorted((a, b) => at(a) - at(b)))
     if (!kept.length || at(mark) - at(kept.at(-1)) > gap) kept.push(mark);
   return kept;
 };
-// Ticks at the values if they are few, else at round numbers; none that would touch the one before.
+// Ticks at the values if they are few, else at round numbers; none touches the one before.
 const ticks = (name, most) => {
   const { kind, values } = D.scales[name],
     [low, high] = spanOf(name);

@@ -15,7 +15,7 @@ D.varied.forEach((name, i) => {
 const stale = new Set(),
   near = new Set();
 let Plotly;
-// Only what is on the screen, or nearly: the rest waits until it is scrolled to.
+// Draws what is on the screen or near it; the rest is drawn when the reader scrolls to it.
 const draw = () => {
   if (Plotly)
     for (const id of stale)
@@ -73,7 +73,7 @@ function choose() {
     tr.style.setProperty("--swatch", colorOf(+tr.dataset.row));
   const isThinned = D.curves.some(c => c.epoch?.length === D.mostEpochs);
   $("curves-note").textContent = [
-    rows.length > most ? `${most} of the ${rows.length} chosen trials are drawn.` : "",
+    rows.length > most ? `${most} of the ${rows.length} selected trials are drawn.` : "",
     isThinned ? `At most ${D.mostEpochs} epochs of a curve are drawn.` : "",
   ]
     .join(" ")
@@ -110,15 +110,15 @@ function say() {
   const noPlace = shown.filter(row => D.varied.some(name => place(name, row) === null)).length;
   $("each-note").textContent =
     (D.hasSeeds
-      ? "A point is a setting's mean over its seeds, the bar its 95 % interval (Student t; none for one seed)."
+      ? "A point is a setting's mean over its seeds, a bar its 95 % interval (Student t; none for one seed)."
       : "A point is a trial; there are no seeds to average over.") +
-    " The line joins the means of the points at a value, as they are drawn." +
+    " The line joins the means of the drawn points at each value." +
     (shown.some(isDiverged)
-      ? ` Crosses count trials that diverged${D.hasSeeds ? "; a hollow point lost some of its seeds to that" : ""}.`
+      ? ` Crosses count trials that diverged${D.hasSeeds ? "; a hollow point is a setting with some of them" : ""}.`
       : "") +
-    (n ? ` ${plural(n, "trial")} far on the worse side: triangles at the edge.` : "") +
-    (empty ? ` ${plural(empty, "trial")} without a value not drawn.` : "") +
-    (noPlace ? ` ${plural(noPlace, "trial")} that lack a hyperparameter are not drawn against it.` : "");
+    (n ? ` ${plural(n, "trial")} far on the worse side: drawn as triangles at the edge.` : "") +
+    (empty ? ` ${plural(empty, "trial")} without a value: not drawn.` : "") +
+    (noPlace ? ` ${plural(noPlace, "trial")} without a hyperparameter: not drawn against it.` : "");
 }
 const fill = (select, names, labels = names) =>
   select.replaceChildren(...names.map((name, i) => new Option(labels[i], name)));
@@ -136,7 +136,7 @@ $("across").value = ranked[0];
 $("up").value = [...new Set(ranked)][1] ?? ranked[0];
 $("matter-words").textContent = D.importance.words;
 $("matter-note").textContent = D.importance.bars.length
-  ? `For ${words(D.metric)}, over all trials whatever is filtered. Whiskers: the least and the most of five folds.`
+  ? `For ${words(D.metric)}, over all trials, filtered or not. Whiskers: the smallest and the largest of five folds.`
   : "";
 const hide = (ids, isHidden) => {
   if (isHidden)
@@ -179,7 +179,7 @@ const restyle = () => {
 new MutationObserver(restyle).observe(document.documentElement, { attributes: true, attributeFilter: ["class"] });
 matchMedia("(max-width: 800px)").addEventListener("change", restyle);
 for (const id of pictures.keys()) watcher.observe($(id));
-await new Promise(requestAnimationFrame); // the table is seen before the larger half of the page's script is read
+await new Promise(requestAnimationFrame); // so the table shows before the larger half of the script is read
 const script = document.createElement("script");
 script.textContent = await unpack("plotly");
 document.head.append(script);

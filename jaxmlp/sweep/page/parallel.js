@@ -109,6 +109,6 @@ function drawParallel() {
     annotations: notes,
   });
   $("parallel-note").textContent =
-    `A line is a trial; the better, the ${isDark() ? "brighter" : "darker"}. Chosen trials are thick.` +
-    (finished.length < shown.length ? " Dotted: diverged, or without a value." : "");
+    `A line is a trial; better trials are ${isDark() ? "brighter" : "darker"}, selected ones thick.` +
+    (finished.length < shown.length ? " Dotted lines: diverged, or without a value." : "");
 }

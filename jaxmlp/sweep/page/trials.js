@@ -5,7 +5,7 @@ const unpack = async id => {
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 };
-// Everything with a name of the user's in it goes through here before a library takes it for markup.
+// Libraries take text for markup, so every text with a user's name in it is escaped.
 const escape = text => String(text).replace(/[&<>"']/g, c => `&#${c.charCodeAt(0)};`);
 const D = JSON.parse(await unpack("data")),
   all = D.settings.map((_, row) => row);
@@ -101,7 +101,7 @@ const table = new DataTable("#trials", {
     info: "_START_ to _END_ of _TOTAL_",
     infoFiltered: "(of _MAX_)",
     infoEmpty: "no trial",
-    zeroRecords: "No trial is like that",
+    zeroRecords: "No trial matches",
     lengthMenu: "_MENU_ a page",
   },
   createdRow: (tr, row) => {
