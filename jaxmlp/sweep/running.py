@@ -14,6 +14,7 @@ from jaxmlp._validation import whole_number
 from jaxmlp._version import __version__
 from jaxmlp.data import Dataset, Encoding, fingerprint
 from jaxmlp.network import MLP
+from jaxmlp.storage.files import to_json
 from jaxmlp.sweep._integrity import check_outcomes
 from jaxmlp.sweep.block import Job
 from jaxmlp.sweep.halving import Halving, as_halving
@@ -177,7 +178,7 @@ def run(
     config, halving = config or TrainConfig(), as_halving(halving)
     keep = keep if keep == "all" else whole_number("keep, if it is not 'all',", keep, 0)
     _check_halving(halving, listed)
-    _check_encoding(encoding, base)
+    _check_kept(out, encoding, about, base)
     resources = _resources(devices, memory, lanes, trials_a_block)
     made_plan = _plan(listed, data, test, resources)  # which checks the resources before anything is written
     identity = _identity(space, data, config, base, test, halving, encoding, about)
@@ -260,7 +261,15 @@ def _check_halving(halving: Halving | None, listed: Sequence[Trial]) -> None:
         raise ValueError("halving compares trials after the same epochs, but epochs varies in this space")
 
 
-def _check_encoding(encoding: Encoding | None, base: MLP) -> None:
+def _check_kept(
+    out: str | PathLike[str] | None, encoding: Encoding | None, about: Mapping[str, Any] | None, base: MLP
+) -> None:
+    if out is not None and not isinstance(out, str | PathLike):
+        raise TypeError(f"out must be a path, got {out!r}")
+    try:
+        to_json(dict(about or {}))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"about must be a dict of JSON values, got {about!r}") from error
     if encoding is None:
         return
     if not isinstance(encoding, Encoding):

@@ -285,8 +285,11 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     Traceback (most recent call last):
     ValueError: trial 1 (momentum=1.0): momentum must be 0 or larger and below 1, got 1.0
     """
+    # A space may be made by hand.
+    if not isinstance(space.names, tuple | list):
+        raise ValueError(f"the names of a space must be a tuple of names, got {space.names!r}")
     for name in space.names:
-        _check_name(name)  # a space may be made by hand
+        _check_name(name)
     if not space.rows:
         raise ValueError("a space must have at least one trial, got none")
     network = cache(lambda changes: _network(base, dict(changes)))

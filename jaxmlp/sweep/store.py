@@ -294,7 +294,7 @@ class Store:
             return self._paused[number]
         path = self._pause_path(number)
         if not path.exists():
-            raise damaged(path, "it is gone")
+            raise FileNotFoundError(str(damaged(path, "it is gone")))
         trained = load_training(path, mlp)
         history = tuple(self.curve(number))
         if to_json(trained.history) != to_json(history):

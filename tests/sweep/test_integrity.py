@@ -238,7 +238,7 @@ def test_the_paused_training_of_another_trial_is_refused_and_one_that_is_gone_is
     assert_one_line(caught.value)
     for path in (folder / "paused").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match=r"paused/trial-\d+.safetensors is damaged: it is gone") as caught:
+    with pytest.raises(FileNotFoundError, match=r"paused/trial-\d+.safetensors is damaged: it is gone") as caught:
         run(folder, halving=2)
     assert_one_line(caught.value)
 

@@ -23,6 +23,7 @@ T = (X[:, 0] + X[:, 1] > 0).astype(int) + (X[:, 2] > 0)
 DATA, TEST = Dataset(X[:150], T[:150]), Dataset(X[150:], T[150:])
 VALUES = Dataset(X[:150], X[:150, :2] * 2 + X[:150, 2:4] ** 2)
 CONFIG = TrainConfig(epochs=4, batch_size=16)
+SEEDS = sweep.grid(seed=[0, 1])
 
 
 def trained_alone(results, number, data=DATA, test=TEST):
@@ -345,6 +346,22 @@ def test_every_core_is_a_device_if_asked_in_time():
             sweep.use_all_cores()
 
 
+NUMBERS = [("halving", 3), ("keep", 3), ("lanes", 2), ("trials_a_block", 4), ("memory", 10**9)]
+
+
+@pytest.mark.parametrize(("name", "number"), NUMBERS)
+def test_numpys_whole_numbers_do_as_pythons(name, number):
+    space = sweep.grid(learning_rate=[0.01, 0.05, 0.1, 0.2], seed=[0])
+    one, other = (sweep.run(space, DATA, CONFIG, test=TEST, **{name: kind(number)}) for kind in (int, np.int64))
+    assert without_time_of_rows(one) == without_time_of_rows(other)
+    assert sweep.Halving(np.int32(4), np.int64(2)) == sweep.Halving(4, 2)
+    assert len(sweep.random(np.int64(3), momentum=sweep.uniform(0, 0.5))) == 3
+
+
+def without_time_of_rows(results):
+    return [row._replace(seconds=0.0) for row in results.rows()]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -353,6 +370,28 @@ def test_every_core_is_a_device_if_asked_in_time():
             "trial 1 (batch_size=151): batch_size must be at most the 150 training examples, got 151",
         ),
         (lambda: sweep.run([{"seed": 1}], DATA), "space must be made by grid or random, got list"),
+        (lambda: sweep.run(SEEDS, (X, T)), "data must be a Dataset, as Dataset(x, t), got tuple"),
+        (lambda: sweep.plan(SEEDS, (X, T)), "data must be a Dataset, as Dataset(x, t), got tuple"),
+        (lambda: sweep.run(SEEDS, DATA, {"epochs": 3}), "config must be of type TrainConfig, got dict"),
+        (lambda: sweep.run(SEEDS, DATA, test=X), "test must be of type Dataset, got ndarray"),
+        (lambda: sweep.run(SEEDS, DATA, mlp=(6, 3)), "mlp must be of type MLP, got tuple"),
+        (lambda: sweep.run(SEEDS, DATA, encoding={}), "encoding must be of type Encoding, got dict"),
+        (lambda: sweep.run(SEEDS, DATA, about=["x"]), "about must be a dict of JSON values, got ['x']"),
+        (lambda: sweep.run(SEEDS, DATA, about={"x": {1}}), "about must be a dict of JSON values, got {'x': {1}}"),
+        (lambda: sweep.run(SEEDS, DATA, devices=["cpu"]), "devices must be devices of JAX"),
+        (lambda: sweep.run(SEEDS, DATA, out=3), "out must be a path, got 3"),
+        (lambda: sweep.run(SEEDS, DATA, lanes=0), "lanes must be a whole number, 1 or larger, got 0"),
+        (lambda: sweep.run(SEEDS, DATA, memory=1.5e9), "memory must be a whole number, 1 or larger, got 1500000000.0"),
+        (lambda: sweep.run(SEEDS, DATA, keep=True), "keep, if it is not 'all', must be a whole number"),
+        (lambda: sweep.run(SEEDS, DATA, keep="some"), "keep, if it is not 'all', must be a whole number"),
+        (lambda: sweep.run(SEEDS, DATA, halving=2.0), "factor of Halving must be a whole number, 2 or larger, got 2.0"),
+        (lambda: sweep.run(SEEDS, DATA, halving="3"), "factor of Halving must be a whole number, 2 or larger, got '3'"),
+        (lambda: sweep.Halving(asynchronous=1), "asynchronous of Halving must be True or False, got 1"),
+        (lambda: sweep.run(SEEDS, DATA, memory=1000), "beside the data"),
+        (
+            lambda: sweep.run(sweep.Space("seed", ((0,),)), DATA),
+            "names of a space must be a tuple of names, got 'seed'",
+        ),
         (
             lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, keep=-1),
             "keep, if it is not 'all', must be a whole number, 0 or larger, got -1",

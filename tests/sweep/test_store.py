@@ -13,8 +13,10 @@ import pytest
 
 import jaxmlp
 from jaxmlp import Dataset, TrainConfig, load, sweep
+from jaxmlp.data import Source, prepare
 from jaxmlp.sweep import rungs, running, store
 from jaxmlp.sweep.store import FILE, Store
+from jaxmlp.training.evaluation import outputs
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 5)).astype(np.float32)
@@ -57,6 +59,40 @@ def test_what_is_in_the_folder_is_what_was_found(tmp_path):
     assert model.mlp == kept.trial(3).mlp
     jax.tree.map(np.testing.assert_array_equal, model.params, expected.params(3))
     assert model.about["hyperparameters"] == {"learning_rate": 0.02, "hidden": [3, 3], "seed": 0}
+
+
+def prepared():
+    """Return raw data, and the same data scaled, with the encoding."""
+    raw = np.random.default_rng(1).normal(50, 20, (90, 5))
+    source = Source("here", raw, raw[:, 0] * 3 + 1000)
+    return raw, prepare(source, test_fraction=0.2)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_sweep_that_is_given_the_encoding_keeps_models_that_take_raw_inputs(tmp_path, is_kept):
+    raw, data = prepared()
+    space = sweep.grid(learning_rate=[0.01, 0.05])
+    about = {"source": "here", "options": {"epochs": 3}}
+    out = tmp_path if is_kept else None
+    results = sweep.run(space, data.train, CONFIG, test=data.test, out=out, encoding=data.encoding, about=about)
+    models = [results.model(1)]
+    if is_kept:
+        models += [sweep.load(tmp_path).model(1), load(tmp_path / "models" / "trial-000001.safetensors")]
+        with pytest.raises(ValueError, match="the sweep was begun with another encoding"):
+            sweep.run(space, data.train, CONFIG, test=data.test, out=out, about=about)
+        with pytest.raises(ValueError, match="the sweep was begun with another about"):
+            sweep.run(space, data.train, CONFIG, test=data.test, out=out, encoding=data.encoding)
+    by_hand = outputs(results.trial(1).mlp, results.params(1), data.encoding.encode_inputs(raw))
+    for model in models:
+        np.testing.assert_allclose(model.predict(raw), data.encoding.targets.inverse(np.asarray(by_hand)), rtol=1e-5)
+        assert model.about == about | {"trial": 1, "hyperparameters": {"learning_rate": 0.05, "seed": 0}}
+    assert results.about == about
+
+
+def test_a_model_without_encoding_takes_the_inputs_as_the_sweep_had_them():
+    results = run()
+    by_hand = outputs(results.trial(3).mlp, results.params(3), X)
+    np.testing.assert_array_equal(results.model(3).predict(X), by_hand)
 
 
 def test_the_same_call_again_repeats_nothing(tmp_path, monkeypatch):
