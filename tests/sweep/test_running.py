@@ -98,6 +98,34 @@ def test_so_it_is_with_real_values_weights_labels_and_all_that_can_be_tracked(da
         assert without_time(results.history(number)) == without_time(alone.history)
 
 
+@pytest.fixture(
+    params=[
+        ("jax_numpy_rank_promotion", "raise"),
+        ("jax_numpy_dtype_promotion", "strict"),
+        ("jax_debug_nans", True),
+        ("jax_disable_jit", True),
+    ],
+    ids=str,
+)
+def strict(request):
+    """Set an option of JAX as some programs do, for all threads."""
+    name, value = request.param
+    before = getattr(jax.config, name)
+    lanes._compiled.cache_clear()
+    jax.config.update(name, value)
+    yield
+    jax.config.update(name, before)
+    lanes._compiled.cache_clear()
+
+
+def test_a_sweep_runs_under_strict_options_of_jax(strict):
+    space = sweep.grid(learning_rate=[0.01, 0.1], hidden=[(4,), (3, 3)], seed=[0, 1])
+    config = TrainConfig(epochs=2, batch_size=50, clip=1.0, track=("norms", "noise_scale", "diversity", "clipped"))
+    results = sweep.run(space, DATA, config, test=TEST, halving=2)
+    assert len(results.rows()) == 8
+    assert results.best().mean > 0.3
+
+
 @pytest.mark.parametrize("axes", [{"seed": range(2)}, {"seed": range(12)}])
 def test_side_by_side_a_trial_is_as_near_to_float64_as_train_is(axes):
     """The bound on what lanes change: as training carries rounding on, so does it carry on the rounding of lanes."""
@@ -285,15 +313,15 @@ def test_a_block_that_runs_out_of_memory_is_halved_until_it_fits(monkeypatch):
 
 
 def test_a_group_is_compiled_once_however_many_blocks_and_numbers_it_has():
-    lanes.program.cache_clear()
+    lanes._compiled.cache_clear()
     space = sweep.grid(learning_rate=np.linspace(0.01, 0.1, 40).tolist(), clip=[0.5, 1.0])
     listed = sweep.plan(space, DATA, CONFIG, trials_a_block=12, lanes=4)
     assert len(listed.groups[0].blocks) > 2
     sweep.run(space, DATA, CONFIG, trials_a_block=12, lanes=4)
-    assert lanes.program.cache_info().misses == 1
+    assert lanes._compiled.cache_info().misses == 1
     others = sweep.grid(learning_rate=np.linspace(0.02, 0.2, 40).tolist(), clip=[0.25, 2.0])
     sweep.run(others, DATA, CONFIG, trials_a_block=12, lanes=4)
-    assert lanes.program.cache_info().misses == 1
+    assert lanes._compiled.cache_info().misses == 1
 
 
 def test_progress_counts_up_to_all_trials_and_names_the_best():
