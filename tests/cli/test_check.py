@@ -1,10 +1,12 @@
 """`jaxmlp check`: the library, a trained network, a function of the user; what it prints, writes and refuses."""
 
+import dataclasses
 import json
 import sys
 
 import pytest
 
+from jaxmlp.checking import check_gradient
 from jaxmlp.equivalences import Equivalence, of_library
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -21,6 +23,7 @@ at = example()
 z = jnp.array([1.0, 2.0])
 number = 5
 def raises(w, x): raise KeyError("of my own")
+def raises_below(w, x): return raises(w, x)
 @jax.custom_vjp
 def sine(z): return jnp.sin(z)
 sine.defvjp(lambda z: (sine(z), z), lambda z, c: (-jnp.cos(z) * c,))
@@ -99,7 +102,8 @@ def test_bad_input_is_refused_in_one_line(jaxmlp, mine, name):
 @pytest.mark.parametrize(
     ("what", "line"),
     [
-        ("mine:raises", "KeyError: 'of my own'"),
+        ("mine:raises", "mine.py:12: KeyError: 'of my own'"),
+        ("mine:raises_below", "mine.py:12: KeyError: 'of my own'"),
         ("broken:loss", "broken.py:2: ZeroDivisionError: division by zero"),
         ("leaving:loss", "leaving.py:1: SystemExit: 0"),
     ],
@@ -115,45 +119,51 @@ def test_an_exception_of_the_users_code_is_shown_in_a_line_of_its_own(jaxmlp, mi
 
 @pytest.fixture
 def few_rows(monkeypatch):
-    """A table of two rows, the second of which can be made wrong."""
+    """A table of two rows, the first of which can be wrong or undecided."""
 
-    def of(wrong):
-        rows = [row for row in of_library() if row.name.startswith("identity, ")]
-        claim = rows[1].claim
-        if wrong:
-            from jaxmlp.checking import check_gradient
+    def of(verdict):
+        first, second = (row for row in of_library() if row.name.startswith("identity, "))
 
-            broken = claim._replace(gradient=claim.f)
-            assert broken
-            doubled = claim._replace(gradient=lambda at: {k: 2 * v for k, v in claim.gradient(at).items()})
-            rows[1] = Equivalence(rows[1].group, rows[1].name, lambda: check_gradient(*doubled), doubled)
-        monkeypatch.setattr("jaxmlp.cli.check.of_library", lambda seed: iter(rows))
+        def gradient(at):
+            return {name: 2 * value for name, value in first.claim.gradient(at).items()}
+
+        def check():
+            report = check_gradient(*first.claim._replace(gradient=gradient))
+            assert report.verdict == "wrong"
+            return dataclasses.replace(report, verdict=verdict)
+
+        if verdict != "right":
+            first = Equivalence(first.group, first.name, check, first.claim)
+        monkeypatch.setattr("jaxmlp.cli.check.of_library", lambda seed: iter([first, second]))
+        return first.name, second.name
 
     return of
 
 
 def test_a_library_that_is_right_ends_in_a_table(jaxmlp, few_rows):
-    few_rows(wrong=False)
-    done = jaxmlp("check", "--no-cache")
+    _, last = few_rows("right")
+    done = jaxmlp("check", "--no-cache", "--plot", "a.png")
     assert done.code == 0
     assert "2 checks: all right" in done.out
     assert done.out.count(" right ") == 2
+    assert f"drawn in a.png: {last}" in done.out
     assert "check 1/2" in done.err
 
 
-def test_a_library_that_is_wrong_ends_in_the_report_and_the_picture_is_of_that(jaxmlp, few_rows, tmp_path):
-    few_rows(wrong=True)
+@pytest.mark.parametrize("verdict", ["wrong", "undecided"])
+def test_a_library_that_is_not_right_ends_in_the_report_and_its_picture(jaxmlp, few_rows, tmp_path, verdict):
+    failed, _ = few_rows(verdict)
     done = jaxmlp("check", "--no-cache", "--json", "--plot", "a.png")
     assert (done.code, done.err) == (1, "")
     values = json.loads(done.out)
     assert (values["checks"], values["failed"]) == (2, 1)
-    assert [row["verdict"] for row in values["rows"]] == ["right", "wrong"]
-    assert values["drawn"] == "identity, second derivative"
+    assert [row["verdict"] for row in values["rows"]] == [verdict, "right"]
+    assert values["drawn"] == failed
     assert (tmp_path / "a.png").exists()
     done = jaxmlp("check", "--no-cache")
     assert done.code == 1
-    assert "1 wrong" in done.out
-    assert "WRONG" in done.out
+    assert f"2 checks: 1 {verdict}\n" in done.out
+    assert f": {verdict.upper()}\n" in done.out
 
 
 def test_a_trained_network_is_right_on_its_own_data(jaxmlp):

@@ -1,7 +1,10 @@
 """Sweeps in the terminal: run, plan, best, export, report, and what is said of bad input."""
 
+import contextlib
+import io
 import json
 import re
+import shutil
 import signal
 import sys
 from contextlib import contextmanager
@@ -19,11 +22,23 @@ QUICK = ("--epochs", "4", "--hidden", "8", "--no-cache")
 GRID = ("--grid", "learning_rate=0.01,0.1", "--grid", "momentum=0,0.9", "--seeds", "2")
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Run one sweep for many tests; return its parent folder and what it printed."""
+    from jaxmlp.cli import main
+
+    folder, out = tmp_path_factory.mktemp("finished"), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out):
+        assert main(["sweep", "iris", *GRID, *QUICK, "--keep", "3", "--out", "swept", "--json"]) == 0
+    return folder, out.getvalue()
+
+
 @pytest.fixture
-def swept(jaxmlp, tmp_path):
-    done = jaxmlp("sweep", "iris", *GRID, *QUICK, "--out", "swept", "--json")
-    assert done.code == 0, done.err
-    return json.loads(done.out)
+def swept(finished, tmp_path):
+    """Give each test a copy of the sweep's folder, and what the sweep printed."""
+    folder, out = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return json.loads(out)
 
 
 def test_a_sweep_says_what_it_found_and_leaves_all_of_it(swept, jaxmlp, tmp_path):
@@ -49,12 +64,21 @@ def test_the_best_model_can_be_saved_and_used_on_raw_data(swept, jaxmlp, tmp_pat
     assert model.encoding.class_names == ("setosa", "versicolor", "virginica")
     measured = json.loads(jaxmlp("evaluate", "best.safetensors", "iris", "--json").out)
     results = sweep.load(tmp_path / "swept")
-    expected = results.table().row(results.best().trials[0], named=True)["test_accuracy"]
+    best = results.best()
+    expected = results.table().row(best.trials[0], named=True)["test_accuracy"]
     assert measured["test_accuracy"] == pytest.approx(expected)
+    about = json.loads(jaxmlp("info", "best.safetensors", "--json").out)["about"]
+    assert best.hyperparameters.items() <= about["options"].items()
+    assert (about["source"], about["results"]["trial"]) == ("iris", best.trials[0])
+
+
+@pytest.mark.usefixtures("swept")
+def test_a_sweep_keeps_as_many_models_as_are_asked_for(tmp_path):
+    assert len(list((tmp_path / "swept" / "models").iterdir())) == 3
 
 
 def test_the_same_command_again_trains_nothing_and_another_one_is_refused(swept, jaxmlp):
-    again = json.loads(jaxmlp("sweep", "iris", *GRID, *QUICK, "--out", "swept", "--json").out)
+    again = json.loads(jaxmlp("sweep", "iris", *GRID, *QUICK, "--keep", "3", "--out", "swept", "--json").out)
     assert again["settings"] == swept["settings"]
     for changed, said in (
         (("iris", *GRID, "--epochs", "5", "--hidden", "8"), "began with --epochs 4, got 5"),
@@ -73,6 +97,11 @@ def test_a_plan_is_printed_and_nothing_is_run(jaxmlp, tmp_path):
     assert done.out.startswith("12 trials in 2 programs on")
     assert {line.split()[0].rstrip(",") for line in done.out.splitlines()[1:]} == {"4-8-4-3", "4-3"}
     assert json.loads(jaxmlp("sweep", "iris", *options, "--plan", "--json").out)["trials"] == 12
+    lanes = jaxmlp("sweep", "iris", "--seeds", "9", "--lanes", "3", "--plan", "--json", "--no-cache")
+    assert json.loads(lanes.out)["groups"][0]["n_lanes"] == 3
+    wide = ("sweep", "iris", "--seeds", "64", "--hidden", "1024:1024", "--plan", "--no-cache")
+    assert json.loads(jaxmlp(*wide, "--memory", "0.2", "--json").out)["memory"] <= 0.2e9
+    assert "may be used" in jaxmlp(*wide, "--memory", "0.002").err
     halved = jaxmlp("sweep", "iris", "--seeds", "9", "--epochs", "9", "--halving", "--plan")
     assert halved.out.splitlines()[-1] == "  of these epochs, halving by 3 runs about 26 %"  # 21 of 81
     assert not list(tmp_path.iterdir())
@@ -91,6 +120,18 @@ def test_a_plan_is_printed_and_nothing_is_run(jaxmlp, tmp_path):
         (("--grid", "batch_size=8,1000"), "batch_size must be at most the 120 training examples, got 1000"),
         (("--grid", "seed=1,2", "--trials", "5"), "trials"),
         (("--grid", "seed=1,2", "--halving", "1"), "2 or larger"),
+        (("--grid", "seed=1,2", "--asynchronous"), "--asynchronous requires --halving"),
+        (("--grid", "epochs=1,2", "--halving"), "but epochs varies"),
+        (("--seeds", "2", "--sobol"), "--sobol requires a range"),
+        (("--seeds", "2", "--draw", "1"), "--draw requires a range"),
+        (("--grid", "momentum=0,0.5", "--momentum", "0.9"), "--momentum gives it one value"),
+        (("--grid", "momentum=0,0.5", "--grid", "momentum=0.9"), "momentum is given twice"),
+        (("--grid", "seed=1,2", "--seeds", "2"), "seed is given twice"),
+        (("--seeds", "0"), "--seeds must be 1 or larger"),
+        (("--seeds", "2", "--lanes", "0"), "--lanes must be 1 or larger"),
+        (("--seeds", "2", "--memory", "0"), "--memory must be larger than 0"),
+        (("--uniform", "hidden=8:64"), "list its values with --grid hidden"),
+        (("--uniform", "momentum=0:0.9", "--trials", "0"), "--trials must be 1 or larger"),
         (("--grid", "seed=1,2", "--out", "file/below"), "file"),
         (("--grid", "seed=1,2", "--halvin"), "did you mean"),
     ],
