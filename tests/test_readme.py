@@ -13,7 +13,7 @@ COMMANDS = ("train", "evaluate", "predict", "examples", "check", "sweep", "info"
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_the_python_of_the_readme_runs_and_says_what_is_true(capsys):
+def test_the_python_of_the_readme_runs_and_its_numbers_are_true(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names = {}
     exec(code, names)

@@ -19,7 +19,7 @@ _SOURCE = (
     "such as those of MNIST"
 )
 
-# The options that make a run. None: the data decide.
+# The options of a run with their defaults. None leaves the choice to the data.
 TRAIN_DEFAULTS: dict[str, Any] = {
     "target": None,
     "task": None,
@@ -50,11 +50,11 @@ _CONFIG_HELP = {
     "init_scale": "factor on the initial weights",
     "patience": "stop after this many epochs without a lower test loss, and keep the best (default: never stop early)",
     "clip": "largest gradient norm of an example; longer gradients are scaled down (default: no limit)",
-    "track": f"statistics of the gradients to record each epoch, with commas between them: {', '.join(TRACKED)}",
+    "track": f"statistics of the gradients to record each epoch, separated by commas: {', '.join(TRACKED)}",
 }
 
 
-# The messages of argparse, and ours.
+# From messages of argparse to messages that name the next step.
 _MESSAGES = {
     "the following arguments are required: (.*)": r"\1 is missing; see {prog} --help",
     "unrecognized arguments: (.*)": r"unexpected argument \1; see {prog} --help",
@@ -131,6 +131,15 @@ def _add_train(parser: ArgumentParser) -> None:
 
 def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
     """Add the options of a run; a sweep has the same ones for what its trials have in common."""
+    _add_data(parser)
+    _add_network(parser)
+    training = parser.add_argument_group("training")
+    for name, text in _CONFIG_HELP.items():
+        _add_config_option(training, name, text)
+    training.add_argument("--seed", **number(int), help=seed)
+
+
+def _add_data(parser: ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--target", metavar="COLUMN", help="column of a table to predict")
     data.add_argument(
@@ -151,6 +160,9 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
         **number(float),
         help="fraction of the examples held out for testing, if SOURCE has no test part (default: 0.2)",
     )
+
+
+def _add_network(parser: ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--hidden",
@@ -173,10 +185,6 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
         metavar="NAME",
         help="cross_entropy, quadratic or binary_cross_entropy (default: cross_entropy for classes, else quadratic)",
     )
-    training = parser.add_argument_group("training")
-    for name, text in _CONFIG_HELP.items():
-        _add_config_option(training, name, text)
-    training.add_argument("--seed", **number(int), help=seed)
 
 
 def _add_sweep(parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What a command prints on standard output, one JSON object or tables; and the files that it may write."""
+"""Print a command's result, one JSON object or tables, and check the files that it may write."""
 
 import sys
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""What surrounds every command: its streams, Ctrl-C, notes on standard error, and JAX's cache and devices."""
+"""Surroundings of every command: streams, Ctrl-C, notes on standard error, and JAX's cache and devices."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ def prepare_streams() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line on standard error, and go on if nobody reads it any more."""
+    """Print a line on standard error; continue if its reader has gone."""
     try:
         print(line, file=sys.stderr, flush=True)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Running the terminal program inside of the test's process, in a folder of its own."""
+"""Run the terminal program in the test's process, in a folder of its own."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from jaxmlp.cli import main
 
 
 class Finished(NamedTuple):
-    """What a command left: its exit code and what it printed."""
+    """The exit code of a command and what it printed."""
 
     code: int
     out: str
@@ -17,7 +17,7 @@ class Finished(NamedTuple):
 
 @pytest.fixture
 def jaxmlp(tmp_path, monkeypatch, capsys):
-    """Run a command; the compilation cache stays off, so that tests leave nothing in the user's folders."""
+    """Run a command; the compilation cache stays off, so tests leave nothing in the user's folders."""
     monkeypatch.chdir(tmp_path)
 
     def run(*argv: str) -> Finished:

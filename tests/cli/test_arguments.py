@@ -78,7 +78,7 @@ def test_a_long_text_is_quoted_in_part():
     assert shortened("9" * 41) == repr("9" * 40 + "...")
 
 
-# What is typed, and the same space from Python.
+# The options, and the same space in Python.
 SPACES = {
     "lists are crossed": (
         "--grid learning_rate=0.1,1e-3 --grid hidden=64:32,none --seeds 3",
@@ -113,7 +113,7 @@ SPACES = {
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_the_typed_space_is_that_of_python(name):
+def test_the_typed_space_equals_the_space_built_in_python(name):
     typed, python = SPACES[name]
     assert typed_space(parse(["sweep", "iris", *typed.split()])) == python()
 

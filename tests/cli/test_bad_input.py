@@ -56,7 +56,7 @@ def files(tmp_path):
     return tmp_path
 
 
-# What is typed, and what the one line must say.
+# The command line, and the words that the error line must have.
 REFUSED = {
     "no command": ([], ["COMMAND"]),
     "a mistyped command": (["trian"], ["trian", "did you mean 'train'"]),
@@ -176,7 +176,7 @@ def test_a_damaged_configuration_is_refused(jaxmlp, run_folder, tmp_path, conten
 
 @pytest.mark.parametrize("name", ["epochs", "seed", "test_fraction", "hidden", "activation", "schedule", "loss"])
 @pytest.mark.parametrize("value", ["many", [1], {}, -1.5])
-def test_a_saved_option_that_cannot_be_is_refused(jaxmlp, run_folder, tmp_path, name, value):
+def test_an_impossible_saved_option_is_refused(jaxmlp, run_folder, tmp_path, name, value):
     shutil.copytree(run_folder, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
     config = json.loads(path.read_text())

@@ -42,7 +42,7 @@ def mine(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_a_right_gradient_is_right_and_the_arguments_may_come_of_a_function(jaxmlp, mine):
+def test_a_right_gradient_is_right_and_a_function_may_give_its_arguments(jaxmlp, mine):
     done = jaxmlp("check", "mine:loss", "--at", "mine:example", "--gradient", "mine:gradient", "--no-cache")
     assert (done.code, done.out.splitlines()[0]) == (0, "gradient of loss: RIGHT")
     assert "imported" not in done.out  # what the user's code prints is no part of the answer
@@ -60,14 +60,14 @@ def test_a_wrong_gradient_is_reported_and_drawn(jaxmlp, mine):
     assert (mine / "a.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_a_custom_rule_is_checked_and_json_is_all_there_is(jaxmlp, mine):
+def test_a_custom_rule_is_checked_and_json_prints_nothing_else(jaxmlp, mine):
     done = jaxmlp("check", "mine:sine", "--at", "mine:z", "--json", "--plot", "a.png", "--no-cache")
     assert done.code == 1
     assert json.loads(done.out)["subject"] == "custom rules of sine"
     assert (mine / "a.png").exists()
 
 
-# What is typed, and what the one line must say.
+# The command line, and the words that the error line must have.
 REFUSED = {
     "a mistyped function": (["mine:los", "--at", "mine:at"], ["'los'", "did you mean 'loss'"]),
     "a mistyped module": (["mien:loss", "--at", "mine:at"], ["'mien'", "did you mean 'mine'"]),

@@ -69,7 +69,7 @@ def test_the_picture_of_a_run_shows_its_history_and_the_epoch_that_was_kept(jaxm
     np.testing.assert_array_equal(shown, imread(io.BytesIO(expected)))
 
 
-def test_json_is_one_object_with_the_promised_fields(jaxmlp):
+def test_json_prints_one_object_with_the_promised_fields(jaxmlp):
     done = jaxmlp("train", "iris", *QUICK, "--json")
     values = json.loads(done.out)
     assert done.err == ""
@@ -89,7 +89,7 @@ def test_quiet_prints_nothing(jaxmlp):
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_the_terminal_trains_what_three_lines_of_python_train(jaxmlp):
+def test_the_terminal_trains_the_same_network_as_three_lines_of_python(jaxmlp):
     jaxmlp("train", "iris", *QUICK, "--seed", "5", "--out", "run", "--learning-rate", "0.1")
     data = prepare(read("iris"), seed=5)
     config = TrainConfig(epochs=3, learning_rate=0.1)
@@ -133,7 +133,7 @@ def test_every_option_reaches_the_run(jaxmlp, tmp_path):
     assert mlp == MLP((4, 8, 6, 3), ("tanh", "gelu"), "softmax", "quadratic")
 
 
-def test_clipped_weighted_and_tracked_training_is_that_of_python_and_can_be_resumed(jaxmlp, tmp_path):
+def test_clipping_weights_and_tracking_train_the_same_network_as_python_and_resume(jaxmlp, tmp_path):
     tracked = ("--clip", "0.5", "--class-weights", "balanced", "--track", "norms,noise_scale")
     values = json.loads(jaxmlp("train", "wine", *QUICK, *tracked, "--out", "run", "--json").out)
     data = prepare(read("wine"))
@@ -153,7 +153,7 @@ def test_clipped_weighted_and_tracked_training_is_that_of_python_and_can_be_resu
     assert "began with --track norms,noise_scale, got norms" in refused.err
 
 
-def test_a_network_without_hidden_layers_can_be_asked_for(jaxmlp):
+def test_hidden_none_trains_a_network_without_hidden_layers(jaxmlp):
     assert jaxmlp("train", "iris", "--epochs", "1", "--hidden", "none", "--out", "run").code == 0
     assert load("run/model.safetensors").mlp.sizes == (4, 3)
 
@@ -164,7 +164,7 @@ def test_a_set_smaller_than_a_batch_trains_by_default(jaxmlp, tmp_path):
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_evaluating_on_the_training_source_uses_what_was_held_out(jaxmlp, name):
+def test_evaluating_on_the_training_source_uses_the_held_out_part(jaxmlp, name):
     trained = json.loads(jaxmlp("train", name, *QUICK, "--json", "--out", "run").out)
     values = json.loads(jaxmlp("evaluate", "run", name, "--json").out)
     assert values["origin"] == "held out in training"
@@ -195,26 +195,6 @@ def test_a_csv_trains_evaluates_and_predicts_by_column_names(jaxmlp, tmp_path):
     assert values["classes"] == ["no", "yes"]
 
 
-@pytest.mark.parametrize("name", ["UP.CSV", "up.Parquet", "UP.NPZ"])
-def test_the_ending_of_a_data_file_may_be_in_capitals_for_every_command(jaxmlp, tmp_path, name):
-    frame = pl.read_csv(write_csv(tmp_path / "lower.csv", rows=60))
-    target = ["--target", "answer"]
-    match name.rpartition(".")[2].lower():
-        case "csv":
-            frame.write_csv(tmp_path / name)
-        case "parquet":
-            frame.write_parquet(tmp_path / name)
-        case "npz":
-            target = []
-            with open(tmp_path / name, "wb") as file:  # by its name NumPy would append .npz
-                np.savez(file, x=frame.drop("answer").to_numpy(), y=frame["answer"].to_numpy().astype(str))
-    assert jaxmlp("train", name, *target, *QUICK, "--out", "run").code == 0
-    for command in ("evaluate", "predict", "examples"):
-        done = jaxmlp(command, "run", name)
-        assert done.code == 0, done.err
-    assert jaxmlp("sweep", name, *target, *QUICK, "--seeds", "2", "--plan", "--no-cache").code == 0
-
-
 def test_predicted_values_are_in_the_targets_own_units(jaxmlp, tmp_path):
     frame = pl.read_csv(write_csv(tmp_path / "prices.csv", rows=200, text_target=False))
     jaxmlp("train", "prices.csv", "--target", "answer", "--epochs", "40", "--out", "run")
@@ -240,7 +220,7 @@ def parts(tmp_path_factory):
 
 
 def evaluated(jaxmlp, parts, kind, name):
-    """Return what `evaluate` says, the model's outputs and the targets of the part that it says so of."""
+    """Return the JSON of `evaluate`, and the outputs and targets of the part that it measured."""
     values = json.loads(jaxmlp("evaluate", str(parts / kind), str(parts / name), "--json").out)
     source, model = read(parts / name), load(parts / kind / "model.safetensors")
     x, t = (source.x, source.t) if source.x_test is None else (source.x_test, source.t_test)
@@ -269,7 +249,7 @@ def test_errors_of_values_are_in_the_targets_units(jaxmlp, parts, name):
     assert values["test_r2"] == pytest.approx(1 - (error**2).sum() / ((t - t.mean()) ** 2).sum(), abs=1e-5)
 
 
-def test_the_test_part_is_predicted_where_there_is_one(jaxmlp, parts):
+def test_predict_uses_the_test_part_if_there_is_one(jaxmlp, parts):
     for name, rows in (("values.npz", 20), ("other_values.npz", 60)):
         assert jaxmlp("predict", str(parts / "values"), str(parts / name)).code == 0
         assert len(pl.read_csv("predictions.csv")) == rows
@@ -316,7 +296,7 @@ def test_progress_and_result_show_the_numbers_of_history(jaxmlp, tmp_path):
     assert f"loss {rows[-1]['train_loss']:.4f}  test {rows[-1]['test_loss']:.4f}  accuracy" in lines[-1]
 
 
-def test_a_batch_that_is_asked_for_is_not_cut(jaxmlp):
+def test_a_given_batch_size_is_not_reduced(jaxmlp):
     done = jaxmlp("train", "iris", "--batch-size", "121", "--epochs", "1")
     assert done.code == 2
     assert "batch_size must be at most the 120 training examples, got 121" in done.err
@@ -361,7 +341,7 @@ def test_a_diverged_run_keeps_finite_parameters_and_says_what_to_try(jaxmlp):
     assert (again.code, again.err) == (1, done.err)
 
 
-def test_a_run_goes_on_where_it_was_and_ends_in_the_same_bytes(jaxmlp, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_with_the_same_bytes_as_an_uninterrupted_one(jaxmlp, tmp_path, monkeypatch):
     jaxmlp("train", "iris", *QUICK, "--out", "whole")
     from jaxmlp.storage.run_folder import Run
 
@@ -384,7 +364,7 @@ def test_a_run_goes_on_where_it_was_and_ends_in_the_same_bytes(jaxmlp, tmp_path,
     assert (tmp_path / "cut/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(jaxmlp, tmp_path):
+def test_a_killed_run_ends_with_the_same_bytes_once_resumed(jaxmlp, tmp_path):
     options = ("digits", "--epochs", "400", "--quiet")
     checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
 
@@ -419,7 +399,7 @@ def test_a_model_file_can_be_read_without_jax(jaxmlp):
     assert header["encoding"]["class_names"] == ["setosa", "versicolor", "virginica"]
 
 
-def test_help_is_there_without_jax(tmp_path):
+def test_help_does_not_import_jax(tmp_path):
     code = (
         "import sys; from jaxmlp.cli import main\n"
         "try: main(['train', '--help'])\n"
@@ -441,7 +421,7 @@ def test_help_names_every_activation_and_loss(jaxmlp):
 
 
 def in_a_home_of_its_own(folder, *options, **streams):
-    """Train in a process of its own, which knows no caches but those in a folder; return its exit code."""
+    """Train in a process whose home and caches are in a folder; return the exit code."""
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "HOME": str(folder)}
     command = [sys.executable, "-m", "jaxmlp", "train", "iris", *QUICK, *options, "--out", "run"]
     process = subprocess.Popen(command, cwd=folder, env=environment, **streams)
@@ -452,13 +432,13 @@ def in_a_home_of_its_own(folder, *options, **streams):
 
 @pytest.fixture(scope="module")
 def without_a_reader(tmp_path_factory):
-    """Leave the folder of a run without cache, of which nobody reads what it prints; and its exit code."""
+    """Train without a cache while nobody reads standard error; return the folder and the exit code."""
     folder = tmp_path_factory.mktemp("unread")
     code = in_a_home_of_its_own(folder, "--no-cache", stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     return folder, code
 
 
-def test_the_compilation_cache_fills_the_users_cache_folder_unless_switched_off(without_a_reader, tmp_path):
+def test_compiled_programs_are_kept_in_the_users_cache_folder_unless_switched_off(without_a_reader, tmp_path):
     folder, code = without_a_reader
     assert code == 0
     assert not list(folder.rglob("compiled"))
@@ -478,13 +458,13 @@ def test_brackets_in_names_are_shown_as_they_are(jaxmlp, tmp_path):
         assert name in shown
 
 
-def test_training_goes_on_when_nobody_reads_its_progress(without_a_reader):
+def test_training_continues_when_nobody_reads_its_progress(without_a_reader):
     folder, code = without_a_reader
     assert code == 0
     assert (folder / "run" / "model.safetensors").exists()
 
 
-def test_closed_streams_are_no_reason_to_fail(tmp_path):
+def test_commands_succeed_with_closed_streams(tmp_path):
     command = f"{sys.executable} -m jaxmlp datasets >&- 2>&- <&-"
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
 
@@ -493,7 +473,7 @@ def test_a_new_run_says_that_there_was_nothing_to_resume(jaxmlp):
     assert "no run to resume" in jaxmlp("train", "iris", *QUICK, "--out", "new", "--resume").err
 
 
-def test_a_link_keeps_pointing_where_predictions_are_written(jaxmlp, tmp_path):
+def test_predictions_are_written_through_a_link(jaxmlp, tmp_path):
     jaxmlp("train", "iris", *QUICK, "--out", "run")
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")

@@ -1,4 +1,4 @@
-"""`jaxmlp examples`: a data set in the order of its difficulty, suspects, and what helped and harmed one example."""
+"""`jaxmlp examples`: examples in order of difficulty, suspected labels, and the influence of examples on one."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def test_the_corrupted_row_comes_first_and_is_suspected(jaxmlp, trained):
     assert re.search(rf"^ +1 +{CORRUPTED} .*yes$", done.out, re.MULTILINE)
 
 
-def test_what_is_printed_is_what_is_written(jaxmlp, trained):
+def test_the_printed_table_agrees_with_the_csv_file(jaxmlp, trained):
     argv = ("examples", str(trained / "classes"), str(trained / "wrong.npz"), "--top", "7")
     values = json.loads(jaxmlp(*argv, "--json").out)
     frame = pl.read_csv("examples.csv")
@@ -128,7 +128,7 @@ def test_the_picture_holds_the_hardest_in_their_order(jaxmlp, trained, monkeypat
         assert caption.endswith(f"\nrow {row}, {score:#.3g}")
 
 
-def test_the_test_part_is_ranked_where_it_is_asked_for(jaxmlp, trained):
+def test_the_option_test_ranks_the_test_part(jaxmlp, trained):
     argv = ("examples", str(trained / "classes"), str(trained / "parts.npz"), "--json")
     assert json.loads(jaxmlp(*argv).out)["origin"] == "the training part"
     values = json.loads(jaxmlp(*argv, "--test").out)
@@ -156,7 +156,7 @@ def test_several_real_values_have_a_column_each(jaxmlp, trained):
     assert "prediction 1" in done.out
 
 
-def test_outputs_that_are_no_probabilities_suspect_nobody(jaxmlp, trained):
+def test_no_example_is_suspected_if_the_outputs_are_not_probabilities(jaxmlp, trained):
     values = json.loads(jaxmlp("examples", str(trained / "scores"), str(trained / "clean.npz"), "--json").out)
     assert "suspected" not in values
     assert pl.read_csv("examples.csv").columns == ["rank", "row", "label", "prediction", *SCORES]
@@ -180,7 +180,7 @@ def gradients(mlp, params, x, t):
         ("parts.npz", "the training part"),
     ],
 )
-def test_what_helped_and_harmed_is_what_products_of_gradients_say(jaxmlp, trained, source_name, origin):
+def test_influences_are_inner_products_of_gradients(jaxmlp, trained, source_name, origin):
     source, model = read(trained / source_name), load(trained / "classes" / "model.safetensors")
     if source_name == "parts.npz":
         index, rows, x, t = 3, np.arange(N), source.x_test, source.t_test
@@ -207,7 +207,7 @@ def test_what_helped_and_harmed_is_what_products_of_gradients_say(jaxmlp, traine
     assert Path("influence.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_only_what_helped_is_said_to_have_helped(jaxmlp, trained):
+def test_helped_examples_have_positive_influence_and_harmed_ones_negative(jaxmlp, trained):
     parts = split(read("diabetes"))
     index = int(parts.test.rows[0])
     shown = jaxmlp("examples", str(trained / "values"), "diabetes", "--influence", str(index), "--top", "10000")
@@ -246,7 +246,7 @@ def test_a_narrow_terminal_shows_the_score_that_ranks_and_cuts_no_line(jaxmlp, t
     assert header.split().count("norm") == 1 + header.split().count("error")
 
 
-# What is typed after the command, and what the one line must say. {} is the folder with models and data.
+# The command line, and the words that the error line must have. {} is the folder with models and data.
 REFUSED = {
     "no rows": ("{}/classes {}/clean.npz --top 0", ["--top", "1 or larger", "got 0"]),
     "half a row": ("{}/classes {}/clean.npz --top 0.5", ["--top", "whole number", "0.5"]),
@@ -286,7 +286,7 @@ def test_bad_input_is_refused_in_one_line(jaxmlp, trained, tmp_path, name):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["pictures.png", "taken"]
 
 
-def test_data_called_like_the_result_are_not_overwritten(jaxmlp, trained, tmp_path):
+def test_a_data_file_named_like_the_output_is_not_overwritten(jaxmlp, trained, tmp_path):
     x = read("diabetes")
     frame = pl.DataFrame(x.x, schema=list(x.feature_names)).with_columns(pl.Series("target", x.t))
     frame.write_csv("examples.csv")
@@ -298,12 +298,12 @@ def test_data_called_like_the_result_are_not_overwritten(jaxmlp, trained, tmp_pa
     assert jaxmlp("examples", str(trained / "values"), "examples.csv", "--target", "target", "--out", "o.csv").code == 0
 
 
-def test_more_than_there_are_are_all(jaxmlp, trained):
+def test_asking_for_more_examples_than_there_are_shows_all(jaxmlp, trained):
     done = jaxmlp("examples", str(trained / "classes"), str(trained / "clean.npz"), "--top", f"1{30 * '0'}", "--json")
     assert len(json.loads(done.out)["hardest"]) == 300
 
 
-def test_an_example_alone_has_nobody_to_influence_it(jaxmlp, trained):
+def test_influence_requires_other_examples(jaxmlp, trained):
     with np.load(trained / "clean.npz") as clean:
         np.savez("one.npz", x=clean["x"][:1], y=clean["y"][:1])
     done = jaxmlp("examples", str(trained / "classes"), "one.npz", "--influence", "0")

@@ -18,7 +18,7 @@ import pytest
 from jaxmlp.cli.startup import error_line, interrupts_kept, keep_compiled_programs, say, warnings_noted
 
 CLASSES = ["größe €", "日本", "ż·…"]
-# Every command, with names that no encoding but UTF-8 has all characters of; and some that fail.
+# Every command, with names that only UTF-8 can encode; the last four fail.
 COMMANDS = [
     ["--help"],
     *([command, "--help"] for command in ("train", "evaluate", "predict", "examples", "info", "check", "sweep")),
@@ -51,7 +51,7 @@ for argv in json.loads(sys.argv[1]):
 
 
 def process(folder, *command, start=subprocess.run, **environment):
-    """Run Python in a process of its own; what is compiled there is compiled in haste."""
+    """Run Python in a process of its own, with quick compilation."""
     environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | environment
     return start(
         [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -59,7 +59,7 @@ def process(folder, *command, start=subprocess.run, **environment):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp932", "iso8859-2"])
-def test_every_command_prints_what_the_encoding_has_and_fails_for_no_character(tmp_path, encoding):
+def test_every_command_replaces_characters_that_the_encoding_lacks(tmp_path, encoding):
     x = np.random.default_rng(0).normal(size=(60, 2))
     rows = [f"{a},{b},{CLASSES[int(a > 0) + int(b > 0)]}" for a, b in x]
     (tmp_path / "data.csv").write_text("\n".join(["höhe,幅,klasse", *rows]), "utf-8")
@@ -96,7 +96,7 @@ def test_a_ctrl_c_in_a_callback_of_the_garbage_collector_is_kept():
 
 
 def test_one_ctrl_c_ends_training_in_one_line(tmp_path):
-    # A parent that ignores Ctrl-C, as a shell in the background does, has children that do.
+    # A shell lets its background jobs and their children ignore Ctrl-C; this test may run in one.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         command = ("-m", "jaxmlp", "train", "digits", "--epochs", "100000", "--no-cache", "--out", "run")
@@ -115,7 +115,7 @@ def test_one_ctrl_c_ends_training_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "nonsense"])
-def test_a_device_that_is_not_there_is_one_line_and_leaves_no_folder(tmp_path, platform):
+def test_a_missing_device_is_reported_in_one_line_and_leaves_no_folder(tmp_path, platform):
     if platform == jax.default_backend():
         pytest.skip("this machine has one")
     done = process(tmp_path, "-m", "jaxmlp", "train", "iris", "--no-cache", JAX_PLATFORMS=platform)
@@ -125,7 +125,7 @@ def test_a_device_that_is_not_there_is_one_line_and_leaves_no_folder(tmp_path, p
     assert not list(tmp_path.iterdir())
 
 
-def test_caches_that_cannot_be_written_are_not_mentioned_under_quiet(tmp_path):
+def test_quiet_hides_that_a_cache_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     command = ("-m", "jaxmlp", "train", "iris", "--epochs", "1", "--quiet")
     done = process(tmp_path, *command, XDG_CACHE_HOME=str(tmp_path / "file"), HOME=str(tmp_path / "file"))
@@ -172,7 +172,7 @@ def test_a_cache_folder_that_cannot_be_written_is_noted_once_and_not_used(tmp_pa
     assert not jax.config.jax_enable_compilation_cache
 
 
-def test_a_warning_is_a_note_of_one_line_once_and_none_under_json(capsys):
+def test_a_warning_becomes_one_note_that_json_and_quiet_hide(capsys):
     for options, printed in (({}, "jaxmlp train: note: two lines\n"), ({"json": True}, ""), ({"quiet": True}, "")):
         arguments = Namespace(**{"command": "train", "quiet": False, "json": False} | options)
         with warnings_noted(arguments):

@@ -1,4 +1,4 @@
-"""Sweeps in the terminal: run, plan, best, export, report, and what is said of bad input."""
+"""Sweeps in the terminal: run, plan, best, export, report, and the lines for bad input."""
 
 import contextlib
 import io
@@ -41,7 +41,7 @@ def swept(finished, tmp_path):
     return json.loads(out)
 
 
-def test_a_sweep_says_what_it_found_and_leaves_all_of_it(swept, jaxmlp, tmp_path):
+def test_a_sweep_prints_its_best_settings_and_writes_report_and_table(swept, jaxmlp, tmp_path):
     results = sweep.load(tmp_path / "swept")
     best = results.best()
     assert (swept["trials"], swept["finished"], swept["diverged"]) == (8, 8, 0)
@@ -155,7 +155,7 @@ def test_a_folder_without_a_sweep_is_refused_in_one_line(jaxmlp, command):
     assert done.err.count("\n") == 1
 
 
-def test_a_single_value_is_noted_and_a_diverged_trial_is_no_failure_unless_all_are(jaxmlp):
+def test_a_single_value_is_noted_and_a_sweep_fails_only_if_every_trial_diverges(jaxmlp):
     noted = jaxmlp("sweep", "iris", "--grid", "momentum=0.5", "--grid", "learning_rate=0.01,0.1", "--plan")
     assert noted.code == 0
     assert noted.err == "jaxmlp sweep: note: momentum has a single value, 0.5: nothing is compared\n"
@@ -175,7 +175,7 @@ def test_nothing_is_wider_than_a_narrow_terminal(swept, jaxmlp, monkeypatch):
     assert max(map(len, shown.splitlines())) <= 40
 
 
-def test_an_interrupted_sweep_says_how_to_go_on_and_then_does(jaxmlp, tmp_path, monkeypatch):
+def test_an_interrupted_sweep_says_how_to_continue_and_then_continues(jaxmlp, tmp_path, monkeypatch):
     command = ["sweep", "iris", "--grid", "learning_rate=0.01,0.1", "--grid", "hidden=8,9", "--epochs", "4"]
     command += ["--no-cache", "--out", "cut"]
 
@@ -183,7 +183,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_then_does(jaxmlp, tmp_path, 
     def interrupting(arguments):
         yield lambda progress: progress.done and signal.raise_signal(signal.SIGINT)
 
-    # What a shell starts in the background ignores Ctrl-C, and so do its children: this test may be one of them.
+    # A shell lets its background jobs and their children ignore Ctrl-C; this test may run in one.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with monkeypatch.context() as patch:
@@ -197,14 +197,14 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_then_does(jaxmlp, tmp_path, 
     assert len(before) == 2
     again = jaxmlp(*command)
     assert again.code == 0
-    # Calm where nobody watches: a line for what has ended, the last one for all.
+    # Outside of a terminal: one line when trials end, the last one for all.
     assert [line.split("  ")[0] for line in again.err.splitlines()] == ["2/4 trials", "4/4 trials"]
     after = sweep.load(tmp_path / "cut").rows()
     assert len(after) == 4
     assert set(before) <= set(after)
 
 
-def test_a_report_that_cannot_be_written_takes_nothing_from_the_summary(jaxmlp, monkeypatch):
+def test_a_report_that_cannot_be_written_is_noted_and_the_summary_printed(jaxmlp, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
