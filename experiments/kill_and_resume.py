@@ -1,17 +1,16 @@
-"""A training run or a sweep that is killed at any moment goes on to the very same models, bit for bit.
+"""A training run or a sweep that is killed at any moment continues to the very same models, bit for bit.
 
-Claims: `jaxmlp train ... --resume` after any number of SIGKILLs at random moments ends with the parameters, and the
-whole model file, of the run that nobody killed. The same `jaxmlp sweep ...` again ends with the table, the curves
-and the model files of the sweep that nobody killed, and trains no trial twice that had ended.
+Claims: `jaxmlp train ... --resume`, after any number of SIGKILLs at random moments, ends with the same model file as a
+run that was never killed. A repeated `jaxmlp sweep ...` ends with the same table, curves and model files as a sweep
+that was never killed, and trains no finished trial again.
 
     python -m experiments.kill_and_resume [--sweep] [--kills 20] [--seed 0]
 
-Two runs for reference; then the same run, killed after a random time, resumed, killed again, ... and begun anew
-whenever it comes to its end, until the wanted number of kills has hit. Every run that came to its end is compared.
-Kills land anywhere: in imports, compilation, an epoch, a file being written.
+Two runs are the reference. Then the same run is killed after a random time, resumed, killed again, and started anew
+whenever it finishes, until the number of kills is reached. Every run that finished is compared. Kills hit anywhere:
+imports, compilation, an epoch, a file being written.
 """
 
-import argparse
 import hashlib
 import random
 import shutil
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments._options import Parser, count
 from jaxmlp import sweep
 from jaxmlp.sweep.store import Row
 
@@ -112,10 +112,10 @@ def run_and_kill(subject: list[str], folder: Path, after: float) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sweep", action="store_true", help="kill a sweep, not a training run")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = Parser("experiments.kill_and_resume", __doc__)
+    parser.add_argument("--sweep", action="store_true", help="kill a sweep instead of a training run")
+    parser.add_argument("--kills", type=count, default=20, metavar="N", help="number of kills, 20 by default")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the moments, 0 by default")
     arguments = parser.parse_args()
     moments = random.Random(arguments.seed)
     trials = Trials()
@@ -124,7 +124,7 @@ def main() -> None:
         subject = Subject(SWEEP, SWEEP, trials.kept, trials.digest, trials.check)
     with tempfile.TemporaryDirectory() as name:
         reference, killed = Path(name, "reference"), Path(name, "killed")
-        # Twice, because the first may have to fill the compilation cache, and takes longer than all that come after.
+        # Twice, because the first run may fill the compilation cache and take longer than all others.
         for folder in (killed, reference):
             start = time.monotonic()
             subprocess.run(command(subject.begin, folder), check=True)

@@ -33,7 +33,7 @@ MOST_EVALUATIONS = 20
 
 
 def verdicts(faults: Sequence[Check], right: Sequence[Check], costs: dict[str, Cost]) -> list[Verdict]:
-    """Hold the claims against what was measured."""
+    """Judge the claims."""
     our = [check for check in faults if check.checker.startswith(OURS)]
     caught, (named, asked) = count(our, "caught"), explained(our)
     our_right = select(right, checker=OURS)

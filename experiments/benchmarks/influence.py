@@ -101,7 +101,7 @@ TITLES = {
 
 
 def verdicts(seconds: dict[str, float], megabytes: dict[str, float], undisturbed: bool) -> list[Verdict]:
-    """Hold the claims against what was measured."""
+    """Judge the claims."""
     share, large = seconds["scores"] / seconds["epoch"], f"kernel of {LARGE:,} x {LARGE:,}"
     claims = [
         ("scores in at most one epoch's time", f"{share:.2f}", share <= 1),

@@ -2,12 +2,12 @@
 
     python -m experiments.benchmarks.per_example
 
-The claims are the tables `SHARES` and `FACTORS` below, and that our `gradients` take no longer than `vmap(jax.grad)`;
-the last lines say of every one whether this machine bears it out. `pip install jaxmlp[bench]` brings the peers; one
-that is not installed is left out, and so is what a peer cannot do.
+The tables `SHARES` and `FACTORS` below state the claims, and our `gradients` take no longer than `vmap(jax.grad)`. The
+last lines of the output say whether this machine confirms each claim. `pip install jaxmlp[bench]` installs the peers; a
+missing peer is left out, and so is work that a peer cannot do.
 
-What is compared. Steps of SGD without momentum: networks of relu, softmax with cross-entropy, float32, a batch of
-random data that lies in memory, the same one every step. By kind of work, a step
+Comparison. Steps of SGD without momentum: networks with relu, softmax with cross-entropy, float32, and one batch of
+random data in memory, the same in every step. By kind of work, a step
 
     plain        goes down the mean gradient
     norms        does that, and returns the norm of every example's gradient
@@ -15,15 +15,15 @@ random data that lies in memory, the same one every step. By kind of work, a ste
     variance     goes down the mean gradient, and returns the variance of every weight's gradient over the batch
     gradients    returns every example's gradient, B times the memory of the parameters, and updates nothing
 
-Each is written as its library's experienced user would write it, the fastest way we know. Before anything is timed,
-every peer's first step must give what ours gives, to one part in a thousand.
+Each is written as its library's experienced user would write it, the fastest way we know. Before the timing, the first
+step of every peer must give the same result as ours, to one part in a thousand.
 
-How it is timed. Steps take turns, peer by peer and round by round. A turn is as many steps as last 0.2 seconds, at
-least one, and each is waited for until all its results are there; a time is the median of the rounds. "Times plain"
-is against the plain step of the same framework: our own; `jax.grad` of the mean loss; PyTorch without hooks.
+Timing. Steps take turns, peer by peer and round by round. A turn is as many steps as last 0.2 seconds, at least one;
+each step ends when all its results are there. A time is the median of the rounds. "Times plain" is against the plain
+step of the same framework: our own; `jax.grad` of the mean loss; PyTorch without hooks.
 
-Memory is by how much the peak of a fresh process grows when, after plain steps, the first steps of the kind are run,
-compilation included: MB of main memory, so it is left out on a GPU, and where the system is not Linux.
+Memory is the growth of a fresh process's peak by the first steps of the kind, after plain steps, compilation included.
+It is main memory in MB, so it is left out on a GPU, and on systems other than Linux.
 """
 
 from collections.abc import Iterable
@@ -76,11 +76,11 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     seconds
-        Of a step of each work, by round.
+        The seconds of a step of each work, by round.
     memory
-        By how much each work's first steps raise the peak, in MB.
+        The growth of the peak by each work's first steps, in MB.
     cores_of_others
-        How many cores other processes kept busy during the rounds, in the mean.
+        The mean number of cores that other processes kept busy during the rounds.
     """
 
     seconds: dict[Work, list[float]]
@@ -88,11 +88,11 @@ class Outcome(NamedTuple):
     cores_of_others: float
 
     def times_plain(self, work: Work) -> float:
-        """Return how many times as long as its framework's plain step a step takes."""
+        """Return the ratio of a step's time to that of its framework's plain step."""
         return median(self.seconds[work]) / median(self.seconds[Work(PEERS[work.peer].baseline, "plain")])
 
     def times_ours(self, work: Work) -> float:
-        """Return how many times as long as our step of the same kind a step takes."""
+        """Return the ratio of a step's time to that of our step of the same kind."""
         return median(self.seconds[work]) / median(self.seconds[Work(OURS, work.kind)])
 
 
@@ -108,7 +108,7 @@ def problem_of(case: Case) -> Problem:
 
 
 def first_answer(work: Work, problem: Problem) -> list[np.ndarray]:
-    """Return what the first step returns; of updated parameters, their difference from where they were."""
+    """Return the results of the first step; for updated parameters, their change."""
     answer = PEERS[work.peer].starts[work.kind](problem)()
     arrays = [np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf) for leaf in answer]
     if work.kind in ("plain", "clipped"):
@@ -117,7 +117,7 @@ def first_answer(work: Work, problem: Problem) -> list[np.ndarray]:
 
 
 def check(works: Iterable[Work], problem: Problem) -> None:
-    """Hold every work's first step against ours, array by array, and raise `ValueError` if they disagree."""
+    """Compare every work's first step with ours, array by array; raise `ValueError` if they disagree."""
     for kind in KINDS:
         ours = first_answer(Work(OURS, kind), problem)
         for work in works:
@@ -130,7 +130,7 @@ def check(works: Iterable[Work], problem: Problem) -> None:
 
 
 def memory_growth(work: Work, problem: Problem, n_steps: int = 3) -> float:
-    """Return by how many MB the work's first steps raise the peak; for a process that has run nothing yet."""
+    """Return the growth of the peak by the work's first steps in MB, for a process that has run nothing yet."""
     peer, peaks = PEERS[work.peer], []
     for module in peer.modules:
         import_module(module)
@@ -174,7 +174,7 @@ def _row(work: Work, outcome: Outcome) -> tuple[str, ...]:
 
 
 def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
-    """Hold the outcomes against the claims; one about a peer that did not run is left out."""
+    """Judge the claims; one about a peer that did not run is left out."""
     rows = []
     for name in filter(outcomes.__contains__, WITH_PEERS):
         case, outcome = CASES[name], outcomes[name]

@@ -2,28 +2,28 @@
 
     python -m experiments.benchmarks.sweep --data FOLDER
 
-The claims are the tables below, `FACTORS` and those after it; the last lines say of every entry whether this machine
-bears it out. `pip install jaxmlp[bench]` brings the peers; one that is not installed is left out. Without `--data` (a
+The tables below, `FACTORS` and those after it, state the claims; the last lines of the output say whether this machine
+confirms each entry. `pip install jaxmlp[bench]` installs the peers; a missing peer is left out. Without `--data` (a
 folder of IDX files, such as Fashion-MNIST) the larger data are random.
 
-What is compared. All train the same grid of networks (relu, softmax with cross-entropy, float32) by momentum SGD with
-a constant rate, for equally many epochs of equally many batches, each epoch in a fresh random order, and evaluate
-nothing in between. Each is written as its experienced user would write it, the fastest way we know. All use the CPU,
-every core of it. How many threads are best for a peer (or for each of its workers) is tried out before the rounds: one,
-or one a core. The last column, the networks' mean accuracy on the training data, shows that all do the same work; it
-belongs to no timing.
+Comparison. All train the same grid of networks (relu, softmax with cross-entropy, float32) by momentum SGD with a
+constant learning rate, for the same number of epochs and batches, each epoch in a new random order, without evaluation
+in between. Each peer is written as its experienced user would write it, the fastest way we know. All use the CPU with
+every core. The best number of threads for a peer (or for each of its workers), one or one a core, is found before the
+rounds. The last column, the networks' mean accuracy on the training data, shows that all do the same work; it is not
+timed.
 
-How it is timed. Peers take turns, round by round, each turn in a fresh process, so that nobody's threads, devices or
-workers are in another's way. The first call is from arrays in memory and libraries imported to all networks trained:
-it includes the start of workers or devices, tracing and compilation. Later calls, in the same process, train equally
-many other networks, at least once, and up to five times within two seconds; a turn's time is their median. A time in
-the table is the median of the turns. What a first call of ours takes longer than later ones is taken for tracing and
-compilation. With a filled cache, it is a first call in a process that finds our compiled programs on disk.
+Timing. Peers take turns, round by round, each turn in a fresh process, so that threads, devices or workers of one do
+not disturb another. The first call begins with arrays in memory and libraries imported, and ends with all networks
+trained: it includes the start of workers or devices, tracing and compilation. Later calls in the same process train the
+same number of other networks, at least once, and up to five times within two seconds; the time of a turn is their
+median. A time in the table is the median of the turns. Tracing and compilation are the difference between our first and
+later calls. A first call with a filled cache finds our compiled programs on disk.
 
-What GFLOP/s counts is the matrix products that the later calls cannot do without, `Problem.gflop`. The peak is the best
-rate of large square products, measured once a round.
+GFLOP/s counts only the matrix products that the later calls need, `Problem.gflop`. The peak is the best rate of large
+square products, measured once a round.
 
-How time grows is measured on `GROWTH`, of which the picture is drawn; scikit-learn is left out from where on it would
+`GROWTH` shows how time grows with the number of networks, also as a picture. scikit-learn is left out where it would
 take more than a minute.
 """
 
@@ -119,15 +119,15 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     n_networks, gflop
-        What a call trains, and what its products cost, in units of 1e9 operations.
+        The networks that a call trains, and the operations of its products, in units of 1e9.
     peaks
         The best GFLOP/s of each square product.
     peers
-        What was measured.
+        The measurements.
     cached
         Seconds of our first calls with a filled cache.
     cores_of_others
-        How many cores other processes kept busy during the rounds, in the mean.
+        The mean number of cores that other processes kept busy during the rounds.
     """
 
     n_networks: int
@@ -143,7 +143,7 @@ class Outcome(NamedTuple):
         return median(self.peers[OURS].first) - median(self.peers[OURS].later)
 
     def share(self, name: str) -> float:
-        """Return what share of the peak a peer's later calls reached."""
+        """Return the share of the peak that a peer's later calls reached."""
         return self.gflop / median(self.peers[name].later) / max(self.peaks.values())
 
     def has(self, name: str) -> bool:
@@ -156,7 +156,7 @@ class Outcome(NamedTuple):
 
 
 def calls(name: str, problem: Problem, threads: int, *, cache: str | None = None, is_scored: bool = False) -> Calls:
-    """Take a turn; for a process that has computed nothing yet. With a cache, the first call is all."""
+    """Take a turn, in a process that has computed nothing yet; with a cache, only the first call."""
     for module in PEERS[name].modules:
         import_module(module)
     if cache:
@@ -181,7 +181,7 @@ def turn(name: str, problem: Problem, threads: int, **options: Any) -> Calls:
 
 
 def best_threads(name: str, problem: Problem) -> int:
-    """Try on a small part of the problem what is faster, one thread or one a core, where a peer lets one choose."""
+    """Return the faster number of threads, one or one a core, on a small part, if the peer has a choice."""
     n = 8 * problem.batch_size
     part = problem._replace(
         epochs=1,
@@ -196,12 +196,12 @@ def best_threads(name: str, problem: Problem) -> int:
 
 
 def peaks() -> dict[str, float]:
-    """Return the rate of each square product; for a process of its own, as its threads wait in a busy loop."""
+    """Return the rate of each square product, for a process of its own: its threads wait in a busy loop."""
     return {name: task() for name, task in square_products().items()}
 
 
 def enter(name: str, problem: Problem) -> Measured:
-    """Return a peer with its threads and no times yet; or why it failed, and the others still have their race."""
+    """Return a peer with its threads and no times yet, or with the reason why it failed."""
     try:
         return Measured(best_threads(name, problem), [], [], [])
     except Exception as error:
@@ -230,7 +230,7 @@ def measure(problem: Problem, names: Iterable[str], rounds: int) -> Outcome:
 
 
 def problem_of(grid: Grid, data: tuple[np.ndarray, np.ndarray], quick: bool = False) -> Problem:
-    """Return the grid on whole batches of the data: of what fills none, every peer would make something else."""
+    """Return the grid on whole batches of the data, because peers treat a last, smaller batch differently."""
     x, t = data
     n = len(x) // grid.case.batch_size * grid.case.batch_size
     rates, momenta, seeds = (min(number, 2) for number in grid.shape) if quick else grid.shape
@@ -256,7 +256,7 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure_growth(known: Iterable[Outcome], data: Any, names: list[str], asked: argparse.Namespace) -> list[Outcome]:
-    """Measure ours and scikit-learn by the number of networks, but for what the cases have measured already."""
+    """Measure ours and scikit-learn by the number of networks; take over what the cases have measured."""
     by_number = {outcome.n_networks: outcome for outcome in known}
     names = [name for name in names if name in (OURS, JOBLIB)]
     grown: list[Outcome] = []
@@ -337,7 +337,7 @@ def draw_growth(grown: list[Outcome], path: Path) -> None:
 
 
 def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
-    """Hold the outcome of each case against the claims about it; a peer that did not run has none."""
+    """Judge the claims of each case; a peer that did not run has none."""
     rows = []
     for name, outcome in outcomes.items():
         title = f"{outcome.n_networks:,} networks {CASES[name].case}"

@@ -2,36 +2,36 @@
 
     python -m experiments.benchmarks.training --data FOLDER
 
-The claim is the table `FACTORS` below: so many times faster than each peer, in each case. The last lines say of
-every entry whether this machine bears it out. `pip install jaxmlp[bench]` brings the peers; one that is not
-installed is left out. Without `--data` (a folder of IDX files, such as Fashion-MNIST) the data are random.
+The table `FACTORS` below states the claim: how many times faster jaxmlp is than each peer, in each case. The last lines
+of the output say whether this machine confirms each entry. `pip install jaxmlp[bench]` installs the peers; a missing
+peer is left out. Without `--data` (a folder of IDX files, such as Fashion-MNIST) the data are random.
 
-What is compared. All train the same network (relu, softmax with cross-entropy, float32) by momentum SGD, on
-equally many batches of one size, of examples that are already in memory, in a fresh random order every epoch.
-Each is written as its experienced user would write it: the fastest way we know that still is that library's way
-of training. Two rows go further than most users would, and are marked "best possible": the whole step (PyTorch)
-or the whole epoch (Flax) as one compiled program. They show how much of a difference is the library, and how much
-the habit.
+Comparison. All train the same network (relu, softmax with cross-entropy, float32) by momentum SGD, on the same number
+of batches of one size. The examples are in memory, in a new random order every epoch. Each peer is written as its
+experienced user would write it: the fastest way we know that is still that library's way of training. Two rows go
+further than most users would and are marked "best possible": the whole step (PyTorch) or the whole epoch (Flax) as one
+compiled program. They show how much of a difference is the library, and how much the habit.
 
-How it is timed. Epochs take turns, peer by peer and round by round, after one that does not count; a time is the
-median of the rounds. jaxmlp is timed as the others are, by the clock around a call of `train` that goes on for one
-more epoch, so that its checks of data and results are included; scikit-learn's own bookkeeping of the loss is, too.
-The last column, the loss of the last round, shows that all of them learn; it is that of the last batch, but for
-jaxmlp and scikit-learn, which keep the mean over the epoch. scikit-learn knows no GPU; the others use one if there
-is one, with TF32 products, which is what float32 means to JAX there.
+Timing. Epochs take turns, peer by peer and round by round, after one that does not count; a time is the median of the
+rounds. jaxmlp is timed like the others, by the clock around a call of `train` that continues for one more epoch. This
+includes its checks of data and results, as scikit-learn's time includes its record of the loss. The last column, the
+loss of the last round, shows that all of them learn. It is the loss of the last batch; jaxmlp and scikit-learn keep the
+mean over the epoch instead. scikit-learn does not use a GPU. The others use one if there is one, with TF32 products,
+which is what float32 means to JAX there.
 
-What GFLOP/s counts. The matrix products that a step cannot do without, and nothing else: two operations for each
-multiply-add, of which a batch of B needs
+GFLOP/s. Only the matrix products that every step needs are counted: two operations for each multiply-add, of which a
+batch of B needs
 
     B sum_{l>=1} n_{l-1} n_l    forward:    z_l = w_l y_{l-1}
     B sum_{l>=1} n_{l-1} n_l    eq. (8):    grad w_l = delta_l outer y_{l-1}
-    B sum_{l>=2} n_{l-1} n_l    eq. (7):    w_l^T delta_l, which the input layer has no use for
+    B sum_{l>=2} n_{l-1} n_l    eq. (7):    w_l^T delta_l, which the input layer does not need
 
 The peak is the best rate of large square products, measured between the rounds. Products as small as a network's
-need not reach it, so one row is what JAX makes of exactly the products above, back to back, on batches laid out
+may not reach it. One row therefore shows JAX with exactly the products above, one after another, on batches laid out
 beforehand.
 
-The first call is a fresh process's: from arrays in memory and libraries imported to the end of the first epoch.
+The first call is measured in a fresh process, with arrays in memory and libraries imported, to the end of the first
+epoch.
 """
 
 import argparse
@@ -102,13 +102,13 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     gflop
-        What the products of an epoch cost, in units of 1e9 operations.
+        The operations of an epoch's products, in units of 1e9.
     peaks
         The best GFLOP/s of each square product.
     peers, cached
-        What was measured.
+        The measurements.
     cores_of_others
-        How many cores other processes kept busy during the rounds, in the mean.
+        The mean number of cores that other processes kept busy during the rounds.
     """
 
     gflop: float
@@ -119,11 +119,11 @@ class Outcome(NamedTuple):
 
     @property
     def peak(self) -> float:
-        """The machine's rate: the best that anybody reached."""
+        """The machine's rate: the best of all square products."""
         return max(self.peaks.values())
 
     def share(self, name: str) -> float:
-        """Return what share of the peak a peer's median epoch reached."""
+        """Return the share of the peak that a peer's median epoch reached."""
         return self.gflop / median(self.peers[name].seconds) / self.peak
 
     def times_ours(self, name: str) -> float:
@@ -132,7 +132,7 @@ class Outcome(NamedTuple):
 
 
 def first_call(name: str, problem: Problem, cache: str | None = None) -> float:
-    """Return the seconds to the end of the first epoch; for a process that has computed nothing yet."""
+    """Return the seconds to the end of the first epoch, for a process that has computed nothing yet."""
     with TemporaryDirectory() as empty:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
         for module in PEERS[name].modules:
@@ -147,7 +147,7 @@ def first_call(name: str, problem: Problem, cache: str | None = None) -> float:
 
 
 def first_calls(name: str, problem: Problem, repeats: int) -> list[float]:
-    """Measure ours, of which there is a claim, repeatedly; the others, which may compile for a minute, once."""
+    """Measure ours repeatedly, because of its claim; measure the others, which may compile for a minute, once."""
     if name == PRODUCTS:
         return []
     try:
@@ -169,14 +169,14 @@ def cached_first_calls(problem: Problem, repeats: int) -> Cached:
 
 
 def start_all(names: Iterable[str], problem: Problem) -> tuple[dict[str, Epoch], dict[str, str]]:
-    """Run the first epoch of each, which does not count. Return those that work, and why the others do not."""
+    """Run the first epoch of each, which does not count; return the peers that work, and why others do not."""
     epochs, failures = {}, {}
     for name in names:
         try:
             epoch = PEERS[name].start(problem)
             epoch()
             epochs[name] = epoch
-        except Exception as error:  # a compiler that this machine lacks, say: the others still have their race
+        except Exception as error:  # such as a missing compiler: the others still run
             if name == OURS:
                 raise
             failures[name] = reason(error)
@@ -229,7 +229,7 @@ def _row(name: str, outcome: Outcome) -> tuple[str, ...]:
 
 
 def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
-    """Hold the outcome of each case against the claims about it; a peer that did not run has none."""
+    """Judge the claims of each case; a peer that did not run has none."""
     rows = []
     for name, outcome in outcomes.items():
         case, ours, fair = CASES[name], outcome.peers[OURS], not is_disturbed(outcome.cores_of_others)

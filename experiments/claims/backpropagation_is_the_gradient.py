@@ -9,11 +9,11 @@ of rounding, the distance from 1 to the next number, just as autodiff is. And th
 evaluations of the loss, where n parameters cost finite differences n evaluations (and most of the digits), and forward
 mode n passes, one `jax.jvp` a parameter.
 
-Errors are of the worst leaf, a weight matrix or a row of biases: the norm of its error over its norm, as in
-`jaxmlp check`, against `jax.grad` in float64, on 32 random examples: 16-32-32-10 with softmax, and tanh where nothing
-else is said, and the small networks of `jaxmlp.equivalences`, which have every pair of loss and output. Costs are on
-256 random examples, 64-h-h-10 with tanh or relu: seconds of scans of many gradients, over the seconds of as many
-evaluations of the mean loss; each the fastest of eight rounds, in turn.
+The error of a gradient is that of its worst leaf, a weight matrix or a row of biases: the norm of the difference over the
+norm, as in `jaxmlp check`. The truth is `jax.grad` in float64, on 32 random examples. The networks are 16-32-32-10 with
+softmax, and with tanh unless said otherwise, and the small networks of `jaxmlp.equivalences`, with every pair of loss
+and output. Costs are measured on 256 random examples, 64-h-h-10 with tanh or relu: the seconds of a scan of many
+gradients over the seconds of as many evaluations of the mean loss, each the fastest of eight rounds, in turn.
 """
 
 from collections.abc import Callable

@@ -3,8 +3,8 @@
     grad L_B = 1/B sum_{i in pi} grad L_i
     E |grad L_B - grad L|^2 = tr(Sigma) / B,    times (N - B) / (N - 1) where no example is drawn twice
 
-The noise scale tr(Sigma) / |grad L|^2 is the batch size at which noise and gradient are of one size. Below it twice the
-batch should save half of the steps, above it nothing (McCandlish et al. 2018, arXiv 1812.06162):
+The noise scale tr(Sigma) / |grad L|^2 is the batch size at which noise and gradient have the same size. Below it, twice
+the batch should save half of the steps; above it, none (McCandlish et al. 2018, arXiv 1812.06162):
 
     S / S_min - 1 = 1 / (E / E_min - 1),  so that S = S_min (1 + B_crit / B),  E = B S = E_min (1 + B / B_crit)
 

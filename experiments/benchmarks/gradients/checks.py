@@ -36,7 +36,7 @@ class Check(NamedTuple):
     size
         The fault's share; 0 for a right gradient.
     checker
-        Of `CHECKERS`.
+        One of `CHECKERS`.
     outcome
         "passes", "caught", "undecided", or "refuses" where an error is not about the gradient.
     seconds
@@ -59,7 +59,7 @@ class Check(NamedTuple):
 
 
 def ours(check: Callable[[], Any]) -> Answer:
-    """Run one of our checks, and write its report as a peer's answer."""
+    """Run one of our checks; return its report in the form of a peer's answer."""
     start = perf_counter()
     try:
         report = check()
@@ -82,7 +82,7 @@ def answers(
 
 
 def check_fault(number: int, quick: bool) -> list[Check]:
-    """Plant one fault for every dtype in every size, and ask everybody; a custom rule is also checked as such."""
+    """Plant one fault for every dtype in every size and run all checkers; check a custom rule also as such."""
     fault, checks = FAULTS[number], []
     for dtype in fault.dtypes:
         for size in fault.sizes(dtype)[: 1 if quick else None]:
@@ -109,7 +109,7 @@ def _check_rule(f: Any, params: Any) -> Answer:
 
 
 def groups_of_right(count: int, seed: int, at_most: int = 60) -> list[list[int]]:
-    """Return the numbers of right gradients in groups of one function, dtype and shape: one compilation serves each."""
+    """Group right gradients by function, dtype and shape, so that each group compiles once; return their numbers."""
     groups: dict[Any, list[int]] = {}
     for index in range(count):
         right = right_gradient(seed, index)
@@ -119,7 +119,7 @@ def groups_of_right(count: int, seed: int, at_most: int = 60) -> list[list[int]]
 
 
 def check_right(group: Sequence[int], seed: int, with_peers: int) -> list[Check]:
-    """Check right gradients of one function; peers see those with numbers before `with_peers`."""
+    """Check right gradients of one function; peers see those whose number is below `with_peers`."""
     from jaxmlp.checking import gradient_checker
 
     checks, check = [], None
@@ -141,7 +141,7 @@ def _begin(folder: str) -> None:
 
 
 def in_processes(tasks: Sequence[Callable[[], list[Check]]], folder: str, what: str) -> list[Check]:
-    """Run all tasks in processes of one thread each, and say on the way how far it is."""
+    """Run all tasks in processes of one thread each, and print the progress."""
     # Read when XLA starts, in the children; the flags of whoever called come first.
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     os.environ |= {"XLA_FLAGS": flags.strip(), "OMP_NUM_THREADS": "1"}
