@@ -9,10 +9,10 @@ of rounding, the distance from 1 to the next number, just as autodiff is. And th
 evaluations of the loss, where n parameters cost finite differences n evaluations (and most of the digits), and forward
 mode n passes, one `jax.jvp` a parameter.
 
-The error of a gradient is that of its worst leaf, a weight matrix or a row of biases: the norm of the difference over the
-norm, as in `jaxmlp check`. The truth is `jax.grad` in float64, on 32 random examples. The networks are 16-32-32-10 with
-softmax, and with tanh unless said otherwise, and the small networks of `jaxmlp.equivalences`, with every pair of loss
-and output. Costs are measured on 256 random examples, 64-h-h-10 with tanh or relu: the seconds of a scan of many
+The error of a gradient is that of its worst leaf, a weight matrix or a row of biases: the norm of the difference over
+the norm, as in `jaxmlp check`. The truth is `jax.grad` in float64, on 32 random examples. The networks are 16-32-32-10
+with softmax, and with tanh unless said otherwise, and the small networks of `jaxmlp.equivalences`, with every pair of
+loss and output. Costs are measured on 256 random examples, 64-h-h-10 with tanh or relu: the seconds of a scan of many
 gradients over the seconds of as many evaluations of the mean loss, each the fastest of eight rounds, in turn.
 """
 
