@@ -29,10 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter would flush the broken one
         return 1
-    except KeyboardInterrupt:
-        say(f"jaxmlp {arguments.command}: interrupted")
-        return 130
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        # Extension modules turn a Ctrl-C during their import into an ImportError.
+        if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
+            say(f"jaxmlp {arguments.command}: interrupted")
+            return 130
         if (line := error_line(error)) is None:
             raise
         say(f"jaxmlp {arguments.command}: error: {line}")

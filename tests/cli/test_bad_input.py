@@ -220,13 +220,19 @@ def test_predictions_go_to_a_regular_file_or_nowhere(jaxmlp, run_folder, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_inputs_too_large_for_the_network_have_no_predictions(jaxmlp, run_folder, tmp_path):
-    names = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)"
-    (tmp_path / "huge.csv").write_text(f"{names},kind\n1,2,3,4,setosa\n" + "3e38,3e38,-3e38,3e38,setosa\n")
-    for argv in (["predict"], ["evaluate"]):
-        done = jaxmlp(*argv, str(run_folder), "huge.csv", *(["--target", "kind"] if argv == ["evaluate"] else []))
+@pytest.mark.parametrize(
+    ("scaling", "said"), [("standard", "row 1, column 0"), ("none", "output for example 1 is not")]
+)
+def test_inputs_too_large_for_the_network_have_no_predictions(jaxmlp, tmp_path, scaling, said):
+    rows = [f"{a / 4},{b / 4},{a % 2}" for a in range(5) for b in range(5)]
+    (tmp_path / "data.csv").write_text("\n".join(["a,b,kind", *rows]) + "\n")
+    argv = ("data.csv", "--target", "kind", "--scaling", scaling, "--init-scale", "9", "--epochs", "1")
+    assert jaxmlp("train", *argv, "--out", "run").code == 0
+    (tmp_path / "huge.csv").write_text("a,b,kind\n1,2,0\n3e38,-3e38,1\n")
+    for command in ("predict", "evaluate"):
+        done = jaxmlp(command, "run", "huge.csv")
         assert (done.code, done.err.count("\n")) == (2, 1)
-        assert "finite" in done.err
+        assert said in done.err
 
 
 def test_a_model_refuses_data_of_other_features_or_classes(jaxmlp, run_folder, tmp_path):

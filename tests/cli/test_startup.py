@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxmlp.cli import datasets
 from jaxmlp.cli.startup import error_line, interrupts_kept, keep_compiled_programs, say, warnings_noted
 
 CLASSES = ["größe €", "日本", "ż·…"]
@@ -93,6 +94,15 @@ def test_a_ctrl_c_in_a_callback_of_the_garbage_collector_is_kept():
         signal.signal(signal.SIGINT, handler)
     assert time.monotonic() - began < 15  # a second on a calm machine
     assert sys.unraisablehook is hook
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ImportError("initialization failed")])
+def test_a_ctrl_c_during_an_import_is_an_interruption(jaxmlp, monkeypatch, error):
+    def run(arguments):
+        raise error from KeyboardInterrupt()
+
+    monkeypatch.setattr(datasets, "run", run)
+    assert jaxmlp("datasets") == (130, "", "jaxmlp datasets: interrupted\n")
 
 
 def test_one_ctrl_c_ends_training_in_one_line(tmp_path):
