@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxmlp._extras import optional
-from jaxmlp.plots._figure import plain_decades
+from jaxmlp.plots._figure import new_figure, plain_decades
 from jaxmlp.sweep.metrics import is_better_high, label
 
 if TYPE_CHECKING:
@@ -173,9 +172,8 @@ def lay_out(axes: "Axes", how: Scale, values: Sequence[Any]) -> None:
 
 
 def new_picture(width: float, height: float, title: str) -> "Figure":
-    figure: Figure = optional("matplotlib.figure", "sweep").Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height, shortened(title, int(width * 13)))
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)  # type: ignore[call-arg, union-attr]
-    figure.suptitle(shortened(title, int(width * 13)), fontsize=10, parse_math=False)
     return figure
 
 
