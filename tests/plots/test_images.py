@@ -71,12 +71,12 @@ def test_every_word_changes_the_picture():
 
 
 @pytest.mark.parametrize("text", ["$x_1", "$\\frac$", "[bold]", "猫", "a\tb", "x" * 10_000, ""])
-def test_whatever_a_name_is_it_is_drawn_as_it_is(text):
+def test_any_text_is_drawn_as_it_is(text):
     sheet = decoded(plain_images([0, 6]), [text, "b"], text, groups=[(text, 2)])
     assert sheet.shape[1] < 2000
 
 
-def test_no_contrast_is_no_reason_to_fail():
+def test_images_without_contrast_are_drawn():
     decoded(np.zeros((1, 8, 8)), [""])
 
 

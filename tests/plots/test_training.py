@@ -106,7 +106,7 @@ def test_what_is_drawn_is_in_the_file(n_epochs):
 
 
 @pytest.mark.parametrize("title", ["digits: 64-32-10, relu", "$\\frac$", "猫"])
-def test_a_title_is_drawn_as_it_is_whatever_it_holds(title):
+def test_any_title_is_drawn_as_it_is(title):
     history = [row(1, train_loss=1.0)]
     assert draw_curves(history, title).get_suptitle() == title
     assert curves(history, title) != curves(history)

@@ -64,7 +64,7 @@ def test_an_array_in_another_memory_order_is_saved_right(tmp_path):
     chex.assert_trees_all_equal(load(tmp_path / "model").params, params)
 
 
-def test_raw_inputs_are_right_inputs(tmp_path, iris):
+def test_a_saved_model_scales_raw_inputs(tmp_path, iris):
     raw = read("iris").x
     model = load(saved_model(tmp_path / "model", encoding=iris.encoding))
     y = jax.vmap(lambda x: predict(model.mlp, model.params, x))(iris.encoding.encode_inputs(raw))
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
             load_training(tmp_path / "checkpoint", MLP((4, 2)))
 
 
-def test_a_missing_model_is_said_to_be_missing(tmp_path):
+def test_a_missing_model_is_reported_as_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         load(tmp_path / "model")
 
@@ -204,7 +204,7 @@ def test_a_damaged_header_is_refused_in_one_line(tmp_path, name):
     assert str(path) in str(caught.value)
 
 
-def test_somebody_elses_safetensors_file_is_refused(tmp_path):
+def test_a_safetensors_file_of_another_program_is_refused(tmp_path):
     path = tmp_path / "model"
     path.write_bytes(safetensors.numpy.save({"w": np.ones(3)}))
     with pytest.raises(ValueError, match="not a model saved by jaxmlp"):

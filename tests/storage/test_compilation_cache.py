@@ -14,7 +14,7 @@ print(sum("cache_hits" in event for event in hits))
 """
 
 
-def test_a_second_process_takes_its_programs_from_the_folder(tmp_path):
+def test_a_second_process_loads_its_programs_from_the_folder(tmp_path):
     def run():
         command = [sys.executable, "-c", CODE, str(tmp_path / "cache")]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -85,7 +85,7 @@ def test_good_values_are_kept(name, values):
         assert getattr(TrainConfig(**{name: value}), name) == value
 
 
-def test_what_a_script_leaves_out_is_what_its_results_were_measured_with():
+def test_defaults_are_those_that_published_results_were_measured_with():
     assert TrainConfig() == TrainConfig(
         epochs=30,
         batch_size=32,
@@ -134,12 +134,12 @@ def test_unknown_schedule_is_told_the_nearest():
         ({"track": ("variance",), "batch_size": 1}, "'variance' needs a batch_size of 2 or larger, got 1"),
     ],
 )
-def test_what_a_run_does_not_have_cannot_be_tracked(options, words):
+def test_statistics_that_a_run_does_not_have_cannot_be_tracked(options, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         TrainConfig(**options)
 
 
-def test_names_to_track_are_a_tuple_in_one_order_whatever_was_given():
+def test_names_to_track_become_a_tuple_in_one_order():
     one = TrainConfig(track=("norms", "noise_scale"))
     assert TrainConfig(track=["noise_scale", "norms", "norms"]) == one
     assert isinstance(one.track, tuple)
@@ -173,7 +173,7 @@ def test_cosine_falls_from_1_to_nearly_0_by_half_a_cosine():
     assert 0 < factors[-1] < 0.002  # (pi/40)^2 / 4
 
 
-def test_step_schedule_is_cut_after_every_so_many_epochs():
+def test_step_schedule_falls_after_every_step_epochs():
     factors = run(epochs=4, schedule="step", step_epochs=1.5, step_factor=0.5)
     np.testing.assert_array_equal(factors, np.repeat([1, 0.5, 0.25], [15, 15, 10]))
 

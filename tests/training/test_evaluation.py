@@ -53,7 +53,7 @@ def test_accuracy_and_loss_of_classes_are_those_of_numpy(n):
 
 
 def whole_weights(n: int) -> np.ndarray:
-    """Draw weights 0, 1, 2 or 3: each must do what so many copies of the example would."""
+    """Draw weights 0, 1, 2 or 3: an example with weight 3 must count as three copies of it."""
     return np.random.default_rng(n).integers(0, 4, n)
 
 
@@ -66,7 +66,7 @@ def whole_weights(n: int) -> np.ndarray:
     ],
     ids=["classes", "labels", "values"],
 )
-def test_a_whole_weight_counts_as_so_many_copies(mlp, draw):
+def test_an_integer_weight_counts_as_that_many_copies(mlp, draw):
     rng, x = random_data(50)
     t, weights = draw(rng), whole_weights(50)
     weighted = evaluate(mlp, one_layer(3), Dataset(x, t, weights))

@@ -154,7 +154,7 @@ def test_order_holds_no_example_twice_and_fills_every_batch(n, batch_size):
     assert order.max() < n
 
 
-def test_order_is_the_same_for_the_same_key_and_epoch_and_another_for_others():
+def test_order_depends_on_key_and_epoch():
     order = partial(batch_order, n_examples=100, batch_size=10)
     np.testing.assert_array_equal(order(KEY, 3), order(jax.random.key(11), 3))
     others = [
@@ -166,7 +166,7 @@ def test_order_is_the_same_for_the_same_key_and_epoch_and_another_for_others():
     assert len({other.tobytes() for other in [order(KEY, 3), *others]}) == 5
 
 
-def test_every_example_sits_out_now_and_then():
+def test_every_example_is_left_out_of_some_epoch():
     # One of 3 sits out an epoch; that one of them never does in 60 epochs has probability 3 * (2/3)^60 < 1e-10.
     out = [({0, 1, 2} - set(batch_order(KEY, epoch, 3, 2).ravel().tolist())).pop() for epoch in range(60)]
     assert set(out) == {0, 1, 2}
@@ -192,7 +192,7 @@ def test_weights_of_1_change_nothing_and_an_example_of_weight_0_might_be_any_oth
 # ----- compiling -----
 
 
-def test_other_numbers_do_not_compile_anything_anew(caplog):
+def test_other_numbers_compile_nothing_again(caplog):
     mlp, data, test = MLP((3, 7, 4)), classes(), classes(9, seed=1)
 
     def messages(**numbers) -> list[str]:
@@ -315,7 +315,7 @@ def test_callback_is_given_arrays_that_stay_valid():
     assert np.any(copies[0][0][0].w != copies[1][0][0].w)
 
 
-def test_same_arguments_give_the_same_bits_and_another_key_others():
+def test_equal_arguments_give_equal_bits_and_another_key_gives_others():
     config = TrainConfig(epochs=2, batch_size=5)
     first, second, other = (train(MLP_OF_CLASSES, classes(), config, key=key) for key in (KEY, KEY, jax.random.key(5)))
     assert_identical(first, second)

@@ -116,7 +116,7 @@ def test_top_eigenvalue_is_that_of_the_hessian_after_the_epoch():
     assert trained.history[-1].norm_median is None
 
 
-def test_tracking_changes_nothing_of_the_path():
+def test_tracking_does_not_change_the_training_path():
     config = {"epochs": 3, "batch_size": B, "learning_rate": 0.1, "clip": 0.5}
     plain = train(SIZE, classes(), TrainConfig(**config), key=KEY)
     tracked = train(SIZE, classes(), TrainConfig(**config, track=tuple(TRACKED)), key=KEY)
@@ -183,7 +183,7 @@ def test_equal_examples_have_no_variance_and_never_a_negative_one():
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_what_is_not_finite_is_none(number):
+def test_statistics_that_are_not_finite_are_none(number):
     statistics = StepStatistics(
         norms=np.full((3, 4), number), mean_square=np.full(3, number), squared_mean=np.full(3, number)
     )
