@@ -150,7 +150,7 @@ class _Layout(NamedTuple):
     n_chunks
         [D]: how many chunks of each device have trials.
     place
-        Of each trial: its index into `who`, flattened.
+        The index of each trial into `who`, flattened.
     """
 
     who: np.ndarray

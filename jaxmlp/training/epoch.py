@@ -62,16 +62,16 @@ def run_epoch(
 
     Parameters
     ----------
-    mlp, nesterov, track
-        Static.
     params, state
-        Before the epoch.
+        Parameters and the state of momentum SGD before the epoch.
     examples
         The whole data set.
     order
         The result of `batch_order`, [steps, B].
     hyperparameters
         Traced.
+    nesterov, track
+        Static, see `TrainConfig`.
 
     Returns
     -------
@@ -118,12 +118,12 @@ def step_gradient(
 
     Parameters
     ----------
-    mlp, track
-        Static.
     batch
         The B examples of the step.
     clip
         The largest norm of an example's gradient; None clips nothing.
+    track
+        Static, see `TrainConfig`.
     sampled
         Whether this step takes all statistics, see `jaxmlp.training.tracking.sampled_steps`.
 

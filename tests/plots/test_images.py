@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from jaxmlp.plots.images import contact_sheet
+from jaxmlp.plots.images import contact_sheet, draw_contact_sheet
 
 GREYS = np.linspace(0, 1, 7)
 
@@ -55,6 +55,20 @@ def test_a_group_begins_a_row():
     sheet = decoded(plain_images([0, 3, 4, 6]), list("abcd"), groups=[("one", 2), ("none", 0), ("two", 2)])
     assert edges(sheet, GREYS[4])[0] > edges(sheet, GREYS[3])[1]
     assert edges(sheet, GREYS[4])[2] == edges(sheet, GREYS[0])[2]
+
+
+def test_each_caption_stands_right_under_its_own_image_and_each_heading_above_its_group():
+    captions, groups = ["a", "b\nc", "d", "e"], [("one", 3), ("two", 1)]
+    (axes,) = draw_contact_sheet(plain_images([0, 3, 4, 6]), captions, "title", columns=2, groups=groups).axes
+    places = {text.get_text(): text.get_position() for text in axes.texts}
+    extents = [image.get_extent() for image in axes.get_images()]
+    for caption, (left, right, bottom, top) in zip(captions, extents, strict=True):
+        x, y = places[caption]
+        assert x == pytest.approx((left + right) / 2)
+        assert bottom < y < bottom + 0.2 * (bottom - top)  # downwards, as pixels are counted
+    firsts = {"one": extents[0], "two": extents[3]}
+    assert all(places[heading][1] < top for heading, (*_, top) in firsts.items())
+    assert places["title"][1] < places["one"][1] < places["d"][1] < places["two"][1]
 
 
 def test_every_word_changes_the_picture():
