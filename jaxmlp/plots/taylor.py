@@ -53,7 +53,7 @@ def draw_taylor(test: TaylorTest, title: str = "") -> "Figure":
     exponent = "" if isnan(test.slope) else f": $h^{{{test.slope:.2f}}}$"
     lines = {f"this gradient{exponent}": (test.remainder, _RIGHT if test.true_remainder is None else _WRONG)}
     if test.true_remainder is not None:
-        lines["the slope that f has"] = (test.true_remainder, _RIGHT)
+        lines["the true slope of f"] = (test.true_remainder, _RIGHT)
     _draw_guides(axes, test.h, [line for line, _ in lines.values()], floor)
     for label, (line, color) in lines.items():
         drawn = np.where(np.isfinite(line) & (line > 0), line, np.nan)

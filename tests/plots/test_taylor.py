@@ -56,7 +56,7 @@ def test_a_wrong_element_is_in_the_direction_that_is_drawn(fault):
     drawn = lines(draw_taylor(test))
     for label, remainder, color in (
         ("this gradient", test.remainder, "C3"),
-        ("the slope that f has", test.true_remainder, "C0"),
+        ("the true slope of f", test.true_remainder, "C0"),
     ):
         np.testing.assert_array_equal(drawn[label].get_ydata(), np.where(remainder > 0, remainder, np.nan))
         assert drawn[label].get_color() == color
