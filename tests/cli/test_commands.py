@@ -296,6 +296,24 @@ def test_progress_and_result_show_the_numbers_of_history(jaxmlp, tmp_path):
     assert f"loss {rows[-1]['train_loss']:.4f}  test {rows[-1]['test_loss']:.4f}  accuracy" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("width", "shown", "hidden"), [(40, [], ["/s", "test"]), (70, ["/s"], ["test"]), (120, ["examples/s", "test"], [])]
+)
+def test_the_live_line_of_training_fits_the_terminal_and_cuts_no_score(jaxmlp, monkeypatch, width, shown, hidden):
+    for name, value in {"FORCE_COLOR": "1", "COLUMNS": str(width), "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    done = jaxmlp("train", "iris", *QUICK, "--out", "run")
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.err))
+    assert max(map(len, lines)) <= width
+    last = [line for line in lines if line][-1]
+    with open("run/history.csv") as file:
+        row = list(csv.DictReader(file))[-1]
+    assert last.startswith(f"epoch 3/3  loss {float(row['train_loss']):.4f}")
+    assert f"accuracy {float(row['test_accuracy']):.4f}" in last
+    assert all(word in last for word in shown)
+    assert not any(word in last for word in hidden)
+
+
 def test_a_given_batch_size_is_not_reduced(jaxmlp):
     done = jaxmlp("train", "iris", "--batch-size", "121", "--epochs", "1")
     assert done.code == 2
