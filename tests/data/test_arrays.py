@@ -339,6 +339,13 @@ def test_the_error_for_a_single_example_says_how_to_make_a_batch(encoding, tmp_p
     assert loaded.predict(np.ones((0, 2))).shape == (0, 2)
 
 
+@pytest.mark.parametrize("encoding", [NAMED, UNNAMED, None], ids=["named", "unnamed", "none"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_every_model_refuses_numbers_that_are_not_finite_by_place(encoding, number, tmp_path, refusal):
+    sentence = refusal(lambda: model(tmp_path, encoding).predict([[1.0, 2.0], [3.0, number]]))
+    assert f"x must be finite, got {number} in row 1, column 1" in sentence
+
+
 def test_the_error_for_another_rank_says_how_to_reshape(refusal):
     one = Encoding(1, (), ("a", "b"), inputs=SAME, targets=None)
     assert "try x.reshape(3, -1)" in refusal(lambda: one.encode_inputs(np.ones(3)))

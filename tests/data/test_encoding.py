@@ -88,7 +88,7 @@ MALFORMED = {
     "count is 0": (GOOD | {"feature_count": 0, "feature_names": []}, "0 features"),
     "names are numbers": (GOOD | {"feature_names": [1, 2]}, "feature_names"),
     "one class": (GOOD | {"class_names": ["cat"]}, "two or more"),
-    "repeated class": (GOOD | {"class_names": ["cat", "cat"]}, "distinct"),
+    "repeated class": (GOOD | {"class_names": ["cat", "dog", "cat"]}, "distinct"),
     "neither classes nor values": (GOOD | {"class_names": None}, "either"),
     "scaling of text": (GOOD | {"inputs": {"offset": ["1", "2"], "factor": [1, 1]}}, "inputs.offset"),
     "scaling without factor": (GOOD | {"inputs": {"offset": [1, 2]}}, "inputs.factor"),
