@@ -351,10 +351,7 @@ def _norm(rows: Array) -> Array:
 
 
 def _scale(size: Array) -> Array:
-    """Return the power of two that brings this size to 1..2 by division; 1 if the size is not finite.
-
-    Division by a power of two rounds nothing.
-    """
+    """Return the power of two that brings this size to 1..2 by exact division; 1 if it is not finite."""
     limits = jnp.finfo(size.dtype)
     exponent = jnp.clip(jnp.frexp(size)[1] - 1, limits.minexp, limits.maxexp - 2)
     return jnp.where(jnp.isfinite(size), jnp.ldexp(jnp.ones_like(size), exponent), 1)
