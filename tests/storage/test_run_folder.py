@@ -67,11 +67,21 @@ def test_history_has_the_columns_that_apply():
     assert float(rows[1]["train_loss"]) == trained().history[1].train_loss
 
 
+def test_a_column_that_applies_to_some_epochs_is_empty_in_the_others():
+    last = trained(test=DATA)
+    diverged = last._replace(history=(last.history[0], last.history[1]._replace(test_loss=None)))
+    rows = list(csv.DictReader(StringIO(history_csv(diverged).decode())))
+    assert float(rows[0]["test_loss"]) == last.history[0].test_loss
+    assert rows[1]["test_loss"] == ""
+
+
 def finished(folder, encoding=None):
     """Train in a run folder and write its results; return what was trained."""
     run = start_run(folder, CONFIG, MLP((4, 2)))
-    last = trained(3, callback=run.save_checkpoint)
-    run.latest = last
+    wrong = Dataset(DATA.x, 1 - DATA.t)  # the test loss only rises: the first epoch stays the best
+    config = TrainConfig(epochs=3, batch_size=2, patience=8)
+    last = train(MLP((4, 2)), DATA, config, key=jax.random.key(0), test=wrong, callback=run.save_checkpoint)
+    assert last.best_epoch == 1
     run.finish(MLP((4, 2)), encoding, {"source": "here"}, b"a picture")
     return last
 
