@@ -1,8 +1,10 @@
 """What `import jaxmlp` offers, and what it costs."""
 
 import ast
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import jaxmlp
@@ -22,6 +24,14 @@ def test_type_checkers_are_shown_the_very_names_that_are_offered():
     tree = ast.parse(Path(jaxmlp.__file__).with_suffix(".pyi").read_text())
     shown = [alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     assert sorted(shown) == sorted(jaxmlp.__all__)
+
+
+def test_no_function_hides_the_module_of_its_name():
+    names = [module.name for module in pkgutil.walk_packages(jaxmlp.__path__, "jaxmlp.")]
+    for name in names:
+        if not name.endswith("__main__"):  # which runs the terminal
+            module, (parent, _, leaf) = import_module(name), name.rpartition(".")
+            assert getattr(import_module(parent), leaf) is module, name
 
 
 def test_an_unknown_name_is_an_attribute_error():
