@@ -334,7 +334,7 @@ def main() -> None:
         "curvatures": curvatures,
         "reporting": reporting,
     }
-    write_json("defaults", found)
+    write_json("choose_defaults", found)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Oscillators(NamedTuple):
 def run(options: Options) -> Outcome:
     digits = data.prepare(data.read("digits")).train
     keys = [jax.random.key(seed) for seed in range(options.seeds)]
-    config, n = TrainConfig(epochs=5, learning_rate=0.01, weight_decay=0), 64 if options.quick else 256
+    config, n = TrainConfig(epochs=5, learning_rate=0.01, weight_decay=0), 32 if options.quick else 256
     trained = [train(SQUARED, digits, config, key=key).params for key in keys]
     with jax.enable_x64(True):
         to_double = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, jnp.float64))
