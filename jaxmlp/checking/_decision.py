@@ -21,7 +21,7 @@ from jax.extend.core import JaxprEqn
 
 from jaxmlp.checking import _differences, _functions, _points, _rounding, _survey
 from jaxmlp.checking._differences import Line, Slope
-from jaxmlp.checking._functions import Wide, moved, to_float64, to_numpy
+from jaxmlp.checking._functions import Wide, moved_numbers, to_float64, to_numpy
 from jaxmlp.checking._program import Apply, equations, is_rule, trace, without_rules
 from jaxmlp.checking._survey import Survey
 from jaxmlp.checking.report import LeafError
@@ -220,7 +220,7 @@ def _beside(
     tree, sizes = jax.tree.structure(params), [_points.size(leaf) for leaf in to_numpy(params)]
 
     def at(v: Any) -> list[Leaves | None]:
-        return [evaluated(truth.call, moved(params, v, sign * 2.0**-30)) for sign in (1, -1)]
+        return [evaluated(truth.call, moved_numbers(params, v, sign * 2.0**-30)) for sign in (1, -1)]
 
     samples: list[Leaves | None] = []
     for n in range(16):
@@ -272,7 +272,7 @@ def evidence(
         line = _differences.line(along, centre, line)
         slope = _differences.slope(line, noise)
     if noise is not None:  # repeat with other steps: one error estimate may be small by chance, but seldom two
-        half = jax.tree.map(lambda leaf: leaf * OTHER, direction)
+        half = jax.tree.map(lambda leaf: np.asarray(leaf) * OTHER, direction)
         again = _differences.line(lambda steps: functions.along(params, half, steps), centre)
         while len(again.which) < len(line.which):
             again = _differences.line(lambda steps: functions.along(params, half, steps), centre, again)
@@ -399,7 +399,7 @@ def _follows(found: Evidence, truth: Truth, expected: Leaves, params: Any, noise
     line = found.line
     for h, ahead, behind, floor in reversed(list(zip(line.h, line.ahead, line.behind, noise[line.which], strict=True))):
         for step in (h, -h, h / 2, -h / 2, h / 4, -h / 4):
-            there = evaluated(truth.call, moved(params, found.direction, step))
+            there = evaluated(truth.call, moved_numbers(params, found.direction, step))
             if there is None:
                 return False
             promised = dot(there, found.direction)
@@ -443,7 +443,9 @@ def has_kink(truth: Truth, params: Any, rng: np.random.Generator) -> bool:
     drift = [2.0**-20 * _rounding.scale(leaf) for leaf in expected]
     for _ in range(4):
         v = to_float64(_points.direction(params, rng))
-        if any(_jumps(evaluated(truth.call, moved(params, v, h)), expected, drift) for h in (2.0**-30, -(2.0**-30))):
+        if any(
+            _jumps(evaluated(truth.call, moved_numbers(params, v, h)), expected, drift) for h in (2.0**-30, -(2.0**-30))
+        ):
             return True
     return False
 

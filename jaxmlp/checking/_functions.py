@@ -19,6 +19,10 @@ NOT_TRACEABLE = (
 )
 
 
+# Steps are padded to a multiple of this: most calls then share one program.
+_PADDED = 8
+
+
 class Wide(NamedTuple):
     """A function of float64 arrays, compiled if it can be traced; `note` says so if it only runs in its own dtype."""
 
@@ -55,7 +59,8 @@ def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
 
 def to_float64(tree: Any) -> Any:
     """Return a tree of float64 arrays. Call under x64."""
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(np.float64)), tree)
+    # `jnp.asarray` would compile a program for each shape.
+    return jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float64), tree))
 
 
 def to_numpy(tree: Any) -> list[np.ndarray]:
@@ -77,11 +82,22 @@ def moved(params: Any, direction: Any, step: Any) -> Any:
     return jax.tree.map(lambda w, v: w + step * v, params, direction)
 
 
+def moved_numbers(params: Any, direction: Any, step: float) -> Any:
+    """Return w + h v of concrete arrays, float64, without a compilation for each shape. Call under x64."""
+    w, v = (jax.tree.map(np.asarray, tree) for tree in (params, direction))
+    return to_float64(moved(w, v, step))
+
+
 def along(f: Wide) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
     """Return a function of (w, v, steps [s]) with the values [s] of f at w + h v, compiled if that can be."""
     if f.traceable:
         evaluate = jax.jit(lambda w, v, steps: jax.lax.map(lambda h: f.plain(moved(w, v, h)), steps))
-        return lambda w, v, steps: np.asarray(evaluate(w, v, jnp.asarray(steps)), np.float64)
+
+        def values(w: Any, v: Any, steps: np.ndarray) -> np.ndarray:
+            padded = np.pad(steps, (0, -len(steps) % _PADDED), mode="edge")
+            return np.asarray(evaluate(w, v, padded), np.float64)[: len(steps)]
+
+        return values
     return lambda w, v, steps: np.array([np.float64(f.plain(moved(w, v, h))) for h in steps])
 
 

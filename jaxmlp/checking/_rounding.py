@@ -9,7 +9,7 @@ Probabilistic Rounding Error Analysis, 2019).
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -138,12 +138,7 @@ def _imitate_rounding(amount: Array, seed: Array) -> Visit:
             return apply(inputs)
 
         def noise(like: Any) -> Array:
-            return amount * _noise(
-                _mix(
-                    seed + _mix(jnp.uint32(next(count)) + jnp.uint32(7919) * jnp.asarray(iteration).astype(jnp.uint32))
-                ),
-                jnp.shape(like),
-            )
+            return amount * _noise(seed, np.uint32(next(count)), iteration, jnp.shape(like))
 
         if name in BY_ELEMENT:
             return [_off(output, noise) for output in apply(inputs)]
@@ -176,8 +171,10 @@ def _off_by_norm(x: Any, noise: Callable[[Any], Array]) -> Any:
     return x + (noise(x) * epsilon(x.dtype)).astype(_real(x.dtype)) * norm
 
 
-def _noise(seed: Array, shape: tuple[int, ...]) -> Array:
+@partial(jax.jit, static_argnames="shape")  # traced once for each shape
+def _noise(seed: Array, place: Any, iteration: Any, shape: tuple[int, ...]) -> Array:
     """Return random numbers from -1 to 1. Dozens of JAX's own generators would take long to compile."""
+    seed = _mix(seed + _mix(place + jnp.uint32(7919) * jnp.asarray(iteration).astype(jnp.uint32)))
     bits = _mix(jnp.arange(math.prod(shape), dtype=jnp.uint32) * jnp.uint32(2654435769) + seed)
     # In float32: a shorter dtype would have too few values.
     return (bits.astype(jnp.float32) / jnp.float32(2**31) - 1).reshape(shape)

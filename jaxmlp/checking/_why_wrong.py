@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmlp.checking import _switches
 from jaxmlp.checking._decision import Functions, Judged, Leaves, evaluated
-from jaxmlp.checking._functions import moved, to_numpy
+from jaxmlp.checking._functions import moved_numbers, to_numpy
 from jaxmlp.checking._program import source as source_of
 from jaxmlp.checking._program import trace
 from jaxmlp.checking.report import Explanation
@@ -258,7 +258,7 @@ def _step(wrong: Wrong, fault: _Fault) -> Explanation | None:
     if truth is None:
         return None
     direction = jax.tree.unflatten(jax.tree.structure(wrong.params), [jnp.asarray(leaf) for leaf in fault.g])
-    fit = _follow(lambda tau: evaluated(truth, moved(wrong.params, direction, tau)), fault)
+    fit = _follow(lambda tau: evaluated(truth, moved_numbers(wrong.params, direction, tau)), fault)
     if fit is None:
         return None
     tau, share = fit

@@ -554,8 +554,9 @@ def _paired(one: Any, other: Any) -> Any:
 
 
 def _cast(values: Any, like: Any) -> Any:
-    # In one call: in JAX 0.10.0 `asarray` turns NumPy's float64 into float32 before `astype`.
-    return jnp.asarray(values, jnp.result_type(like))
+    # `device_put` compiles nothing. JAX 0.10.0 turns NumPy's float64 into float32 before `astype`: hence in one call.
+    dtype = jnp.result_type(like)
+    return jax.device_put(values.astype(dtype)) if isinstance(values, np.ndarray) else jnp.asarray(values, dtype)
 
 
 def _like(tree: Any, params: Any) -> Any:

@@ -19,7 +19,7 @@ HIDDEN = "the search for the cause was left out"
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_search_for_the_cause():
-    # Verdicts are what is asked here; the search takes most of the time, and has tests of its own.
+    # Only the verdict matters here; the search is slow and has tests of its own.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxmlp.checking._why_wrong.explain", lambda wrong: (Explanation("none", HIDDEN),))
         yield

@@ -19,7 +19,7 @@ SIGNS = jnp.ones(1000, jnp.int8).at[573].set(-1)
 
 @pytest.fixture(autouse=True)
 def _no_search_for_the_cause(monkeypatch):
-    # Verdicts are what is asked here; the search takes most of the time, and has tests of its own.
+    # Only the verdict matters here; the search is slow and has tests of its own.
     monkeypatch.setattr("jaxmlp.checking._why_wrong.explain", lambda wrong: (Explanation("none", ""),))
 
 
