@@ -3,8 +3,9 @@
 from jaxmlp.checking.batched import check_batched
 from jaxmlp.checking.equal import check_equal
 from jaxmlp.checking.gradient import assert_gradient, check_gradient, gradient_checker
+from jaxmlp.checking.hessian import check_hessian_vector_product
 from jaxmlp.checking.report import Explanation, LeafError, PointCheck, Report
-from jaxmlp.checking.rules import check_custom_rule, check_hessian_vector_product, check_jvp, check_vjp
+from jaxmlp.checking.rules import check_custom_rule, check_jvp, check_vjp
 from jaxmlp.checking.taylor import TaylorTest, taylor_test
 
 __all__ = [

@@ -132,3 +132,23 @@ def element(name: str, index: Sequence[int]) -> str:
 
 def _is_none(leaf: Any) -> bool:
     return leaf is None
+
+
+def inner_product(one: Any, other: Any) -> Any:
+    """Return <a, b>, summed in the longest floating dtype of JAX's x64 setting."""
+    wide = jnp.result_type(float)
+    parts = [
+        jnp.sum(jnp.asarray(a).astype(wide) * jnp.asarray(b).astype(wide))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    ]
+    return sum(parts[1:], parts[0])
+
+
+def cast(values: Any, like: Any) -> Any:
+    # `device_put` compiles nothing. JAX 0.10.0 turns NumPy's float64 into float32 before `astype`: hence in one call.
+    dtype = jnp.result_type(like)
+    return jax.device_put(values.astype(dtype)) if isinstance(values, np.ndarray) else jnp.asarray(values, dtype)
+
+
+def cast_like(tree: Any, params: Any) -> Any:
+    return jax.tree.map(cast, tree, params)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.checking._functions import called
+from jaxmlp.checking import _rounding
+from jaxmlp.checking._functions import called, to_numpy
 
 
 def leaf_names(params: Any, root: str) -> list[str]:
@@ -77,3 +78,44 @@ def _first_bad(leaf: Any) -> str:
     values = np.asarray(leaf).astype(np.float64)
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
     return f"{values[index]} at {list(index)}" if index else str(values)
+
+
+# Roundings by which two calls may differ, as threads sum in another order.
+_UNSTEADY = 1024
+
+
+def first_calls(
+    f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, f_name: str, gradient_name: str, root: str
+) -> tuple[float, Any]:
+    """Call both functions as the user does, and raise a ValueError if they cannot be checked."""
+    check_finite_floats(params, root)
+    value = scalar_value(f_name, f, params)
+    first = called(gradient_name, gradient, params)
+    check_like(gradient_name, first, params, root)
+    return value, first
+
+
+def unsteady_sentence(
+    f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, first: tuple[float, Any], root: str
+) -> str:
+    """Return a sentence on what changes from call to call by more than another order of summation explains."""
+    value, leaves = first
+    again = f(params)
+    number = float(np.asarray(again).astype(np.float64))
+    if abs(number - value) > _UNSTEADY * _rounding.epsilon(jnp.result_type(again)) * abs(value):
+        return (
+            f"the function is not deterministic: it returned {value:.9g} and then {number:.9g} at the same parameters"
+        )
+    second = gradient(params)
+    for name, leaf, one, other in zip(
+        leaf_names(leaves, root), jax.tree.leaves(leaves), to_numpy(leaves), to_numpy(second), strict=True
+    ):
+        if np.array_equal(one, other):
+            continue
+        room = _UNSTEADY * _rounding.epsilon(jnp.result_type(leaf)) * _rounding.scale(one)
+        bad = ~((one == other) | (np.abs(one - other) <= room) | (np.isnan(one) & np.isnan(other)))
+        if bad.any():
+            index = tuple(int(i) for i in np.argwhere(bad)[0])
+            numbers = f"{one[index]:.9g}, and then {other[index]:.9g}"
+            return f"the gradient is not deterministic: {name}{list(index)} was {numbers}"
+    return ""

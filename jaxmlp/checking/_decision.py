@@ -1,8 +1,8 @@
 """Is a gradient right at a point? Four tests, the cheap ones first; only the last can find it wrong.
 
 1. It agrees with autodiff in float64, up to a few roundings of each element or of the slice that it lies in: right.
-2. Else, it agrees up to what rounding can do to both programs (`_rounding.spread`): right.
-3. Else, it lies between the gradients right beside the point, which has a kink: a subgradient, and right.
+2. Else, it agrees up to what rounding can do to both programs (`_excuses`, `_rounding.spread`): right.
+3. Else, it lies between the gradients right beside a kink (`_excuses`): a subgradient, and right.
 4. Else the values of the function along the direction of the disagreement decide between the two.
 
 Before that, differences along random directions confirm autodiff itself. Where autodiff fails or is wrong, differences
@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn
 
 from jaxmlp.checking import _differences, _functions, _points, _rounding, _survey
 from jaxmlp.checking._differences import Line, Slope
-from jaxmlp.checking._functions import Wide, moved_numbers, to_float64, to_numpy
-from jaxmlp.checking._program import Apply, equations, is_rule, trace, without_rules
+from jaxmlp.checking._functions import Wide, moved_numbers, to_numpy
+from jaxmlp.checking._program import equations, is_rule, trace, without_rules
 from jaxmlp.checking._survey import Survey
 from jaxmlp.checking.report import LeafError
 
@@ -146,99 +145,7 @@ def _relative(epsilons: list[float]) -> list[float]:
     return [max(ROUNDINGS * _rounding.epsilon(np.float64), epsilon) for epsilon in epsilons]
 
 
-def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) -> Judged:
-    """Apply test 2: allow what rounding can do to both programs, one sample after the other until that is enough."""
-    factor = _rounding.threshold(sum(leaf.size for leaf in judged.given))
-
-    def allow(*spreads: Leaves) -> Judged:
-        allowed = [a + factor * sum(off) for a, *off in zip(judged.allowed, *spreads, strict=True)]
-        return judged._replace(allowed=[np.where(np.isfinite(a), a, np.inf) for a in allowed])
-
-    spreads: Leaves = []
-    try:
-        for found in truth.spreads(seed, params):
-            spreads = to_numpy(found)
-            if (excused := allow(spreads)).is_right:
-                return excused
-    except Exception:  # rounding cannot be imitated: assume that only the last digit of autodiff is off
-        spreads = [np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in judged.expected]
-    try:
-        if not given.traceable:
-            raise TypeError
-        for found in given.spreads(seed, params):
-            excused = allow(spreads, to_numpy(found))
-            if excused.is_right:
-                return excused
-    except Exception:  # not traceable: assume that it loses a few digits more than autodiff
-        excused = allow(spreads, [8 * leaf for leaf in spreads])
-    return excused
-
-
-def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator) -> Judged:
-    """Apply test 3: allow what lies between the gradients that autodiff gives right beside the point.
-
-    The samples: every tie broken one way, every tie broken the other way, 32 random points, and the directions that
-    favour the gradient given. An element with more than four values there has many ties, and its extreme values may be
-    missing: its range is doubled.
-    """
-    # The samples lie 2^-30 of the parameters' size away; there a smooth gradient changes by no more than this.
-    drift = [2.0**-20 * _rounding.scale(leaf) for leaf in judged.expected]
-    gap = [np.nan_to_num(g - e) for g, e in zip(judged.given, judged.expected, strict=True)]
-    found = _beside(functions, truth, params, judged, gap, drift, rng)
-    if not found:
-        return judged
-    stacked = [np.stack(leaves) for leaves in zip(*found, judged.expected, strict=True)]
-    low, high = [leaf.min(axis=0) for leaf in stacked], [leaf.max(axis=0) for leaf in stacked]
-    wider, crowded = [], False
-    for g, e, a, lo, h, d, leaf in zip(
-        judged.given, judged.expected, judged.allowed, low, high, drift, stacked, strict=True
-    ):
-        many = (np.diff(np.sort(leaf, axis=0), axis=0) > 4 * d).sum(axis=0) > 3
-        crowded = crowded or bool(many.any())
-        room = np.where(many, h - lo, 0.0) + d
-        wider.append(np.where((g >= lo - room) & (g <= h + room) & (h - lo > 4 * d), np.maximum(a, np.abs(g - e)), a))
-    # Each element may lie in its range while the whole lies outside of all samples: (1, 1) at a tie of two.
-    given, *others = (_inner(leaves, gap) for leaves in (judged.given, *found, judged.expected))
-    room = _inner([np.abs(leaf) for leaf in gap], drift) + (max(others) - min(others)) * crowded
-    excused = judged._replace(allowed=wider)
-    if not excused.is_right or not min(others) - room <= given <= max(others) + room:
-        return judged
-    n = sum(int((h - lo > 4 * d).sum()) for lo, h, d in zip(low, high, drift, strict=True))
-    return excused._replace(kink=f"f has a kink here ({n} elements of the gradient jump), and this is a subgradient")
-
-
-def _beside(
-    functions: Functions,
-    truth: Truth,
-    params: Any,
-    judged: Judged,
-    gap: Leaves,
-    drift: Leaves,
-    rng: np.random.Generator,
-) -> list[Leaves]:
-    """Return gradients right beside a point, or none if they do not jump."""
-    tree, sizes = jax.tree.structure(params), [_points.size(leaf) for leaf in to_numpy(params)]
-
-    def at(v: Any) -> list[Leaves | None]:
-        return [evaluated(truth.call, moved_numbers(params, v, sign * 2.0**-30)) for sign in (1, -1)]
-
-    samples: list[Leaves | None] = []
-    for n in range(16):
-        samples += at(to_float64(_points.direction(params, rng)))
-        if n == 3 and not any(_jumps(sample, judged.expected, drift) for sample in samples):
-            return []
-    # Along the gap a convex kink has its extreme gradients; an element wins a maximum where it grows.
-    grown = [np.nan_to_num(np.abs(g) - np.abs(e)) for g, e in zip(judged.given, judged.expected, strict=True)]
-    for leaves in (gap, grown):
-        largest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in leaves) or 1.0
-        samples += at(
-            jax.tree.unflatten(tree, [jnp.asarray(leaf * s / largest) for leaf, s in zip(leaves, sizes, strict=True)])
-        )
-    samples += [evaluated(jax.jit(jax.grad(_with_ties(functions.f.plain, side))), params) for side in (False, True)]
-    return [sample for sample in samples if sample is not None]
-
-
-def _inner(one: Leaves, other: Leaves) -> float:
+def inner(one: Leaves, other: Leaves) -> float:
     # np.vdot's threads compete with XLA's for milliseconds, so sum by hand.
     return float(sum(np.sum(x * y) for x, y in zip(one, other, strict=True)))
 
@@ -285,7 +192,7 @@ def evidence(
 
 def dot(leaves: Leaves, direction: Any) -> float:
     """Return g . v."""
-    return _inner(leaves, to_numpy(direction))
+    return inner(leaves, to_numpy(direction))
 
 
 def length(leaves: Leaves, units: Any) -> float:
@@ -316,28 +223,6 @@ def towards(judged: Judged, params: Any) -> Any:
 def _has_rules(f: Wide, params: Any) -> bool:
     program = trace(f.call, params).closed
     return any(is_rule(eqn) or eqn.primitive.name == "stop_gradient" for eqn in equations(program))
-
-
-def _with_ties(f: Callable[[Any], Any], side: bool) -> Callable[[Any], Any]:
-    """Return f with every tie of a maximum, comparison or absolute value broken the same way."""
-
-    def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
-        name = eqn.primitive.name
-        if name == "stop_gradient":
-            return inputs
-        if name in ("max", "min"):
-            x, y = inputs
-            first = (x > y) if name == "max" else (x < y)
-            return [jnp.where(first | ((x == y) & side), x, y)]
-        if name == "abs":
-            (x,) = inputs
-            return [jnp.where((x > 0) | ((x == 0) & side), x, -x)]
-        if name in ("gt", "ge", "lt", "le"):
-            x, y = inputs
-            return [jnp.where(x == y, side, (x > y) if name[0] == "g" else (x < y))]
-        return apply(inputs)
-
-    return lambda *args: trace(f, *args).run(visit, *args)
 
 
 class Basis(NamedTuple):
@@ -410,16 +295,6 @@ def _follows(found: Evidence, truth: Truth, expected: Leaves, params: Any, noise
     return True
 
 
-def judge(
-    functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator, seed: int
-) -> Judged:
-    """Apply tests 2 and 3 to a gradient that failed test 1."""
-    if judged.is_right:
-        return judged
-    judged = excuse(functions.given, truth, params, judged, seed)
-    return judged if judged.is_right else beside_kink(functions, truth, params, judged, rng)
-
-
 class Trial(NamedTuple):
     """The result of test 4: differences of f along the disagreement, and which of the two gradients they confirm."""
 
@@ -433,69 +308,6 @@ def trial(functions: Functions, params: Any, centre: float, judged: Judged, seed
     direction = towards(judged, params)
     found = evidence(functions, params, direction, centre, noise=functions.noise(seed, params, direction))
     return Trial(found, confirms(found, judged.given), confirms(found, judged.expected))
-
-
-def has_kink(truth: Truth, params: Any, rng: np.random.Generator) -> bool:
-    """Return whether the gradients right beside a point differ."""
-    expected = evaluated(truth.call, params)
-    if expected is None:
-        return False
-    drift = [2.0**-20 * _rounding.scale(leaf) for leaf in expected]
-    for _ in range(4):
-        v = to_float64(_points.direction(params, rng))
-        if any(
-            _jumps(evaluated(truth.call, moved_numbers(params, v, h)), expected, drift) for h in (2.0**-30, -(2.0**-30))
-        ):
-            return True
-    return False
-
-
-def _jumps(beside: Leaves | None, here: Leaves, drift: Leaves) -> bool:
-    return beside is not None and any(
-        bool((np.abs(leaf - other) > size).any()) for leaf, other, size in zip(beside, here, drift, strict=True)
-    )
-
-
-def precision_checker(f: Callable[[Any], Any], dtypes: list[Any]) -> Callable[[Any, Judged, int], Judged]:
-    """Return a function of (params, judged, seed) that judges the rounding of a right formula in the user's own dtypes.
-
-    It allows a multiple of autodiff's own error in these dtypes, and what rounding can do to autodiff.
-    """
-    limits = [jnp.finfo(dtype) for dtype in dtypes]
-    autodiff = jax.jit(jax.grad(f))
-    spread = _rounding.spread(jax.grad(f))
-
-    def judge(params: Any, judged: Judged, seed: int) -> Judged:
-        allowed = [
-            np.where(np.abs(leaf) > float(limit.max), np.inf, ROUNDINGS * float(limit.eps) * _rounding.scale(leaf))
-            + ROUNDINGS * float(limit.tiny)
-            for leaf, limit in zip(judged.expected, limits, strict=True)
-        ]
-        judged = judged._replace(allowed=allowed)
-        if judged.is_right:
-            return judged
-        unknown = judged._replace(allowed=[16 * leaf for leaf in allowed])
-        try:
-            own = to_numpy(autodiff(params))
-        except Exception:  # without autodiff, allow a multiple of the rounding
-            return unknown
-        errors = [np.abs(a - e) for a, e in zip(own, judged.expected, strict=True)]
-        wider = [a + _finite(8 * (e + _rounding.scale(e))) for a, e in zip(allowed, errors, strict=True)]
-        judged = judged._replace(allowed=wider)
-        if judged.is_right:
-            return judged
-        try:
-            spreads = to_numpy(spread(seed, params))
-        except Exception:
-            return unknown
-        factor = _rounding.threshold(sum(leaf.size for leaf in own))
-        return judged._replace(allowed=[a + _finite(factor * s) for a, s in zip(wider, spreads, strict=True)])
-
-    return judge
-
-
-def _finite(leaf: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(leaf, nan=0.0, posinf=0.0)
 
 
 def leaf_errors(names: list[str], dtypes: list[str], judged: Judged) -> tuple[LeafError, ...]:

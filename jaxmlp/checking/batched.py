@@ -14,22 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.checking import _decision, _points, _rounding
+from jaxmlp.checking import _decision, _excuses, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split
 from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of
 from jaxmlp.checking._decision import Judged, Leaves, Truth, leaf_errors
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
+from jaxmlp.checking._why_wrong_batched import Form, Trial, combined, explain
 from jaxmlp.checking._x64 import x64_scope
 from jaxmlp.checking.report import Explanation, PointCheck, Report
 
 __all__ = ["check_batched"]
 
-Form = Literal["each", "sum", "mean"]
 
 # This many examples at most are changed, one at a time.
 CHANGED = 4
-# A hypothesis explains a wrong result if it is off by no more than this share of the result.
-FITS = 2.0**-20
 
 
 def check_batched(
@@ -106,14 +104,6 @@ class _Problem(NamedTuple):
     example: Any
 
 
-class _Trial(NamedTuple):
-    """A set of examples: which one was changed (None: all), and the comparison of both results."""
-
-    label: str
-    changed: int | None
-    judged: Judged
-
-
 def _check(
     problem: _Problem,
     floats: list[Any],
@@ -145,16 +135,16 @@ def _check(
         try:
             yield from imitated(seed, floats)
         except Exception:  # not traceable: assume a dozen operations in another order
-            expected = _combined(to_numpy(alone.call(floats)), form)
+            expected = combined(to_numpy(alone.call(floats)), form)
             yield [_decision.ROUNDINGS * np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in expected]
 
     truth = Truth("", alone.call, spreads)
 
     def judged(fixed: Leaves, floats: list[Any], seed: int) -> Judged:
-        result = _decision.compare(fixed, _combined(to_numpy(alone.call(floats)), form), epsilons)
-        return result if result.is_right else _decision.excuse(given, truth, floats, result, seed)
+        result = _decision.compare(fixed, combined(to_numpy(alone.call(floats)), form), epsilons)
+        return result if result.is_right else _excuses.excuse(given, truth, floats, result, seed)
 
-    trials = [_Trial("the given examples", None, judged(at_hand, wide, seed))]
+    trials = [Trial("the given examples", None, judged(at_hand, wide, seed))]
     points = [_point(trials[0])]
     for label, changed, other in _changes([np.asarray(leaf) for leaf in wide], problem.n, rng):
         moved = to_float64(other)
@@ -162,7 +152,7 @@ def _check(
         if not all(np.isfinite(leaf).all() for leaf in expected):
             points.append(PointCheck(label, "skipped", f"{problem.one_name} is not finite there"))
             continue
-        trials.append(_Trial(label, changed, judged(to_numpy(given.call(moved)), moved, seed)))
+        trials.append(Trial(label, changed, judged(to_numpy(given.call(moved)), moved, seed)))
         points.append(_point(trials[-1]))
 
     shown = next((trial.judged for trial in trials if not trial.judged.is_right), trials[0].judged)
@@ -170,7 +160,7 @@ def _check(
     explanations: tuple[Explanation, ...] = ()
     names = leaf_names(problem.example, "outputs")
     if not shown.is_right:
-        explanations = (_explain(trials, rows, form),)
+        explanations = (explain(trials, rows, form),)
     elif any(dtype != np.float64 for dtype in dtypes):
         with ambient():
             own = _own(problem, form, floats, trials[0].judged._replace(given=to_numpy(first)), dtypes, seed)
@@ -272,15 +262,11 @@ def _reduced(rows: list[Array], form: Form) -> list[Array]:
     return rows if form == "each" else [leaf.sum(0) if form == "sum" else leaf.mean(0) for leaf in rows]
 
 
-def _combined(rows: Leaves, form: Form) -> Leaves:
-    return rows if form == "each" else [leaf.sum(0) if form == "sum" else leaf.mean(0) for leaf in rows]
-
-
 def _fitting(given: Leaves, rows: Leaves) -> Form:
     """Return "sum" or "mean", whichever is nearer."""
 
     def off(form: Form) -> float:
-        return sum(float(np.abs(g - e).sum()) for g, e in zip(given, _combined(rows, form), strict=True))
+        return sum(float(np.abs(g - e).sum()) for g, e in zip(given, combined(rows, form), strict=True))
 
     return "sum" if off("sum") < off("mean") else "mean"
 
@@ -339,7 +325,7 @@ def _own(problem: _Problem, form: Form, floats: list[Any], judged: Judged, dtype
         return judged._replace(allowed=[16 * leaf for leaf in allowed])
     # The rounding of the batched program itself is not imitated: it is what this judges.
     factor = _rounding.threshold(sum(leaf.size for leaf in spreads))
-    off = [np.abs(a - e) for a, e in zip(_combined(rows, form), judged.expected, strict=True)]
+    off = [np.abs(a - e) for a, e in zip(combined(rows, form), judged.expected, strict=True)]
     return judged._replace(
         allowed=[
             a + np.nan_to_num(factor * s + 8 * (e + _rounding.scale(e)), nan=0.0, posinf=0.0)
@@ -348,109 +334,7 @@ def _own(problem: _Problem, form: Form, floats: list[Any], judged: Judged, dtype
     )
 
 
-def _explain(trials: list[_Trial], rows: Leaves, form: Form) -> Explanation:
-    """Return the simplest explanation of the result that was given."""
-    base = trials[0].judged
-    if not base.is_right:
-        factor = _factor(base, len(rows[0]), form)
-        if factor:
-            return Explanation("factor", factor)
-        other = _other_examples(base, rows) if form == "each" else _left_out(base, rows, form)
-        if other:
-            return other
-    leak = _leak(trials) if form == "each" else _reduced_leak(trials, form)
-    return Explanation("leak", leak) if leak else Explanation("none", "none of the usual faults of a batch explains it")
-
-
-def _factor(judged: Judged, n: int, form: Form) -> str:
-    given, expected = (np.concatenate([leaf.ravel() for leaf in leaves]) for leaves in (judged.given, judged.expected))
-    size = float(expected @ expected)
-    factor = float(expected @ given) / size if size else 0.0
-    fits = [
-        np.abs(g - factor * e) <= FITS * _rounding.scale(factor * e)
-        for g, e in zip(judged.given, judged.expected, strict=True)
-    ]
-    if not np.isfinite(factor) or factor == 0 or not all(fit.all() for fit in fits):
-        return ""
-    why = ""
-    if abs(factor * n - 1) < FITS:
-        why = (
-            f", 1/{n}: the mean over the batch in place of the sum"
-            if form == "sum"
-            else f": divided by the {n} examples"
-        )
-    elif abs(factor / n - 1) < FITS:
-        why = ": the sum over the batch in place of the mean" if form == "mean" else f": multiplied by the {n} examples"
-    return f"the result is {factor:.7g} times what it should be{why}"
-
-
-def _other_examples(judged: Judged, rows: Leaves) -> Explanation | None:
-    """Return which example each wrong output belongs to."""
-    given, expected = (
-        np.concatenate([leaf.reshape(len(leaf), -1) for leaf in each], 1) for each in (judged.given, rows)
-    )
-    wrong = np.any([leaf.reshape(len(leaf), -1).any(axis=1) for leaf in judged.wrong], axis=0)
-    size = np.abs(expected) + np.sqrt(np.mean(np.square(expected), axis=1, keepdims=True))
-    source = np.arange(len(given))
-    for i in np.flatnonzero(wrong):
-        fits = np.flatnonzero((np.abs(expected - given[i]) <= FITS * size).all(axis=1))
-        if not fits.size:
-            return None
-        source[i] = fits[0]
-    pairs = [f"that of example {source[i]} for example {i}" for i in np.flatnonzero(wrong)[:4]]
-    more = f" and {wrong.sum() - 4} more" if wrong.sum() > 4 else ""
-    if len(set(source)) == len(source):
-        return Explanation("permuted", f"the outputs are in another order: {', '.join(pairs)}{more}")
-    return Explanation("other_example", f"outputs are those of other examples: {', '.join(pairs)}{more}")
-
-
-def _left_out(judged: Judged, rows: Leaves, form: Form) -> Explanation | None:
-    """Return the example that a sum or mean leaves out or counts twice."""
-    n = len(rows[0])
-    share = 1 if form == "sum" else n
-    for times, text in ((-1, "left out"), (1, "counted twice")):
-        for i in range(n):
-            # A mean over fewer or more examples has another divisor.
-            for divisor in {share, share + times if form == "mean" else share}:
-                trial = [(share * e + times * leaf[i]) / divisor for e, leaf in zip(judged.expected, rows, strict=True)]
-                if all(
-                    (np.abs(g - t) <= FITS * _rounding.scale(t)).all() for g, t in zip(judged.given, trial, strict=True)
-                ):
-                    return Explanation("other_example", f"example {i} is {text}")
-    return None
-
-
-def _leak(trials: list[_Trial]) -> str:
-    """Return a sentence on an output that changes with the data of another example."""
-    base = trials[0].judged
-    for trial in trials[1:]:
-        if trial.changed is None:
-            continue
-        leaks = np.zeros(len(base.given[0]), bool)
-        for g, a, g_after, a_after in zip(
-            base.given, base.allowed, trial.judged.given, trial.judged.allowed, strict=True
-        ):
-            leaks |= (~(np.abs(g_after - g) <= a + a_after)).reshape(len(g), -1).any(axis=1)
-        leaks[trial.changed] = False
-        if leaks.any():
-            i, *others = np.flatnonzero(leaks)
-            also = f", and so do {len(others)} more" if others else ""
-            return f"the output of example {i} changes when example {trial.changed} does{also}"
-    return ""
-
-
-def _reduced_leak(trials: list[_Trial], form: Form) -> str:
-    """Return a sentence on an example whose change has another effect than that of its own contribution."""
-    base = trials[0].judged
-    for trial in trials[1:]:
-        after = trial.judged
-        for g, e, a, g_after, e_after, a_after in zip(*base[:3], *after[:3], strict=True):
-            if trial.changed is not None and not (np.abs((g_after - g) - (e_after - e)) <= a + a_after).all():
-                return f"when example {trial.changed} changes, the {form} does not change by its contribution"
-    return ""
-
-
-def _point(trial: _Trial) -> PointCheck:
+def _point(trial: Trial) -> PointCheck:
     return PointCheck(trial.label, "right" if trial.judged.is_right else "wrong")
 
 

@@ -9,20 +9,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.checking import _decision, _differences, _points, _rounding, _why_wrong
-from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of, scalar_value
+from jaxmlp.checking import _decision, _differences, _excuses, _points, _rounding, _why_wrong
+from jaxmlp.checking._boundary import (
+    first_calls,
+    leaf_names,
+    name_of,
+    unsteady_sentence,
+)
 from jaxmlp.checking._decision import Basis, Evidence, Functions, Judged, Leaves, Surveyor, Truth, leaf_errors
-from jaxmlp.checking._functions import called, to_float64, to_numpy, widened
+from jaxmlp.checking._fault import Wrong
+from jaxmlp.checking._functions import to_float64, to_numpy, widened
 from jaxmlp.checking._points import Draws
+from jaxmlp.checking._precision import explain_precision, precision_checker
 from jaxmlp.checking._survey import Look
 from jaxmlp.checking._without_autodiff import judge_without_autodiff
 from jaxmlp.checking._x64 import Scope, x64_scope
 from jaxmlp.checking.report import Explanation, PointCheck, Report, Verdict
 
 __all__ = ["assert_gradient", "check_gradient", "gradient_checker"]
-
-# Roundings by which two calls may differ, as threads sum in another order.
-_UNSTEADY = 1024
 
 
 def check_gradient(
@@ -135,20 +139,20 @@ def gradient_checker(
         name_of(f, "f"),
         name_of(gradient, "gradient"),
     )
-    _first_calls(f, gradient, params, f_name, gradient_name, root)
+    first_calls(f, gradient, params, f_name, gradient_name, root)
     dtypes = [jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(params)]
     x64 = x64_scope((f, params), (gradient, params))
     with x64(True):
         f64, given64 = widened(f_name, f, params), widened(gradient_name, gradient, params)
         functions = _decision.prepared(f64, given64, to_float64(params), [_rounding.epsilon(dtype) for dtype in dtypes])
         surveyor = _decision.surveyor(functions)
-    precise = _decision.precision_checker(f, dtypes)
+    precise = precision_checker(f, dtypes)
     n_directions = _differences.n_directions(_decision.MISS, _decision.BESIDE_AUTODIFF)
     draws = lru_cache(1)(partial(_points.draws, params, n_directions))  # keeps the last seed's
 
     def check(params: Any, *, seed: int = 0) -> Report:
-        first = _first_calls(f, gradient, params, f_name, gradient_name, root)
-        unsteady = _unsteady(f, gradient, params, first, root)
+        first = first_calls(f, gradient, params, f_name, gradient_name, root)
+        unsteady = unsteady_sentence(f, gradient, params, first, root)
         names = leaf_names(params, root)
         with x64(True):
             found = _in_float64(functions, surveyor, to_float64(params), draws(seed), seed)
@@ -267,7 +271,7 @@ def _beside_autodiff(
 ) -> tuple[Judged, list[Evidence], list[str]]:
     assert basis.truth is not None
     judged = _decision.compare(given, basis.expected, functions.epsilons)
-    judged = _decision.judge(functions, basis.truth, params, judged, rng, seed)
+    judged = _excuses.judge(functions, basis.truth, params, judged, rng, seed)
     if judged.is_right:
         return judged, basis.found, []
     trial = _decision.trial(functions, params, centre, judged, seed)
@@ -310,10 +314,10 @@ def _elsewhere(
     finite = all(np.isfinite(leaf).all() for leaf in given)
     if not tried:
         return PointCheck(label, "wrong"), _State(params, lambda: judged) if finite else None
-    judged = _decision.judge(functions, basis.truth, params, judged, rng, seed)
+    judged = _excuses.judge(functions, basis.truth, params, judged, rng, seed)
     if judged.is_right:
         return PointCheck(label, "kink" if judged.kink else "right", judged.kink), _State(params, lambda: judged)
-    if not finite and _decision.has_kink(basis.truth, params, rng):
+    if not finite and _excuses.has_kink(basis.truth, params, rng):
         return PointCheck(label, "kink", "the gradient given is not finite at a kink"), None
     if not finite:
         why = "not finite, but the function and autodiff are"
@@ -353,7 +357,7 @@ def _explained(
     if unsteady:
         return (Explanation("non_deterministic", unsteady),), found.judged
     if found.is_right and imprecise is not None:
-        return _why_wrong.explain_precision(gradient, params, imprecise, names), imprecise
+        return explain_precision(gradient, params, imprecise, names), imprecise
     elsewhere = [(state.params, state.judged()) for state in found.elsewhere]
     at, judged = found.params, found.judged
     if judged.is_right:
@@ -362,42 +366,5 @@ def _explained(
     others = [state for state in elsewhere if state[0] is not at]
     with x64(True):
         truth = found.truth.call if found.truth else None
-        wrong = _why_wrong.Wrong(functions, truth, at, judged, names, others, located)
+        wrong = Wrong(functions, truth, at, judged, names, others, located)
         return _why_wrong.explain(wrong), judged
-
-
-def _first_calls(
-    f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, f_name: str, gradient_name: str, root: str
-) -> tuple[float, Any]:
-    """Call both functions as the user does, and raise a ValueError if they cannot be checked."""
-    check_finite_floats(params, root)
-    value = scalar_value(f_name, f, params)
-    first = called(gradient_name, gradient, params)
-    check_like(gradient_name, first, params, root)
-    return value, first
-
-
-def _unsteady(
-    f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, first: tuple[float, Any], root: str
-) -> str:
-    """Return a sentence on what changes from call to call by more than another order of summation explains."""
-    value, leaves = first
-    again = f(params)
-    number = float(np.asarray(again).astype(np.float64))
-    if abs(number - value) > _UNSTEADY * _rounding.epsilon(jnp.result_type(again)) * abs(value):
-        return (
-            f"the function is not deterministic: it returned {value:.9g} and then {number:.9g} at the same parameters"
-        )
-    second = gradient(params)
-    for name, leaf, one, other in zip(
-        leaf_names(leaves, root), jax.tree.leaves(leaves), to_numpy(leaves), to_numpy(second), strict=True
-    ):
-        if np.array_equal(one, other):
-            continue
-        room = _UNSTEADY * _rounding.epsilon(jnp.result_type(leaf)) * _rounding.scale(one)
-        bad = ~((one == other) | (np.abs(one - other) <= room) | (np.isnan(one) & np.isnan(other)))
-        if bad.any():
-            index = tuple(int(i) for i in np.argwhere(bad)[0])
-            numbers = f"{one[index]:.9g}, and then {other[index]:.9g}"
-            return f"the gradient is not deterministic: {name}{list(index)} was {numbers}"
-    return ""

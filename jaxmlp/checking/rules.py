@@ -9,24 +9,33 @@ and the cotangents of the arguments. A jvp rule is linear in its tangents; its t
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.checking import _decision, _differences, _functions, _points, _rounding
-from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split, two_short_normals
-from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of, scalar_value
+from jaxmlp.checking import _decision, _excuses, _points, _rounding
+from jaxmlp.checking._arguments import (
+    Arguments,
+    Named,
+    cast,
+    check_outputs,
+    element,
+    inner_product,
+    split,
+    two_short_normals,
+)
+from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
 from jaxmlp.checking._program import equations, is_rule, without_rules
+from jaxmlp.checking._transpose import all_tangents, as_vjp, pushed_forward, two_tangents
 from jaxmlp.checking._x64 import x64_scope
 from jaxmlp.checking.gradient import check_gradient
 from jaxmlp.checking.report import Explanation, Report
 
-__all__ = ["check_custom_rule", "check_hessian_vector_product", "check_jvp", "check_vjp"]
+__all__ = ["check_custom_rule", "check_jvp", "check_vjp"]
 
 # With up to this many output elements, each is pulled back separately to find the wrong ones.
 ONE_BY_ONE = 256
@@ -117,9 +126,9 @@ def check_jvp(f: Callable[..., Any], my_jvp: Callable[..., Any], *args: Any, see
     f_name, rule_name = name_of(f, "f"), name_of(my_jvp, "my_jvp")
     arguments, outputs = _begin(f, f_name, args)
     rng = np.random.default_rng(seed)
-    tangents = _two_tangents(arguments, rng)[0].leaves[len(arguments.floats) :]
+    tangents = two_tangents(arguments, rng)[0].leaves[len(arguments.floats) :]
     given, out = _pair(
-        rule_name, called(rule_name, my_jvp, args, _tangents(arguments, tangents)), "(outputs, tangents)"
+        rule_name, called(rule_name, my_jvp, args, all_tangents(arguments, tangents)), "(outputs, tangents)"
     )
     check_like(rule_name, given, outputs, "outputs")
     check_like(rule_name, out, outputs, "tangents")
@@ -127,7 +136,7 @@ def check_jvp(f: Callable[..., Any], my_jvp: Callable[..., Any], *args: Any, see
         if jnp.result_type(leaf) != jnp.result_type(like):
             wanted, got = jnp.result_type(like), jnp.result_type(leaf)
             raise ValueError(f"{rule_name} must return the outputs' dtype {wanted} for {name}, got {got}")
-    transposed = _transposed(rule_name, my_jvp, arguments, outputs, rng)
+    transposed = as_vjp(rule_name, my_jvp, arguments, outputs, rng)
     rule = _Rule(f_name, rule_name, f, transposed, arguments, outputs, my_jvp)
     return _check(rule, f"{rule_name} of {f_name}", seed)
 
@@ -193,69 +202,6 @@ def check_custom_rule(f: Callable[..., Any], *args: Any, seed: int = 0) -> Repor
     )
 
 
-def check_hessian_vector_product(
-    f: Callable[[Any], Any], product: Callable[[Any, Any], Any], params: Any, *, seed: int = 0
-) -> Report:
-    """Check that `product(params, v)` is H v for the Hessian H of the scalar `f(params)`.
-
-    H v is the gradient of w -> D_v f(w), with D_v f by JAX; `check_gradient` checks it for two random v. Two notes add
-    evidence: how fast |f(w + h v) - f(w) - h g.v - h^2/2 v.H v| falls with h, and whether u.H v equals v.H u.
-
-    Parameters
-    ----------
-    f
-        A function of one tree of floating arrays that returns a scalar and that JAX can differentiate.
-    product
-        A function of (params, v), v like the parameters, that returns a tree like them.
-    params
-        A tree of floating arrays.
-    seed
-        Seed of the vectors, and of the directions and points of the check.
-
-    Returns
-    -------
-    report
-        True if and only if the product is right for both vectors.
-
-    Raises
-    ------
-    ValueError
-        If the parameters are not finite floating arrays, f returns no finite scalar, or the product is unlike the
-        parameters.
-
-    Examples
-    --------
-    >>> w = jnp.array([1.0, 2.0])
-    >>> bool(check_hessian_vector_product(lambda w: (w**3).sum(), lambda w, v: 6 * w * v, w))
-    True
-    """
-    f_name, product_name = name_of(f, "f"), name_of(product, "product")
-    check_finite_floats(params, "params")
-    scalar_value(f_name, f, params)
-    rng = np.random.default_rng(seed)
-    drawn = [(_points.size(np.asarray(w)), two_short_normals(np.shape(w), rng)) for w in jax.tree.leaves(params)]
-    vectors = [jax.tree.unflatten(jax.tree.structure(params), [size * v[k] for size, v in drawn]) for k in range(2)]
-    check_like(product_name, called(product_name, product, params, _like(vectors[0], params)), params, "params")
-    slope_along = _slope_along(f, params, vectors[0])
-    reports = []
-    for n, v in enumerate(vectors):
-
-        def slope(w: Any, v: Any = v) -> Any:
-            return slope_along(w, _like(v, w))
-
-        def given(w: Any, v: Any = v) -> Any:
-            return product(w, _like(v, w))
-
-        slope.__name__, given.__name__ = f"the slope of {f_name}", product_name
-        reports.append(check_gradient(slope, given, params, seed=seed + n, name=f"{product_name} of {f_name}"))
-        if not reports[-1]:
-            break
-    with x64_scope((slope, params), (given, params))(True):
-        notes = _second_order(f, product, slope_along, params, vectors)
-    last = reports[-1]
-    return dataclasses.replace(last, notes=tuple(dict.fromkeys([note for r in reports for note in r.notes] + notes)))
-
-
 class _Rule(NamedTuple):
     """A vjp rule and its function; `jvp` is the rule whose transpose it is, or None."""
 
@@ -298,18 +244,18 @@ def _check(rule: _Rule, subject: str, seed: int) -> Report:
 
     def value(at: Named) -> Any:
         outputs = jax.tree.leaves(rule.f(*arguments.restore(at.leaves[:n])))
-        return _paired(at.leaves[n:], outputs)
+        return inner_product(at.leaves[n:], outputs)
 
     def gradient(at: Named) -> Named:
         outputs, pull_back = rule.vjp(*arguments.restore(at.leaves[:n]))
         leaves = jax.tree.leaves(outputs)
-        pulled = pull_back(jax.tree.unflatten(tree, [_cast(c, y) for c, y in zip(at.leaves[n:], leaves, strict=True)]))
+        pulled = pull_back(jax.tree.unflatten(tree, [cast(c, y) for c, y in zip(at.leaves[n:], leaves, strict=True)]))
         return Named([*arguments.floats_of(rule.name, pulled), *leaves], names)
 
     value.__name__, gradient.__name__ = rule.f_name, rule.name
     at = []
     for k in range(2):
-        cotangents = [_cast(unit * c[k], like) for unit, c, like in zip(units, drawn, likes, strict=True)]
+        cotangents = [cast(unit * c[k], like) for unit, c, like in zip(units, drawn, likes, strict=True)]
         at.append(Named([*arguments.floats, *cotangents], names))
     report = check_gradient(value, gradient, at[0], seed=seed, name=subject, root="")
     nonlinear = _nonlinear(rule, gradient, at, n, seed)
@@ -332,8 +278,8 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
             parts = [to_float64(each) for each in at]
         else:
             rng = np.random.default_rng(seed)
-            pushed = _push(rule.jvp, arguments, len(arguments.floats))
-            tangents = _two_tangents(arguments, rng)
+            pushed = pushed_forward(rule.jvp, arguments, len(arguments.floats))
+            tangents = two_tangents(arguments, rng)
             pull = widened(rule.name, lambda at: pushed(at.leaves), tangents[0])
             names = leaf_names(rule.outputs, "tangents")
             dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(rule.outputs)]
@@ -351,7 +297,7 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
             judged = judged._replace(allowed=[_decision.ROUNDINGS * leaf for leaf in judged.allowed])
         for each in (first, second, both):
             if not judged.is_right and pull.traceable:
-                judged = _decision.excuse(pull, _decision.Truth("", pull.call, pull.spreads), each, judged, seed)
+                judged = _excuses.excuse(pull, _decision.Truth("", pull.call, pull.spreads), each, judged, seed)
     for name, leaf in zip(names, zero, strict=True):
         if leaf.any():
             index = tuple(np.argwhere(leaf)[0])
@@ -364,73 +310,6 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
     return ""
 
 
-def _transposed(
-    name: str, my_jvp: Callable[..., Any], arguments: Arguments, outputs: Any, rng: np.random.Generator
-) -> Callable[..., Any]:
-    """Return the vjp rule that is the transpose of a jvp rule in its tangents."""
-    # Any tangents will do: the derivative of a linear map is the same everywhere.
-    drawn = [two_short_normals(np.shape(leaf), rng)[0] for leaf in arguments.floats]
-    sizes = [np.size(leaf) for leaf in arguments.floats]
-    tree = jax.tree.structure(outputs)
-
-    def differentiated(*args: Any) -> Any:
-        floats = split(args).floats
-        tangents = [_cast(v, leaf) for v, leaf in zip(drawn, floats, strict=True)]
-        push = without_rules(lambda *v: my_jvp(args, _tangents(arguments, v))[1])
-        pull_back = jax.vjp(push, *tangents)[1]
-        return my_jvp(args, _tangents(arguments, tangents))[0], lambda c: arguments.restore(pull_back(c), _nothing)
-
-    def one_by_one(*args: Any) -> Any:
-        floats = split(args).floats
-
-        def pull_back(cotangents: Any) -> Any:
-            pulled: list[Any] = []
-            for i, leaf in enumerate(floats):
-                along = [
-                    _paired(cotangents, my_jvp(args, _tangents(arguments, _basis(floats, i, index)))[1])
-                    for index in np.ndindex(np.shape(leaf))
-                ]
-                pulled.append(jnp.stack(along).reshape(np.shape(leaf)).astype(leaf.dtype))
-            return arguments.restore(pulled, _nothing)
-
-        return my_jvp(args, _tangents(arguments, [jnp.zeros_like(leaf) for leaf in floats]))[0], pull_back
-
-    try:
-        out, pull_back = differentiated(*arguments.restore(arguments.floats))
-        pull_back(jax.tree.unflatten(tree, [jnp.ones_like(y) for y in jax.tree.leaves(out)]))
-    except Exception as error:  # JAX raises many kinds for functions that it cannot trace or differentiate
-        if sum(sizes) > _decision.FEW:
-            why = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-            raise ValueError(
-                f"{name} must be traceable and differentiable in its tangents for args of more than {_decision.FEW} "
-                f"elements, got {sum(sizes)} elements and {why}"
-            ) from error
-        return one_by_one
-    return differentiated
-
-
-def _push(my_jvp: Callable[..., Any], arguments: Arguments, n: int) -> Callable[[Sequence[Any]], list[Any]]:
-    def pushed(leaves: Sequence[Any]) -> list[Any]:
-        floats, tangents = leaves[:n], leaves[n:]
-        tangents = [_cast(v, leaf) for v, leaf in zip(tangents, floats, strict=True)]
-        return jax.tree.leaves(my_jvp(arguments.restore(floats), _tangents(arguments, tangents))[1])
-
-    return pushed
-
-
-def _two_tangents(arguments: Arguments, rng: np.random.Generator) -> list[Named]:
-    """Return the floating arguments twice, each time followed by tangents like them."""
-    floats = arguments.floats
-    names = [*arguments.float_names, *(f"tangent of {name}" for name in arguments.float_names)]
-    drawn = [two_short_normals(np.shape(leaf), rng) for leaf in floats]
-    return [Named([*floats, *(_cast(v[k], x) for v, x in zip(drawn, floats, strict=True))], names) for k in range(2)]
-
-
-def _tangents(arguments: Arguments, floats: Sequence[Any]) -> Any:
-    """Return tangents like the arguments, with float0 zeros for those that are not floating."""
-    return arguments.restore(floats, lambda leaf: None if leaf is None else np.zeros(np.shape(leaf), jax.dtypes.float0))
-
-
 def _wrong_outputs(rule: _Rule) -> list[str]:
     """Return the names of outputs whose derivative differs from autodiff in float64. Call under x64."""
     steps = without_rules(rule.arguments.of_floats(rule.f))
@@ -439,8 +318,8 @@ def _wrong_outputs(rule: _Rule) -> list[str]:
     labels = [element(name, i) for name, like in zip(names, likes, strict=True) for i in np.ndindex(np.shape(like))]
     try:
         if rule.jvp is not None:
-            at = to_float64(_two_tangents(rule.arguments, np.random.default_rng(0))[0])
-            given = _rows([_push(rule.jvp, rule.arguments, len(floats))(at.leaves)]).T
+            at = to_float64(two_tangents(rule.arguments, np.random.default_rng(0))[0])
+            given = _rows([pushed_forward(rule.jvp, rule.arguments, len(floats))(at.leaves)]).T
             expected = _rows([jax.jvp(steps, tuple(floats), tuple(at.leaves[len(floats) :]))[1]]).T
         elif len(labels) > ONE_BY_ONE:
             return []
@@ -478,96 +357,8 @@ def _named(wrong: list[str]) -> str:
     return f"{', '.join(wrong[:NAMED])}{rest} {'have wrong derivatives' if many else 'has a wrong derivative'}"
 
 
-def _slope_along(f: Callable[[Any], Any], params: Any, v: Any) -> Callable[[Any, Any], Any]:
-    """Return D_v f(w) as a function of (w, v)."""
-
-    def forward(w: Any, v: Any) -> Any:
-        return jax.jvp(f, (w,), (v,))[1]
-
-    def backward(w: Any, v: Any) -> Any:
-        return _paired(jax.grad(f)(w), v)
-
-    try:
-        forward(params, _like(v, params))
-    except TypeError:  # jax.custom_vjp has no forward mode
-        return backward
-    return forward
-
-
-def _second_order(
-    f: Callable[[Any], Any],
-    product: Callable[[Any, Any], Any],
-    slope_along: Callable[[Any, Any], Any],
-    params: Any,
-    vectors: list[Any],
-) -> list[str]:
-    """Return notes on how the second-order remainder falls and whether the product is symmetric. Call under x64."""
-    values, centre = widened("f", f, params), to_float64(params)
-    sides = Named([params, *vectors], ["w", "u", "v"])
-    slope = widened("the slope", lambda at: slope_along(at.leaves[0], _like(at.leaves[1], at.leaves[0])), sides)
-
-    def across(at: Named) -> Any:
-        w, u, v = at.leaves
-        return _paired(u, product(w, _like(v, w)))
-
-    pairing = widened("product", across, sides)
-    u, v = (to_float64(each) for each in vectors)
-    along = _functions.along(values)
-    line = _differences.line(lambda h: along(centre, u, h), float(values.call(centre)))
-    line = _differences.line(lambda h: along(centre, u, h), line.centre, line)
-    bend = line.h**2 / 2 * float(pairing.call(Named([centre, u, u], sides.names)))
-    promised = float(slope.call(Named([centre, u, v], sides.names)))
-    bent = line._replace(ahead=line.ahead - bend, behind=line.behind - bend)
-    exponent = _differences.remainder_exponent(bent, promised)
-    notes = []
-    if math.isfinite(exponent):
-        notes.append(
-            f"the Taylor remainder after the second order falls as h^{exponent:.2f} "
-            "(h^3 where the product is right, h^2 where it is wrong)"
-        )
-    one, other = (Named([centre, a, b], sides.names) for a, b in ((u, v), (v, u)))
-    a, b = float(pairing.call(one)), float(pairing.call(other))
-    own = max(_rounding.epsilon(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params))
-    allowed = max(_decision.ROUNDINGS * _rounding.epsilon(np.float64), own) * (abs(a) + abs(b))
-    if not abs(a - b) <= allowed and pairing.traceable:
-        allowed += _rounding.threshold(1) * sum(float(list(pairing.spreads(0, at))[-1]) for at in (one, other))
-    if not abs(a - b) <= allowed:
-        notes.append(f"the product is not symmetric: u.H v is {a:.9g}, and v.H u is {b:.9g}")
-    return notes
-
-
 def _pair(name: str, value: Any, wanted: str) -> tuple[Any, Any]:
     if not isinstance(value, tuple) or len(value) != 2:
         got = f"{len(value)} values" if isinstance(value, tuple) else type(value).__name__
         raise ValueError(f"{name} must return {wanted}, got {got}")
     return value
-
-
-def _paired(one: Any, other: Any) -> Any:
-    """Return <a, b>, summed in the longest floating dtype of JAX's x64 setting."""
-    wide = jnp.result_type(float)
-    parts = [
-        jnp.sum(jnp.asarray(a).astype(wide) * jnp.asarray(b).astype(wide))
-        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    ]
-    return sum(parts[1:], parts[0])
-
-
-def _cast(values: Any, like: Any) -> Any:
-    # `device_put` compiles nothing. JAX 0.10.0 turns NumPy's float64 into float32 before `astype`: hence in one call.
-    dtype = jnp.result_type(like)
-    return jax.device_put(values.astype(dtype)) if isinstance(values, np.ndarray) else jnp.asarray(values, dtype)
-
-
-def _like(tree: Any, params: Any) -> Any:
-    return jax.tree.map(_cast, tree, params)
-
-
-def _basis(floats: list[Any], i: int, index: tuple[int, ...]) -> list[Any]:
-    tangents = [jnp.zeros_like(leaf) for leaf in floats]
-    tangents[i] = tangents[i].at[index].set(1)
-    return tangents
-
-
-def _nothing(leaf: Any) -> None:
-    return None

@@ -9,9 +9,10 @@ import pytest
 
 from jaxmlp.checking import check_gradient
 from jaxmlp.checking._decision import Judged
+from jaxmlp.checking._fault import Wrong
 from jaxmlp.checking._functions import widened
 from jaxmlp.checking._rounding import scale
-from jaxmlp.checking._why_wrong import Wrong, explain
+from jaxmlp.checking._why_wrong import explain
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 

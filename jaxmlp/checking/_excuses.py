@@ -1,0 +1,159 @@
+"""What excuses a gradient that differs from autodiff: rounding (test 2), or a kink (test 3)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import JaxprEqn
+
+from jaxmlp.checking import _points, _rounding
+from jaxmlp.checking._decision import Functions, Judged, Leaves, Truth, evaluated, inner
+from jaxmlp.checking._functions import Wide, moved_numbers, to_float64, to_numpy
+from jaxmlp.checking._program import Apply, trace
+
+
+def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) -> Judged:
+    """Apply test 2: allow what rounding can do to both programs, one sample after the other until that is enough."""
+    factor = _rounding.threshold(sum(leaf.size for leaf in judged.given))
+
+    def allow(*spreads: Leaves) -> Judged:
+        allowed = [a + factor * sum(off) for a, *off in zip(judged.allowed, *spreads, strict=True)]
+        return judged._replace(allowed=[np.where(np.isfinite(a), a, np.inf) for a in allowed])
+
+    spreads: Leaves = []
+    try:
+        for found in truth.spreads(seed, params):
+            spreads = to_numpy(found)
+            if (excused := allow(spreads)).is_right:
+                return excused
+    except Exception:  # rounding cannot be imitated: assume that only the last digit of autodiff is off
+        spreads = [np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in judged.expected]
+    try:
+        if not given.traceable:
+            raise TypeError
+        for found in given.spreads(seed, params):
+            excused = allow(spreads, to_numpy(found))
+            if excused.is_right:
+                return excused
+    except Exception:  # not traceable: assume that it loses a few digits more than autodiff
+        excused = allow(spreads, [8 * leaf for leaf in spreads])
+    return excused
+
+
+def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator) -> Judged:
+    """Apply test 3: allow what lies between the gradients that autodiff gives right beside the point.
+
+    The samples: every tie broken one way, every tie broken the other way, 32 random points, and the directions that
+    favour the gradient given. An element with more than four values there has many ties, and its extreme values may be
+    missing: its range is doubled.
+    """
+    # The samples lie 2^-30 of the parameters' size away; there a smooth gradient changes by no more than this.
+    drift = [2.0**-20 * _rounding.scale(leaf) for leaf in judged.expected]
+    gap = [np.nan_to_num(g - e) for g, e in zip(judged.given, judged.expected, strict=True)]
+    found = _beside(functions, truth, params, judged, gap, drift, rng)
+    if not found:
+        return judged
+    stacked = [np.stack(leaves) for leaves in zip(*found, judged.expected, strict=True)]
+    low, high = [leaf.min(axis=0) for leaf in stacked], [leaf.max(axis=0) for leaf in stacked]
+    wider, crowded = [], False
+    for g, e, a, lo, h, d, leaf in zip(
+        judged.given, judged.expected, judged.allowed, low, high, drift, stacked, strict=True
+    ):
+        many = (np.diff(np.sort(leaf, axis=0), axis=0) > 4 * d).sum(axis=0) > 3
+        crowded = crowded or bool(many.any())
+        room = np.where(many, h - lo, 0.0) + d
+        wider.append(np.where((g >= lo - room) & (g <= h + room) & (h - lo > 4 * d), np.maximum(a, np.abs(g - e)), a))
+    # Each element may lie in its range while the whole lies outside of all samples: (1, 1) at a tie of two.
+    given, *others = (inner(leaves, gap) for leaves in (judged.given, *found, judged.expected))
+    room = inner([np.abs(leaf) for leaf in gap], drift) + (max(others) - min(others)) * crowded
+    excused = judged._replace(allowed=wider)
+    if not excused.is_right or not min(others) - room <= given <= max(others) + room:
+        return judged
+    n = sum(int((h - lo > 4 * d).sum()) for lo, h, d in zip(low, high, drift, strict=True))
+    return excused._replace(kink=f"f has a kink here ({n} elements of the gradient jump), and this is a subgradient")
+
+
+def _beside(
+    functions: Functions,
+    truth: Truth,
+    params: Any,
+    judged: Judged,
+    gap: Leaves,
+    drift: Leaves,
+    rng: np.random.Generator,
+) -> list[Leaves]:
+    """Return gradients right beside a point, or none if they do not jump."""
+    tree, sizes = jax.tree.structure(params), [_points.size(leaf) for leaf in to_numpy(params)]
+
+    def at(v: Any) -> list[Leaves | None]:
+        return [evaluated(truth.call, moved_numbers(params, v, sign * 2.0**-30)) for sign in (1, -1)]
+
+    samples: list[Leaves | None] = []
+    for n in range(16):
+        samples += at(to_float64(_points.direction(params, rng)))
+        if n == 3 and not any(_jumps(sample, judged.expected, drift) for sample in samples):
+            return []
+    # Along the gap a convex kink has its extreme gradients; an element wins a maximum where it grows.
+    grown = [np.nan_to_num(np.abs(g) - np.abs(e)) for g, e in zip(judged.given, judged.expected, strict=True)]
+    for leaves in (gap, grown):
+        largest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in leaves) or 1.0
+        samples += at(
+            jax.tree.unflatten(tree, [jnp.asarray(leaf * s / largest) for leaf, s in zip(leaves, sizes, strict=True)])
+        )
+    samples += [evaluated(jax.jit(jax.grad(_with_ties(functions.f.plain, side))), params) for side in (False, True)]
+    return [sample for sample in samples if sample is not None]
+
+
+def _with_ties(f: Callable[[Any], Any], side: bool) -> Callable[[Any], Any]:
+    """Return f with every tie of a maximum, comparison or absolute value broken the same way."""
+
+    def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
+        name = eqn.primitive.name
+        if name == "stop_gradient":
+            return inputs
+        if name in ("max", "min"):
+            x, y = inputs
+            first = (x > y) if name == "max" else (x < y)
+            return [jnp.where(first | ((x == y) & side), x, y)]
+        if name == "abs":
+            (x,) = inputs
+            return [jnp.where((x > 0) | ((x == 0) & side), x, -x)]
+        if name in ("gt", "ge", "lt", "le"):
+            x, y = inputs
+            return [jnp.where(x == y, side, (x > y) if name[0] == "g" else (x < y))]
+        return apply(inputs)
+
+    return lambda *args: trace(f, *args).run(visit, *args)
+
+
+def judge(
+    functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator, seed: int
+) -> Judged:
+    """Apply tests 2 and 3 to a gradient that failed test 1."""
+    if judged.is_right:
+        return judged
+    judged = excuse(functions.given, truth, params, judged, seed)
+    return judged if judged.is_right else beside_kink(functions, truth, params, judged, rng)
+
+
+def has_kink(truth: Truth, params: Any, rng: np.random.Generator) -> bool:
+    """Return whether the gradients right beside a point differ."""
+    expected = evaluated(truth.call, params)
+    if expected is None:
+        return False
+    drift = [2.0**-20 * _rounding.scale(leaf) for leaf in expected]
+    for _ in range(4):
+        v = to_float64(_points.direction(params, rng))
+        if any(
+            _jumps(evaluated(truth.call, moved_numbers(params, v, h)), expected, drift) for h in (2.0**-30, -(2.0**-30))
+        ):
+            return True
+    return False
+
+
+def _jumps(beside: Leaves | None, here: Leaves, drift: Leaves) -> bool:
+    return beside is not None and any(
+        bool((np.abs(leaf - other) > size).any()) for leaf, other, size in zip(beside, here, drift, strict=True)
+    )
