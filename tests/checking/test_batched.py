@@ -38,7 +38,7 @@ def test_a_vmapped_loss_of_labelled_examples_is_right(dtype):
 
 
 @pytest.mark.parametrize(("reduce", "word"), [(jnp.mean, "mean"), (jnp.sum, "sum")])
-def test_a_reduced_loss_is_right_and_a_note_says_how_it_was_read(reduce, word):
+def test_a_reduced_loss_is_right_and_a_note_names_the_reduction(reduce, word):
     def batched(x, labels):
         return reduce(jax.vmap(one_loss)(x, labels))
 
@@ -54,7 +54,7 @@ def test_batch_normalisation_is_a_leak():
     assert report.explanations[0].text == ("the output of example 1 changes when example 0 does, and so do 4 more")
 
 
-def test_a_leak_that_only_large_values_open_is_found():
+def test_a_leak_that_only_large_values_cause_is_found():
     def scaled(x):
         return x @ W.T / jnp.maximum(1, jnp.abs(x).max() / 10)
 
@@ -83,18 +83,18 @@ def test_a_leak_from_the_last_example_alone_is_found():
         (lambda x: jnp.cos(x @ W.T), None, "none", "none of the usual faults"),
     ],
 )
-def test_what_is_wrong_is_told(batched, reduction, kind, text):
+def test_the_explanation_names_the_fault_of_a_batched_form(batched, reduction, kind, text):
     report = check_batched(linear, batched, X, reduction=reduction)
     assert explanation(report) == kind
     assert text in report.explanations[0].text
 
 
-def test_a_formula_that_is_right_in_float64_alone_is_called_imprecise():
+def test_a_batched_formula_that_is_right_only_in_float64_is_called_imprecise():
     report = check_batched(lambda x: jnp.log1p(1e-6 * x[0] ** 2), lambda x: jnp.log(1 + 1e-6 * x[:, 0] ** 2), X)
     assert explanation(report) == "precision"
 
 
-def test_functions_that_jax_cannot_trace_are_run_as_they_are():
+def test_batched_functions_that_jax_cannot_trace_are_checked():
     def one(x):
         return np.where(x[0] > 0, 2, 1) * np.asarray(x) if x[1] > 0 else np.asarray(x)
 
@@ -105,14 +105,14 @@ def test_functions_that_jax_cannot_trace_are_run_as_they_are():
     assert explanation(check_batched(one, lambda x: batched(x)[::-1], X)) == "permuted"
 
 
-def test_examples_of_integers_alone_are_held_against_each_alone():
+def test_batched_functions_of_integers_only_are_checked():
     table = jnp.asarray(RNG.standard_normal((4, 2)), jnp.float32)
     labels = jnp.arange(4)
     assert check_batched(lambda i: table[i], lambda i: table[i], labels)
     assert explanation(check_batched(lambda i: table[i], lambda i: table[i - 1], labels)) == "permuted"
 
 
-def test_our_gradient_of_a_batch_and_our_norms_are_those_of_every_example_alone():
+def test_our_mean_gradient_and_norms_match_those_of_each_example():
     mlp = MLP((5, 4, 3), activation="tanh")
     params = init(mlp, jax.random.key(0))
     one = jax.jit(partial(jax.value_and_grad(partial(loss, mlp)), params))
@@ -162,6 +162,6 @@ def test_our_gradient_of_a_batch_and_our_norms_are_those_of_every_example_alone(
         ),
     ],
 )
-def test_what_cannot_be_checked_is_refused_in_one_line(check, message):
+def test_wrong_arguments_are_refused_in_one_line(check, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         check()

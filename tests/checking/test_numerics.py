@@ -89,7 +89,7 @@ def test_the_slope_of_exp_is_1_within_its_error_and_that_is_small():
     assert stated < 8 * 4 * 2.0**-52 * 2**12 * 1.1
 
 
-def test_stages_together_are_all_steps_each_with_its_values():
+def test_all_stages_together_have_all_steps():
     line = all_steps(np.exp)
     assert line.is_whole
     assert not some_steps(np.exp, 2).is_whole
@@ -110,7 +110,7 @@ def test_the_stated_error_of_a_slope_bounds_the_actual_one(f, stages):
 
 
 @pytest.mark.parametrize("shift", [0, 0.3, 1, 2, 3])
-def test_the_stated_error_bounds_the_actual_one_whatever_the_width_of_a_step_in_the_function(shift):
+def test_the_stated_error_bounds_the_actual_one_for_steps_of_any_width(shift):
     # The first steps see it saturated, where differences fall as if they converged.
     for width in np.geomspace(1e-6, 1, 100):
         actual, stated = errors_of(lambda h, width=width: np.tanh(shift + h / width), 1 / math.cosh(shift) ** 2 / width)
@@ -118,7 +118,7 @@ def test_the_stated_error_bounds_the_actual_one_whatever_the_width_of_a_step_in_
 
 
 @pytest.mark.parametrize("f", [name for name in SMOOTH if "width" not in name])
-def test_smooth_slopes_are_known_to_a_millionth_of_what_rounding_and_curvature_leave(f):
+def test_the_stated_error_of_a_smooth_slope_is_small(f):
     along, slope = SMOOTH[f]
     size = float(np.max(np.abs(along(np.array([-0.05, 0.0, 0.05])))))
     # Rounding of size eps |f| over the step at which the function is a polynomial, here 1e-4 or more.
@@ -127,7 +127,7 @@ def test_smooth_slopes_are_known_to_a_millionth_of_what_rounding_and_curvature_l
 
 @pytest.mark.parametrize("planted", [1e-3, 1e-6, 1e-9])
 @pytest.mark.parametrize("f", ["exp(h)", "sin(20 h)", "tanh(3 h + 1)", "h + 1e3 h^2", "3 h + h |h|"])
-def test_the_stated_error_bounds_the_actual_one_under_noise_that_is_known(f, planted):
+def test_the_stated_error_bounds_the_actual_one_with_known_noise(f, planted):
     along, slope = (SMOOTH | KINKED)[f]
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -138,7 +138,7 @@ def test_the_stated_error_bounds_the_actual_one_under_noise_that_is_known(f, pla
         assert actual <= stated
 
 
-def test_a_kink_at_the_point_itself_is_a_jump_of_its_size_and_a_smooth_function_has_none():
+def test_a_kink_at_the_point_gives_a_jump_of_its_size_and_a_smooth_function_none():
     for planted in (1e-3, 1.0, -2.5):
         found = _differences.slope(all_steps(lambda h, a=planted: np.exp(h) + a * np.maximum(h, 0)))
         # Exp adds h to it, at the last step that stands clear of rounding: some 1e-5 here.
@@ -165,7 +165,7 @@ def test_the_noise_of_a_smooth_function_is_its_rounding():
 
 @pytest.mark.parametrize("resolution", [1e-3, 0.1, 0.5])
 @pytest.mark.parametrize("miss", [1e-3, 1e-6])
-def test_so_many_directions_miss_with_the_given_chance_and_one_fewer_with_a_larger_one(miss, resolution):
+def test_the_number_of_directions_is_the_smallest_with_the_given_chance_to_miss(miss, resolution):
     n = _differences.n_directions(miss, resolution)
     one = stats.norm.cdf(resolution) - stats.norm.cdf(-resolution)
     assert one**n <= miss
@@ -256,7 +256,7 @@ def test_an_exact_program_has_no_spread():
     assert not _rounding.spread(lambda x: jnp.maximum(-x[::-1], 0.5).reshape(8, 8).T)(0, jnp.asarray(X)).any()
 
 
-def test_a_growing_spread_never_shrinks_and_ends_as_the_whole_one():
+def test_a_growing_spread_never_shrinks_and_ends_as_the_full_one():
     x = jnp.asarray(X)
     grown = list(_rounding.spreads(logistic_map)(0, x))
     assert len(grown) == _rounding.SAMPLES
@@ -282,13 +282,13 @@ def test_integers_are_summed_exactly(count):
     assert 0 < _rounding.spread(lambda x: count(x) * x[0])(0, x) <= 2.0**-23 * int(count(x)) * X[0]
 
 
-def test_the_threshold_is_passed_by_chance_less_often_than_a_false_alarm_may_be():
+def test_the_threshold_has_the_chance_of_a_false_alarm():
     # Student's t of 8 samples, two-sided, shared among n results.
     for n in (1, 1000):
         assert 2 * n * stats.t.sf(_rounding.threshold(n), _rounding.SAMPLES) == pytest.approx(_rounding.FALSE_ALARM)
 
 
-def test_a_leaf_is_measured_by_its_own_rows_and_columns():
+def test_small_rows_of_a_leaf_are_measured_by_themselves():
     leaf = np.ones((3, 4))
     leaf[1] = 1e-6
     scale = _rounding.scale(leaf)
@@ -340,7 +340,7 @@ def test_a_walked_program_returns_exactly_what_the_function_returns():
     jax.tree.map(np.testing.assert_array_equal, walked, expected)
 
 
-def test_a_visitor_meets_every_operation_inside_of_loops_branches_and_custom_rules():
+def test_a_visitor_sees_every_operation_inside_loops_branches_and_custom_rules():
     met = set()
 
     def visit(eqn, inputs, apply, iteration):
@@ -352,7 +352,7 @@ def test_a_visitor_meets_every_operation_inside_of_loops_branches_and_custom_rul
     assert met >= {"scan", "while", "cond", "exp", "sin", "cos", "tanh", "custom_jvp_call", "custom_vjp_call", "rem"}
 
 
-def test_what_a_visitor_changes_inside_of_a_loop_is_changed_in_every_round_by_its_number():
+def test_a_visitor_changes_every_iteration_of_a_loop_by_its_number():
     def visit(eqn, inputs, apply, iteration):
         outputs = apply(inputs)
         return [outputs[0] + iteration] if eqn.primitive.name == "mul" else outputs
@@ -380,7 +380,7 @@ def test_what_a_visitor_changes_inside_of_a_loop_is_changed_in_every_round_by_it
          lambda x: 2 * np.cos(x)),
     ],
 )  # fmt: skip
-def test_without_its_rules_a_function_is_differentiated_through_its_own_steps(f, derivative):
+def test_without_rules_autodiff_differentiates_the_functions_own_steps(f, derivative):
     x = jnp.float32(0.7)
     steps = _program.without_rules(f)
     np.testing.assert_array_equal(steps(x), f(x))
@@ -389,7 +389,7 @@ def test_without_its_rules_a_function_is_differentiated_through_its_own_steps(f,
     assert abs(jax.grad(f)(x) - derivative(0.7)) > 0.1
 
 
-def test_an_operation_is_traced_to_the_line_that_asked_for_it():
+def test_the_source_of_an_operation_is_its_line():
     eqn = _program.trace(lambda x: jnp.exp(x), jnp.float32(1)).closed.jaxpr.eqns[0]
     assert _program.source(eqn).startswith(f"{Path(__file__).name}:")
 
@@ -400,7 +400,7 @@ TREE = {"w": np.linspace(1e-6, 2e-6, 40).reshape(8, 5), "b": np.zeros(30), "s": 
 UNITS = jax.tree.map(_points.size, TREE)
 
 
-def test_steps_are_made_in_each_leafs_own_unit_and_in_1_for_zeros():
+def test_the_unit_of_a_leaf_is_its_size_and_1_for_zeros():
     assert _points.size(TREE["b"]) == _points.size(np.zeros(0)) == 1
     for leaf in (TREE["w"], TREE["s"]):
         rms, unit = np.sqrt(np.mean(np.square(leaf))), _points.size(leaf)
@@ -412,7 +412,7 @@ def test_steps_are_made_in_each_leafs_own_unit_and_in_1_for_zeros():
     assert jax.tree.map(np.shape, direction) == jax.tree.map(np.shape, TREE)
 
 
-def test_points_are_near_or_full_of_ties_and_zeros_or_large_and_exact_in_short_dtypes():
+def test_points_are_near_or_tied_or_large_and_exact_in_short_dtypes():
     points = _points.points(TREE, UNITS, _points.draws(TREE, 2, 0))
     for leaf, near, tied, large in zip(*map(jax.tree.leaves, (TREE, *points.values())), strict=True):
         unit = _points.size(leaf)

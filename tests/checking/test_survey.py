@@ -29,7 +29,7 @@ def surveyed(f, directions=2):
 
 @pytest.mark.parametrize("at_most", [1, 300, 2**26], ids=["one by one", "some side by side", "all side by side"])
 @pytest.mark.parametrize("f", [loss, convolution])
-def test_a_survey_is_what_the_functions_return_one_by_one(f, at_most, x64, monkeypatch):
+def test_a_survey_returns_what_the_functions_return_one_by_one(f, at_most, x64, monkeypatch):
     monkeypatch.setattr(_survey, "SIDE_BY_SIDE", at_most)
     wide, points, directions, found = surveyed(f)
     for look, point in zip(found.looks, points, strict=True):
@@ -44,7 +44,7 @@ def test_a_survey_is_what_the_functions_return_one_by_one(f, at_most, x64, monke
             np.testing.assert_allclose(behind, f(_functions.moved(points[0], direction, -h)), rtol=1e-13)
 
 
-def test_what_cannot_be_taken_side_by_side_is_checked_one_by_one():
+def test_functions_that_cannot_be_batched_are_checked_one_by_one():
     def cubes(w):
         shape = jax.ShapeDtypeStruct(w.shape, w.dtype)
         return jax.pure_callback(lambda w: np.asarray(w) ** 3, shape, w)  # it may not be batched
@@ -58,7 +58,7 @@ def test_what_cannot_be_taken_side_by_side_is_checked_one_by_one():
     )
 
 
-def test_who_agrees_at_little_cost_would_be_found_right_at_more(x64):
+def test_gradients_that_agree_are_found_right_by_compare(x64):
     rng = np.random.default_rng(2)
     _, _, _, found = surveyed(loss)
     epsilons = [2.0**-52] * 2

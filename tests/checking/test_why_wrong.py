@@ -182,7 +182,7 @@ def explained():
     return of
 
 
-def test_the_derivation_is_that_of_the_loss(x64):
+def test_the_handwritten_gradient_is_that_of_autodiff(x64):
     for ours, autodiff in zip(backprop(HERE), jax.jit(jax.grad(loss))(HERE), strict=True):
         np.testing.assert_allclose(ours, autodiff, rtol=1e-12)
 
@@ -195,7 +195,7 @@ def test_a_fault_is_explained(fault, explained):
     assert set(found.leaves) <= {f"p.{name}" for name in leaves}
 
 
-def test_a_whole_check_of_float32_parameters_tells_a_constant_by_its_other_points():
+def test_check_gradient_explains_a_constant_gradient_by_the_other_points():
     gradient, kind, _, words = FAULTS["a constant"]
     params = Layers(*[jnp.asarray(w, jnp.float32) for w in HERE])
     report = check_gradient(loss, lambda p: gradient(Layers(*map(np.asarray, p))), params)
