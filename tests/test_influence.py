@@ -182,8 +182,8 @@ def test_suspects_are_found_by_a_naive_loop_over_the_definition():
 
 
 def test_an_example_of_a_hesitant_class_is_suspected_below_one_half():
-    # Class 1 is predicted with 0.4 on average: 0.45 is enough for it, and 0.55 too little for class 0.
-    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45]])
+    # Its threshold is 0.4, which the last example reaches; 0.6 is below the threshold of class 0, 0.75.
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
     np.testing.assert_array_equal(suspects(probabilities, np.array([0, 1, 0])), [False, False, True])
 
 

@@ -79,7 +79,7 @@ def spreads(function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
     def square(moved: Any, still: Any) -> np.ndarray:
         with np.errstate(invalid="ignore"):  # inf - inf
             off = np.asarray(moved).astype(np.float64) - np.asarray(still).astype(np.float64)
-        return np.square(np.where(np.isnan(off), np.inf, off))
+        return np.square(np.where(np.asarray(moved == still), 0.0, np.where(np.isnan(off), np.inf, off)))
 
     def measured(seed: int, *args: Any) -> Iterator[Any]:
         exact = results(np.float32(0), np.uint32(0), args)
