@@ -715,6 +715,16 @@ def test_variance_is_not_lost_where_the_mean_is_10000_times_the_deviation(seed):
     assert relative_error(naive, exact_trace) > 0.5
 
 
+def test_variance_that_rounding_alone_makes_is_never_negative():
+    # delta y is 1 in every example: the variance is 0, and terms of order 1 cancel, to some 1e-7 of either sign.
+    delta = np.random.default_rng(0).uniform(0.5, 2, (8, 64)).astype(np.float32)
+    variances = jax.vmap(lambda d: per_example.variance((Factors(d[:, None], 1 / d[:, None]),))[0].w)(
+        jnp.asarray(delta.T)
+    )
+    assert (np.asarray(variances) >= 0).all()
+    assert np.asarray(variances).max() < 1e-5
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e-10, 1.0, 1e10, 1e30])
 @pytest.mark.parametrize("which", ["delta", "both"])
 def test_norms_of_float32_are_right_where_squares_are_not_to_be_had(size, which):
