@@ -214,6 +214,7 @@ def _add_sweep(parser: ArgumentParser) -> None:
         "--keep",
         metavar="N",
         type=count_or_all,
+        default=10,
         help="number of best trials to keep models of, or all (default: 10)",
     )
     _add_flag(sweep, "--plan", "print what would be run, and run nothing")

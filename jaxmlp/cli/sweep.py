@@ -105,7 +105,7 @@ def _run(arguments: Namespace, checked: _Sweep) -> int:
                 out=folder,
                 encoding=data.encoding,
                 about=checked.material.about,
-                keep=getattr(arguments, "keep", 10),
+                keep=arguments.keep,
                 halving=checked.halving,
                 callback=callback,
                 **checked.call,

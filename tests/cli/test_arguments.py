@@ -25,6 +25,7 @@ def test_the_help_of_each_option_shows_its_default():
         if default not in (None, [], False):
             assert f"(default: {as_typed(default)})" in shown[f"--{name.replace('_', '-')}"], name
     assert f"(default: {parse(['examples', 'm', 's']).top})" in help_of("examples")["--top"]
+    assert f"(default: {parse(['sweep', 's']).keep})" in help_of("sweep")["--keep"]
 
 
 @pytest.mark.parametrize("command", build_parsers()[1])

@@ -126,6 +126,9 @@ def test_the_picture_holds_the_hardest_in_their_order(jaxmlp, trained, monkeypat
     np.testing.assert_array_equal(images, read(trained / "wrong.npz").x[frame["row"]].reshape(5, 8, 8))
     for caption, row, score in zip(captions, frame["row"], frame["loss"], strict=True):
         assert caption.endswith(f"\nrow {row}, {score:#.3g}")
+    label, prediction = (str(frame[name][0])[:4] for name in ("label", "prediction"))
+    assert label != prediction
+    assert re.match(rf"{re.escape(label)}.* → {re.escape(prediction)}", captions[0])
 
 
 def test_the_option_test_ranks_the_test_part(jaxmlp, trained):

@@ -11,9 +11,12 @@ from contextlib import contextmanager
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from jaxmlp import load, sweep
 from jaxmlp.cli import sweep as command_sweep
+from jaxmlp.cli.arguments import parse
+from jaxmlp.cli.sweep_results import SettingsTable
 from jaxmlp.sweep import report
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -75,6 +78,20 @@ def test_the_best_model_can_be_saved_and_used_on_raw_data(swept, jaxmlp, tmp_pat
 @pytest.mark.usefixtures("swept")
 def test_a_sweep_keeps_as_many_models_as_are_asked_for(tmp_path):
     assert len(list((tmp_path / "swept" / "models").iterdir())) == 3
+
+
+@pytest.mark.usefixtures("swept")
+def test_the_table_shows_half_of_the_interval(tmp_path):
+    found = sweep.load(tmp_path / "swept").settings()
+    console = Console(width=100, file=io.StringIO())
+    console.print(SettingsTable(found, "title"))
+    lines = console.file.getvalue().splitlines()[2:]
+    assert [line.split()[-2] for line in lines] == [f"{(each.high - each.low) / 2:.2g}" for each in found]
+
+
+def test_asynchronous_halving_is_that_of_python():
+    arguments = parse(["sweep", "iris", "--seeds", "9", "--halving", "4", "--asynchronous"])
+    assert command_sweep._halving(arguments) == sweep.Halving(4, asynchronous=True)
 
 
 def test_the_same_command_again_trains_nothing_and_another_one_is_refused(swept, jaxmlp):
