@@ -113,12 +113,21 @@ def test_training_is_that_of_three_nested_loops(which, batch_size):
         )
 
 
-def test_train_loss_is_the_mean_over_batches_each_as_it_was_trained_on():
-    data = classes()
-    config = TrainConfig(epochs=1, batch_size=17)
-    trained = train(MLP_OF_CLASSES, data, config, key=KEY)
-    before = evaluate(MLP_OF_CLASSES, init(MLP_OF_CLASSES, KEY), data)
-    assert trained.history[0].train_loss == pytest.approx(before.loss, rel=8 * 2.0**-23)  # a mean of 17
+@pytest.mark.parametrize("batch_size", [1, 5, 17])
+def test_train_loss_is_the_mean_over_the_batches_of_an_epoch(batch_size):
+    data, drawn = classes(), batch_order(KEY, 0, 17, batch_size).ravel()
+    still = TrainConfig(epochs=1, batch_size=batch_size, learning_rate=1e-30)  # no weight moves between the batches
+    trained = train(MLP_OF_CLASSES, data, still, key=KEY)
+    expected = evaluate(MLP_OF_CLASSES, init(MLP_OF_CLASSES, KEY), Dataset(data.x[drawn], data.t[drawn]))
+    assert trained.history[0].train_loss == pytest.approx(expected.loss, rel=8 * 2.0**-23)  # means of up to 17
+
+
+def test_train_loss_of_a_batch_is_taken_before_its_step():
+    config = TrainConfig(epochs=1, batch_size=17, learning_rate=1.0)
+    trained = train(MLP_OF_CLASSES, classes(), config, key=KEY)
+    before, after = (evaluate(MLP_OF_CLASSES, p, classes()).loss for p in (init(MLP_OF_CLASSES, KEY), trained.params))
+    assert trained.history[0].train_loss == pytest.approx(before, rel=8 * 2.0**-23)
+    assert trained.history[0].train_loss != pytest.approx(after, rel=1e-3)
 
 
 @pytest.mark.parametrize("key", [KEY, jax.random.key(12), jax.random.key(11, impl="rbg")])
