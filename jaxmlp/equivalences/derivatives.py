@@ -105,16 +105,14 @@ def rows_of_network(mlp: MLP, params: Params, x: Array, t: Array, seed: int) -> 
 
 
 def _gauss_newton(mlp: MLP, params: Params, x: Array, direction: Params) -> Params:
-    """Multiply by J^T H J of the mean loss, by autodiff: J of z_L, or of y_L for the quadratic loss."""
-    is_quadratic = mlp.loss == "quadratic"
+    """Multiply by J^T H J of the mean loss by autodiff: J of z_L, and H of the loss as a function of z_L, at t = y."""
 
     def last(params: Params) -> Array:
-        z, y = jax.vmap(partial(forward, mlp, params))(x)
-        return y[-1] if is_quadratic else z[-1]
+        return jax.vmap(partial(forward, mlp, params))(x).z[-1]
 
-    value = partial(LOSSES[mlp.loss].value, ACTIVATIONS["identity" if is_quadratic else mlp.output])
-    # This loss's Hessian does not depend on the targets, and targets of every kind can be t = y.
+    value = partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output])
+    # At t = y there is no residual, so H has only the Gauss-Newton part.
     rows = jax.vmap(partial(forward, mlp, params))(x).y[-1]
-    outputs, moved = jax.jvp(last, (params,), (direction,))
-    curved = jax.jvp(jax.grad(lambda z: jax.vmap(value)(z, rows).mean()), (outputs,), (moved,))[1]
+    z, moved = jax.jvp(last, (params,), (direction,))
+    curved = jax.jvp(jax.grad(lambda z: jax.vmap(value)(z, rows).mean()), (z,), (moved,))[1]
     return jax.vjp(last, params)[1](curved)[0]
