@@ -715,6 +715,14 @@ def test_variance_is_not_lost_where_the_mean_is_10000_times_the_deviation(seed):
     assert relative_error(naive, exact_trace) > 0.5
 
 
+def test_rounding_takes_no_cosine_beyond_one():
+    factors = jax.tree.map(lambda leaf: leaf.astype("float32"), normal_factors((5, 3), 256))
+    both_ways = Factors(jnp.concatenate([factors[0].delta, -factors[0].delta]), jnp.tile(factors[0].y_in, (2, 1)))
+    cosines = np.asarray(per_example.cosines((both_ways,)))
+    assert (np.abs(cosines) <= 1).all()  # an arc cosine of more would be nan
+    np.testing.assert_allclose(np.diag(cosines), 1, rtol=1e-6)  # some 10 roundings of 2^-24
+
+
 def test_variance_that_rounding_alone_makes_is_never_negative():
     # delta y is 1 in every example: the variance is 0, and terms of order 1 cancel, to some 1e-7 of either sign.
     delta = np.random.default_rng(0).uniform(0.5, 2, (8, 64)).astype(np.float32)
