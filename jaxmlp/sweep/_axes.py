@@ -49,7 +49,7 @@ class Scale(NamedTuple):
 
 
 def scale(values: Sequence[Any]) -> Scale:
-    """Lay out a hyperparameter: texts by place, numbers by size, on a logarithmic axis if that spreads them better.
+    """Return the axis of a hyperparameter: categories for text, else linear, or logarithmic if that spreads it better.
 
     >>> scale([0.1, 0.01, 0.001, 0.1]), scale([0.5, 0.9, 0.95]).kind, scale(["128,64", "32"])
     (Scale(kind='log', values=[0.001, 0.01, 0.1]), 'linear', Scale(kind='category', values=['32', '128,64']))
@@ -68,7 +68,7 @@ def scale(values: Sequence[Any]) -> Scale:
 
 
 def _natural(value: Any) -> tuple[bool, list[tuple[bool, float, str]]]:
-    """Sort `64` before `128`, and what is missing behind everything."""
+    """Return a key that sorts `64` before `128`, and missing values last."""
     parts = re.findall(r"\d+(?:\.\d+)?|\D+", "" if value is None else str(value))
     return value is None, [(not p[0].isdecimal(), float(p) if p[0].isdecimal() else 0.0, p) for p in parts]
 
@@ -84,7 +84,7 @@ def _largest_gap(numbers: Sequence[float]) -> float:
 
 
 def hold(values: np.ndarray, is_high: bool) -> np.ndarray:
-    """Move values far on the worse side to the last that is not: three interquartile ranges beyond the quartile.
+    """Move outliers on the worse side, more than three interquartile ranges beyond a quartile, to the next value.
 
     >>> hold(np.array([0.8, -1e4, 0.9, 0.7, 0.6, 0.75]), True).tolist()
     [0.8, 0.6, 0.9, 0.7, 0.6, 0.75]
@@ -101,7 +101,7 @@ def hold(values: np.ndarray, is_high: bool) -> np.ndarray:
 
 
 class MetricAxis(NamedTuple):
-    """What is drawn upwards: its values (None where a trial has none), its words, and how its axis is laid out."""
+    """The metric's axis: its values (None where a trial has none), its label, its scale, direction and range."""
 
     values: list[float | None]
     label: str
@@ -136,7 +136,7 @@ def is_diverged(table: "pl.DataFrame") -> list[bool]:
 
 
 def axis_places(how: Scale, values: Sequence[Any]) -> list[float]:
-    """Return where on the axis values are; a logarithmic axis places values itself."""
+    """Return the positions of values on an axis; matplotlib takes the logarithm itself."""
     if how.kind == "category":
         return [float((how.values or []).index(v)) for v in values]
     return [math.nan if v is None else float(v) for v in values]
@@ -151,7 +151,7 @@ def shortened(text: Any, length: int = 18) -> str:
 
 
 def lay_out(axes: "Axes", how: Scale, values: Sequence[Any]) -> None:
-    """Prepare the x axis for a hyperparameter; a user's words are never markup."""
+    """Set range, scale and ticks of the x axis of a hyperparameter; no text of a user is markup."""
     places = [place for place in axis_places(how, values) if math.isfinite(place)]
     low, high = min(places), max(places)
     if how.kind == "log":
@@ -184,7 +184,7 @@ def tidy(axes: "Axes", x: str, y: str) -> None:
 
 
 def unit_axis(how: Scale, values: Sequence[Any]) -> tuple[Callable[[float], float], list[tuple[float, str]]]:
-    """Return the map of an axis to [0, 1], and its ticks."""
+    """Return a function from positions on an axis to [0, 1], and the axis' ticks."""
     places = sorted({p for p in axis_places(how, values) if math.isfinite(p)})
     to = math.log10 if how.kind == "log" else float
     low, high = to(places[0]), to(places[-1])

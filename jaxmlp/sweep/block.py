@@ -1,4 +1,4 @@
-"""A block of trials, trained together epoch by epoch: `jaxmlp.train`, with many networks in one program.
+"""A block of trials, trained together epoch by epoch: `jaxmlp.train` for many networks in one program.
 
 The program is that of `jaxmlp.sweep.lanes`; what happens between epochs is `jaxmlp.training`'s own. A trial that ends
 early leaves its lane, and those that go on are packed together again.
@@ -31,7 +31,7 @@ __all__ = ["Job", "begin", "prepare", "run_block"]
 
 
 class Job(NamedTuple):
-    """What a sweep trains, on what data, and where: all that its blocks have in common.
+    """The trials of a sweep, its data and its devices: all that its blocks have in common.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class _Layout(NamedTuple):
 
 
 class _Lanes:
-    """The parameters and states of all lanes after an epoch, brought to the host when somebody asks for one.
+    """The parameters and states of all lanes after an epoch, copied to the host when one is first asked for.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def _seeds(job: Job, block: Block) -> list[int]:
 
 
 class _Drawn(NamedTuple):
-    """What is drawn on the host for an epoch.
+    """An epoch's random orders and learning rates, drawn on the host.
 
     Attributes
     ----------

@@ -87,7 +87,7 @@ class Results:
         return self._trials[whole_number("trial", number, 0, len(self._trials) - 1)]
 
     def table(self) -> "polars.DataFrame":
-        """Return a data frame, one row a trial.
+        """Return a data frame with a row for each trial.
 
         Its columns: trial; the hyperparameters by name; train_loss, and test_loss, test_accuracy and test_r2 where
         there are any; epochs; status ("finished", "stopped", "diverged"); seconds (a trial's share of its block's

@@ -1,4 +1,4 @@
-"""Where a sweep is kept: an SQLite file with every finished block and its curves, and models in safetensors beside it.
+"""The store of a sweep: an SQLite file with every finished block and its curves, and models in safetensors beside it.
 
 A block is written in one transaction, so that a process killed at any moment leaves whole blocks. Several processes
 may work on one store: each takes blocks that no other living process has taken.
@@ -135,12 +135,12 @@ class Store:
         self._file.close()
 
     def __del__(self) -> None:
-        """Close the file with its last user; Python would warn of one left open."""
+        """Close the file when the store is no longer used; Python warns of open ones."""
         if hasattr(self, "_file"):  # not so where it could not be opened
             self.close()
 
     def about(self, name: str) -> Any:
-        """Return what was said of the sweep when it was begun."""
+        """Return one of the values that the sweep was begun with."""
         found = self.read("select value, digest from sweep where name = ?", (name,))
         if not found:
             raise damaged(self.path, f"{name!r} is missing")
@@ -168,12 +168,12 @@ class Store:
         return [Row(*row) for row in self.read(f"select {', '.join(Row._fields)} from trials order by trial")]
 
     def at_epoch(self, epoch: int) -> dict[int, Epoch]:
-        """Return what was recorded after an epoch (counted from 1) of every trial that got there."""
+        """Return the record of an epoch (counted from 1) for every trial that reached it."""
         found = self.read(f"select trial, epoch, {_CURVES} from curves where epoch = ?", (epoch,))
         return {row[0]: Epoch(*row[1:]) for row in found}
 
     def has(self, block: Iterable[Iterable[int]], until: int | None) -> bool:
-        """Tell whether all trials of a block have ended, or got to an epoch."""
+        """Tell whether all trials of a block have ended, or have reached an epoch."""
         outcomes = {row.trial: row for row in self.rows()}
 
         def is_there(row: Row | None) -> bool:
@@ -182,7 +182,7 @@ class Store:
         return all(is_there(outcomes.get(number)) for chunk in block for number in chunk)
 
     def paused(self) -> set[int]:
-        """Return which trials wait for the next rung."""
+        """Return the trials that wait for the next rung."""
         return {row.trial for row in self.rows() if row.status == "paused"}
 
     def curve(self, trial: int) -> list[Epoch]:
@@ -238,7 +238,7 @@ class Store:
 
     @cached_property
     def encoding(self) -> Encoding | None:
-        """Return how raw data become those of the sweep, None if they are raw."""
+        """Return the encoding that turns raw data into the sweep's, None if there is none."""
         saved = self.about("encoding")
         return None if saved is None else Encoding.from_json(saved)
 
@@ -302,7 +302,7 @@ class Store:
         return trained._replace(history=history)  # which has infinite losses, where JSON has null
 
     def read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        """Return all rows at once: a cursor that is not read to its end would lock others out."""
+        """Return all rows of a query at once: an open cursor would lock other processes out."""
         try:
             return self._file.execute(query, values).fetchall()
         except sqlite3.Error as error:
