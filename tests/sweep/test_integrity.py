@@ -191,7 +191,7 @@ def test_what_is_gone_as_a_whole_is_trained_again_to_the_same_results(whole, tmp
     ),
     trial=st.integers(0, 5),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_changed_number_is_refused_or_changes_no_answer(whole, tmp_path_factory, table, column, value, trial):
     folder = copied(whole, tmp_path_factory.mktemp("changed"))
     # Of a curve only what its outcome repeats can be known to be wrong: the length, and the best epoch, here the last.
