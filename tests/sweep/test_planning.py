@@ -141,6 +141,16 @@ def test_no_plan_takes_more_memory_than_it_may(n, n_devices, hidden, log_memory,
     assert 2 * state_and_params * group.n_lanes * slots * n_devices <= plan.memory
 
 
+@pytest.mark.parametrize("n_devices", [1, 3])
+def test_data_take_their_place_on_every_device(n_devices):
+    listed, devices, data_bytes = trials(many(64), MLP((8, 16, 3)), TrainConfig()), jax.local_devices()[:1], 300_000
+    free = make_plan(listed, 320, 0, devices * n_devices, memory=10**9, lanes=4)
+    exact = free.memory + n_devices * data_bytes
+    assert make_plan(listed, 320, data_bytes, devices * n_devices, memory=exact, lanes=4) == free
+    less = make_plan(listed, 320, data_bytes, devices * n_devices, memory=exact - n_devices, lanes=4)
+    assert less.memory < free.memory
+
+
 def test_more_trials_and_more_epochs_take_proportionally_more_time():
     (one,) = planned(many(64), lanes=4, memory=10**9)[1].groups
     (twice,) = planned(many(128), lanes=4, memory=10**9)[1].groups
