@@ -89,8 +89,8 @@ def survivors(halving: Halving, at_rung: Mapping[int, Epoch | None], metric: str
     Examples
     --------
     >>> epochs = {n: Epoch(1, 0.1, loss, None, None, None, 0.1) for n, loss in enumerate([0.3, 0.1, 0.2, 0.1])}
-    >>> survivors(Halving(2), epochs, "train_loss")
-    {1, 3}
+    >>> survivors(Halving(2), epochs, "train_loss"), survivors(Halving(4), epochs, "train_loss")
+    ({1, 3}, {1})
     """
     scores = {n: float("-inf") if epoch is None else score(epoch, metric) for n, epoch in at_rung.items()}
     ranked = sorted(scores, key=lambda number: (-scores[number], number))

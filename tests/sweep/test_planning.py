@@ -54,6 +54,11 @@ def test_trials_that_all_differ_in_their_seed_are_side_by_side_all_the_same():
     assert group.n_lanes > 1
 
 
+def test_trials_of_a_few_seeds_share_their_batch_orders():
+    (group,) = planned(sweep.grid(learning_rate=[0.001 * i for i in range(1, 33)], seed=range(2)))[1].groups
+    assert group.is_shared
+
+
 def test_no_device_is_left_idle_for_the_sake_of_wide_chunks():
     _, plan = planned(sweep.grid(learning_rate=[0.1, 0.2, 0.3, 0.4]), n_devices=4)
     assert [len(chunk) for chunk in plan.groups[0].blocks[0]] == [1, 1, 1, 1]

@@ -163,6 +163,18 @@ def test_a_poisoned_lane_disturbs_no_neighbour_and_is_recorded_with_its_epoch():
     assert table.row(3, named=True)["test_r2"] is None
 
 
+def test_a_trial_that_diverges_later_keeps_the_parameters_of_the_epoch_before():
+    space = sweep.grid(learning_rate=[0.01, 2.0, 8.0], seed=[0])
+    config = TrainConfig(epochs=12, batch_size=50, momentum=0.0, schedule="constant")
+    base = MLP((6, 2), "relu", "identity", "quadratic")
+    results = sweep.run(space, VALUES, config, mlp=base, test=VALUES, keep="all", lanes=1)
+    assert {row.epochs for row in results.rows() if row.status == "diverged"} - {1}
+    for number in range(3):
+        alone = trained_alone(results, number, VALUES, VALUES)
+        assert_same_bits(results.params(number), alone.params)
+        assert repr(without_time(results.history(number))) == repr(without_time(alone.history))
+
+
 def test_a_setting_with_a_diverged_trial_is_never_the_best():
     space = sweep.grid(learning_rate=[1e18, 0.01], seed=range(2))
     results = sweep.run(space, VALUES, CONFIG, test=VALUES)

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxmlp import TrainConfig, sweep
+from jaxmlp import TrainConfig, sgd, sweep
 from jaxmlp.sweep.metrics import METRICS
 from jaxmlp.sweep.settings import interval, numbered
+from jaxmlp.sweep.store import _TABLES, Store
+from jaxmlp.training.history import Epoch, Trained
 
 RATES, SEEDS = [0.1, 0.2, 0.3], [0, 1, 2, 3]
 BETTER_HIGH = ("test_accuracy", "test_r2")
@@ -110,6 +112,15 @@ def test_an_infinite_loss_is_a_value_and_the_worst_one(results_of):
     losses = {number: {"test_loss": math.inf if number == 0 else 2.0} for number in range(12)}
     found = results_of(SPACE, losses, "test_loss").settings()
     assert [each.mean for each in found] == [2.0, 2.0, math.inf]
+
+
+def test_an_outcome_has_the_metrics_of_the_epoch_whose_parameters_are_kept():
+    curve = tuple(Epoch(e, 0.1, 1.0 / e, 2.0 + e, e / 10, None, 0.5) for e in (1, 2, 3))
+    store = Store(None)
+    for table in _TABLES:
+        store._file.execute(f"create table {table}")
+    store.commit({0: Trained((), sgd.State(()), curve, (), 2, "finished")})
+    assert store.rows() == [(0, "finished", 3, 2, 1.5, 0.5, 4.0, 0.2, None)]
 
 
 LAYERS = {"hidden": [(128,), (64, 64), (), (64,)], "activation": ["relu", ("tanh", "relu"), "tanh", "relu"]}
