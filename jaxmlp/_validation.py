@@ -1,9 +1,12 @@
-"""Checks and their error lines that all rooms share: whole numbers, and names that are looked up in a table."""
+"""Checks and error lines that all rooms share: whole numbers, pairs of arrays, names that are looked up in a table."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from operator import index
 from typing import Any
+
+import numpy as np
 
 
 def unknown_name(what: str, given: object, known: Iterable[str]) -> str:
@@ -34,3 +37,17 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
         bounds = f", {least} or larger" if most is None else f" from {least} to {most}"
         raise ValueError(f"{name} must be a whole number{bounds}, got {value!r}")
     return number
+
+
+def pair_shapes(pairs: Any) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the shapes of each pair of arrays; raise a TypeError that says what `pairs` are if they are none.
+
+    >>> pair_shapes([[np.zeros((3, 1)), np.zeros(3)]])
+    [((3, 1), (3,))]
+    """
+    # A bare pair is a sequence too, and iterating over its arrays may look like pairs.
+    if isinstance(pairs, tuple | list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+        with suppress(TypeError, ValueError):  # a pair of something else than arrays
+            return [(np.shape(one), np.shape(other)) for one, other in pairs]
+    inside = f" of {type(pairs[0]).__name__}" if type(pairs) in (tuple, list) and pairs else ""
+    raise TypeError(f"{type(pairs).__name__}{inside}")

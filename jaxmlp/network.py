@@ -25,7 +25,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmlp._validation import unknown_name, whole_number
+from jaxmlp._validation import pair_shapes, unknown_name, whole_number
 from jaxmlp.activations import ACTIVATIONS, Activation
 from jaxmlp.losses import LOSSES, Loss, target_row
 
@@ -215,11 +215,9 @@ def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
     ValueError: params must fit sizes (2, 3), got layers of shapes [((3, 1), (3,))]
     """
     try:
-        shapes = [(jnp.shape(w), jnp.shape(b)) for w, b in params]
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{name} must be a tuple of Layer(w, b), as init returns, got {type(params).__name__}"
-        ) from None
+        shapes = pair_shapes(params)
+    except TypeError as error:
+        raise ValueError(f"{name} must be a tuple of Layer(w, b), as init returns, got {error}") from None
     if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
         raise ValueError(f"{name} must fit sizes {mlp.sizes}, got layers of shapes {shapes}")
 

@@ -14,7 +14,7 @@ factors, and raise a ValueError for the factors of one example, or for other arg
 
 from functools import partial, reduce
 from operator import add
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxmlp._validation import pair_shapes
 from jaxmlp.backpropagation import Factors, outer
 from jaxmlp.network import Layer, Params
 
@@ -257,7 +258,10 @@ def dots(factors: BatchFactors, direction: Params) -> Array:
     """
     _check_batch(factors)
     expected = [((f.delta.shape[1], f.y_in.shape[1]), f.delta.shape[1:]) for f in factors]
-    given = [(jnp.shape(w), jnp.shape(b)) for w, b in direction]
+    try:
+        given: Any = pair_shapes(direction)
+    except TypeError as error:
+        given = error
     if given != expected:
         raise ValueError(f"direction must be shaped like the parameters, layers of {expected}, got {given}")
     layers = zip(factors, direction, strict=True)
@@ -374,14 +378,18 @@ def _to_unit_norm(factors: BatchFactors) -> BatchFactors:
 
 def _check_batch(factors: BatchFactors) -> int:
     """Return B, or raise a ValueError for what is not a batch."""
-    shapes = [(jnp.shape(delta), jnp.shape(y_in)) for delta, y_in in factors]
-    counts = {shape[0] if len(shape) == 2 else 0 for pair in shapes for shape in pair}
-    if len(counts) != 1 or 0 in counts:
-        raise ValueError(
-            "factors must be those of a batch, pairs of shapes [B, n_l] and [B, n_{l-1}] as jax.vmap of backprop "
-            f"returns them, got shapes {shapes}"
-        )
-    return counts.pop()
+    try:
+        shapes = pair_shapes(factors)
+        counts = {shape[0] if len(shape) == 2 else 0 for pair in shapes for shape in pair}
+        if len(counts) == 1 and 0 not in counts:
+            return counts.pop()
+        got = f"shapes {shapes}"
+    except TypeError as error:
+        got = str(error)
+    raise ValueError(
+        "factors must be those of a batch, pairs of shapes [B, n_l] and [B, n_{l-1}] as jax.vmap of backprop returns "
+        f"them, got {got}"
+    )
 
 
 def _positive(max_norm: ArrayLike, n_layers: int | None, dtype: np.dtype) -> Array:

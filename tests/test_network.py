@@ -295,6 +295,26 @@ def test_parameters_of_another_network_are_refused(sizes):
         forward(MLP((4, 3, 2)), params, jnp.ones(4))
 
 
+# A layer of two neurons holds two rows, which look like a pair.
+@pytest.mark.parametrize("sizes", [(4, 3), (4, 2), (4, 2, 2), (4, 3, 3, 2)])
+def test_params_that_are_no_tuple_of_layers_are_told_what_they_are(sizes):
+    mlp = MLP(sizes)
+    params = init(mlp, jax.random.key(0))
+    given = {
+        "Layer": params[0],
+        "list of tuple": [params],
+        "tuple of list": (list(params),),
+        "tuple of ArrayImpl": tuple(jax.tree.leaves(params)),
+        "tuple of NoneType": (None,) * len(params),
+        "tuple of Layer": tuple(Layer(layer, layer) for layer in params),
+        "NoneType": None,
+    }
+    for what, wrong in given.items():
+        message = rf"^params must be a tuple of Layer\(w, b\), as init returns, got {what}$"
+        with pytest.raises(ValueError, match=message):
+            forward(mlp, wrong, jnp.ones(4))
+
+
 def test_loss_of_a_bare_number_is_that_of_a_row_of_one():
     mlp = MLP((4, 3, 1), "relu", "identity", "quadratic")
     params = init(mlp, jax.random.key(0))

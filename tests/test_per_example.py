@@ -764,9 +764,22 @@ def test_what_is_no_batch_is_refused_by_every_function(name, factors):
 
 
 @pytest.mark.parametrize(
+    ("factors", "what"),
+    [(FACTORS[0], "Factors"), ([FACTORS], "list of tuple"), (FACTORS[0][:1], "tuple of ndarray"), (None, "NoneType")],
+)
+@EVERY_STATISTIC
+def test_what_are_no_factors_is_named_by_every_function(name, factors, what):
+    batch = Batch(factors, factors, np.ones(3), NETWORK, 1.0, np.ones(2))
+    with pytest.raises(ValueError, match=rf"^factors must be those of a batch.* returns them, got {what}$"):
+        STATISTICS[name].ours(batch)
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: per_example.gram(FACTORS, UNEQUAL), NOT_A_BATCH),
+        (lambda: per_example.gram(FACTORS, FACTORS[0]), r"^factors must be those of a batch.* got Factors$"),
+        (lambda: per_example.dots(FACTORS, NETWORK[0]), r"^direction must be shaped like the parameters.* got Layer$"),
         (lambda: per_example.gram(FACTORS, ONE_EXAMPLE), NOT_A_BATCH),
         (
             lambda: per_example.gram(FACTORS, FACTORS[:1]),
