@@ -175,6 +175,10 @@ class Results:
         ended = [row for row in self.rows() if row.status != "diverged"]
         if ended and all(getattr(row, metric) is None for row in ended):
             raise ValueError(f"{metric} was not measured in this sweep")
+        if (n := self.counts()["diverged"]) and not ended:
+            raise ValueError(
+                f"no setting has a {metric}: all {n} trials that ended diverged; sweep lower learning rates"
+            )
         raise ValueError(f"no setting has a {metric}: {self}")
 
     def curves(self, trial: int) -> "polars.DataFrame":

@@ -181,6 +181,9 @@ def test_a_single_value_is_noted_and_a_sweep_fails_only_if_every_trial_diverges(
     every = jaxmlp("sweep", "diabetes", "--grid", "learning_rate=1e17,1e18", *QUICK, "--out", "every")
     assert every.code == 1
     assert every.err.splitlines()[-1] == "jaxmlp sweep: all 2 trials diverged: try lower learning rates"
+    best = jaxmlp("sweep", "best", "every")
+    assert best.code == 2
+    assert best.err.endswith(": all 2 trials that ended diverged; sweep lower learning rates\n")
 
 
 def test_nothing_is_wider_than_a_narrow_terminal(swept, jaxmlp, monkeypatch):

@@ -106,6 +106,9 @@ def test_no_best_is_a_line_that_says_why(results_of):
         results_of(SPACE, some).best()
     with pytest.raises(ValueError, match=r"^no setting has a test_accuracy: 0 of 12 trials$"):
         results_of(SPACE, {}).best()
+    all_diverged = {number: {"status": "diverged"} for number in range(12)}
+    with pytest.raises(ValueError, match=r": all 12 trials that ended diverged; sweep lower learning rates$"):
+        results_of(SPACE, all_diverged).best()
 
 
 def test_an_infinite_loss_is_a_value_and_the_worst_one(results_of):
