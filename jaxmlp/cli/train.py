@@ -1,5 +1,6 @@
 """`jaxmlp train`: train a network on a source of data, and leave a run folder."""
 
+import math
 import shlex
 from argparse import Namespace
 from pathlib import Path
@@ -17,11 +18,18 @@ from jaxmlp.network import MLP
 from jaxmlp.plots.training import curves
 from jaxmlp.storage.run_folder import Run, new_folder, read_config, start_run
 from jaxmlp.training.boundary import check_training
-from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.config import TRACKED, TrainConfig
 from jaxmlp.training.history import Trained, divergence
 from jaxmlp.training.loop import train
 
 __all__ = ["run"]
+
+# Why a tracked column has no value; others are not finite.
+_LOST = {
+    "noise_scale": "lost in noise: the estimate of |G|^2 is not positive",
+    "diversity": "undefined: the gradients are zero",
+    "top_eigenvalue": "the iteration found none",
+}
 
 
 def run(arguments: Namespace) -> int:
@@ -93,7 +101,7 @@ def _train(
             trained = train(
                 mlp, prepared.train, config, key=key, test=prepared.test, callback=callback, resume=opened.latest
             )
-        return _finish(arguments, opened, mlp, prepared.encoding, trained, about)
+        return _finish(arguments, opened, mlp, config, prepared.encoding, trained, about)
     except KeyboardInterrupt:
         opened.flush()
         epochs = len(opened.latest.history) if opened.latest else 0
@@ -103,9 +111,15 @@ def _train(
 
 
 def _finish(
-    arguments: Namespace, opened: Run, mlp: MLP, encoding: Encoding, trained: Trained, about: dict[str, Any]
+    arguments: Namespace,
+    opened: Run,
+    mlp: MLP,
+    config: TrainConfig,
+    encoding: Encoding,
+    trained: Trained,
+    about: dict[str, Any],
 ) -> int:
-    results = _results(mlp, trained)
+    results = _results(mlp, config, trained)
     opened.latest = trained
     name = Path(about["source"]).stem
     title = f"{name}: {'-'.join(map(str, mlp.sizes))}, {', '.join(sorted(set(mlp.activations[:-1])))}"
@@ -113,18 +127,24 @@ def _finish(
     picture = curves(trained.history, title.rstrip(", "), best_epoch)
     opened.finish(mlp, encoding, about | {"results": results}, picture)
     values = results | {"seconds": sum(row.seconds for row in trained.history), "out": str(opened.folder)}
-    show(arguments, values, table(values))
+    why = _LOST if math.isfinite(results["train_loss"]) else {}
+    lost = {name: why.get(name, "not finite") for name in _tracked_columns(config) if values[name] is None}
+    show(arguments, values, table(values | lost))
     if trained.status == "diverged":
         say(f"jaxmlp train: {divergence(trained)}")
         return 1
     return 0
 
 
-def _results(mlp: MLP, trained: Trained) -> dict[str, Any]:
+def _results(mlp: MLP, config: TrainConfig, trained: Trained) -> dict[str, Any]:
     """Return the numbers of the epoch whose parameters are kept; no times, so that runs can be compared."""
     row = trained.history[max(trained.best_epoch, 1) - 1]
     values: dict[str, Any] = {"train_loss": row.train_loss, "test_loss": row.test_loss}
     if (scored := score(row)) is not None:
         values[scored[0]] = scored[1]
-    values |= {name: value for name, value in row.tracked().items() if value is not None}
+    values |= {column: getattr(row, column) for column in _tracked_columns(config)}
     return values | {"epochs": len(trained.history), "parameters": mlp.n_parameters, "status": trained.status}
+
+
+def _tracked_columns(config: TrainConfig) -> list[str]:
+    return [column for name in config.track for column in TRACKED[name]]

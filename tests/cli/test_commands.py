@@ -498,3 +498,19 @@ def test_predictions_are_written_through_a_link(jaxmlp, tmp_path):
     assert jaxmlp("predict", "run", "iris", "--out", "link.csv").code == 0
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "real.csv").read_text().startswith("prediction,")
+
+
+def test_a_tracked_statistic_without_a_value_says_why(jaxmlp):
+    # Each example has both labels, so the gradients of a network that cannot tell them apart cancel.
+    x, t = np.repeat(np.eye(8), 2, axis=0), np.tile([0, 1], 8)
+    np.savez("even.npz", x=x, y=t, x_test=x, y_test=t)
+    argv = ("train", "even.npz", "--epochs", "1", "--batch-size", "16", "--hidden", "none", "--init-scale", "1e-6")
+    tracked = ("--track", "noise_scale,variance,diversity")
+    shown = jaxmlp(*argv, *tracked, "--out", "lost").out
+    assert "lost in noise" in shown
+    assert "gradient variance" in shown
+    assert json.loads(jaxmlp(*argv, *tracked, "--out", "json", "--json").out)["noise_scale"] is None
+    diverged = jaxmlp(
+        "train", "diabetes", "--learning-rate", "1e18", "--track", "noise_scale,norms", "--out", "far"
+    ).out
+    assert {line.split("  ")[-1].strip() for line in diverged.splitlines() if "no" in line} == {"not finite"}
