@@ -104,6 +104,19 @@ def check_finite(name: str, array: Array, columns: Sequence[str] = ()) -> None:
         raise ValueError(f"{name} must be finite, got {number} in {_where(place, columns)}{next_step}")
 
 
+def check_range(name: str, array: Array, columns: Sequence[str] = ()) -> None:
+    """Raise a ValueError that names row and column if a number is beyond the range of JAX's type for it."""
+    import jax
+
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if dtype == array.dtype:
+        return
+    with np.errstate(over="ignore"):
+        place = first_not_finite(np.asarray(array).astype(dtype))
+    if place is not None:
+        raise ValueError(f"{name} must be finite in {dtype}, got {array[place]} in {_where(place, columns)}: scale it")
+
+
 def first_not_finite(array: Array) -> tuple[int, ...] | None:
     """Return the index of the first number that is not finite, None if all are; integers are not looked at."""
     if array.dtype.kind in "biu":

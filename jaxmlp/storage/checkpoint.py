@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from jaxmlp import sgd
 from jaxmlp.data import Encoding
-from jaxmlp.data.arrays import as_inputs, check_finite, column_names
+from jaxmlp.data.arrays import as_inputs, check_finite, check_range, column_names
 from jaxmlp.network import MLP, Layer, Params, check_params
 from jaxmlp.storage.files import to_json, write_whole
 from jaxmlp.training.evaluation import outputs
@@ -75,6 +75,7 @@ class Model:
         if self.encoding is None:
             raw = as_inputs("x", x, self.mlp.sizes[0])
             check_finite("x", raw, column_names(x))
+            check_range("x", raw, column_names(x))
             return np.asarray(outputs(self.mlp, self.params, jnp.asarray(raw)))
         y = np.asarray(outputs(self.mlp, self.params, jnp.asarray(self.encoding.encode_inputs(x))))
         return y if self.encoding.targets is None else self.encoding.targets.inverse(y)

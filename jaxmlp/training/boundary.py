@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.data import Dataset
+from jaxmlp.data.arrays import check_range
 from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP, check_params
 from jaxmlp.training.config import TrainConfig
@@ -77,6 +78,8 @@ def check_fit(mlp: MLP, data: Dataset, name: str = "data") -> None:
     n_in, n_out = mlp.sizes[0], mlp.sizes[-1]
     if data.x.shape[1] != n_in:
         raise ValueError(f"{where}x has {data.x.shape[1]} features, but the network takes {n_in}")
+    check_range(f"{where}x", data.x)
+    check_range(f"{where}t", data.t)
     t = np.asarray(data.t)
     if t.ndim == 2:
         _check_rows(mlp, t, where)
@@ -96,7 +99,8 @@ def _check_type(name: str, value: object, expected: type, as_text: str) -> None:
 
 def _check_rows(mlp: MLP, t: np.ndarray, where: str) -> None:
     if t.shape[1] != mlp.sizes[-1]:
-        raise ValueError(f"{where}t has rows of {t.shape[1]}, but the network has {mlp.sizes[-1]} outputs")
+        hint = ": if they are classes, pass t[:, 0]" if t.shape[1] == 1 and t.dtype.kind in "iu" else ""
+        raise ValueError(f"{where}t has rows of {t.shape[1]}, but the network has {mlp.sizes[-1]} outputs{hint}")
     if "identity" in LOSSES[mlp.loss].outputs:  # real values
         return
     outside = (t.min(1) < 0) | (t.max(1) > 1)

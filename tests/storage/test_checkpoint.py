@@ -72,6 +72,15 @@ def test_a_saved_model_scales_raw_inputs(tmp_path, iris):
     np.testing.assert_allclose(model.predict(raw), y, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scaled", [True, False], ids=["with a scaling", "without"])
+def test_a_raw_input_beyond_float32_is_named_by_row_and_column(tmp_path, iris, scaled):
+    raw = read("iris").x.astype(float)
+    raw[7, 3] = 1e300
+    model = load(saved_model(tmp_path / "model", encoding=iris.encoding if scaled else None))
+    with pytest.raises(ValueError, match=r"^x must be finite.* in row 7, column 3"):
+        model.predict(raw)
+
+
 def test_predictions_of_real_values_are_in_their_own_units(tmp_path):
     source = read("diabetes")
     diabetes = prepare(source)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxmlp.data import Dataset
@@ -85,3 +86,34 @@ def test_soft_targets_may_be_rounded_to_float16():
     rows = np.random.default_rng(0).dirichlet(np.ones(4), 6).astype(np.float16)
     assert np.any(rows.sum(1, dtype=float) != 1)
     assert evaluate(NETWORK, init(NETWORK, KEY), Dataset(DATA.x, rows)).loss > 0
+
+
+@pytest.mark.parametrize("call", ["train", "test", "evaluate"])
+@pytest.mark.parametrize("name", ["x", "t"])
+def test_numbers_beyond_the_range_of_float32_are_named_by_row_and_column(call, name):
+    network = MLP((3, 5, 4), output="identity", loss="quadratic")
+    arrays = {"x": np.ones((6, 3)), "t": np.ones((6, 4))}
+    good = Dataset(**arrays)
+    arrays[name] = arrays[name].copy()
+    arrays[name][4, 2] = -1e300
+    bad, where = Dataset(**arrays), "test: " if call == "test" else ""
+    calls = {
+        "train": lambda: train(network, bad, CONFIG, key=KEY),
+        "test": lambda: train(network, good, CONFIG, key=KEY, test=bad),
+        "evaluate": lambda: evaluate(network, init(network, KEY), bad),
+    }
+    with pytest.raises(ValueError, match=f"^{where}{name} must be finite in float32, got -1e\\+300 in row 4, column 2"):
+        calls[call]()
+
+
+def test_the_largest_numbers_of_float32_are_accepted():
+    x = np.full((6, 3), np.finfo(np.float32).max, float)
+    evaluate(NETWORK, init(NETWORK, KEY), Dataset(x, DATA.t))
+
+
+def test_a_column_of_classes_is_told_how_to_become_classes():
+    frame = pd.DataFrame({"class": np.arange(6) % 4})
+    for t in (frame, frame.to_numpy()):
+        with pytest.raises(ValueError, match=r"t has rows of 1, .* 4 outputs: if they are classes, pass t\[:, 0\]$"):
+            train(NETWORK, Dataset(DATA.x, t), CONFIG, key=KEY)
+    assert train(NETWORK, Dataset(DATA.x, t[:, 0]), CONFIG, key=KEY).status == "finished"
