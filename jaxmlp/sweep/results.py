@@ -14,11 +14,11 @@ from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
-from jaxmlp.sweep._integrity import check_outcomes
 from jaxmlp.sweep.metrics import METRICS, is_better_high, score
 from jaxmlp.sweep.settings import Setting, interval, numbered
 from jaxmlp.sweep.space import NAMES, Space, Trial, trials, typed
 from jaxmlp.sweep.store import Row, Store
+from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.history import STATUSES, Epoch
 

@@ -12,7 +12,7 @@ import jax
 
 from jaxmlp.sweep.block import Job, begin, prepare, run_block
 from jaxmlp.sweep.halving import Halving, survivors
-from jaxmlp.sweep.keeping import Kept, keep_block, stop
+from jaxmlp.sweep.kept_models import Kept, keep_block, stop
 from jaxmlp.sweep.planning import Block, Group, Plan
 from jaxmlp.sweep.progress import Reporter
 from jaxmlp.sweep.space import Trial

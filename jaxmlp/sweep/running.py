@@ -15,10 +15,9 @@ from jaxmlp._version import __version__
 from jaxmlp.data import Dataset, Encoding, fingerprint
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import to_json
-from jaxmlp.sweep._integrity import check_outcomes
 from jaxmlp.sweep.block import Job
 from jaxmlp.sweep.halving import Halving, as_halving
-from jaxmlp.sweep.keeping import Kept, tidy
+from jaxmlp.sweep.kept_models import Kept, tidy
 from jaxmlp.sweep.lanes import replicate
 from jaxmlp.sweep.planning import Plan, make_plan
 from jaxmlp.sweep.progress import Progress, Reporter
@@ -26,6 +25,7 @@ from jaxmlp.sweep.results import Results
 from jaxmlp.sweep.rungs import Sweep, run_rungs
 from jaxmlp.sweep.space import Space, Trial, described, trials
 from jaxmlp.sweep.store import Store
+from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.boundary import check_training
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.examples import arrays, is_classification

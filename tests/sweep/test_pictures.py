@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxmlp import TrainConfig, sweep
-from jaxmlp.sweep._axes import hold, scale
-from jaxmlp.sweep._heat_map import draw_heat_map
-from jaxmlp.sweep._importance import Importance, importance
-from jaxmlp.sweep._panels import draw_hyperparameters
-from jaxmlp.sweep._parallel import draw_parallel_coordinates
-from jaxmlp.sweep._pictures import PICTURES, best_rows
-from jaxmlp.sweep.report import _checked, _data, _facts
+from jaxmlp.sweep.report._axes import hold, scale
+from jaxmlp.sweep.report._heat_map import draw_heat_map
+from jaxmlp.sweep.report._hyperparameters import draw_hyperparameters
+from jaxmlp.sweep.report._importance import Importance, importance
+from jaxmlp.sweep.report._parallel_coordinates import draw_parallel_coordinates
+from jaxmlp.sweep.report._pictures import PICTURES, best_rows
+from jaxmlp.sweep.report.html_page import _checked, _data, _facts
 
 RATES, HIDDEN, SEEDS = [0.001, 0.01, 0.1], [(8,), (16, 16), ()], [0, 1]
 SPACE = sweep.grid(learning_rate=RATES, hidden=HIDDEN, seed=SEEDS)

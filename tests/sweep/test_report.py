@@ -17,8 +17,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from jaxmlp.sweep._importance import importance
 from jaxmlp.sweep.report import write_pictures, write_report
+from jaxmlp.sweep.report._importance import importance
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = '<script>document.title="run"</script>'

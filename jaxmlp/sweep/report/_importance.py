@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmlp._extras import optional
-from jaxmlp.sweep._axes import hold
 from jaxmlp.sweep.metrics import is_better_high
+from jaxmlp.sweep.report._axes import hold
 from jaxmlp.sweep.settings import numbered
 
 if TYPE_CHECKING:

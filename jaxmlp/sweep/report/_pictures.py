@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from jaxmlp._extras import optional
 from jaxmlp.plots._figure import plain_decades
-from jaxmlp.sweep._axes import new_picture, shortened, tidy
-from jaxmlp.sweep._heat_map import draw_heat_map
-from jaxmlp.sweep._importance import Importance
-from jaxmlp.sweep._panels import draw_hyperparameters
-from jaxmlp.sweep._parallel import draw_parallel_coordinates
 from jaxmlp.sweep.metrics import is_better_high, label
+from jaxmlp.sweep.report._axes import new_picture, shortened, tidy
+from jaxmlp.sweep.report._heat_map import draw_heat_map
+from jaxmlp.sweep.report._hyperparameters import draw_hyperparameters
+from jaxmlp.sweep.report._importance import Importance
+from jaxmlp.sweep.report._parallel_coordinates import draw_parallel_coordinates
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,7 +5,7 @@ from statistics import fmean, geometric_mean
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxmlp.plots._figure import plain_decades
-from jaxmlp.sweep._axes import (
+from jaxmlp.sweep.report._axes import (
     BAD,
     FEW_VALUES,
     MetricAxis,
@@ -18,7 +18,7 @@ from jaxmlp.sweep._axes import (
     scale,
     tidy,
 )
-from jaxmlp.sweep._importance import varied
+from jaxmlp.sweep.report._importance import varied
 from jaxmlp.sweep.settings import interval, numbered
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from jaxmlp._extras import optional
 from jaxmlp.plots._figure import png
 from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep._axes import scale
-from jaxmlp.sweep._importance import count, importance, varied
-from jaxmlp.sweep._pictures import PICTURES, best_rows
 from jaxmlp.sweep.metrics import is_better_high, label
+from jaxmlp.sweep.report._axes import scale
+from jaxmlp.sweep.report._importance import count, importance, varied
+from jaxmlp.sweep.report._pictures import PICTURES, best_rows
 from jaxmlp.sweep.results import with_typed_layers
 from jaxmlp.sweep.settings import numbered, student_t
 from jaxmlp.training.history import STATUSES
@@ -39,7 +39,17 @@ _CHOSEN = 5  # trials that are selected at first
 _MOST_EPOCHS = 200  # of a curve; a screen shows no more
 _DIGITS = 4
 # The parts of the page's script, in this order.
-_SCRIPTS = ("trials", "numbers", "drawing", "curves", "each", "map", "parallel", "matter", "page")
+_SCRIPTS = (
+    "trials",
+    "numbers",
+    "drawing",
+    "curves",
+    "hyperparameters",
+    "heat_map",
+    "parallel_coordinates",
+    "importance",
+    "page",
+)
 
 
 def write_report(results: "Results", path: str | Path) -> None:
@@ -125,7 +135,7 @@ def _checked(results: "Results") -> "pl.DataFrame":
 
 
 def _page(results: "Results", table: "pl.DataFrame") -> str:
-    ours = importlib.resources.files("jaxmlp.sweep") / "page"
+    ours = importlib.resources.files("jaxmlp.sweep.report") / "page"
     itables = optional("itables", "sweep")
     tables = importlib.resources.files(itables) / "html"  # DataTables and its extensions, in one module
     return Template((ours / "page.html").read_text("utf-8")).substitute(

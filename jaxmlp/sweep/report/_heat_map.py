@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from jaxmlp._extras import optional
-from jaxmlp.sweep._axes import BAD, is_diverged, metric_axis, new_picture, scale, shortened, tidy, unit_axis
-from jaxmlp.sweep._importance import Importance, varied
+from jaxmlp.sweep.report._axes import BAD, is_diverged, metric_axis, new_picture, scale, shortened, tidy, unit_axis
+from jaxmlp.sweep.report._importance import Importance, varied
 
 if TYPE_CHECKING:
     import polars as pl

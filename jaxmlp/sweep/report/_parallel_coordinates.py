@@ -3,8 +3,18 @@
 from typing import TYPE_CHECKING
 
 from jaxmlp._extras import optional
-from jaxmlp.sweep._axes import BAD, Scale, as_text, axis_places, metric_axis, new_picture, scale, shortened, unit_axis
-from jaxmlp.sweep._importance import varied
+from jaxmlp.sweep.report._axes import (
+    BAD,
+    Scale,
+    as_text,
+    axis_places,
+    metric_axis,
+    new_picture,
+    scale,
+    shortened,
+    unit_axis,
+)
+from jaxmlp.sweep.report._importance import varied
 
 if TYPE_CHECKING:
     import polars as pl
