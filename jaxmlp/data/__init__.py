@@ -5,10 +5,9 @@ checked and scaled, and into the `Encoding` with which a saved model treats new 
 """
 
 from jaxmlp.data.dataset import Dataset, fingerprint
-from jaxmlp.data.embedded import EMBEDDED
 from jaxmlp.data.encoding import Encoding
 from jaxmlp.data.preparing import Part, Prepared, Split, prepare, split, whole
-from jaxmlp.data.reading import is_table, read
+from jaxmlp.data.reading import EMBEDDED, is_table, read
 from jaxmlp.data.scaling import Scaling
 from jaxmlp.data.source import Source
 

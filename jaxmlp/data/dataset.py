@@ -1,7 +1,4 @@
-"""`Dataset`: the inputs and targets that a network trains on, checked once.
-
-All later code relies on finite numbers, equal counts and classes that are not negative.
-"""
+"""`Dataset`: the inputs and targets that a network trains on, checked once; all later code relies on it."""
 
 from __future__ import annotations
 
@@ -10,15 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxmlp.data.arrays import as_array, as_inputs, check_finite, column_names
 
 if TYPE_CHECKING:
     from jaxmlp.data.arrays import Array
     from jaxmlp.data.source import Source
-
-__all__ = ["Dataset", "fingerprint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +54,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Check each array by itself, then whether they fit together."""
-        for name, check in (("x", _checked_inputs), ("t", _checked_targets)):
-            object.__setattr__(self, name, check(getattr(self, name)))
+        object.__setattr__(self, "x", _checked_inputs(self.x))
+        object.__setattr__(self, "t", _checked_targets(self.t))
         if len(self.x) != len(self.t):
             raise ValueError(f"x and t must have equally many rows, got {len(self.x)} and {len(self.t)}")
         if self.weights is not None:
@@ -115,7 +109,12 @@ def _checked_targets(given: Any) -> Array:
 
 def _checked_weights(given: Any, t: Array) -> Array:
     if isinstance(given, str):
-        return _balanced(given, t)
+        if given != "balanced":
+            raise ValueError(f"weights must be an array, 'balanced' or None, got {given!r}")
+        if t.ndim != 1 or t.dtype.kind not in "iu":
+            raise ValueError(f"weights 'balanced' need integer classes as targets, got {t.dtype} of shape {t.shape}")
+        _, positions, counts = np.unique(np.asarray(t), return_inverse=True, return_counts=True)
+        return (len(t) / (len(counts) * counts))[positions]
     weights = as_array("weights", given)
     if weights.shape != (len(t),):
         raise ValueError(f"weights must be [{len(t)}], one for each row of t, got shape {weights.shape}")
@@ -131,12 +130,3 @@ def _checked_weights(given: Any, t: Array) -> Array:
     if not 0 < total < np.inf:
         raise ValueError(f"weights must have a sum within the range of float32, got {values.sum(dtype=float):g}")
     return weights if weights.dtype.kind == "f" else values.astype(float)
-
-
-def _balanced(given: str, t: Array) -> NDArray[Any]:
-    if given != "balanced":
-        raise ValueError(f"weights must be an array, 'balanced' or None, got {given!r}")
-    if t.ndim != 1 or t.dtype.kind not in "iu":
-        raise ValueError(f"weights 'balanced' need integer classes as targets, got {t.dtype} of shape {t.shape}")
-    _, positions, counts = np.unique(np.asarray(t), return_inverse=True, return_counts=True)
-    return (len(t) / (len(counts) * counts))[positions]

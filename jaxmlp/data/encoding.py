@@ -17,8 +17,6 @@ from jaxmlp.data.scaling import Scaling
 if TYPE_CHECKING:
     from jaxmlp.data.arrays import Array
 
-__all__ = ["Encoding"]
-
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
@@ -26,15 +24,15 @@ class Encoding:
 
     Parameters
     ----------
-    feature_count : int
+    feature_count
         n, the number of inputs.
-    feature_names : tuple of n str, or empty
-        Names of the inputs, if they have any.
-    class_names : tuple of str, or None
+    feature_names
+        Names of the n inputs; empty if they have none.
+    class_names
         Names of the classes, in the order of the network's outputs; None for real values.
-    inputs : Scaling
+    inputs
         Scaling of x.
-    targets : Scaling or None
+    targets
         Scaling of real values, so that one learning rate suits any unit; None for classes.
 
     Examples
@@ -63,18 +61,11 @@ class Encoding:
             raise ValueError(f"class_names must be two or more distinct names, got {listed(self.class_names)}")
 
     def encode_inputs(self, x: Any) -> NDArray[np.float32]:
-        """Return scaled inputs [N, n].
+        """Return scaled inputs [N, n] for raw ones, an array or a frame.
 
-        Parameters
-        ----------
-        x : [N, n] array-like, or a frame
-            Raw inputs. Where the features have names, the columns of a frame (pandas, polars, pyarrow) are taken by
-            name: their order does not matter, and others are left out.
-
-        Raises
-        ------
-        ValueError
-            If x is not [N, n], lacks a feature, or holds anything but finite numbers.
+        Where the features have names, the columns of a frame (pandas, polars, pyarrow) are taken by name: their order
+        does not matter, and others are left out. A `ValueError` says where x is not [N, n], lacks a feature, or holds
+        anything but finite numbers.
         """
         scaled, columns = self._scale_inputs(x)
         check_finite("x", scaled, columns)
@@ -83,19 +74,9 @@ class Encoding:
     def encode(self, x: Any, t: Any, class_names: tuple[str, ...] | None = None) -> Dataset:
         """Return data that a network can train on or be tested on.
 
-        Parameters
-        ----------
-        x : [N, n] array-like, or a frame
-            Raw inputs, as in `encode_inputs`.
-        t : [N] integers, [N] or [N, K] real values
-            Raw targets, as in a `Source`.
-        class_names : tuple of str, or None
-            The names of the classes in `t`; they are matched to this encoding's by name.
-
-        Raises
-        ------
-        ValueError
-            If the number of features or values differs, if classes meet real values, or if a class is unknown.
+        x and t are raw, as in `encode_inputs` and in a `Source`; `class_names` are those of `t`, matched to this
+        encoding's by name. A `ValueError` says whether the number of features or values differs, classes meet real
+        values, or a class is unknown.
         """
         return Dataset(self._scale_inputs(x)[0], self._encode_targets(as_array("t", t), class_names))
 
@@ -121,33 +102,28 @@ class Encoding:
         t_known = order[np.asarray(t)]
         if (t_known < 0).any():
             row = int(np.argmin(t_known))
-            raise ValueError(
-                f"class {quoted(class_names[t[row]])} of example {row} is none of the network's classes: "
-                f"{listed(self.class_names)}"
-            )
+            name, known = quoted(class_names[t[row]]), listed(self.class_names)
+            raise ValueError(f"class {name} of example {row} is none of the network's classes: {known}")
         return t_known
 
     def to_json(self) -> dict[str, Any]:
         """Return the encoding as plain JSON values, from which `from_json` restores it to the last bit."""
+
+        def lists(scaling: Scaling) -> dict[str, list[float]]:
+            return {"offset": scaling.offset.tolist(), "factor": scaling.factor.tolist()}
+
         return {
             "feature_count": self.feature_count,
             "feature_names": list(self.feature_names),
             "class_names": None if self.class_names is None else list(self.class_names),
-            "inputs": _scaling_to_json(self.inputs),
-            "targets": None if self.targets is None else _scaling_to_json(self.targets),
+            "inputs": lists(self.inputs),
+            "targets": None if self.targets is None else lists(self.targets),
         }
 
     @classmethod
     def from_json(cls, saved: object) -> Encoding:
-        """Return the encoding that `to_json` saved.
+        """Return the encoding that `to_json` saved; raise a `ValueError` for anything else.
 
-        Raises
-        ------
-        ValueError
-            If `saved` is not of the form that `to_json` returns.
-
-        Examples
-        --------
         >>> same = Scaling([0.0], [1.0])
         >>> saved = Encoding(1, (), None, inputs=same, targets=same).to_json()
         >>> Encoding.from_json(saved).to_json() == saved
@@ -162,35 +138,28 @@ class Encoding:
                 "targets": (dict() | None) as targets,
             }:
                 return cls(
-                    feature_count=count,
-                    feature_names=_names_from_json("feature_names", names),
-                    class_names=None if classes is None else _names_from_json("class_names", classes),
-                    inputs=_scaling_from_json("inputs", inputs),
-                    targets=None if targets is None else _scaling_from_json("targets", targets),
+                    count,
+                    _names("feature_names", names),
+                    None if classes is None else _names("class_names", classes),
+                    _scaling("inputs", inputs),
+                    None if targets is None else _scaling("targets", targets),
                 )
         expected = "feature_count, feature_names, class_names, inputs and targets"
         raise ValueError(f"a saved encoding must have {expected}, got {plain(saved)}")
 
 
-def _scaling_to_json(scaling: Scaling) -> dict[str, list[float]]:
-    return {"offset": scaling.offset.tolist(), "factor": scaling.factor.tolist()}
-
-
-def _scaling_from_json(side: str, saved: dict[str, Any]) -> Scaling:
-    arrays = [_floats_from_json(f"{side}.{name}", saved.get(name)) for name in ("offset", "factor")]
-    return Scaling(*arrays)
-
-
-def _floats_from_json(name: str, saved: object) -> NDArray[np.float64]:
-    if not (isinstance(saved, list) and all(type(number) in (int, float) for number in saved)):
-        raise ValueError(f"{name} must be a list of numbers, got {plain(saved)}")
+def _scaling(side: str, saved: dict[str, Any]) -> Scaling:
+    for name in ("offset", "factor"):
+        numbers = saved.get(name)
+        if not (isinstance(numbers, list) and all(type(number) in (int, float) for number in numbers)):
+            raise ValueError(f"{side}.{name} must be a list of numbers, got {plain(numbers)}")
     try:
-        return np.array(saved, dtype=np.float64)
+        return Scaling(saved["offset"], saved["factor"])
     except OverflowError as error:
-        raise ValueError(f"{name} must be numbers within the range of float64") from error
+        raise ValueError(f"{side} must be numbers within the range of float64") from error
 
 
-def _names_from_json(name: str, saved: Sequence[object]) -> tuple[str, ...]:
+def _names(name: str, saved: Sequence[Any]) -> tuple[str, ...]:
     if not all(isinstance(entry, str) for entry in saved):
         raise ValueError(f"{name} must be a list of strings, got {plain(saved)}")
-    return tuple(str(entry) for entry in saved)
+    return tuple(saved)

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmlp.data._quoting import plain
-from jaxmlp.data.source import Request, Source
-from jaxmlp.data.targets import encode_targets
+from jaxmlp.data.source import Request, Source, encode_targets
 
 _TRAIN, _TEST = "train", "t10k"
 _IMAGES, _LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"

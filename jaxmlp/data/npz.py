@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from jaxmlp.data._quoting import listed, plain
 from jaxmlp.data.arrays import first_not_finite
-from jaxmlp.data.source import Request, Source
-from jaxmlp.data.targets import encode_targets
+from jaxmlp.data.source import Request, Source, encode_targets
 
 
 class _Rule(NamedTuple):

@@ -16,18 +16,11 @@ from jaxmlp.data.encoding import Encoding
 from jaxmlp.data.scaling import KINDS, Scaling
 from jaxmlp.data.source import Source
 
-__all__ = ["Part", "Prepared", "Split", "prepare", "split", "whole"]
-
 
 class Part(NamedTuple):
-    """Some examples of a source, not scaled.
+    """Some examples of a source, not scaled: inputs [N, n] and targets.
 
-    Attributes
-    ----------
-    x, t
-        Inputs [N, n] and targets.
-    rows
-        Positions [N] of the examples in the source's x, or in its x_test if this is the source's own test part.
+    `rows` [N] holds their positions in the source's x, or in its x_test if this is the source's own test part.
     """
 
     x: NDArray[Any]
@@ -55,18 +48,13 @@ def prepare(source: Source, *, scaling: str = "standard", test_fraction: float =
 
     Parameters
     ----------
-    source : Source
+    source
         Data with targets, as `read` returns them.
     scaling : "standard", "minmax" or "none"
         The scaling of the inputs, see `Scaling.fit`: column by column, or one factor for all pixels of images.
         Real-valued targets are always standardised.
-    test_fraction, seed : float, int
-        See `split`.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of range, or if there are too few examples or classes to learn and to test.
+    test_fraction, seed
+        See `split`, which also says what is raised.
 
     Examples
     --------
@@ -77,21 +65,18 @@ def prepare(source: Source, *, scaling: str = "standard", test_fraction: float =
     """
     if scaling not in KINDS:
         raise ValueError(unknown_name("scaling", scaling, KINDS))
-    train, test = split(source, test_fraction=test_fraction, seed=seed)
+    parts = split(source, test_fraction=test_fraction, seed=seed)
     # Scaling pixel by pixel would magnify the noise of border pixels that are nearly always empty.
     is_image = source.image_shape is not None or (not source.feature_names and source.x.dtype.kind in "iu")
     encoding = Encoding(
         feature_count=source.x.shape[1],
         feature_names=source.feature_names,
         class_names=source.class_names,
-        inputs=Scaling.fit(train.x, scaling, shared=is_image),
-        targets=Scaling.fit(train.t, "standard") if source.class_names is None else None,
+        inputs=Scaling.fit(parts.train.x, scaling, shared=is_image),
+        targets=Scaling.fit(parts.train.t, "standard") if source.class_names is None else None,
     )
-    return Prepared(
-        train=encoding.encode(train.x, train.t, source.class_names),
-        test=encoding.encode(test.x, test.t, source.class_names),
-        encoding=encoding,
-    )
+    train, test = (encoding.encode(part.x, part.t, source.class_names) for part in parts)
+    return Prepared(train, test, encoding)
 
 
 def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split:
@@ -99,17 +84,17 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
 
     Parameters
     ----------
-    source : Source
+    source
         Data with targets.
-    test_fraction : float
+    test_fraction
         The share of examples in the test part, between 0 and 1; every class is divided in this proportion.
-    seed : int
+    seed
         Seed of the draw, from 0 to 2**32 - 1.
 
     Raises
     ------
     ValueError
-        If an option is out of range, or if there are too few examples or classes.
+        If an option is out of range, or if there are too few examples or classes to learn and to test.
 
     Examples
     --------
@@ -123,10 +108,19 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
         raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
     if source.t is None:
         raise ValueError(f"{plain(source.name)}: no targets, expected some to learn")
-    _check_classes(source, source.t)
+    if source.class_names is not None and len(np.unique(source.t)) < 2:
+        only = quoted(source.class_names[source.t[0]])
+        raise ValueError(f"{plain(source.name)}: every target is of class {only}, expected two classes or more")
     if source.x_test is not None and source.t_test is not None:
         return Split(whole(source.x, source.t), whole(source.x_test, source.t_test))
-    train, test = _draw(source, source.t, test_fraction, seed)
+    held_out = math.ceil(test_fraction * len(source.t))
+    _check_counts(source, source.t, held_out)
+    train, test = optional("sklearn.model_selection").train_test_split(
+        np.arange(len(source.t)),
+        test_size=held_out,
+        random_state=seed,
+        stratify=None if source.class_names is None else source.t,
+    )
     return Split(Part(source.x[train], source.t[train], train), Part(source.x[test], source.t[test], test))
 
 
@@ -137,26 +131,6 @@ def whole(x: Any, t: Any) -> Part:
     array([0, 1, 2])
     """
     return Part(x, t, np.arange(len(x)))
-
-
-def _check_classes(source: Source, t: NDArray[Any]) -> None:
-    if source.class_names is not None and len(np.unique(t)) < 2:
-        only = quoted(source.class_names[t[0]])
-        raise ValueError(f"{plain(source.name)}: every target is of class {only}, expected two classes or more")
-
-
-def _draw(
-    source: Source, t: NDArray[Any], test_fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    held_out = math.ceil(test_fraction * len(t))
-    _check_counts(source, t, held_out)
-    train, test = optional("sklearn.model_selection").train_test_split(
-        np.arange(len(t)),
-        test_size=held_out,
-        random_state=seed,
-        stratify=None if source.class_names is None else t,
-    )
-    return train, test
 
 
 def _check_counts(source: Source, t: NDArray[Any], held_out: int) -> None:

@@ -1,30 +1,50 @@
 """`read`: from the name of an embedded set, a file or a folder to a `Source`, whatever the format.
 
-To add a format, add its reader, a function of a name and a `Request`, to `_READERS`; to add a kind of table, add a
-function that reads a frame to `tables.READERS`.
+The embedded sets are five small classics that come with scikit-learn. To add a format, add its reader, a function of a
+name and a `Request`, to `_READERS`; to add a kind of table, add a function that reads a frame to `_frames.READERS`.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+
+from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
+from jaxmlp.data._frames import READERS as TABLES
 from jaxmlp.data._quoting import missing_feature, plain, quoted
-from jaxmlp.data.embedded import EMBEDDED, read_embedded
 from jaxmlp.data.idx import read_idx
 from jaxmlp.data.npz import read_npz
-from jaxmlp.data.source import Request, Source
-from jaxmlp.data.tables import READERS as TABLE_READERS
+from jaxmlp.data.source import TASKS, Request, Source, encode_targets
 from jaxmlp.data.tables import read_table
-from jaxmlp.data.targets import TASKS
-
-__all__ = ["is_table", "read"]
 
 _READERS: dict[str, Callable[[str, Request], Source]] = {
-    **dict.fromkeys(TABLE_READERS, read_table),
+    **dict.fromkeys(TABLES, read_table),
     ".npz": read_npz,
 }
+
+
+class Embedded(NamedTuple):
+    """The function of `sklearn.datasets` that loads a set, its options, and one line about the set."""
+
+    loader: str
+    options: dict[str, bool]
+    description: str
+    image_shape: tuple[int, int] | None = None
+
+
+EMBEDDED: dict[str, Embedded] = {
+    "digits": Embedded("load_digits", {}, "1,797 handwritten digits of 8 x 8 pixels, 10 classes", (8, 8)),
+    "iris": Embedded("load_iris", {}, "150 iris flowers, 4 measurements, 3 classes"),
+    "wine": Embedded("load_wine", {}, "178 wines, 13 chemical measurements, 3 classes"),
+    "breast_cancer": Embedded("load_breast_cancer", {}, "569 tumours, 30 measurements, 2 classes"),
+    # Not scaled, because a model should take the measurements of a new patient as they are.
+    "diabetes": Embedded("load_diabetes", {"scaled": False}, "442 patients, 10 measurements, real values"),
+}
+"""The embedded data sets by name."""
 
 
 def read(
@@ -39,17 +59,17 @@ def read(
 
     Parameters
     ----------
-    source : str or path
+    source
         The name of an embedded set (see `EMBEDDED`; write `./iris` for a folder of that name), a folder of
         IDX files (`train-images-idx3-ubyte`, ..., each plain or `.gz`), or a `.csv`, `.parquet` or `.npz` file.
-    target : str, optional
+    target
         The column to learn, if the source is a table; a table that is `labelled` needs it.
-    task : "classes" or "values", optional
+    task : "classes", "values" or None
         The kind of targets. By default text, booleans and integers are classes, and floats are real values.
-    features : sequence of str, optional
+    features
         Names of the features to read, in this order, as a trained model needs them; other columns are left out. If
         the source has no feature names, only the number of features is compared.
-    labelled : bool
+    labelled
         Whether targets are needed. If not, they may be missing, and then `t` is None.
 
     Raises
@@ -92,13 +112,13 @@ def is_table(source: str | PathLike[str]) -> bool:
     False
     """
     path = Path(source)
-    return path.suffix.lower() in TABLE_READERS and path.is_file()
+    return path.suffix.lower() in TABLES and path.is_file()
 
 
 def _find_reader(name: str) -> Callable[[str, Request], Source]:
     path = Path(name)
     if name in EMBEDDED:
-        return read_embedded
+        return _read_embedded
     if path.is_dir():
         return read_idx
     if path.exists() and not path.is_file():
@@ -108,6 +128,16 @@ def _find_reader(name: str) -> Callable[[str, Request], Source]:
     if (suffix := path.suffix.lower()) not in _READERS:
         raise ValueError(f"{plain(name)}: {unknown_name('kind of data file', suffix, _READERS)}")
     return _READERS[suffix]
+
+
+def _read_embedded(name: str, request: Request) -> Source:
+    entry = EMBEDDED[name]
+    bunch = getattr(optional("sklearn.datasets"), entry.loader)(**entry.options)
+    t, class_names = encode_targets(bunch.target, request.task, lambda row: f"{name}: target[{row}]")
+    if class_names is not None and "target_names" in bunch:
+        class_names = tuple(str(bunch.target_names[int(label)]) for label in class_names)
+    features, x = tuple(map(str, bunch.feature_names)), bunch.data.astype(np.float32)
+    return Source(name, x, t, feature_names=features, class_names=class_names, image_shape=entry.image_shape)
 
 
 def _select(source: Source, features: Sequence[str]) -> Source:

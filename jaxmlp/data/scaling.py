@@ -18,8 +18,6 @@ from jaxmlp.data.arrays import as_array
 if TYPE_CHECKING:
     from jaxmlp.data.arrays import Array
 
-__all__ = ["KINDS", "Scaling"]
-
 Float64s = NDArray[np.float64]
 _BLOCK = 1 << 17  # numbers; 1 MiB of float64 stays in the cache
 
@@ -62,22 +60,12 @@ class Scaling:
 
     @classmethod
     def fit(cls, x: ArrayLike, kind: str, *, shared: bool = False) -> Scaling:
-        """Return the scaling that suits the columns of `x`.
+        """Return the scaling that suits the columns of `x`, [N, n] or [N] finite numbers.
 
-        Parameters
-        ----------
-        x : [N, n] or [N] finite numbers
-        kind : str
-            "standard" makes mean 0 and standard deviation 1, "minmax" makes minimum 0 and maximum 1, "none" changes
-            nothing. A constant column becomes 0, except with "none".
-        shared : bool
-            Whether all columns have one offset and one factor. Images need this: otherwise a border pixel that is
-            nearly always 0 would outweigh all others in the few images where it is not.
-
-        Raises
-        ------
-        ValueError
-            If there is no such kind.
+        The kind "standard" makes mean 0 and standard deviation 1, "minmax" makes minimum 0 and maximum 1, "none"
+        changes nothing; another kind is a `ValueError`. A constant column becomes 0, except with "none". With `shared`
+        all columns have one offset and one factor. Images need this: otherwise a border pixel that is nearly always 0
+        would outweigh all others in the few images where it is not.
         """
         if kind not in KINDS:
             raise ValueError(unknown_name("scaling", kind, KINDS))
@@ -111,7 +99,7 @@ def _blocks(x: NDArray[Any]) -> Iterator[tuple[int, Float64s]]:
 
 def _standard(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
     # Sums of deviations from the first value: those of a constant column are exactly 0, without any rounding.
-    first = x.reshape(-1)[0].astype(np.float64) if axis is None else x[0].astype(np.float64)
+    first = (x.flat[0] if axis is None else x[0]).astype(np.float64)
     count = x.size if axis is None else len(x)
     mean = first + sum((block - first).sum(axis) for _, block in _blocks(x)) / count
     variance = sum(np.square(block - mean).sum(axis) for _, block in _blocks(x)) / count
@@ -124,8 +112,8 @@ def _minmax(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
 
 
 def _none(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
-    shape = x.shape[1:] if axis == 0 else ()
-    return np.zeros(shape), np.ones(shape)
+    zeros = np.zeros(x.shape[1:] if axis == 0 else ())
+    return zeros, zeros + 1
 
 
 KINDS: dict[str, Callable[[NDArray[Any], int | None], tuple[Float64s, Float64s]]] = {

@@ -1,12 +1,21 @@
-"""`Request` and `Source`: the argument and the result of every reader, before anything is split or scaled."""
+"""The argument and the result of every reader, before anything is split or scaled: `Request`, `Source`, targets.
 
-from collections.abc import Sequence
+Every reader passes its target column to `encode_targets`, so text, integers and real numbers mean the same in a table,
+an archive and a folder of images.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Request", "Source"]
+from jaxmlp.data._quoting import quoted
+from jaxmlp.data.arrays import first_not_finite
+
+Where = Callable[[int], str]
+"""Returns the place of a row's target in the file, for error lines."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class Source:
 
     Parameters
     ----------
-    name : str
+    name
         Name of the embedded set, the file or the folder.
     x : [N, n] float32, or uint8 for images
         The inputs, finite.
@@ -33,18 +42,17 @@ class Source:
         Targets: positions in `class_names`, real values, rows of real values, or none.
     x_test, t_test : like x and t, or None
         The data set's own test part, if it has one.
-    feature_names : tuple of str
+    feature_names
         A name for each column of x; empty if they have none.
-    class_names : tuple of str, or None
+    class_names
         Names of the classes; None if the targets are real values or missing.
-    target : str or None
-        The name of the target's column.
-    image_shape : (int, int) or None
+    target
+        The name of the target's column, if it has one.
+    image_shape
         Height and width, if each row of x is an image, pixel by pixel.
 
     Examples
     --------
-    >>> import numpy as np
     >>> Source("coins", np.ones((2, 3), np.float32), np.array([0, 1]), class_names=("head", "tail")).x.shape
     (2, 3)
     """
@@ -58,3 +66,58 @@ class Source:
     class_names: tuple[str, ...] | None = None
     target: str | None = None
     image_shape: tuple[int, int] | None = None
+
+
+class Targets(NamedTuple):
+    """Encoded targets: `t` as in `Source`, and the names of its classes (None for real values)."""
+
+    t: NDArray[Any]
+    class_names: tuple[str, ...] | None
+
+
+def encode_targets(column: NDArray[Any], task: str | None, where: Where) -> Targets:
+    """Return a column of targets, [N] or [N, K] of booleans, integers, real numbers or text, as classes or real values.
+
+    The task is "classes" or "values". None decides by type: text, booleans and integers of rank 1 are classes, anything
+    else is real values. A `ValueError` names the first row whose target is not finite or does not suit the task.
+
+    >>> encode_targets(np.array(["no", "yes", "no"]), None, str)
+    Targets(t=array([0, 1, 0]), class_names=('no', 'yes'))
+    """
+    if (bad := first_not_finite(column) if column.dtype.kind == "f" else None) is not None:
+        raise ValueError(f"{where(bad[0])}: {column[bad]}, expected a finite number")
+    if task is None:
+        task = "values" if column.ndim == 2 or column.dtype.kind == "f" else "classes"
+    return TASKS[task](column, where)
+
+
+def _classes(column: NDArray[Any], where: Where) -> Targets:
+    if column.ndim == 2:
+        raise ValueError(f"{where(0)}: a row of {column.shape[1]} numbers, expected one class for each example")
+    if column.dtype.kind == "f" and (fractions := column % 1 != 0).any():
+        row = int(np.argmax(fractions))
+        raise ValueError(f"{where(row)}: {column[row]}, expected a whole number or text to be a class")
+    distinct, t = np.unique(column, return_inverse=True)
+    names = map(int, distinct) if column.dtype.kind == "f" else distinct
+    return Targets(t.astype(np.int64), tuple(map(str, names)))
+
+
+def _values(column: NDArray[Any], where: Where) -> Targets:
+    if column.dtype.kind in "OU":
+        column = np.array([_number(text, row, where) for row, text in enumerate(column)])
+    with np.errstate(over="ignore"):
+        t = column.astype(np.float32)
+    if (bad := first_not_finite(t)) is not None:
+        raise ValueError(f"{where(bad[0])}: {column[bad]}, expected a number within the range of float32")
+    return Targets(t, None)
+
+
+def _number(text: str, row: int, where: Where) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{where(row)}: {quoted(text)}, expected a number to be a real value") from None
+
+
+TASKS: dict[str, Callable[[NDArray[Any], Where], Targets]] = {"classes": _classes, "values": _values}
+"""The encoders of targets, by the name of the task."""

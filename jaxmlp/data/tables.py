@@ -10,18 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmlp._extras import optional
-from jaxmlp.data._csv import read_csv
-from jaxmlp.data._parquet import read_parquet
+from jaxmlp.data._frames import READERS
 from jaxmlp.data._quoting import listed, missing_feature, plain, quoted, unknown_among
 from jaxmlp.data.arrays import first_not_finite
-from jaxmlp.data.source import Request, Source
-from jaxmlp.data.targets import Targets, encode_targets
+from jaxmlp.data.source import Request, Source, Targets, encode_targets
 
 if TYPE_CHECKING:
     import polars
-
-READERS = {".csv": read_csv, ".parquet": read_parquet}
-"""The kinds of tables by the ending of the file's name, in small letters: functions that read a frame."""
 
 
 class _Table(NamedTuple):
@@ -46,14 +41,8 @@ def read_table(name: str, request: Request) -> Source:
     target = _find_target(table, request)
     features = _find_features(table, target, request.features)
     t, class_names = _targets(table, target, request.task) if target is not None else (None, None)
-    return Source(
-        name=name,
-        x=_inputs(table, features),
-        t=t,
-        feature_names=tuple(features),
-        class_names=class_names,
-        target=target,
-    )
+    x = _inputs(table, features)
+    return Source(name, x, t, feature_names=tuple(features), class_names=class_names, target=target)
 
 
 def _find_target(table: _Table, request: Request) -> str | None:
@@ -107,9 +96,8 @@ def _targets(table: _Table, target: str, task: str | None) -> Targets:
         index = missing.arg_true()[0]
         raise ValueError(f"{table.where(index, target)}: {table.cell(index, target)}, expected a target")
     if not (is_text or column.dtype.is_numeric() or column.dtype == pl.Boolean):
-        raise ValueError(
-            f"{plain(table.path)}, column {quoted(target)}: {column.dtype} cells, expected text or numbers"
-        )
+        where = f"{plain(table.path)}, column {quoted(target)}"
+        raise ValueError(f"{where}: {column.dtype} cells, expected text or numbers")
     return encode_targets(_to_numpy(column), task, lambda index: table.where(index, target))
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxmlp.data.targets import encode_targets
+from jaxmlp.data.source import encode_targets
 
 
 def where(row):
