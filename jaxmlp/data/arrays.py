@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = jax.Array | NDArray[Any]
 
-__all__ = ["as_array", "as_inputs", "check_finite", "column_names", "first_not_finite", "take_columns"]
-
 _TEXT = "SUT"
 _NEXT_STEP = {
     "M": "take the difference to a fixed date, in days or seconds",
@@ -36,27 +34,12 @@ _NEXT_STEP = {
 def as_array(name: str, value: Any) -> Array:
     """Return numbers as a plain array: a jax Array unchanged, anything else as NumPy in the machine's byte order.
 
-    Parameters
-    ----------
-    name : str
-        The argument's name, for error lines.
-    value : array-like
-        An array of NumPy or JAX, a list, an iterator, a PyTorch tensor, or anything that NumPy converts, such as a
-        series or frame of pandas, polars or pyarrow. The columns of a frame keep their order.
+    The value of the argument `name` is an array of NumPy or JAX, a list, an iterator, a PyTorch tensor, or anything
+    that NumPy converts, such as a series or frame of pandas, polars or pyarrow, whose columns keep their order. The
+    result holds booleans, integers or real numbers, without a copy where possible. Long doubles become float64, and so
+    do integers beyond 32 bits, which JAX would wrap. A `ValueError` names row and column of an entry that is missing or
+    no real number.
 
-    Returns
-    -------
-    array
-        Booleans, integers or real numbers, without a copy where possible. Long doubles become float64, and so do
-        integers beyond 32 bits, which JAX would wrap.
-
-    Raises
-    ------
-    ValueError
-        If an entry is missing or is no real number; the line names its row and column.
-
-    Examples
-    --------
     >>> as_array("x", np.array([1, 2], ">i2"))
     array([1, 2], dtype=int16)
     >>> as_array("x", [[1.0, None]])
@@ -65,10 +48,7 @@ def as_array(name: str, value: Any) -> Array:
     """
     import jax  # here, because commands that only read data should not wait for it
 
-    if isinstance(value, jax.Array):
-        array: Array = value
-    else:
-        array = _native(_to_numpy(name, value))
+    array: Array = value if isinstance(value, jax.Array) else _native(_to_numpy(name, value))
     dtype = array.dtype
     # bfloat16 is not one of NumPy's own types, and its kind does not say that it is a number.
     if isinstance(dtype, np.dtype) and ((dtype.kind in "biuf" and dtype.isbuiltin != 2) or dtype.name == "bfloat16"):
@@ -205,9 +185,8 @@ def _checked_numbers(name: str, array: NDArray[Any], columns: Sequence[str]) -> 
             raise _missing(name, str(entry), place, columns)
         where = f" in {_where(place, columns)}" if place else ", expected an array"
         if isinstance(entry, str | bytes):
-            next_step = "turn text into numbers or leave it out"
-            if name == "t":
-                next_step = "numpy.unique(t, return_inverse=True)[1] makes classes of text"
+            to_classes = "numpy.unique(t, return_inverse=True)[1] makes classes of text"
+            next_step = to_classes if name == "t" else "turn text into numbers or leave it out"
             raise ValueError(f"{name} must be numbers, got text {quoted(entry)}{where}: {next_step}")
         raise ValueError(f"{name} must be numbers, got a {type(entry).__name__}{where}")
     try:

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,11 @@ from numpy.typing import NDArray
 from jaxmlp.data._quoting import plain
 from jaxmlp.data.source import Request, Source, encode_targets
 
-_TRAIN, _TEST = "train", "t10k"
 _IMAGES, _LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"
 _UNSIGNED_BYTE = 0x08
 _BLOCK = 1 << 20
 
-
-class _Part(NamedTuple):
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8] | None
-
-    @property
-    def x(self) -> NDArray[np.uint8]:
-        return self.images.reshape(len(self.images), -1)
+Bytes: TypeAlias = NDArray[np.uint8]
 
 
 def read_idx(name: str, request: Request) -> Source:
@@ -40,27 +32,21 @@ def read_idx(name: str, request: Request) -> Source:
     a folder with only a test pair can be evaluated.
     """
     folder = Path(name)
-    parts = [part for stem in (_TRAIN, _TEST) if (part := _read_part(folder, stem, request.labelled)) is not None]
+    parts = [part for stem in ("train", "t10k") if (part := _read_part(folder, stem, request.labelled)) is not None]
     if not parts:
-        raise FileNotFoundError(f"{plain(name)}: no {_IMAGES.format(_TRAIN)} in this folder, plain or with .gz")
-    sizes = [part.images.shape[1:] for part in parts]
-    if sizes[0] != sizes[-1]:
-        raise ValueError(f"{plain(name)}: training images are {sizes[0]} pixels, test images {sizes[1]}")
-    targets, class_names = _encode([part.labels for part in parts], request.task)
-    has_test = len(parts) == 2
-    return Source(
-        name=name,
-        x=parts[0].x,
-        t=targets[0],
-        x_test=parts[1].x if has_test else None,
-        t_test=targets[1] if has_test else None,
-        class_names=class_names,
-        image_shape=(sizes[0][0], sizes[0][1]),
-    )
+        raise FileNotFoundError(f"{plain(name)}: no {_IMAGES.format('train')} in this folder, plain or with .gz")
+    images, labels = zip(*parts, strict=True)
+    shape, other = images[0].shape[1:], images[-1].shape[1:]
+    if shape != other:
+        raise ValueError(f"{plain(name)}: training images are {shape} pixels, test images {other}")
+    rows = [part.reshape(len(part), -1) for part in images]
+    targets, class_names = _encode(labels, request.task)
+    (x, x_test), (t, t_test) = ([*pair, None][:2] for pair in (rows, targets))  # None if there is only one pair
+    return Source(name, x, t, x_test, t_test, class_names=class_names, image_shape=shape)
 
 
 def _encode(
-    labels: list[NDArray[np.uint8] | None], task: str | None
+    labels: tuple[Bytes | None, ...], task: str | None
 ) -> tuple[list[NDArray[Any] | None], tuple[str, ...] | None]:
     known = [part for part in labels if part is not None]
     if task == "values":
@@ -70,7 +56,7 @@ def _encode(
     return [None if part is None else part.astype(np.int64) for part in labels], names
 
 
-def _read_part(folder: Path, stem: str, labelled: bool) -> _Part | None:
+def _read_part(folder: Path, stem: str, labelled: bool) -> tuple[Bytes, Bytes | None] | None:
     image_file, label_file = (_find(folder, name.format(stem)) for name in (_IMAGES, _LABELS))
     if image_file is None and label_file is None:
         return None
@@ -78,15 +64,11 @@ def _read_part(folder: Path, stem: str, labelled: bool) -> _Part | None:
         missing = (_IMAGES if image_file is None else _LABELS).format(stem)
         raise FileNotFoundError(f"{plain(folder)}: no {missing} in this folder, plain or with .gz")
     images = _read_file(image_file, rank=3)
-    if label_file is None:
-        return _Part(images, None)
-    labels = _read_file(label_file, rank=1)
-    if len(images) != len(labels):
-        raise ValueError(
-            f"{plain(folder)}: {len(images)} images in {image_file.name} and {len(labels)} labels in "
-            f"{label_file.name}, expected equally many"
-        )
-    return _Part(images, labels)
+    labels = None if label_file is None else _read_file(label_file, rank=1)
+    if label_file is not None and labels is not None and len(images) != len(labels):
+        found = f"{len(images)} images in {image_file.name} and {len(labels)} labels in {label_file.name}"
+        raise ValueError(f"{plain(folder)}: {found}, expected equally many")
+    return images, labels
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -95,7 +77,7 @@ def _find(folder: Path, name: str) -> Path | None:
     return files.get(name, files.get(f"{name}.gz"))
 
 
-def _read_file(path: Path, rank: int) -> NDArray[np.uint8]:
+def _read_file(path: Path, rank: int) -> Bytes:
     open_file: Callable[..., Any] = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with open_file(path, "rb") as file:
@@ -104,7 +86,7 @@ def _read_file(path: Path, rank: int) -> NDArray[np.uint8]:
         raise ValueError(f"{plain(path)}: damaged or truncated gzip: {plain(error)}") from error
 
 
-def _read_array(file: IO[bytes], path: Path, rank: int) -> NDArray[np.uint8]:
+def _read_array(file: IO[bytes], path: Path, rank: int) -> Bytes:
     layout = struct.Struct(f">I{rank}I")
     header = file.read(layout.size)
     if len(header) < layout.size:

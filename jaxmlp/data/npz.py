@@ -8,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -18,16 +18,8 @@ from jaxmlp.data._quoting import listed, plain
 from jaxmlp.data.arrays import first_not_finite
 from jaxmlp.data.source import Request, Source, encode_targets
 
-
-class _Rule(NamedTuple):
-    kinds: str
-    ranks: range
-    meaning: str
-
-
-_X = _Rule("biuf", range(2, 33), "real numbers of shape [N, n] or [N, ...]")
-_Y = _Rule("biufU", range(1, 3), "real numbers or text of shape [N], or numbers of shape [N, K]")
-_RULES = {"x": _X, "y": _Y, "x_test": _X, "y_test": _Y}
+_X, _Y = "real numbers of shape [N, n] or [N, ...]", "real numbers or text of shape [N], or numbers of shape [N, K]"
+_EXPECTED = {"x": _X, "y": _Y, "x_test": _X, "y_test": _Y}
 
 
 def read_npz(name: str, request: Request) -> Source:
@@ -42,28 +34,20 @@ def read_npz(name: str, request: Request) -> Source:
     if widths[0] != widths[-1]:
         raise ValueError(f"{plain(path)}: {widths[0]} columns in x but {widths[1]} in x_test")
     targets, class_names = _targets(path, arrays, request.task)
-    return Source(
-        name=name,
-        x=inputs["x"],
-        t=targets.get("y"),
-        x_test=inputs.get("x_test"),
-        t_test=targets.get("y_test"),
-        class_names=class_names,
-        image_shape=_image_shape([arrays[key] for key in inputs]),
-    )
+    t, t_test, x_test = targets.get("y"), targets.get("y_test"), inputs.get("x_test")
+    shape = _image_shape([arrays[key] for key in inputs])
+    return Source(name, inputs["x"], t, x_test, t_test, class_names=class_names, image_shape=shape)
 
 
 def _image_shape(parts: list[NDArray[Any]]) -> tuple[int, int] | None:
     """Return the size of images, which are bytes or floats from 0 to 1, of rank 3 and one size in both parts."""
-    shapes = {part.shape[1:] for part in parts}
-    height_and_width = shapes.pop()
-    if shapes or len(height_and_width) != 2 or not all(map(_is_brightness, parts)):
-        return None
-    return height_and_width[0], height_and_width[1]
 
+    def is_brightness(x: NDArray[Any]) -> bool:
+        return x.dtype == np.uint8 or (x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1)
 
-def _is_brightness(x: NDArray[Any]) -> bool:
-    return x.dtype == np.uint8 or (x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1)
+    shape = parts[0].shape[1:]
+    is_image = len(shape) == 2 and all(part.shape[1:] == shape and is_brightness(part) for part in parts)
+    return (shape[0], shape[1]) if is_image else None
 
 
 def _inputs(path: Path, key: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -87,10 +71,8 @@ def _targets(
     columns = [arrays[key] for key in keys]
     first, last = columns[0], columns[-1]
     if (first.dtype.kind, first.shape[1:]) != (last.dtype.kind, last.shape[1:]):
-        raise ValueError(
-            f"{plain(path)}: y holds {first.dtype} of shape {first.shape}, "
-            f"y_test {last.dtype} of shape {last.shape}, expected the same kind"
-        )
+        found = f"y holds {first.dtype} of shape {first.shape}, y_test {last.dtype} of shape {last.shape}"
+        raise ValueError(f"{plain(path)}: {found}, expected the same kind")
 
     def where(row: int) -> str:
         key, index = (keys[0], row) if row < len(first) else (keys[-1], row - len(first))
@@ -105,7 +87,7 @@ def _read_arrays(path: Path, labelled: bool) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            arrays = {key: _read_array(archive, key) for key in _RULES if key in names}
+            arrays = {key: _read_array(archive, key) for key in _EXPECTED if key in names}
     except OSError as error:
         raise ValueError(f"{plain(path)}: {plain(error)}") from error
     # zipfile, zlib, struct, ast and NumPy each have types of their own for a damaged file.
@@ -117,7 +99,7 @@ def _read_arrays(path: Path, labelled: bool) -> dict[str, NDArray[Any]]:
     if missing := sorted(needed - set(arrays)):
         raise ValueError(f"{plain(path)}: no array {missing[0]!r}, found {listed(names) or 'none'}")
     for key, array in arrays.items():
-        _check(f"{plain(path)}: {key}", _RULES[key], array)
+        _check(f"{plain(path)}: {key}", key, array)
     return arrays
 
 
@@ -131,17 +113,17 @@ def _read_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
         try:
             array = npy.read_array(file, allow_pickle=False)
         except ValueError as error:
-            raise ValueError(f"{key} holds no {_RULES[key].meaning}: {error}") from error
+            raise ValueError(f"{key} holds no {_EXPECTED[key]}: {error}") from error
         if file.read(1):  # the attempt also checks the checksum
-            raise ValueError(
-                f"{key} has a header that says {array.dtype} of shape {array.shape}, but more bytes follow"
-            )
+            header = f"{array.dtype} of shape {array.shape}"
+            raise ValueError(f"{key} has a header that says {header}, but more bytes follow")
     return array
 
 
-def _check(where: str, rule: _Rule, array: NDArray[Any]) -> None:
-    kind, rank = array.dtype.kind, array.ndim
-    if kind not in rule.kinds or rank not in rule.ranks or (kind == "U" and rank > 1):
-        raise ValueError(f"{where} holds {plain(array.dtype, 40)} of shape {array.shape}, expected {rule.meaning}")
+def _check(where: str, key: str, array: NDArray[Any]) -> None:
+    is_x, kind = key in ("x", "x_test"), array.dtype.kind
+    ranks = range(2, 33) if is_x else range(1, 2 if kind == "U" else 3)
+    if kind not in ("biuf" if is_x else "biufU") or array.ndim not in ranks:
+        raise ValueError(f"{where} holds {plain(array.dtype, 40)} of shape {array.shape}, expected {_EXPECTED[key]}")
     if not array.size:
         raise ValueError(f"{where} is empty: shape {array.shape}, expected at least one row and one column")

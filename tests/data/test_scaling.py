@@ -20,6 +20,7 @@ matrices = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_s
 @given(x=matrices)
 def test_the_inverse_undoes_every_scaling(kind, shared, x):
     scaling = Scaling.fit(x, kind, shared=shared)
+    assert scaling.offset.shape == ((1,) if shared else x.shape[1:])
     # One rounding to float32 of a scaled number, which may be larger than x by far in a column of tiny spread.
     tolerance = 1e-6 * (np.abs(x).max() + 1)
     assert np.allclose(scaling.inverse(scaling(x)), x, rtol=1e-6, atol=tolerance)
