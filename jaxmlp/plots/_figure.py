@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["new_figure", "plain_decades", "png"]
-
 
 def new_figure(width: float, height: float, title: str = "", *, layout: str | None = "constrained") -> "Figure":
     """Return an empty figure, sizes in inches, that belongs to no window; nothing in its title is markup."""

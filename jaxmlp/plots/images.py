@@ -1,7 +1,7 @@
 """Many small images in one picture, each with a caption. Needs the extra `cli`."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,13 +23,6 @@ _SIZE_LIMIT = 2**16 / _DOTS_PER_INCH  # more pixels on a side matplotlib cannot 
 _CAPTION_LENGTH, _TITLE_LENGTH = 20, 14  # characters that fit into a cell's width
 
 
-class _Place(NamedTuple):
-    """A cell's left and top edge, in inches from the sheet's top left corner."""
-
-    left: float
-    top: float
-
-
 def contact_sheet(
     images: np.ndarray,
     captions: Sequence[str],
@@ -39,29 +32,19 @@ def contact_sheet(
 ) -> bytes:
     """Return a PNG picture of images, row by row; the smallest number in any of them is black, the largest white.
 
+    A `ValueError` says which shape or count is not as described, or that the picture would be too large to draw.
+
     Parameters
     ----------
     images
         [K, h, w], K at least 1.
     captions
         K captions of one or two short lines, drawn as they are (no markup). A line wider than an image is cut.
-    title
-        Above the picture.
-    columns
-        The largest number of images in a row.
+    title, columns
+        The line above the picture, and the largest number of images in a row.
     groups
         Pairs of a heading and a number of images, K in all: every group begins a row, under its heading. Without
         them all images are one group without a heading.
-
-    Returns
-    -------
-    picture
-        The bytes of a PNG file.
-
-    Raises
-    ------
-    ValueError
-        If a shape or a count is not as described, or the picture would be too large to draw.
 
     Examples
     --------
@@ -81,9 +64,9 @@ def draw_contact_sheet(
     """Return the picture of `contact_sheet` as a matplotlib figure."""
     images, groups = np.asarray(images), list(groups) or [("", len(images))]
     _check(images, captions, columns, groups)
-    height, width = (_IMAGE * side / max(images.shape[1:]) for side in images.shape[1:])
+    size = [_IMAGE * side / max(images.shape[1:]) for side in images.shape[1:]]  # height, width
     n_lines = max(caption.count("\n") + 1 for caption in captions)
-    row_height = height + _CAPTION + n_lines * _LINE + _MARGIN
+    row_height = size[0] + _CAPTION + n_lines * _LINE + _MARGIN
     headings, places, bottom = _layout(groups, columns, row_height, _TITLE if title else _MARGIN)
     n_cells = max(min(columns, max(count for _, count in groups)), _LEAST_CELLS)
     if max(bottom, n_cells * _CELL) > _SIZE_LIMIT:
@@ -92,7 +75,7 @@ def draw_contact_sheet(
     # One pair of axes, in inches from the top left corner: a pair for each image takes seconds.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    _draw(axes, images, captions, places, height, width)
+    _draw(axes, images, captions, places, size)
     for heading, top in headings:
         axes.text(_LEFT, top, heading, size=9, weight="bold", va="top", parse_math=False)
     axes.text(_LEFT, _MARGIN, _cut(title, n_cells * _TITLE_LENGTH), size=10, va="top", parse_math=False)
@@ -101,27 +84,21 @@ def draw_contact_sheet(
 
 
 def _draw(
-    axes: "Axes", images: np.ndarray, captions: Sequence[str], places: Sequence[_Place], height: float, width: float
+    axes: "Axes", images: np.ndarray, captions: Sequence[str], places: list[tuple[float, float]], size: list[float]
 ) -> None:
-    darkest, brightest = images.min(), images.max()
+    height, width = size
+    grey = {"cmap": "gray", "vmin": images.min(), "vmax": images.max()}
     for image, caption, (left, top) in zip(images, captions, places, strict=True):
-        middle = left + _CELL / 2
-        axes.imshow(
-            image,
-            cmap="gray",
-            vmin=darkest,
-            vmax=brightest,
-            extent=(middle - width / 2, middle + width / 2, top + height, top),
-            interpolation="nearest",
-            aspect="auto",
-        )
+        middle, bottom = left + _CELL / 2, top + height
+        extent = (middle - width / 2, middle + width / 2, bottom, top)
+        axes.imshow(image, extent=extent, interpolation="nearest", aspect="auto", **grey)
         lines = "\n".join(_cut(line, _CAPTION_LENGTH) for line in caption.split("\n"))
-        axes.text(middle, top + height + _CAPTION, lines, size=7, ha="center", va="top", parse_math=False)
+        axes.text(middle, bottom + _CAPTION, lines, size=7, ha="center", va="top", parse_math=False)
 
 
 def _check(images: np.ndarray, captions: Sequence[str], columns: int, groups: Sequence[tuple[str, int]]) -> None:
-    if np.ndim(images) != 3 or 0 in np.shape(images):
-        raise ValueError(f"images must be [K, h, w], at least one, got shape {np.shape(images)}")
+    if images.ndim != 3 or 0 in images.shape:
+        raise ValueError(f"images must be [K, h, w], at least one, got shape {images.shape}")
     whole_number("columns", columns, least=1)
     if len(captions) != len(images):
         raise ValueError(f"captions must be one for each of the {len(images)} images, got {len(captions)}")
@@ -132,23 +109,18 @@ def _check(images: np.ndarray, captions: Sequence[str], columns: int, groups: Se
 
 def _layout(
     groups: Sequence[tuple[str, int]], columns: int, row_height: float, top: float
-) -> tuple[list[tuple[str, float]], list[_Place], float]:
-    """Return headings and images with their places, and where the sheet ends."""
+) -> tuple[list[tuple[str, float]], list[tuple[float, float]], float]:
+    """Return headings with their tops, the left and top edge of each image's cell, and where the sheet ends."""
     headings: list[tuple[str, float]] = []
-    places: list[_Place] = []
+    places: list[tuple[float, float]] = []
     for heading, count in groups:
         if heading and count:
             headings.append((heading, top))
             top += _HEADING
-        places.extend(_rows(count, columns, row_height, top))
+        cells = (divmod(number, columns) for number in range(count))
+        places += [(_MARGIN + column * _CELL, top + row * row_height) for row, column in cells]
         top += -(-count // columns) * row_height
     return headings, places, top
-
-
-def _rows(count: int, columns: int, row_height: float, top: float) -> Iterator[_Place]:
-    for number in range(count):
-        row, column = divmod(number, columns)
-        yield _Place(_MARGIN + column * _CELL, top + row * row_height)
 
 
 def _cut(line: str, length: int) -> str:

@@ -21,21 +21,8 @@ _DOTS = {1: (0, (1, 2)), 2: (0, (5, 3))}  # the dashes of the guide of each powe
 def taylor_plot(test: TaylorTest, title: str = "") -> bytes:
     """Return a PNG picture of the remainder against the step, both logarithmic, beside lines that fall as h and h^2.
 
-    Parameters
-    ----------
-    test
-        The result of `taylor_test`.
-    title
-        Above the picture.
+    A wrong gradient's line is red and runs along h; below it is the line of f's true slope.
 
-    Returns
-    -------
-    picture
-        The bytes of a PNG file. A wrong gradient's line is red and runs along h; below it is the line of f's true
-        slope.
-
-    Examples
-    --------
     >>> import jax.numpy as jnp
     >>> from jaxmlp.checking.taylor import taylor_test
     >>> taylor_plot(taylor_test(lambda w: (w**3).sum(), lambda w: 3 * w**2, jnp.array([1.0, 2.0])))[1:4]

@@ -43,24 +43,10 @@ _FEW_EPOCHS = 15
 
 
 def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = None) -> bytes:
-    """Return a PNG picture of loss, score and whatever else was tracked over the epochs.
+    """Return a PNG picture of loss, score and whatever else was tracked over the epochs of `Trained.history`.
 
-    Parameters
-    ----------
-    history
-        Rows of `Trained.history`, at least one.
-    title
-        Above the picture.
-    best_epoch
-        The epoch whose parameters were kept, marked by a dotted line; None marks none.
+    The title stands above the picture. A dotted line marks `best_epoch`, whose parameters were kept; None marks none.
 
-    Returns
-    -------
-    picture
-        The bytes of a PNG file.
-
-    Examples
-    --------
     >>> curves([Epoch(1, 0.1, 2.0, 1.9, 0.5, None, 0.1), Epoch(2, 0.1, 1.0, 1.1, 0.8, None, 0.1)])[1:4]
     b'PNG'
     """
@@ -84,7 +70,10 @@ def draw_curves(history: Sequence[Epoch], title: str = "", best_epoch: int | Non
 def _draw_panel(axes: "Axes", history: Sequence[Epoch], panel: _Panel, best_epoch: int | None) -> None:
     for number, (name, label) in enumerate(panel.lines.items()):
         if _has(history, name):
-            _draw_line(axes, history, name, label, f"C{number}")
+            values = [nan if value is None else value for value in _column(history, name)]
+            # A line is not drawn across epochs without a number, nor does it show a single epoch between two of them.
+            marker = "." if len(values) < _FEW_EPOCHS or any(map(isnan, values)) else ""
+            axes.plot([row.epoch for row in history], values, color=f"C{number}", label=label, marker=marker)
     axes.set(xlabel="epoch", ylabel=panel.label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(optional("matplotlib.ticker").MaxNLocator(integer=True))
@@ -98,13 +87,6 @@ def _draw_panel(axes: "Axes", history: Sequence[Epoch], panel: _Panel, best_epoc
     if len(axes.get_legend_handles_labels()[0]) > 1:
         above: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4, "fontsize": "small"}
         axes.legend(frameon=False, **(above if len(panel.lines) > 2 else {}))
-
-
-def _draw_line(axes: "Axes", history: Sequence[Epoch], name: str, label: str, color: str) -> None:
-    values = [nan if value is None else value for value in _column(history, name)]
-    # A line is not drawn across epochs without a number, and shows nothing of a single epoch between two of them.
-    marker = "." if len(values) < _FEW_EPOCHS or any(map(isnan, values)) else ""
-    axes.plot([row.epoch for row in history], values, color=color, label=label, marker=marker)
 
 
 def _column(history: Sequence[Epoch], name: str) -> list[float | None]:

@@ -34,15 +34,9 @@ _KEY, _VERSION = "jaxmlp", 1
 class Model:
     """A trained network together with the scaling that it needs to predict from raw inputs.
 
-    Parameters
-    ----------
-    mlp, params
-        The network and its parameters.
-    encoding
-        Encodes raw inputs for the network, and decodes its outputs; None for a network trained on raw data.
-    about
-        Notes on how the network was trained, as JSON values; the terminal's models hold `source`, `target`, `options`
-        and `results`.
+    The `encoding` encodes raw inputs for the network, and decodes its outputs; it is None for a network trained on raw
+    data. `about` holds notes on how the network was trained, as JSON values; those of the terminal's models are
+    `source`, `target`, `options` and `results`.
     """
 
     mlp: MLP
@@ -51,26 +45,11 @@ class Model:
     about: dict[str, Any]
 
     def predict(self, x: Any) -> np.ndarray:
-        """Return the outputs [N, n_L] for raw inputs: probabilities, or values in their own units.
+        """Return the outputs [N, n_L] for raw inputs [N, n_0]: probabilities, or values in their own units.
 
-        Parameters
-        ----------
-        x : [N, n_0] array-like, or a frame
-            The columns of a frame (pandas, polars, pyarrow) are taken by name where the model knows the names of its
-            features: their order does not matter, and others are left out.
-
-        Raises
-        ------
-        ValueError
-            If x is not [N, n_0], lacks a feature, or holds anything but finite numbers; names row and column.
-
-        Examples
-        --------
-        >>> from jaxmlp.network import init
-        >>> import jax
-        >>> mlp = MLP((2, 3))
-        >>> Model(mlp, init(mlp, jax.random.key(0)), None, {}).predict(np.ones((5, 2))).shape
-        (5, 3)
+        The columns of a frame (pandas, polars, pyarrow) are taken by name where the model knows the names of its
+        features: their order does not matter, and others are left out. A `ValueError` says where x is not [N, n_0],
+        lacks a feature, or holds anything but finite numbers. `save` has an example.
         """
         if self.encoding is None:
             raw = as_inputs("x", x, self.mlp.sizes[0])
@@ -89,32 +68,19 @@ def save(
     encoding: Encoding | None = None,
     about: dict[str, Any] | None = None,
 ) -> None:
-    """Write a model to a safetensors file; equal models make equal files.
+    """Write the parts of a `Model` to a safetensors file; equal models make equal files.
 
-    Parameters
-    ----------
-    path
-        A file in an existing folder; its name usually ends in `.safetensors`. An old file stays whole until the new
-        one is.
-    mlp, params, encoding, about
-        The parts of a `Model`.
+    The path names a file in an existing folder, and usually ends in `.safetensors`. An old file stays whole until the
+    new one is. Raise a `FileNotFoundError` if there is no such folder, a `ValueError` if the parameters do not fit the
+    network, `about` holds anything but JSON values, or `path` is a folder.
 
-    Raises
-    ------
-    ValueError
-        If the parameters do not fit the network, `about` holds anything but JSON values, or `path` is a folder.
-    FileNotFoundError
-        If there is no such folder.
-
-    Examples
-    --------
     >>> import jax, tempfile
     >>> from jaxmlp.network import init
     >>> mlp = MLP((2, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(f"{folder}/model.safetensors", mlp, init(mlp, jax.random.key(0)))
-    ...     load(f"{folder}/model.safetensors").mlp == mlp
-    True
+    ...     load(f"{folder}/model.safetensors").predict(np.ones((5, 2))).shape
+    (5, 3)
     """
     check_params(mlp, params)
     header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": about or {}}
@@ -124,12 +90,8 @@ def save(
 def load(path: str | PathLike[str]) -> Model:
     """Return the model in a file that `save` wrote.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is no safetensors file, was not written by `save`, or its parts do not fit together.
+    Raise a `FileNotFoundError` if there is no such file, a `ValueError` if it is no safetensors file, was not written
+    by `save`, or its parts do not fit together.
     """
     tensors, header = _read(Path(path))
     try:
@@ -140,23 +102,21 @@ def load(path: str | PathLike[str]) -> Model:
             raise ValueError(f"the scaling of {encoding.feature_count} features for {mlp.sizes[0]} inputs")
         if encoding is not None and len(encoding.class_names or ()) not in (0, mlp.sizes[-1]):
             raise ValueError(f"names of {len(encoding.class_names or ())} classes for {mlp.sizes[-1]} outputs")
-        about = dict(header["about"])
-        _check_about(about)
-        return Model(mlp, params, encoding, about)
+        return Model(mlp, params, encoding, _checked_about(dict(header["about"])))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a damaged jaxmlp model: {_reason(error)}") from error
 
 
-def _check_about(about: dict[str, Any]) -> None:
+def _checked_about(about: dict[str, Any]) -> dict[str, Any]:
     """Check the types of the notes that commands rely on: a file may come from anywhere."""
-    options = about.get("options", {})
-    if not (isinstance(options, dict) and isinstance(about.get("results", {}), dict)):
+    options, results = about.get("options", {}), about.get("results", {})
+    if not (isinstance(options, dict) and isinstance(results, dict)):
         raise ValueError("about must hold options and results as objects")
     types = {"target": (about, str), "task": (options, str), "seed": (options, int), "test_fraction": (options, float)}
     for name, (notes, kind) in types.items():
-        value = notes.get(name)
-        if value is not None and not isinstance(value, kind):
+        if not isinstance(value := notes.get(name), kind | None):
             raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    return about
 
 
 def save_training(path: Path, trained: Trained) -> None:
@@ -227,12 +187,11 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
         raise ValueError(f"{path}: not a safetensors file: {_reason(error)}") from error
     try:
         header = json.loads(metadata[_KEY])
-        if header["version"] != _VERSION:
-            raise ValueError(
-                f"{path}: a jaxmlp model of format {header['version']!r}, expected {_VERSION}; upgrade jaxmlp"
-            )
+        version = header["version"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: a safetensors file, but not a model saved by jaxmlp") from error
+    if version != _VERSION:
+        raise ValueError(f"{path}: a jaxmlp model of format {version!r}, expected {_VERSION}; upgrade jaxmlp")
     return tensors, header
 
 

@@ -5,25 +5,13 @@ from pathlib import Path
 
 import jax
 
-__all__ = ["use_compilation_cache"]
-
 
 def use_compilation_cache(folder: str | PathLike[str]) -> None:
     """Save compiled programs to a folder, and load them from there instead of compiling again.
 
-    Call this before the first computation. It changes JAX's own settings for the whole process, so the library never
-    calls it by itself.
-
-    Parameters
-    ----------
-    folder
-        Is made if it does not exist; several processes may share it. `~` is the home folder.
-
-    Examples
-    --------
-    At the beginning of a script::
-
-        jaxmlp.use_compilation_cache("~/.cache/my-experiments")
+    The folder is made if it does not exist; `~` is the home folder. Several processes may share it. Call this before
+    the first computation. It changes JAX's own settings for the whole process, so the library never calls it by itself.
+    For example `jaxmlp.use_compilation_cache("~/.cache/my-experiments")`.
     """
     jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
     # JAX's default keeps only programs that took more than a second to compile; most of ours take less.

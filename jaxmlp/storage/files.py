@@ -21,22 +21,13 @@ def write_whole(path: Path, content: bytes) -> None:
 
     A reader sees the old content or the new, never a part. Any number of processes may write the same file: the last
     one wins. What killed processes left aside in this folder is removed. If `path` is a link, the file that it points
-    to is replaced.
-
-    Raises
-    ------
-    ValueError
-        If there is something else in the file's place: a folder, a device.
-    FileNotFoundError
-        If there is no such folder.
+    to is replaced. Raises what `check_place` raises.
     """
     path = Path(os.path.realpath(path))
     while True:
         check_place(path)
-        try:
+        with suppress(FileNotFoundError):  # another process removed the empty folder, or took this one for a dead one
             return _write_aside(path, content)
-        except FileNotFoundError:
-            continue  # another process has just removed the empty folder, or taken this process for a dead one
 
 
 def _write_aside(path: Path, content: bytes) -> None:
@@ -74,15 +65,8 @@ def _is_abandoned(aside: Path) -> bool:
 def check_place(path: Path) -> None:
     """Raise what `write_whole` would raise if there cannot be such a file; call it before the work that is written.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    ValueError
-        If there is something else in the file's place: a folder, a device.
+    A `FileNotFoundError` if there is no such folder, a `ValueError` if something else is there: a folder, a device.
 
-    Examples
-    --------
     >>> check_place(Path("no/such/folder/file.csv"))
     Traceback (most recent call last):
     FileNotFoundError: no/such/folder/file.csv: there is no folder no/such/folder
@@ -96,11 +80,7 @@ def check_place(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Tell whether this is what a killed process left aside.
-
-    >>> is_leftover(Path("runs/.unfinished"))
-    True
-    """
+    """Tell whether this is what a killed process left aside."""
     return path.name == _ASIDE
 
 

@@ -33,13 +33,8 @@ _CHECKPOINT_SECONDS = 1.0  # between two checkpoints: flushing a file to the dis
 def read_config(folder: Path, resume: bool) -> dict[str, Any] | None:
     """Return the configuration of the run in a folder, None if the folder is new or empty.
 
-    Raises
-    ------
-    ValueError
-        If the folder holds a run and `resume` is False, or holds other files.
+    Raise a `ValueError` if the folder holds a run and `resume` is False, or holds other files.
 
-    Examples
-    --------
     >>> read_config(Path("no/such/folder"), resume=False)
     """
     if not folder.exists():
@@ -71,8 +66,7 @@ def new_folder(parent: Path, name: str) -> Path:
     ['digits-1', 'digits-2']
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for number in count(1):
-        folder = parent / f"{name}-{number}"
+    for folder in (parent / f"{name}-{number}" for number in count(1)):
         with suppress(FileExistsError):
             folder.mkdir()  # fails if another process was quicker: the next number is tried
             return folder
@@ -101,13 +95,12 @@ class Run:
 
     def finish(self, mlp: MLP, encoding: Encoding, about: Mapping[str, Any], picture: bytes) -> None:
         """Write the results of the run: `picture` as curves.png, and the model last, as a sign that all is there."""
-        trained = self.latest
-        if trained is None:
+        if self.latest is None:
             raise ValueError(f"{self.folder}: nothing was trained")
         self.flush()
-        write_whole(self.folder / "history.csv", history_csv(trained))
+        write_whole(self.folder / "history.csv", history_csv(self.latest))
         write_whole(self.folder / "curves.png", picture)
-        save(self.folder / "model.safetensors", mlp, trained.params, encoding=encoding, about=dict(about))
+        save(self.folder / "model.safetensors", mlp, self.latest.params, encoding=encoding, about=dict(about))
 
 
 def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
@@ -121,10 +114,8 @@ def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
 
 def history_csv(trained: Trained) -> bytes:
     """Return the history as CSV, one row for each epoch, without columns that are empty throughout."""
-    rows = [row._asdict() for row in trained.history]
-    names = [name for name in Epoch._fields if any(row[name] is not None for row in rows)]
+    rows = trained.history
+    names = [name for name in Epoch._fields if any(getattr(row, name) is not None for row in rows)]
     text = StringIO()
-    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([names, *([getattr(row, name) for name in names] for row in rows)])
     return text.getvalue().encode()
