@@ -1,13 +1,14 @@
 """Types of options for argparse: numbers, names, widths, NAME=VALUES; each says what it expected of a wrong text."""
 
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["as_typed", "axis", "count_or_all", "names", "number", "shortened", "widths"]
 
 
-def number(kind: type[int] | type[float], metavar: str | None = None) -> dict[str, Any]:
-    """Return the arguments of `add_argument` for a number."""
+def number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    """Return a function that reads a number of a kind."""
     expected = "a whole number" if kind is int else "a number"
 
     def convert(text: str) -> int | float:
@@ -16,7 +17,7 @@ def number(kind: type[int] | type[float], metavar: str | None = None) -> dict[st
         except ValueError:
             raise ArgumentTypeError(f"expected {expected}, got {shortened(text)}") from None
 
-    return {"metavar": metavar or ("N" if kind is int else "X"), "type": convert}
+    return convert
 
 
 def names(text: str) -> list[str]:

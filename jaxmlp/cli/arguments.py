@@ -18,6 +18,7 @@ _SOURCE = (
     "an embedded data set (`jaxmlp datasets` lists them), a .csv, .parquet or .npz file, or a folder with IDX files "
     "such as those of MNIST"
 )
+_MODEL = "model.safetensors, or the run folder that holds it"
 
 # The options of a run with their defaults. None leaves the choice to the data.
 TRAIN_DEFAULTS: dict[str, Any] = {
@@ -52,7 +53,6 @@ _CONFIG_HELP = {
     "clip": "largest gradient norm of an example; longer gradients are scaled down (default: no limit)",
     "track": f"statistics of the gradients to record each epoch, separated by commas: {', '.join(TRACKED)}",
 }
-
 
 # From messages of argparse to messages that name the next step.
 _MESSAGES = {
@@ -112,117 +112,87 @@ def build_parsers() -> tuple[ArgumentParser, Mapping[str, ArgumentParser]]:
     parser.add_argument("--version", action="version", version=f"jaxmlp {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (summary, add_arguments) in _COMMANDS.items():
-        add_arguments(
-            commands.add_parser(
-                name, help=summary, description=f"{summary}.", allow_abbrev=False, argument_default=SUPPRESS
-            )
-        )
+        options: dict[str, Any] = {"allow_abbrev": False, "argument_default": SUPPRESS}
+        add_arguments(commands.add_parser(name, help=summary, description=f"{summary}.", **options))
     return parser, commands.choices
 
 
 def _add_train(parser: ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    _add(parser, "source SOURCE", _SOURCE)
     _add_base_run(parser, seed="seed for initial weights, batch order and split (default: 0)")
     run = parser.add_argument_group("run")
-    run.add_argument("--out", metavar="DIR", help="folder for the results (default: a new one under runs/)")
-    _add_flag(run, "--resume", "continue the run in --out")
+    _add(run, "--out DIR", "folder for the results (default: a new one under runs/)")
+    _add(run, "--resume", "continue the run in --out")
     _add_common(run)
 
 
 def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
     """Add the options of a run; a sweep has the same ones for what its trials have in common."""
-    _add_data(parser)
-    _add_network(parser)
+    data = parser.add_argument_group("data")
+    _add(data, "--target COLUMN", "column of a table to predict")
+    task = "kind of the targets: classes or values (default: classes for text and whole numbers, else values)"
+    _add(data, "--task KIND", task)
+    _add(data, "--scaling KIND", "scaling of the features: standard, minmax or none (default: standard)")
+    weights = "weights of the training examples: balanced gives each class the same total (default: equal weights)"
+    _add(data, "--class-weights KIND", weights)
+    fraction = "fraction of the examples held out for testing, if SOURCE has no test part (default: 0.2)"
+    _add(data, "--test-fraction X", fraction, type=number(float))
+    network = parser.add_argument_group("network")
+    hidden = "widths of the hidden layers, as 128 or 128:64, or none (default: 128)"
+    _add(network, "--hidden N:N", hidden, type=widths)
+    activation = (
+        "activation of the hidden layers, one name or one for each, as relu:tanh: identity, sigmoid, tanh, relu, "
+        "leaky_relu, elu, softplus, silu, gelu, gelu_exact (default: relu)"
+    )
+    _add(network, "--activation NAME", activation, type=names)
+    _add(network, "--output NAME", "activation of the output layer (default: the one that suits the loss)")
+    loss = "cross_entropy, quadratic or binary_cross_entropy (default: cross_entropy for classes, else quadratic)"
+    _add(network, "--loss NAME", loss)
     training = parser.add_argument_group("training")
     for name, text in _CONFIG_HELP.items():
         _add_config_option(training, name, text)
-    training.add_argument("--seed", **number(int), help=seed)
+    _add(training, "--seed N", seed, type=number(int))
 
 
-def _add_data(parser: ArgumentParser) -> None:
-    data = parser.add_argument_group("data")
-    data.add_argument("--target", metavar="COLUMN", help="column of a table to predict")
-    data.add_argument(
-        "--task",
-        metavar="KIND",
-        help="kind of the targets: classes or values (default: classes for text and whole numbers, else values)",
-    )
-    data.add_argument(
-        "--scaling", metavar="KIND", help="scaling of the features: standard, minmax or none (default: standard)"
-    )
-    data.add_argument(
-        "--class-weights",
-        metavar="KIND",
-        help="weights of the training examples: balanced gives each class the same total (default: equal weights)",
-    )
-    data.add_argument(
-        "--test-fraction",
-        **number(float),
-        help="fraction of the examples held out for testing, if SOURCE has no test part (default: 0.2)",
-    )
-
-
-def _add_network(parser: ArgumentParser) -> None:
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "--hidden",
-        metavar="N:N",
-        type=widths,
-        help="widths of the hidden layers, as 128 or 128:64, or none (default: 128)",
-    )
-    network.add_argument(
-        "--activation",
-        metavar="NAME",
-        type=names,
-        help="activation of the hidden layers, one name or one for each, as relu:tanh: identity, sigmoid, tanh, relu, "
-        "leaky_relu, elu, softplus, silu, gelu, gelu_exact (default: relu)",
-    )
-    network.add_argument(
-        "--output", metavar="NAME", help="activation of the output layer (default: the one that suits the loss)"
-    )
-    network.add_argument(
-        "--loss",
-        metavar="NAME",
-        help="cross_entropy, quadratic or binary_cross_entropy (default: cross_entropy for classes, else quadratic)",
-    )
+def _add_config_option(group: Any, name: str, text: str) -> None:
+    option, default = f"--{name.replace('_', '-')}", TRAIN_DEFAULTS[name]
+    match default:
+        case list():
+            _add(group, f"{option} NAMES", text, type=names)
+        case bool():
+            _add(group, option, text, action="store_true")  # absent unless given: a resumed run has its own
+        case str():
+            _add(group, f"{option} NAME", f"{text} (default: {default})")
+        case _:
+            kind, metavar = (float, "X") if isinstance(default, float) or name == "clip" else (int, "N")
+            shown = "" if default is None else f" (default: {default:g})"
+            _add(group, f"{option} {metavar}", text + shown, type=number(kind))
 
 
 def _add_sweep(parser: ArgumentParser) -> None:
     parser.usage = (
         f"{parser.prog} SOURCE --grid NAME=VALUES ... [options]\n       {parser.prog} report|best|export DIR [options]"
     )
-    parser.add_argument(
-        "source", metavar="SOURCE", help=f"{_SOURCE}; write ./report for a folder named report, best or export"
-    )
+    _add(parser, "source SOURCE", f"{_SOURCE}; write ./report for a folder named report, best or export")
     _add_space(parser)
     sweep = parser.add_argument_group("sweep")
-    sweep.add_argument(
-        "--halving",
-        **number(int, "FACTOR"),
-        nargs="?",
-        const=3,
-        help="stop the worse trials early: 1 of FACTOR trials continues after 1, FACTOR, FACTOR^2, ... epochs "
-        "(without a value: 3; default: no trial is stopped)",
+    halving = (
+        "stop the worse trials early: 1 of FACTOR trials continues after 1, FACTOR, FACTOR^2, ... epochs "
+        "(without a value: 3; default: no trial is stopped)"
     )
-    _add_flag(sweep, "--asynchronous", "with --halving: decide on each trial without waiting for the others")
-    sweep.add_argument(
-        "--out",
-        metavar="DIR",
-        help="folder for the results (default: a new one under runs/); the same command continues a sweep",
-    )
-    sweep.add_argument(
-        "--keep",
-        metavar="N",
-        type=count_or_all,
-        default=10,
-        help="number of best trials to keep models of, or all (default: 10)",
-    )
-    _add_flag(sweep, "--plan", "print what would be run, and run nothing")
-    sweep.add_argument(
-        "--memory", **number(float, "GB"), help="largest amount of memory to use (default: half of what is free)"
-    )
-    sweep.add_argument(
-        "--lanes", **number(int), help="number of networks to train side by side (default: chosen for the device)"
+    _add(sweep, "--halving FACTOR", halving, type=number(int), nargs="?", const=3)
+    _add(sweep, "--asynchronous", "with --halving: decide on each trial without waiting for the others")
+    out = "folder for the results (default: a new one under runs/); the same command continues a sweep"
+    _add(sweep, "--out DIR", out)
+    keep = "number of best trials to keep models of, or all (default: 10)"
+    _add(sweep, "--keep N", keep, type=count_or_all, default=10)
+    _add(sweep, "--plan", "print what would be run, and run nothing")
+    _add(sweep, "--memory GB", "largest amount of memory to use (default: half of what is free)", type=number(float))
+    _add(
+        sweep,
+        "--lanes N",
+        "number of networks to train side by side (default: chosen for the device)",
+        type=number(int),
     )
     _add_common(sweep)
     _add_base_run(parser, seed="seed for the split and, without --seeds, initial weights and batch order (default: 0)")
@@ -235,128 +205,94 @@ def _add_space(parser: ArgumentParser) -> None:
         "settings. If there is a range, settings are drawn instead, from ranges and lists. A colon joins the parts of "
         "one value: hidden=64:32,128,none is three networks.",
     )
-    values: dict[str, Any] = {"action": "append", "type": axis}
-    space.add_argument("--grid", **values, metavar="NAME=V,V", help="list of values")
-    space.add_argument("--uniform", **values, metavar="NAME=LOW:HIGH", help="range of real numbers, drawn uniformly")
-    space.add_argument(
-        "--log-uniform",
-        **values,
-        metavar="NAME=LOW:HIGH",
-        help="the same, drawn uniformly on a logarithmic scale",
-    )
-    space.add_argument(
-        "--integers", **values, metavar="NAME=LOW:HIGH", help="range of whole numbers, both bounds included"
-    )
-    space.add_argument("--trials", **number(int), help="number of settings to draw from ranges (default: 64)")
-    space.add_argument("--seeds", **number(int), help="train each setting with the seeds 0, ..., N - 1")
-    _add_flag(space, "--sobol", "draw settings by a Sobol sequence, more evenly than at random")
-    space.add_argument("--draw", **number(int), help="seed for drawing settings (default: 0)")
-
-
-def _add_sweep_folder(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="folder of a sweep, finished or not")
-    _add_printing(parser)
+    for option, text in (
+        ("--grid NAME=V,V", "list of values"),
+        ("--uniform NAME=LOW:HIGH", "range of real numbers, drawn uniformly"),
+        ("--log-uniform NAME=LOW:HIGH", "the same, drawn uniformly on a logarithmic scale"),
+        ("--integers NAME=LOW:HIGH", "range of whole numbers, both bounds included"),
+    ):
+        _add(space, option, text, type=axis, action="append")
+    _add(space, "--trials N", "number of settings to draw from ranges (default: 64)", type=number(int))
+    _add(space, "--seeds N", "train each setting with the seeds 0, ..., N - 1", type=number(int))
+    _add(space, "--sobol", "draw settings by a Sobol sequence, more evenly than at random")
+    _add(space, "--draw N", "seed for drawing settings (default: 0)", type=number(int))
 
 
 def _add_sweep_report(parser: ArgumentParser) -> None:
     _add_sweep_folder(parser)
-    _add_flag(parser, "--png", "write the pictures as PNG files as well")
+    _add(parser, "--png", "write the pictures as PNG files as well")
 
 
 def _add_sweep_best(parser: ArgumentParser) -> None:
     _add_sweep_folder(parser)
-    parser.add_argument(
-        "--metric",
-        metavar="NAME",
-        help="test_accuracy, test_r2, test_loss or train_loss (default: test_accuracy for classes, else test_r2)",
-    )
-    parser.add_argument("--over", metavar="NAME", help="hyperparameter to average over, or none (default: seed)")
-    parser.add_argument("--save", metavar="FILE", help="file for the model of the best setting's best trial")
+    metric = "test_accuracy, test_r2, test_loss or train_loss (default: test_accuracy for classes, else test_r2)"
+    _add(parser, "--metric NAME", metric)
+    _add(parser, "--over NAME", "hyperparameter to average over, or none (default: seed)")
+    _add(parser, "--save FILE", "file for the model of the best setting's best trial")
 
 
 def _add_sweep_export(parser: ArgumentParser) -> None:
     _add_sweep_folder(parser)
-    parser.add_argument("--to", metavar="FILE", required=True, help=".parquet or .csv file to write")
+    _add(parser, "--to FILE", ".parquet or .csv file to write", required=True)
+
+
+def _add_sweep_folder(parser: ArgumentParser) -> None:
+    _add(parser, "folder DIR", "folder of a sweep, finished or not")
+    _add_printing(parser)
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
-    _add_model(parser)
-    _add_labelled_source(parser)
+    _add_model_and_source(parser)
+    _add_target(parser)
     _add_common(parser)
 
 
 def _add_predict(parser: ArgumentParser) -> None:
-    _add_model(parser)
-    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
-    parser.add_argument("--out", metavar="FILE", help="CSV file to write (default: predictions.csv)")
+    _add_model_and_source(parser)
+    _add(parser, "--out FILE", "CSV file to write (default: predictions.csv)")
     _add_common(parser)
 
 
 def _add_examples(parser: ArgumentParser) -> None:
-    _add_model(parser)
-    _add_labelled_source(parser)
-    _add_flag(parser, "--test", "rank the test part of SOURCE instead of its training part")
-    parser.add_argument(
-        "--by",
-        metavar="SCORE",
-        help="score to rank by: loss, error_norm (of y - t), norm (of the gradient) or margin (smallest first) "
-        "(default: loss)",
+    _add_model_and_source(parser)
+    _add_target(parser)
+    _add(parser, "--test", "rank the test part of SOURCE instead of its training part")
+    by = "score: loss, error_norm (of y - t), norm (of the gradient) or margin (smallest first) (default: loss)"
+    _add(parser, "--by SCORE", by)
+    _add(parser, "--top N", "number of examples to show (default: 16)", type=number(int), default=16)
+    influence = (
+        "show the training examples that helped and harmed the network at this example: a row of the test part, "
+        "or of SOURCE if it has none, counted from 0"
     )
-    parser.add_argument("--top", **number(int), default=16, help="number of examples to show (default: 16)")
-    parser.add_argument(
-        "--influence",
-        **number(int, "ROW"),
-        help="show the training examples that helped and harmed the network at this example: a row of the test part, "
-        "or of SOURCE if it has none, counted from 0",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        help="CSV file to write; for images also a picture, named the same with .png "
-        "(default: examples.csv or influence.csv)",
-    )
+    _add(parser, "--influence ROW", influence, type=number(int))
+    out = "CSV file; for images also a picture, named the same with .png (default: examples.csv or influence.csv)"
+    _add(parser, "--out FILE", out)
     _add_common(parser)
 
 
 def _add_info(parser: ArgumentParser) -> None:
-    _add_model(parser)
-    _add_printing(parser)
-
-
-def _add_datasets(parser: ArgumentParser) -> None:
+    _add(parser, "model MODEL", _MODEL)
     _add_printing(parser)
 
 
 def _add_check(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "what",
-        nargs="*",
-        default=[],
-        metavar="WHAT",
-        help="nothing: the gradients of this library; MODEL SOURCE: those of a trained network at examples of SOURCE; "
-        "MODULE:FUNCTION: a function of yours, imported as `python -m` would",
+    what = (
+        "nothing: the gradients of this library; MODEL SOURCE: those of a trained network at examples of SOURCE; "
+        "MODULE:FUNCTION: a function of yours, imported as `python -m` would"
     )
+    _add(parser, "what WHAT", what, nargs="*", default=[])
     function = parser.add_argument_group("a function of yours")
-    function.add_argument(
-        "--at",
-        metavar="MODULE:NAME",
-        help="arguments to check it at: a tuple, a single argument, or a function that returns either",
+    at = "arguments to check it at: a tuple, a single argument, or a function that returns either"
+    _add(function, "--at MODULE:NAME", at)
+    gradient = (
+        "its gradient with respect to the first argument, a function of the same arguments "
+        "(default: the jax.custom_vjp and jax.custom_jvp rules inside the function are checked)"
     )
-    function.add_argument(
-        "--gradient",
-        metavar="MODULE:NAME",
-        help="its gradient with respect to the first argument, a function of the same arguments "
-        "(default: the jax.custom_vjp and jax.custom_jvp rules inside the function are checked)",
-    )
+    _add(function, "--gradient MODULE:NAME", gradient)
     _add_target(parser)
-    parser.add_argument(
-        "--seed", **number(int), default=0, help="seed for the directions and points to check at (default: 0)"
-    )
-    parser.add_argument(
-        "--plot",
-        metavar="FILE",
-        help="PNG file for a Taylor test: its remainder falls as h^2 for a right gradient, as h^1 for a wrong one",
-    )
+    _add(parser, "--seed N", "seed for the directions and points to check at (default: 0)", type=number(int), default=0)
+    plot = "PNG file for a Taylor test: its remainder falls as h^2 for a right gradient, as h^1 for a wrong one"
+    _add(parser, "--plot FILE", plot)
     _add_common(parser)
 
 
@@ -364,12 +300,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "train": ("Train a network", _add_train),
     "evaluate": ("Measure how well a trained network does", _add_evaluate),
     "predict": ("Write a trained network's predictions to a CSV file", _add_predict),
-    "examples": (
-        "Rank examples by how hard they are, and find likely wrong labels",
-        _add_examples,
-    ),
+    "examples": ("Rank examples by how hard they are, and find likely wrong labels", _add_examples),
     "info": ("Show the layers of a trained network, and how it was trained", _add_info),
-    "datasets": ("List the embedded data sets", _add_datasets),
+    "datasets": ("List the embedded data sets", lambda parser: _add_printing(parser)),
     "check": ("Check the gradients of this library, of a trained network, or of your own function", _add_check),
     "sweep": ("Train many networks of different hyperparameters side by side", _add_sweep),
     "sweep report": ("Write a sweep's report, one HTML file", _add_sweep_report),
@@ -378,42 +311,28 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
 }
 
 
-def _add_model(parser: ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model.safetensors, or the run folder that holds it")
-
-
-def _add_labelled_source(parser: ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
-    _add_target(parser)
+def _add_model_and_source(parser: ArgumentParser) -> None:
+    _add(parser, "model MODEL", _MODEL)
+    _add(parser, "source SOURCE", _SOURCE)
 
 
 def _add_target(parser: ArgumentParser) -> None:
-    parser.add_argument("--target", metavar="COLUMN", help="target column of SOURCE (default: the one of training)")
+    _add(parser, "--target COLUMN", "target column of SOURCE (default: the one of training)")
 
 
-def _add_printing(parser: Any) -> None:
-    _add_flag(parser, "--quiet", "print nothing but errors")
-    _add_flag(parser, "--json", "print one JSON object and nothing else")
+def _add_common(group: Any) -> None:
+    _add_printing(group)
+    _add(group, "--no-cache", "do not keep compiled programs for the next start")
 
 
-def _add_common(parser: Any) -> None:
-    _add_printing(parser)
-    _add_flag(parser, "--no-cache", "do not keep compiled programs for the next start")
+def _add_printing(group: Any) -> None:
+    _add(group, "--quiet", "print nothing but errors")
+    _add(group, "--json", "print one JSON object and nothing else")
 
 
-def _add_flag(parser: Any, option: str, text: str) -> None:
-    parser.add_argument(option, action="store_true", default=False, help=text)
-
-
-def _add_config_option(parser: Any, name: str, text: str) -> None:
-    option, default = f"--{name.replace('_', '-')}", TRAIN_DEFAULTS[name]
-    if isinstance(default, list):
-        parser.add_argument(option, metavar="NAMES", type=names, help=text)
-    elif isinstance(default, bool):
-        parser.add_argument(option, action="store_true", help=text)  # absent unless given: a resumed run has its own
-    elif isinstance(default, str):
-        parser.add_argument(option, metavar="NAME", help=f"{text} (default: {default})")
-    else:
-        kind = float if isinstance(default, float) or name == "clip" else int
-        shown = "" if default is None else f" (default: {default:g})"
-        parser.add_argument(option, **number(kind), help=text + shown)
+def _add(group: Any, usage: str, text: str, **options: Any) -> None:
+    """Add an argument written as in a usage line, such as "--out DIR"; a flag if nothing says more."""
+    name, _, metavar = usage.partition(" ")
+    if metavar:
+        options["metavar"] = metavar
+    group.add_argument(name, **options or {"action": "store_true", "default": False}, help=text)

@@ -4,12 +4,12 @@ import math
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from jaxmlp.cli.output import score
 from jaxmlp.cli.startup import say
@@ -25,44 +25,49 @@ _WIDE, _NARROW = 90, 60  # columns; below the first there is no room for a bar, 
 
 
 @contextmanager
-def training_progress(
-    arguments: Namespace, epochs: int, done: int, n_examples: int
-) -> Iterator[Callable[[Trained], None]]:
-    """Give a callback that shows each epoch."""
+def _progress(
+    arguments: Namespace,
+    columns: list[ProgressColumn],
+    live: Callable[[Any], dict[str, Any]],
+    printed: Callable[[Any], str | None],
+    **start: Any,
+) -> Iterator[Callable[[Any], None]]:
+    """Give a callback that shows a state: as the fields that `live` returns, or as the line that `printed` returns."""
     console = Console(stderr=True)
     if arguments.quiet or arguments.json:
-        yield lambda trained: None
+        yield lambda state: None
     elif console.is_terminal:
-        with _live_training(console, epochs, done, n_examples) as callback:
-            yield callback
+        with Progress(*columns, console=console, transient=arguments.command != "train") as progress:
+            task = progress.add_task("", **start)
+            yield lambda state: progress.update(task, **live(state))
     else:
-        yield lambda trained: _print_epoch(trained, epochs, n_examples)
 
-
-@contextmanager
-def _live_training(console: Console, epochs: int, done: int, n_examples: int) -> Iterator[Callable[[Trained], None]]:
-    left = [TimeRemainingColumn(compact=True)] if console.width >= _NARROW else []
-    columns = (TextColumn("epoch {task.completed}/{task.total}  {task.fields[numbers]}"), *_bar(console), *left)
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=epochs, completed=done, numbers="compiling")
-
-        def callback(trained: Trained) -> None:
-            row = trained.history[-1]
-            numbers = _epoch_numbers(row, n_examples, console.width)
-            progress.update(task, completed=row.epoch, numbers=numbers)
+        def callback(state: Any) -> None:
+            if (line := printed(state)) is not None:
+                say(line)
 
         yield callback
 
 
-def _bar(console: Console) -> list[BarColumn]:
-    return [BarColumn(bar_width=20)] if console.width >= _WIDE else []
+def training_progress(
+    arguments: Namespace, epochs: int, done: int, n_examples: int
+) -> AbstractContextManager[Callable[[Trained], None]]:
+    """Give a callback that shows each epoch."""
+    width = Console(stderr=True).width
 
+    def live(trained: Trained) -> dict[str, Any]:
+        row = trained.history[-1]
+        return {"completed": row.epoch, "text": _epoch_numbers(row, n_examples, width)}
 
-def _print_epoch(trained: Trained, epochs: int, n_examples: int) -> None:
-    row = trained.history[-1]
-    every = math.ceil(epochs / 10)
-    if row.epoch % every == 0 or row.epoch == epochs or trained.status != "running":
-        say(f"epoch {row.epoch}/{epochs}  {_epoch_numbers(row, n_examples)}")
+    def printed(trained: Trained) -> str | None:
+        row = trained.history[-1]
+        is_last = row.epoch == epochs or trained.status != "running"
+        is_shown = is_last or row.epoch % math.ceil(epochs / 10) == 0
+        return f"epoch {row.epoch}/{epochs}  {_epoch_numbers(row, n_examples)}" if is_shown else None
+
+    left = [TimeRemainingColumn(compact=True)] if width >= _NARROW else []
+    columns = [TextColumn("epoch {task.completed}/{task.total}  {task.fields[text]}"), *_bar(width), *left]
+    return _progress(arguments, columns, live, printed, total=epochs, completed=done, text="compiling")
 
 
 def _epoch_numbers(row: Epoch, n_examples: int, width: int = _WIDE) -> str:
@@ -75,45 +80,30 @@ def _epoch_numbers(row: Epoch, n_examples: int, width: int = _WIDE) -> str:
     return text + rate if width >= _NARROW else text
 
 
-@contextmanager
-def sweep_progress(arguments: Namespace) -> Iterator[Callable[["SweepProgress"], None]]:
+def sweep_progress(arguments: Namespace) -> AbstractContextManager[Callable[["SweepProgress"], None]]:
     """Give a callback that shows a sweep; outside of a terminal it prints after each tenth, or after a minute."""
-    console = Console(stderr=True)
-    if arguments.quiet or arguments.json:
-        yield lambda progress: None
-    elif console.is_terminal:
-        with _live_sweep(console) as callback:
-            yield callback
-    else:
-        last = (0, time.monotonic())
+    began = time.monotonic()
+    last = (0, began)
 
-        def print_some(progress: "SweepProgress") -> None:
-            nonlocal last
-            tenth, now = 10 * progress.done // progress.total, time.monotonic()
-            if tenth > last[0] or now - last[1] > _MINUTE:
-                last = (tenth, now)
-                say("  ".join(_sweep_numbers(progress)))
+    def live(progress: "SweepProgress") -> dict[str, Any]:
+        # The bar shows time: many trials end at once, so a bar of trials would stand still and jump.
+        past = time.monotonic() - began
+        total = None if progress.seconds_left is None else past + progress.seconds_left
+        return {"completed": past, "total": total, "text": _sweep_numbers(progress)}
 
-        yield print_some
+    def printed(progress: "SweepProgress") -> str | None:
+        nonlocal last
+        tenth, now = 10 * progress.done // progress.total, time.monotonic()
+        if tenth <= last[0] and now - last[1] <= _MINUTE:
+            return None
+        last = (tenth, now)
+        return _sweep_numbers(progress)
 
-
-@contextmanager
-def _live_sweep(console: Console) -> Iterator[Callable[["SweepProgress"], None]]:
-    columns = (*_bar(console), TextColumn("{task.fields[numbers]}"))
-    with Progress(*columns, console=console, transient=True) as live:
-        task, began = live.add_task("", total=None, numbers="compiling"), time.monotonic()
-
-        def callback(progress: "SweepProgress") -> None:
-            # The bar shows time: many trials end at once, so a bar of trials would stand still and jump.
-            past = time.monotonic() - began
-            total = None if progress.seconds_left is None else past + progress.seconds_left
-            numbers = "  ".join(_sweep_numbers(progress))
-            live.update(task, completed=past, total=total, numbers=numbers)
-
-        yield callback
+    columns = [*_bar(Console(stderr=True).width), TextColumn("{task.fields[text]}")]
+    return _progress(arguments, columns, live, printed, total=None, text="compiling")
 
 
-def _sweep_numbers(progress: "SweepProgress") -> list[str]:
+def _sweep_numbers(progress: "SweepProgress") -> str:
     numbers = [f"{progress.done}/{progress.total} trials"]
     if progress.best is not None:
         numbers.append(f"best {progress.best[0]:.4f}")
@@ -121,26 +111,23 @@ def _sweep_numbers(progress: "SweepProgress") -> list[str]:
         numbers.append(f"{progress.diverged} diverged")
     if progress.seconds_left is not None:
         numbers.append(f"{timedelta(seconds=round(progress.seconds_left))} left")
-    return numbers
+    return "  ".join(numbers)
 
 
-@contextmanager
-def check_progress(arguments: Namespace, total: int) -> Iterator[Callable[[str], None]]:
+def check_progress(arguments: Namespace, total: int) -> AbstractContextManager[Callable[[str], None]]:
     """Give a callback that shows the name of the next check."""
-    console = Console(stderr=True)
-    if arguments.quiet or arguments.json:
-        yield lambda name: None
-    elif console.is_terminal:
-        room = max(10, console.width - 45)
-        columns = (TextColumn("check"), MofNCompleteColumn(), *_bar(console), TextColumn("{task.fields[name]}"))
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("", total=total, completed=-1, name="")
-            yield lambda name: progress.update(task, advance=1, name=name[:room])
-    else:
-        done = iter(range(total))
-        yield lambda name: _print_check(next(done), total, name)
+    width, done = Console(stderr=True).width, iter(range(total))
+
+    def live(name: str) -> dict[str, Any]:
+        return {"completed": next(done), "text": name[: max(10, width - 45)]}
+
+    def printed(name: str) -> str | None:
+        n = next(done)
+        return f"check {n + 1}/{total}  {name}" if n % math.ceil(total / 10) == 0 else None
+
+    columns = [TextColumn("check"), MofNCompleteColumn(), *_bar(width), TextColumn("{task.fields[text]}")]
+    return _progress(arguments, columns, live, printed, total=total, text="")
 
 
-def _print_check(done: int, total: int, name: str) -> None:
-    if done % math.ceil(total / 10) == 0:
-        say(f"check {done + 1}/{total}  {name}")
+def _bar(width: int) -> list[ProgressColumn]:
+    return [BarColumn(bar_width=20)] if width >= _WIDE else []
