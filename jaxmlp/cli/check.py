@@ -1,12 +1,13 @@
 """`jaxmlp check`: check the gradients of the library, of a trained network, or of a function of the user."""
 
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +23,11 @@ from jaxmlp.cli.progress import check_progress
 from jaxmlp.cli.saved_model import find_model, read_labelled
 from jaxmlp.cli.startup import keep_compiled_programs, say
 from jaxmlp.cli.user_functions import UserError, arguments_for, imported_function, user_code
-from jaxmlp.data import whole
 from jaxmlp.equivalences import Claim, Equivalence, of_library, of_model, rounding_units
 from jaxmlp.plots.taylor import taylor_plot
 from jaxmlp.storage.files import check_place, write_whole
 
 __all__ = ["run"]
-
-
-class _Checked(NamedTuple):
-    """A row of the table and its report."""
-
-    row: Equivalence
-    report: Report
 
 
 def run(arguments: Namespace) -> int:
@@ -77,8 +70,7 @@ def _check_arguments(arguments: Namespace, what: Sequence[str], is_function: boo
 def _rows_of_model(arguments: Namespace, model_name: str, source_name: str) -> list[Equivalence]:
     model = find_model(model_name)
     source, encoding = read_labelled(arguments, model, source_name)
-    examples = whole(source.x, source.t)
-    data = encoding.encode(examples.x, examples.t, source.class_names)
+    data = encoding.encode(source.x, source.t, source.class_names)
     params = jax.tree.map(jnp.asarray, model.params)
     return list(of_model(model.mlp, params, np.asarray(data.x), np.asarray(data.t), seed=arguments.seed))
 
@@ -88,26 +80,32 @@ def _check_rows(arguments: Namespace, rows: Sequence[Equivalence]) -> int:
     with check_progress(arguments, len(rows)) as show_next:
         for row in rows:
             show_next(row.name)
-            checked.append(_Checked(row, row.check()))
-    failed = [each for each in checked if not each.report]
-    entries = [_entry(each) for each in checked]
+            checked.append((row, row.check()))
+    failed = [(row, report) for row, report in checked if not report]
+    entries = [
+        {
+            "group": row.group,
+            "name": row.name,
+            "verdict": report.verdict,
+            "error": rounding_units(report),
+            "slope": _slope(report),
+            "report": report.as_dict(),
+        }
+        for row, report in checked
+    ]
     values: dict[str, Any] = {"checks": len(checked), "failed": len(failed), "rows": entries}
-    claims = [each.row for each in failed if each.row.claim] or [row for row in rows if row.claim][-1:]
-    if claims:
-        values |= _draw(arguments, claims[0].name, claims[0].claim)
-    show(arguments, values, _table(checked), _summary(checked, values), *[f"\n{each.report}" for each in failed])
+    counts = Counter(report.verdict for _, report in failed)
+    summary = f"\nunit of errors: one rounding of the dtype; {len(checked)} checks: " + (
+        ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("wrong", "undecided") if counts[verdict])
+        or "all right"
+    )
+    drawn = [row for row, _ in failed if row.claim] or [row for row in rows if row.claim][-1:]
+    if drawn:
+        values |= _draw(arguments, drawn[0].name, drawn[0].claim)
+    if "plot" in values:
+        summary += f"\ndrawn in {values['plot']}: {values['drawn']}"
+    show(arguments, values, _table(checked), summary, *[f"\n{report}" for _, report in failed])
     return int(bool(failed))
-
-
-def _entry(each: _Checked) -> dict[str, Any]:
-    return {
-        "group": each.row.group,
-        "name": each.row.name,
-        "verdict": each.report.verdict,
-        "error": rounding_units(each.report),
-        "slope": _slope(each.report),
-        "report": each.report.as_dict(),
-    }
 
 
 def _slope(report: Report) -> float | None:
@@ -115,17 +113,16 @@ def _slope(report: Report) -> float | None:
     return float(np.median(finite)) if finite else None
 
 
-def _table(checked: Sequence[_Checked]) -> Table:
+def _table(checked: Sequence[tuple[Equivalence, Report]]) -> Table:
     grid = Table(box=None, pad_edge=False)
     for name in ("group", "name"):
         grid.add_column(name, overflow="fold")
     grid.add_column("verdict", no_wrap=True)
-    grid.add_column("error", justify="right", no_wrap=True)
-    grid.add_column("slope", justify="right", no_wrap=True)
+    for name in ("error", "slope"):
+        grid.add_column(name, justify="right", no_wrap=True)
     before = None
     for row, report in checked:
-        group = row.group if row.group != before else ""
-        before = row.group
+        group, before = row.group if row.group != before else "", row.group
         style = {"right": "green", "wrong": "bold red"}.get(report.verdict, "yellow")
         slope = _slope(report)
         # A kink has many gradients; the distance between two of them is no error.
@@ -134,14 +131,6 @@ def _table(checked: Sequence[_Checked]) -> Table:
         cells = (error, "" if slope is None or at_kink else f"{slope:.2f}")
         grid.add_row(group, row.name, Text(report.verdict, style), *cells)
     return grid
-
-
-def _summary(checked: Sequence[_Checked], values: dict[str, Any]) -> str:
-    counts = {verdict: sum(each.report.verdict == verdict for each in checked) for verdict in ("wrong", "undecided")}
-    text = f"\nunit of errors: one rounding of the dtype; {len(checked)} checks: " + (
-        ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) or "all right"
-    )
-    return text + (f"\ndrawn in {values['plot']}: {values['drawn']}" if "plot" in values else "")
 
 
 def _check_function(arguments: Namespace, name: str) -> int:
@@ -180,35 +169,28 @@ def _checked_code(name: str) -> Iterator[None]:
 def _of_first(f: Callable[..., Any], gradient: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Claim, str]:
     """Return the claim with all arguments but the first held fixed, and the name of the first."""
 
-    @wraps(f)
-    def of_first(first: Any) -> Any:
-        return f(first, *args[1:])
-
-    @wraps(gradient)
-    def gradient_of_first(first: Any) -> Any:
-        return gradient(first, *args[1:])
+    def of_first(function: Callable[..., Any]) -> Callable[[Any], Any]:
+        return wraps(function)(lambda first: function(first, *args[1:]))
 
     try:
         root = next(iter(signature(f).parameters), "args[0]")
     except ValueError:  # some built-in functions have no signature
         root = "args[0]"
-    return Claim(of_first, gradient_of_first, args[0]), root
+    return Claim(of_first(f), of_first(gradient), args[0]), root
 
 
 def _claim_of_rule(f: Callable[..., Any], args: tuple[Any, ...], seed: int) -> Claim:
     """Return f with a custom rule as a claim: for random c, JAX takes the gradient of c . f by the rule."""
     leaves, tree = jax.tree.flatten(args)
-    moves = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
-    floats = [jnp.asarray(leaf) for leaf, is_float in zip(leaves, moves, strict=True) if is_float]
+    moving = [n for n, leaf in enumerate(leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
 
     def value(floats: list[Any]) -> Any:
-        remaining = iter(floats)
-        whole = [next(remaining) if is_float else leaf for leaf, is_float in zip(leaves, moves, strict=True)]
+        moved = dict(zip(moving, floats, strict=True))
+        outputs = jax.tree.leaves(f(*jax.tree.unflatten(tree, [moved.get(n, leaf) for n, leaf in enumerate(leaves)])))
         rng = np.random.default_rng(seed)
-        outputs = jax.tree.leaves(f(*jax.tree.unflatten(tree, whole)))
         return sum(jnp.sum(rng.standard_normal(np.shape(y)).astype(y.dtype) * y) for y in map(jnp.asarray, outputs))
 
-    return Claim(value, jax.grad(value), floats)
+    return Claim(value, jax.grad(value), [jnp.asarray(leaves[n]) for n in moving])
 
 
 def _draw(arguments: Namespace, name: str, claim: Claim | None) -> dict[str, str]:

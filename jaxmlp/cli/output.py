@@ -13,7 +13,7 @@ from jaxmlp.storage.files import check_place, to_json
 from jaxmlp.storage.run_folder import RUN_FILES
 from jaxmlp.training.history import Epoch
 
-__all__ = ["check_out", "score", "show", "table"]
+__all__ = ["check_out", "console_width", "score", "show", "table"]
 
 
 def score(row: Epoch) -> tuple[str, float] | None:
@@ -29,14 +29,17 @@ def show(arguments: Namespace, values: Mapping[str, Any], *tables: RenderableTyp
     if arguments.json:
         print(to_json(values))
     elif not arguments.quiet:
-        # Programs search in what is piped, so lines must not be folded at 80 columns.
         # Names come from the user, so they are not read as markup.
-        piped = not sys.stdout.isatty()
-        console = Console(width=200 if piped else None, markup=False, highlight=not piped, emoji=False)
+        console = Console(width=console_width(), markup=False, highlight=sys.stdout.isatty(), emoji=False)
         with console.capture() as captured:
             for printed in tables:
                 console.print(printed)
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def console_width() -> int:
+    """Return the width to print in; programs search in what is piped, so lines are not folded at 80 columns there."""
+    return Console().width if sys.stdout.isatty() else 200
 
 
 def table(values: Mapping[str, Any], title: str | None = None) -> Table:

@@ -14,16 +14,6 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "error_line",
-    "interrupts_kept",
-    "keep_compiled_programs",
-    "note",
-    "prepare_streams",
-    "say",
-    "warnings_noted",
-]
-
 
 def prepare_streams() -> None:
     """Make printing safe: to streams that the caller closed, and in encodings that lack a character."""
@@ -110,11 +100,8 @@ def keep_compiled_programs(arguments: Namespace) -> None:
                 use_compilation_cache(folder)
             return
         except OSError as error:
-            note(
-                arguments,
-                f"{folder}: {error.strerror}; compiled programs are not kept: "
-                "set JAX_COMPILATION_CACHE_DIR to another folder",
-            )
+            advice = "compiled programs are not kept: set JAX_COMPILATION_CACHE_DIR to another folder"
+            note(arguments, f"{folder}: {error.strerror}; {advice}")
     if of_user:
         jax.config.update("jax_enable_compilation_cache", False)
 

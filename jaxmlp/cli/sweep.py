@@ -5,7 +5,7 @@ import time
 from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import RenderableType
 
@@ -14,7 +14,7 @@ from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.output import show, table
 from jaxmlp.cli.progress import sweep_progress
 from jaxmlp.cli.startup import keep_compiled_programs, note, say
-from jaxmlp.cli.sweep_results import FINISHED, SettingsTable
+from jaxmlp.cli.sweep_results import FINISHED, settings_table
 from jaxmlp.cli.sweep_space import as_options, typed_space
 from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
 from jaxmlp.network import MLP
@@ -28,22 +28,6 @@ __all__ = ["run"]
 _TOP = 10  # settings in the table
 
 
-class _Sweep(NamedTuple):
-    """A checked sweep.
-
-    Attributes
-    ----------
-    call
-        The arguments that `sweep.plan` and `sweep.run` have in common.
-    """
-
-    space: sweep.Space
-    material: Material
-    config: TrainConfig
-    halving: sweep.Halving | None
-    call: dict[str, Any]
-
-
 def run(arguments: Namespace) -> int:
     """Run a sweep, print its plan, or print results; everything is checked before the folder is made."""
     if arguments.command in FINISHED:
@@ -51,37 +35,32 @@ def run(arguments: Namespace) -> int:
     with suppress(RuntimeError):  # JAX may run already, as in a test: then its devices stay
         sweep.use_all_cores()
     keep_compiled_programs(arguments)
-    checked = _check(arguments)
-    plan = sweep.plan(checked.space, checked.material.prepared.train, checked.config, **checked.call)
-    if arguments.plan:
-        return _show_plan(arguments, plan, checked.halving)
-    return _run(arguments, checked)
-
-
-def _check(arguments: Namespace) -> _Sweep:
-    halving, space = _halving(arguments), typed_space(arguments)
-    for name in space.names:
-        if name in arguments and name != "seed":
-            raise ValueError(f"{name} varies, and --{name.replace('_', '-')} gives it one value: leave one of them out")
-    if halving is not None and "epochs" in space.names:
-        raise ValueError("--halving compares trials after the same epochs, but epochs varies: leave one of them out")
+    halving, space = _halving(arguments), _space(arguments)
     options = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
     material = read_material(arguments.source, TRAIN_DEFAULTS | options, fit_batch="batch_size" not in arguments)
     if "out" in arguments:
         _check_folder(Path(arguments.out), material)
     mlp, config = _base(material, space)
-    memory, lanes = _memory(arguments), _lanes(arguments)
-    call: dict[str, Any] = {"mlp": mlp, "test": material.prepared.test, "memory": memory, "lanes": lanes}
-    return _Sweep(space, material, config, halving, call)
+    data = material.prepared
+    work: dict[str, Any] = {"space": space, "data": data.train, "config": config, "mlp": mlp, "test": data.test}
+    work |= _limits(arguments)
+    plan = sweep.plan(**work)
+    return _show_plan(arguments, plan, halving) if arguments.plan else _run(arguments, material, halving, work)
+
+
+def _space(arguments: Namespace) -> sweep.Space:
+    space = typed_space(arguments)
+    for name in space.names:
+        if name in arguments and name != "seed":
+            raise ValueError(f"{name} varies, and --{name.replace('_', '-')} gives it one value: leave one of them out")
+    if "halving" in arguments and "epochs" in space.names:
+        raise ValueError("--halving compares trials after the same epochs, but epochs varies: leave one of them out")
+    return space
 
 
 def _show_plan(arguments: Namespace, plan: sweep.Plan, halving: sweep.Halving | None) -> int:
-    values: dict[str, Any] = {
-        "trials": plan.n_trials,
-        "memory": plan.memory,
-        "seconds": plan.seconds,
-        "notes": arguments.notes,
-    }
+    values: dict[str, Any] = {"trials": plan.n_trials, "memory": plan.memory, "seconds": plan.seconds}
+    values["notes"] = arguments.notes
     text = str(plan)
     if halving is not None:
         epochs = plan.groups[0].epochs
@@ -91,25 +70,14 @@ def _show_plan(arguments: Namespace, plan: sweep.Plan, halving: sweep.Halving | 
     return 0
 
 
-def _run(arguments: Namespace, checked: _Sweep) -> int:
-    data = checked.material.prepared
+def _run(arguments: Namespace, material: Material, halving: sweep.Halving | None, work: dict[str, Any]) -> int:
     name = f"{Path(arguments.source).stem or 'data'}-sweep"
     folder = Path(arguments.out) if "out" in arguments else new_folder(Path("runs"), name)
+    store = {"out": folder, "encoding": material.prepared.encoding, "about": material.about, "keep": arguments.keep}
     try:
         began = time.perf_counter()
         with sweep_progress(arguments) as callback:
-            results = sweep.run(
-                checked.space,
-                data.train,
-                checked.config,
-                out=folder,
-                encoding=data.encoding,
-                about=checked.material.about,
-                keep=arguments.keep,
-                halving=checked.halving,
-                callback=callback,
-                **checked.call,
-            )
+            results = sweep.run(**work, **store, halving=halving, callback=callback)
         return _finish(arguments, results, time.perf_counter() - began)
     except KeyboardInterrupt as interrupt:
         done = str(interrupt).partition(";")[0]
@@ -126,20 +94,13 @@ def _halving(arguments: Namespace) -> sweep.Halving | None:
     return None
 
 
-def _memory(arguments: Namespace) -> int | None:
-    if "memory" not in arguments:
-        return None
-    if not 0 < arguments.memory < 1e9:
-        raise ValueError(f"--memory must be larger than 0 and below 1e9 GB, got {arguments.memory:g}")
-    return int(arguments.memory * 1e9)
-
-
-def _lanes(arguments: Namespace) -> int | None:
-    if "lanes" not in arguments:
-        return None
-    if not 1 <= arguments.lanes <= 2**20:
-        raise ValueError(f"--lanes must be 1 or larger and at most {2**20}, got {arguments.lanes}")
-    return int(arguments.lanes)
+def _limits(arguments: Namespace) -> dict[str, int | None]:
+    memory, lanes = getattr(arguments, "memory", None), getattr(arguments, "lanes", None)
+    if memory is not None and not 0 < memory < 1e9:
+        raise ValueError(f"--memory must be larger than 0 and below 1e9 GB, got {memory:g}")
+    if lanes is not None and not 1 <= lanes <= 2**20:
+        raise ValueError(f"--lanes must be 1 or larger and at most {2**20}, got {lanes}")
+    return {"memory": None if memory is None else int(memory * 1e9), "lanes": lanes}
 
 
 def _check_folder(folder: Path, material: Material) -> None:
@@ -190,7 +151,7 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
     shown = {"trials": f"{n_trials}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
     shown |= {name: values[name] for name in ("seconds", "out", "report")}
     title = f"{results.metric}{', mean over seeds' if 'seed' in results.names else ''}"
-    tables: list[RenderableType] = [SettingsTable(found, title), ""] if found else []
+    tables: list[RenderableType] = [settings_table(found, title), ""] if found else []
     show(arguments, values, *tables, table(shown))
     if counts["diverged"] == n_trials:
         say(f"jaxmlp sweep: all {n_trials} trials diverged: try lower learning rates")

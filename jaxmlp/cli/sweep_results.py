@@ -1,52 +1,45 @@
 """`jaxmlp sweep report`, `best` and `export`, and the table of settings."""
 
+import math
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
+from rich.console import Console
 from rich.table import Table
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
-from jaxmlp.cli.output import show, table
+from jaxmlp.cli.output import console_width, show, table
 from jaxmlp.cli.sweep_space import as_options
 from jaxmlp.storage.checkpoint import Model, save
 from jaxmlp.storage.files import check_place
 from jaxmlp.sweep import Results, Setting, load
 
-__all__ = ["FINISHED", "SettingsTable"]
+__all__ = ["FINISHED", "settings_table"]
 
 
-class SettingsTable:
-    """A table of settings with a column for each hyperparameter; one column for all in a narrow terminal."""
+def settings_table(found: list[Setting], title: str) -> Table:
+    """Return a table of settings with a column for each hyperparameter; one column for all in a narrow terminal."""
+    wide = _table(found, title, [*found[0].hyperparameters])
+    fits = Console(width=10_000).measure(wide).maximum <= console_width()
+    return wide if fits else _table(found, title, None)
 
-    def __init__(self, found: list[Setting], title: str) -> None:
-        """Keep the settings to print."""
-        self._found, self._title = found, title
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Choose the columns by the width."""
-        wide = self._table(list(self._found[0].hyperparameters))
-        fits = Measurement.get(console, options.update(max_width=10_000), wide).maximum <= options.max_width
-        yield wide if fits else self._table(None)
-
-    def _table(self, names: list[str] | None) -> Table:
-        grid = Table(title=self._title, title_justify="left", box=None, pad_edge=False)
-        for name in names if names is not None else ["setting"]:
-            grid.add_column(name, overflow="fold")
-        grid.add_column("mean", justify="right", no_wrap=True)
-        grid.add_column("+/- 95 %", justify="right", no_wrap=True)
-        grid.add_column("n", justify="right", no_wrap=True)
-        for best in self._found:
-            values = _rounded(best.hyperparameters)
-            cells = list(values.values()) if names is not None else [" ".join(f"{n}={v}" for n, v in values.items())]
-            half = f"{best.high - best.mean:.2g}" if best.high == best.high else ""
-            grid.add_row(*cells, f"{best.mean:.4g}", half, str(len(best.trials)))
-        return grid
+def _table(found: list[Setting], title: str, names: list[str] | None) -> Table:
+    grid = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in names if names is not None else ["setting"]:
+        grid.add_column(name, overflow="fold")
+    for name in ("mean", "+/- 95 %", "n"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for best in found:
+        values = _rounded(best.hyperparameters)
+        cells = values.values() if names is not None else [" ".join(f"{n}={v}" for n, v in values.items())]
+        half = "" if math.isnan(best.high) else f"{best.high - best.mean:.2g}"
+        grid.add_row(*cells, f"{best.mean:.4g}", half, str(len(best.trials)))
+    return grid
 
 
 def _rounded(hyperparameters: dict[str, Any]) -> dict[str, str]:
@@ -78,13 +71,12 @@ def _best(arguments: Namespace) -> int:
     if "save" in arguments:
         check_place(Path(arguments.save))
     best = results.best(getattr(arguments, "metric", None), over)
-    values = best._asdict() | (
-        {"saved": arguments.save, "trial": _save(arguments, results, best)} if "save" in arguments else {}
-    )
-    interval = {"95 % interval": f"{best.low:.4g} to {best.high:.4g}"} if len(best.trials) > 1 else {}
-    shown = _rounded(best.hyperparameters)
-    shown |= {best.metric: f"{best.mean:.4g}", **interval, "trials": ", ".join(map(str, best.trials))}
+    values, shown = best._asdict(), _rounded(best.hyperparameters) | {best.metric: f"{best.mean:.4g}"}
+    if len(best.trials) > 1:
+        shown["95 % interval"] = f"{best.low:.4g} to {best.high:.4g}"
+    shown["trials"] = ", ".join(map(str, best.trials))
     if "save" in arguments:
+        values |= {"saved": arguments.save, "trial": _save(arguments, results, best)}
         shown["saved"] = f"{arguments.save}, of trial {values['trial']}"
     show(arguments, values, table(shown))
     return 0

@@ -30,25 +30,31 @@ def typed_space(arguments: Namespace) -> Space:
     >>> len(typed_space(Namespace(grid=[("learning_rate", "0.01,0.1"), ("hidden", "64:32,none")], sobol=False)))
     4
     """
-    _check_names([name for kind in ("grid", *_RANGES) for name, _ in _axes(arguments, kind)], "seeds" in arguments)
-    lists = {name: [_value(name, each) for each in _parts(name, text)] for name, text in _axes(arguments, "grid")}
-    ranges = {name: _range(kind, name, text) for kind in _RANGES for name, text in _axes(arguments, kind)}
-    seeds = _seeds(arguments)
-    if not (lists or ranges or "seeds" in arguments):
+    axes = [(kind, name, text) for kind in ("grid", *_RANGES) for name, text in getattr(arguments, kind, [])]
+    _check_names([name for _, name, _ in axes], "seeds" in arguments)
+    lists: dict[str, Any] = {
+        name: [_value(name, part) for part in _parts(name, text)] for kind, name, text in axes if kind == "grid"
+    }
+    ranges = {name: _range(kind, name, text) for kind, name, text in axes if kind != "grid"}
+    if "seeds" in arguments:
+        if arguments.seeds < 1:
+            raise ValueError(f"--seeds must be 1 or larger, got {arguments.seeds}")
+        lists["seed"] = range(arguments.seeds)
+    if not (lists or ranges):
         raise ValueError("nothing varies: add --grid, --uniform, --log-uniform, --integers or --seeds")
-    if "seed" in arguments and not seeds and "seed" not in lists:
-        seeds = {"seed": [arguments.seed]}  # as `train` would
+    if "seed" in arguments and "seed" not in lists:
+        lists["seed"] = [arguments.seed]  # as `train` would
     if ranges:
         method = "sobol" if arguments.sobol else "random"
         n, draw = getattr(arguments, "trials", _TRIALS), getattr(arguments, "draw", 0)
         for option, value, least in (("trials", n, 1), ("draw", draw, 0)):
             if value < least:
                 raise ValueError(f"--{option} must be {least} or larger, got {value}")
-        return random(n, method=method, draw=draw, **ranges, **lists, **seeds)
+        return random(n, method=method, draw=draw, **ranges, **lists)
     for option in ("trials", "draw", "sobol"):
         if getattr(arguments, option, False) is not False:
             raise ValueError(f"--{option} requires a range: --uniform, --log-uniform or --integers")
-    return grid(**lists, **seeds)
+    return grid(**lists)
 
 
 def as_options(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,10 +70,6 @@ def as_options(values: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _axes(arguments: Namespace, kind: str) -> list[tuple[str, str]]:
-    return getattr(arguments, kind, [])
-
-
 def _check_names(names: list[str], has_seeds: bool) -> None:
     for name in names:
         if name not in NAMES:
@@ -76,14 +78,6 @@ def _check_names(names: list[str], has_seeds: bool) -> None:
             raise ValueError(f"{name} is given twice: give all its values in one --grid or one range")
     if has_seeds and "seed" in names:
         raise ValueError("seed is given twice, by --seeds and as a hyperparameter: leave one of them out")
-
-
-def _seeds(arguments: Namespace) -> dict[str, Any]:
-    if "seeds" not in arguments:
-        return {}
-    if arguments.seeds < 1:
-        raise ValueError(f"--seeds must be 1 or larger, got {arguments.seeds}")
-    return {"seed": range(arguments.seeds)}
 
 
 def _parts(name: str, text: str) -> list[str]:

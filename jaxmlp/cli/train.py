@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax import Array
 
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.output import score, show, table
 from jaxmlp.cli.progress import training_progress
 from jaxmlp.cli.startup import keep_compiled_programs, note, say
-from jaxmlp.cli.training_setup import check_same_options, config_of, network_of, read_material
-from jaxmlp.data import Encoding, Prepared
+from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
 from jaxmlp.network import MLP
 from jaxmlp.plots.training import curves
 from jaxmlp.storage.run_folder import Run, new_folder, read_config, start_run
@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> int:
     key = jax.random.key(about["options"]["seed"])  # fails without a device, so before there is a folder
     folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
     opened = start_run(folder, {"source": arguments.source, "options": about["options"], "data": about["data"]}, mlp)
-    return _train(arguments, opened, mlp, config, prepared, about, key)
+    return _train(arguments, opened, mlp, config, material, key)
 
 
 def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | None) -> dict[str, Any]:
@@ -81,15 +81,8 @@ def _has_type_of(value: Any, default: Any) -> bool:
     return isinstance(value, type(default))
 
 
-def _train(
-    arguments: Namespace,
-    opened: Run,
-    mlp: MLP,
-    config: TrainConfig,
-    prepared: Prepared,
-    about: dict[str, Any],
-    key: jax.Array,
-) -> int:
+def _train(arguments: Namespace, opened: Run, mlp: MLP, config: TrainConfig, material: Material, key: Array) -> int:
+    prepared = material.prepared
     done = len(opened.latest.history) if opened.latest else 0
     try:
         with training_progress(arguments, config.epochs, done, len(prepared.train)) as show_epoch:
@@ -101,7 +94,7 @@ def _train(
             trained = train(
                 mlp, prepared.train, config, key=key, test=prepared.test, callback=callback, resume=opened.latest
             )
-        return _finish(arguments, opened, mlp, config, prepared.encoding, trained, about)
+        return _finish(arguments, opened, mlp, config, material, trained)
     except KeyboardInterrupt:
         opened.flush()
         epochs = len(opened.latest.history) if opened.latest else 0
@@ -111,21 +104,15 @@ def _train(
 
 
 def _finish(
-    arguments: Namespace,
-    opened: Run,
-    mlp: MLP,
-    config: TrainConfig,
-    encoding: Encoding,
-    trained: Trained,
-    about: dict[str, Any],
+    arguments: Namespace, opened: Run, mlp: MLP, config: TrainConfig, material: Material, trained: Trained
 ) -> int:
     results = _results(mlp, config, trained)
     opened.latest = trained
-    name = Path(about["source"]).stem
+    name = Path(material.about["source"]).stem
     title = f"{name}: {'-'.join(map(str, mlp.sizes))}, {', '.join(sorted(set(mlp.activations[:-1])))}"
     best_epoch = trained.best_epoch if trained.best_epoch != len(trained.history) else None
     picture = curves(trained.history, title.rstrip(", "), best_epoch)
-    opened.finish(mlp, encoding, about | {"results": results}, picture)
+    opened.finish(mlp, material.prepared.encoding, material.about | {"results": results}, picture)
     values = results | {"seconds": sum(row.seconds for row in trained.history), "out": str(opened.folder)}
     why = _LOST if math.isfinite(results["train_loss"]) else {}
     lost = {name: why.get(name, "not finite") for name in _tracked_columns(config) if values[name] is None}

@@ -14,15 +14,7 @@ __all__ = ["Material", "check_same_options", "config_of", "network_of", "read_ma
 
 
 class Material(NamedTuple):
-    """The data of a run, and the notes on its training that a saved model keeps.
-
-    Attributes
-    ----------
-    prepared
-        The data, split and scaled.
-    about
-        The notes: source, target, data (a fingerprint), options.
-    """
+    """The data of a run, and notes for its saved model: source, target, data (a fingerprint), options."""
 
     prepared: Prepared
     about: dict[str, Any]
@@ -47,16 +39,14 @@ def config_of(options: Mapping[str, Any]) -> TrainConfig:
 def network_of(material: Material, options: Mapping[str, Any]) -> MLP:
     """Return the network that the options give; the data decide what is left open."""
     data, encoding = material.prepared.train, material.prepared.encoding
-    loss = options["loss"]
-    if loss is None:
-        loss = "quadratic" if encoding.class_names is None else "cross_entropy"
-    if encoding.class_names is None:
-        if loss != "quadratic":
-            source = material.about["source"]
-            raise ValueError(f"loss {loss!r} is for classes, but the targets of {source} are real values")
+    classes, loss = encoding.class_names, options["loss"]
+    if classes is None and loss not in (None, "quadratic"):
+        raise ValueError(f"loss {loss!r} is for classes, but the targets of {material.about['source']} are real values")
+    loss = loss or ("quadratic" if classes is None else "cross_entropy")
+    if classes is None:
         output, n_out = "identity", data.t[0].size
     else:
-        output, n_out = "softmax" if loss == "cross_entropy" else "sigmoid", len(encoding.class_names)
+        output, n_out = "softmax" if loss == "cross_entropy" else "sigmoid", len(classes)
     activation = options["activation"]
     return MLP(
         (data.x.shape[1], *options["hidden"], n_out),

@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
-from functools import reduce
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -55,7 +54,7 @@ def imported(option: str, name: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         with user_code(f"{module_name} raised this when it was imported"):
-            module = import_module(module_name)
+            found: Any = import_module(module_name)
     except UserError as error:
         missing = error.__cause__
         parts = module_name.split(".")
@@ -65,14 +64,12 @@ def imported(option: str, name: str) -> Any:
             near = _nearest(module_name, known)
             raise ValueError(f"{option}: no module {missing.name!r} here or among installed packages{near}") from error
         raise
-    return reduce(lambda found, part: _attribute(option, module_name, found, part), path.split("."), module)
-
-
-def _attribute(option: str, module_name: str, found: Any, part: str) -> Any:
-    if not hasattr(found, part):
-        known = [name for name in dir(found) if not name.startswith("_")]
-        raise ValueError(f"{option}: {module_name} has no {part!r}{_nearest(part, known)}")
-    return getattr(found, part)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            known = [name for name in dir(found) if not name.startswith("_")]
+            raise ValueError(f"{option}: {module_name} has no {part!r}{_nearest(part, known)}")
+        found = getattr(found, part)
+    return found
 
 
 def _nearest(given: str, known: list[str]) -> str:
@@ -96,11 +93,10 @@ def arguments_for(function: Callable[..., Any], name: str, at_name: str) -> tupl
             found = found()
     # A named tuple is one argument; so is a plain tuple if the function accepts only one.
     args = found if type(found) is tuple else (found,)
-    if _takes(function, args) or not _takes(function, (found,)):
-        if not _takes(function, args):
-            raise ValueError(f"--at: {name} takes {signature(function)}, but {at_name} gives {len(args)}")
-        return args
-    return (found,)
+    for given in (args, (found,)):
+        if _takes(function, given):
+            return given
+    raise ValueError(f"--at: {name} takes {signature(function)}, but {at_name} gives {len(args)}")
 
 
 def _takes(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:

@@ -108,15 +108,15 @@ def test_the_printed_table_agrees_with_the_csv_file(jaxmlp, trained):
 
 
 def test_the_picture_holds_the_hardest_in_their_order(jaxmlp, trained, monkeypatch):
-    from jaxmlp.cli import example_output
+    from jaxmlp.cli import examples
 
-    drawn, contact_sheet = [], example_output.contact_sheet
+    drawn, contact_sheet = [], examples.contact_sheet
 
     def recording(images, captions, *args, **options):
         drawn.append((images, captions))
         return contact_sheet(images, captions, *args, **options)
 
-    monkeypatch.setattr(example_output, "contact_sheet", recording)
+    monkeypatch.setattr(examples, "contact_sheet", recording)
     jaxmlp("examples", str(trained / "classes"), str(trained / "wrong.npz"), "--top", "5", "--out", "hard.csv")
     png = Path("hard.png").read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"

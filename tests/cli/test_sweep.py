@@ -16,7 +16,7 @@ from rich.console import Console
 from jaxmlp import load, sweep
 from jaxmlp.cli import sweep as command_sweep
 from jaxmlp.cli.arguments import parse
-from jaxmlp.cli.sweep_results import SettingsTable
+from jaxmlp.cli.sweep_results import settings_table
 from jaxmlp.sweep import report
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -84,7 +84,7 @@ def test_a_sweep_keeps_as_many_models_as_are_asked_for(tmp_path):
 def test_the_table_shows_half_of_the_interval(tmp_path):
     found = sweep.load(tmp_path / "swept").settings()
     console = Console(width=100, file=io.StringIO())
-    console.print(SettingsTable(found, "title"))
+    console.print(settings_table(found, "title"))
     lines = console.file.getvalue().splitlines()[2:]
     assert [line.split()[-2] for line in lines] == [f"{(each.high - each.low) / 2:.2g}" for each in found]
 
