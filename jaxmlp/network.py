@@ -220,6 +220,11 @@ def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
         raise ValueError(f"{name} must be a tuple of Layer(w, b), as init returns, got {error}") from None
     if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
         raise ValueError(f"{name} must fit sizes {mlp.sizes}, got layers of shapes {shapes}")
+    if not all(isinstance(layer, Layer) for layer in params):
+        raise ValueError(f"{name} must be a tuple of Layer(w, b), as init returns, got pairs that are no Layer")
+    for leaf in jax.tree.leaves(params):  # x becomes of their type: whole numbers would cut its fractions off
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(f"{name} must be floating-point numbers, got {leaf.dtype}: try astype(float)")
 
 
 def predict(mlp: MLP, params: Params, x: Array) -> Array:

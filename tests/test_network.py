@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmlp import Dataset, TrainConfig, load, save, train
+from jaxmlp import Dataset, TrainConfig, evaluate, load, save, train
 from jaxmlp.activations import ACTIVATIONS, elementwise
 from jaxmlp.backpropagation import loss_and_gradient
 from jaxmlp.curvature import hessian_vector_product
@@ -319,3 +319,18 @@ def test_loss_of_a_bare_number_is_that_of_a_row_of_one():
     mlp = MLP((4, 3, 1), "relu", "identity", "quadratic")
     params = init(mlp, jax.random.key(0))
     assert loss(mlp, params, jnp.ones(4), 0.5) == loss(mlp, params, jnp.ones(4), jnp.array([0.5]))
+
+
+def test_whole_number_parameters_are_refused_because_x_would_lose_its_fractions():
+    mlp, x = MLP((2, 1), output="identity", loss="quadratic"), jnp.array([0.5, 0.25])
+    whole = (Layer(jnp.array([[2, 4]]), jnp.array([1])),)
+    with pytest.raises(ValueError, match=r"^params must be floating-point numbers, got int32: try astype\(float\)$"):
+        forward(mlp, whole, x)
+    with pytest.raises(ValueError, match="got int32"):
+        evaluate(mlp, whole, Dataset(x[None], [3.0]))
+    assert predict(mlp, jax.tree.map(lambda leaf: leaf.astype(float), whole), x) == 3.0
+
+
+def test_a_plain_pair_in_place_of_a_layer_is_refused():
+    with pytest.raises(ValueError, match=r"^params must be a tuple of Layer\(w, b\).*no Layer$"):
+        forward(MLP((2, 1)), ((jnp.ones((1, 2)), jnp.ones(1)),), jnp.ones(2))
