@@ -52,6 +52,11 @@ def update(
     nesterov
         Static. Move by alpha dw_t - eta grad L instead of dw_t (Sutskever et al. 2013).
 
+    Raises
+    ------
+    ValueError
+        If the state or the gradient is not shaped like the parameters.
+
     Examples
     --------
     >>> params = (Layer(jnp.array([[1.0]]), jnp.zeros(1)),)
@@ -61,6 +66,7 @@ def update(
     >>> print(params[0].w, state.dw[0].w)
     [[-0.25]] [[-0.75]]
     """
+    _check_shapes(params, state, gradient)
 
     def step(gradient: Array, last: Array) -> Array:
         eta, alpha = jnp.asarray(learning_rate, last.dtype), jnp.asarray(momentum, last.dtype)
@@ -71,6 +77,14 @@ def update(
     dw = jax.tree.map(step, decayed, state.dw)
     move = jax.tree.map(step, decayed, dw) if nesterov else dw
     return jax.tree.map(jnp.add, params, move), State(dw)
+
+
+def _check_shapes(params: Params, state: State, gradient: Params) -> None:
+    """Raise a ValueError where arrays would broadcast, and a batch of gradients make a batch of parameters."""
+    expected = jax.tree.map(jnp.shape, params)
+    for name, given in (("gradient", gradient), ("state", state.dw)):
+        if (shapes := jax.tree.map(jnp.shape, given)) != expected:
+            raise ValueError(f"{name} must be shaped like the parameters, {expected}, got {shapes}")
 
 
 def effective_learning_rate(learning_rate: ArrayLike, momentum: ArrayLike) -> ArrayLike:

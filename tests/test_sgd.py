@@ -130,3 +130,16 @@ def test_step_on_flat_ground_tends_to_the_effective_learning_rate(alpha):
     assert effective == pytest.approx(0.01 / (1 - alpha), rel=1e-15)
     # A step of 2 roundings of float32, carried on by 1 / (1 - alpha) <= 10.
     assert float(state.dw[0].w[0, 0]) == pytest.approx(-effective, rel=20 * 2.0**-23)
+
+
+@pytest.mark.parametrize(
+    "shape", [lambda leaf: jnp.stack([leaf, leaf]), jnp.mean, lambda leaf: leaf[:1]], ids=["batch", "number", "row"]
+)
+def test_a_gradient_or_state_of_another_shape_is_refused_where_it_would_broadcast(shape):
+    start, (gradient,) = trees(1)
+    params, gradient = as_params(start), as_params(gradient)
+    other = jax.tree.map(shape, gradient)
+    with pytest.raises(ValueError, match=r"^gradient must be shaped like the parameters, "):
+        sgd.update(params, sgd.init(params), other, learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"^state must be shaped like the parameters, "):
+        sgd.update(params, sgd.State(other), gradient, learning_rate=0.1)
