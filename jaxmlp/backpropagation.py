@@ -17,11 +17,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxmlp._validation import pair_shapes
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Layer, Params, forward
 
-__all__ = ["Backprop", "Factors", "backprop", "loss_and_gradient", "mean_gradient", "outer", "pull_back"]
+__all__ = ["Backprop", "Factors", "backprop", "check_batch", "loss_and_gradient", "mean_gradient", "outer", "pull_back"]
 
 
 class Factors(NamedTuple):
@@ -96,6 +97,9 @@ def outer(factors: tuple[Factors, ...]) -> Params:
     [[3. 4.]
      [6. 8.]] [1. 2.]
     """
+    shapes = [jnp.shape(factor) for layer in factors for factor in layer]
+    if any(len(shape) != 1 for shape in shapes):
+        raise ValueError(f"factors must be those of one example, got shapes {shapes}; batch with jax.vmap")
     return tuple(Layer(jnp.outer(delta, y_in), delta) for delta, y_in in factors)
 
 
@@ -113,7 +117,24 @@ def mean_gradient(factors: tuple[Factors, ...]) -> Params:
     >>> print(layer.w, layer.b)
     [[0.5 1.5]] [2.]
     """
-    return tuple(Layer(delta.T @ y_in / delta.shape[0], delta.mean(0)) for delta, y_in in factors)
+    n_examples = check_batch(factors)
+    return tuple(Layer(delta.T @ y_in / n_examples, delta.mean(0)) for delta, y_in in factors)
+
+
+def check_batch(factors: tuple[Factors, ...]) -> int:
+    """Return B, or raise a ValueError for what is not a batch."""
+    try:
+        shapes = pair_shapes(factors)
+        counts = {shape[0] if len(shape) == 2 else 0 for pair in shapes for shape in pair}
+        if len(counts) == 1 and 0 not in counts:
+            return counts.pop()
+        got = f"shapes {shapes}"
+    except TypeError as error:
+        got = str(error)
+    raise ValueError(
+        "factors must be those of a batch, pairs of shapes [B, n_l] and [B, n_{l-1}] as jax.vmap of backprop returns "
+        f"them, got {got}"
+    )
 
 
 def loss_and_gradient(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Array, Params]:

@@ -23,7 +23,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmlp._validation import pair_shapes
-from jaxmlp.backpropagation import Factors, outer
+from jaxmlp.backpropagation import Factors, check_batch, outer
 from jaxmlp.network import Layer, Params
 
 __all__ = [
@@ -95,7 +95,7 @@ def gradients(factors: BatchFactors) -> Params:
     [[[1. 0.]]
      [[0. 6.]]]
     """
-    _check_batch(factors)
+    check_batch(factors)
     return jax.vmap(outer)(factors)
 
 
@@ -110,7 +110,7 @@ def norms(factors: BatchFactors, *, by_layer: bool = False) -> Array:
     >>> print(norms(factors))
     [1.4142135 6.7082043]
     """
-    _check_batch(factors)
+    check_batch(factors)
     layers = jnp.stack([_norm(delta) * jnp.sqrt(jnp.sum(y_in**2, axis=1) + 1) for delta, y_in in factors])
     return layers if by_layer else _norm(layers.T)
 
@@ -122,7 +122,7 @@ def weighted_sum(factors: BatchFactors, weights: ArrayLike) -> Params:
     >>> print(weighted_sum(factors, jnp.array([1.0, 0.5]))[0].w)
     [[1. 3.]]
     """
-    n_examples, weights = _check_batch(factors), jnp.asarray(weights)
+    n_examples, weights = check_batch(factors), jnp.asarray(weights)
     if weights.shape != (n_examples,):
         raise ValueError(f"weights must have shape [{n_examples}], one for each example, got shape {weights.shape}")
     return tuple(_weighted(layer, weights) for layer in factors)
@@ -135,7 +135,7 @@ def weighted_mean(factors: BatchFactors, weights: ArrayLike) -> Params:
     >>> print(weighted_mean(factors, jnp.array([1.0, 0.5]))[0].w)
     [[0.5 1.5]]
     """
-    return weighted_sum(factors, _as_floats(weights) / _check_batch(factors))
+    return weighted_sum(factors, _as_floats(weights) / check_batch(factors))
 
 
 def clipping_weights(norms: ArrayLike, max_norm: ArrayLike) -> Array:
@@ -164,7 +164,7 @@ def clipped_mean(factors: BatchFactors, max_norm: ArrayLike, *, by_layer: bool =
     >>> print(gradient[0].w, n_clipped)
     [[0.3535534 0.       ]] 1
     """
-    n_examples = _check_batch(factors)
+    n_examples = check_batch(factors)
     lengths = norms(factors, by_layer=True) if by_layer else norms(factors)[None]
     limit = _positive(max_norm, len(factors) if by_layer else None, lengths.dtype)
     weights = clipping_weights(lengths, limit) / n_examples
@@ -201,7 +201,7 @@ def mean_and_variance(factors: BatchFactors) -> Moments:
     >>> print(mean[0].w, variance[0].w)
     [[0.5 3. ]] [[0.25 9.  ]]
     """
-    _check_batch(factors)
+    check_batch(factors)
     return Moments(*zip(*map(_mean_and_variance, factors), strict=True))
 
 
@@ -228,8 +228,8 @@ def gram(factors: BatchFactors, other: BatchFactors | None = None) -> Array:
      [ 3. 45.]]
     """
     other = factors if other is None else other
-    _check_batch(factors)
-    _check_batch(other)
+    check_batch(factors)
+    check_batch(other)
     sizes = [[(f.y_in.shape[1], f.delta.shape[1]) for f in batch] for batch in (factors, other)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"factors and other must be of one network, got layers of sizes {sizes[0]} and {sizes[1]}")
@@ -256,7 +256,7 @@ def dots(factors: BatchFactors, direction: Params) -> Array:
     >>> print(dots(factors, (Layer(jnp.array([[1.0, 1.0]]), jnp.array([10.0])),)))
     [11. 36.]
     """
-    _check_batch(factors)
+    check_batch(factors)
     expected = [((f.delta.shape[1], f.y_in.shape[1]), f.delta.shape[1:]) for f in factors]
     try:
         given: Any = pair_shapes(direction)
@@ -279,7 +279,7 @@ def noise_scale(factors: BatchFactors) -> NoiseScale:
     >>> print(*noise_scale(factors))
     6.8333335 20.5 3.0
     """
-    n_examples = _check_batch(factors)
+    n_examples = check_batch(factors)
     if n_examples < 2:
         raise ValueError("noise_scale needs a batch of 2 examples or more, got 1")
     scaled, scale = _largest_to_one(factors)
@@ -314,7 +314,7 @@ def kronecker(factors: BatchFactors) -> tuple[Kronecker, ...]:
     [[5.]] [[2.5 1.5]
      [1.5 1. ]]
     """
-    n_examples = _check_batch(factors)
+    n_examples = check_batch(factors)
     with_one = [(delta, jnp.pad(y_in, ((0, 0), (0, 1)), constant_values=1)) for delta, y_in in factors]
     return tuple(Kronecker(*(rows.T @ rows / n_examples for rows in pair)) for pair in with_one)
 
@@ -329,7 +329,7 @@ def diversity(factors: BatchFactors) -> Array:
     >>> print(diversity(factors))
     0.5
     """
-    n_examples = _check_batch(factors)
+    n_examples = check_batch(factors)
     scaled, _ = _largest_to_one(factors)
     squares = jnp.sum(norms(scaled) ** 2)
     total = weighted_sum(scaled, jnp.ones(n_examples))
@@ -374,22 +374,6 @@ def _to_unit_norm(factors: BatchFactors) -> BatchFactors:
     scale = _scale(lengths)
     length = jnp.where(lengths > 0, lengths / scale, 1)
     return tuple(Factors(delta / scale / length, y_in) for delta, y_in in factors)
-
-
-def _check_batch(factors: BatchFactors) -> int:
-    """Return B, or raise a ValueError for what is not a batch."""
-    try:
-        shapes = pair_shapes(factors)
-        counts = {shape[0] if len(shape) == 2 else 0 for pair in shapes for shape in pair}
-        if len(counts) == 1 and 0 not in counts:
-            return counts.pop()
-        got = f"shapes {shapes}"
-    except TypeError as error:
-        got = str(error)
-    raise ValueError(
-        "factors must be those of a batch, pairs of shapes [B, n_l] and [B, n_{l-1}] as jax.vmap of backprop returns "
-        f"them, got {got}"
-    )
 
 
 def _positive(max_norm: ArrayLike, n_layers: int | None, dtype: np.dtype) -> Array:

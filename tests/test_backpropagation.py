@@ -427,3 +427,16 @@ def test_factors_have_the_dtype_of_the_parameters_whatever_the_input_is(dtype, g
     factors = backprop(mlp, init(mlp, jax.random.key(0), dtype=dtype), x, 1).factors
     assert [array.dtype for pair in factors for array in pair] == [jnp.dtype(dtype)] * 2
     np.testing.assert_array_equal(np.asarray(factors[0].y_in, np.float32), x)
+
+
+def test_one_example_is_no_batch_even_if_all_layers_are_equally_wide():
+    mlp = MLP((3, 3, 3))
+    params = init(mlp, jax.random.key(0))
+    factors = backprop(mlp, params, jnp.ones(3), 1).factors
+    with pytest.raises(ValueError, match=r"^factors must be those of a batch, .* got shapes \[\(\(3,\), \(3,\)\), "):
+        mean_gradient(factors)
+    batch = jax.tree.map(lambda factor: factor[None], factors)
+    with pytest.raises(ValueError, match=r"^factors must be those of one example, got shapes \[\(1, 3\), .*jax.vmap$"):
+        outer(batch)
+    for mean, own in zip(jax.tree.leaves(mean_gradient(batch)), jax.tree.leaves(outer(factors)), strict=True):
+        assert jnp.array_equal(mean, own)  # a batch of one has its mean gradient
