@@ -71,8 +71,8 @@ def save(
     """Write the parts of a `Model` to a safetensors file; equal models make equal files.
 
     The path names a file in an existing folder, and usually ends in `.safetensors`. An old file stays whole until the
-    new one is. Raise a `FileNotFoundError` if there is no such folder, a `ValueError` if the parameters do not fit the
-    network, `about` holds anything but JSON values, or `path` is a folder.
+    new one is. Raise a `FileNotFoundError` if there is no such folder, a `ValueError` if the parameters or the
+    encoding do not fit the network, `about` holds anything but JSON values, or `path` is a folder.
 
     >>> import jax, tempfile
     >>> from jaxmlp.network import init
@@ -83,7 +83,14 @@ def save(
     (5, 3)
     """
     check_params(mlp, params)
-    header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": about or {}}
+    about = {} if about is None else about
+    # All that `load` refuses: after training it is too late.
+    if not (encoding is None or isinstance(encoding, Encoding)):
+        raise ValueError(f"encoding must be an Encoding, as data.prepare returns, got {type(encoding).__name__}")
+    if not isinstance(about, dict):
+        raise ValueError(f"about must be a dict of JSON values, got {about!r}")
+    _check_encoding(mlp, encoding)
+    header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": _checked_about(about)}
     _write(Path(path), _name_layers("layers", params), header)
 
 
@@ -98,13 +105,19 @@ def load(path: str | PathLike[str]) -> Model:
         mlp = MLP(**header["mlp"])
         encoding = None if header["encoding"] is None else Encoding.from_json(header["encoding"])
         params = _layers(tensors, "layers", mlp)
-        if encoding is not None and encoding.feature_count != mlp.sizes[0]:
-            raise ValueError(f"the scaling of {encoding.feature_count} features for {mlp.sizes[0]} inputs")
-        if encoding is not None and len(encoding.class_names or ()) not in (0, mlp.sizes[-1]):
-            raise ValueError(f"names of {len(encoding.class_names or ())} classes for {mlp.sizes[-1]} outputs")
+        _check_encoding(mlp, encoding)
         return Model(mlp, params, encoding, _checked_about(dict(header["about"])))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a damaged jaxmlp model: {_reason(error)}") from error
+
+
+def _check_encoding(mlp: MLP, encoding: Encoding | None) -> None:
+    if encoding is None:
+        return
+    if encoding.feature_count != mlp.sizes[0]:
+        raise ValueError(f"the scaling of {encoding.feature_count} features for {mlp.sizes[0]} inputs")
+    if len(encoding.class_names or ()) not in (0, mlp.sizes[-1]):
+        raise ValueError(f"names of {len(encoding.class_names or ())} classes for {mlp.sizes[-1]} outputs")
 
 
 def _checked_about(about: dict[str, Any]) -> dict[str, Any]:
@@ -179,6 +192,8 @@ def _write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
 def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file, expected a model saved by jaxmlp")
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, expected a file such as {path / 'model.safetensors'}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -131,6 +131,29 @@ def test_notes_that_are_not_json_are_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("sizes", "more", "sentence"),
+    [
+        ((3, 3), {"with_encoding": True}, "the scaling of 4 features for 3 inputs"),
+        ((4, 1), {"with_encoding": True}, "names of 3 classes for 1 outputs"),
+        ((4, 3), {"encoding": {}}, "encoding must be an Encoding, as data.prepare returns, got dict"),
+        ((4, 3), {"about": "trained on Monday"}, "about must be a dict of JSON values, got 'trained on Monday'"),
+        ((4, 3), {"about": {"target": 3}}, "target must be of type str, got 3"),
+    ],
+)
+def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path, iris, sizes, more, sentence):
+    more = {"encoding": iris.encoding} if "with_encoding" in more else more
+    output = {"output": "sigmoid", "loss": "binary_cross_entropy"} if sizes[-1] == 1 else {}
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        saved_model(tmp_path / "model", MLP(sizes, **output), **more)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_place_of_a_model_is_told_of_the_file_in_it(tmp_path):
+    with pytest.raises(ValueError, match=r"a folder, expected a file such as .*model\.safetensors$"):
+        load(tmp_path)
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
     trained = train(MLP((4, 2)), data, TrainConfig(epochs=1, batch_size=4), key=jax.random.key(0))
