@@ -23,15 +23,9 @@ _SUM_TOLERANCE = 1e-3  # of soft targets: what rounding to float16 makes of a ro
 def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset | None = None) -> None:
     """Raise the error that `train` would raise for these arguments.
 
-    Raises
-    ------
-    TypeError
-        If an argument is of another type.
-    ValueError
-        If the data do not fit the network or do not fill one batch, or the network is too large.
+    A `TypeError` if one is of another type; a `ValueError` if the data do not fit the network or do not fill one batch,
+    or the network is too large.
 
-    Examples
-    --------
     >>> check_training(MLP((2, 3)), (np.ones((1, 2)), np.array([0])), TrainConfig())
     Traceback (most recent call last):
     TypeError: data must be a Dataset, as Dataset(x, t), got tuple

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,14 @@ class TrainConfig:
                 object.__setattr__(self, name, _checked(name, value))
         if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise ValueError(unknown_name("schedule", self.schedule, SCHEDULES))
-        _check_track(self)
+        for name in self.track:
+            if name not in TRACKED:
+                raise ValueError(unknown_name("track", name, TRACKED))
+        if "clipped" in self.track and self.clip is None:
+            raise ValueError("track 'clipped' needs clip, the norm to clip to")
+        for name in {"noise_scale", "variance"} & set(self.track):
+            if self.batch_size == 1:
+                raise ValueError(f"track {name!r} needs a batch_size of 2 or larger, got 1")
         # Sorted, so that the same names in another order need no other program.
         object.__setattr__(self, "track", tuple(name for name in TRACKED if name in self.track))
 
@@ -99,26 +105,11 @@ def _checked(name: str, value: Any) -> Any:
     return own
 
 
-def _check_track(config: TrainConfig) -> None:
-    for name in config.track:
-        if name not in TRACKED:
-            raise ValueError(unknown_name("track", name, TRACKED))
-    if "clipped" in config.track and config.clip is None:
-        raise ValueError("track 'clipped' needs clip, the norm to clip to")
-    for name in {"noise_scale", "variance"} & set(config.track):
-        if config.batch_size == 1:
-            raise ValueError(f"track {name!r} needs a batch_size of 2 or larger, got 1")
-
-
 _LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
 
 def _is_number(value: Any) -> bool:
-    try:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and isfinite(value) and abs(value) <= _LARGEST
-    except OverflowError:
-        return False
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 _POSITIVE = ("positive and finite in float32", lambda value: _is_number(value) and value >= _SMALLEST)

@@ -60,25 +60,12 @@ def run_epoch(
 ) -> tuple[Params, sgd.State, Array, StepStatistics | None]:
     """Run one epoch as one `scan` over its batches; a pure function, to be compiled by its caller.
 
-    Parameters
-    ----------
-    params, state
-        Parameters and the state of momentum SGD before the epoch.
-    examples
-        The whole data set.
-    order
-        The result of `batch_order`, [steps, B].
-    hyperparameters
-        Traced.
-    nesterov, track
-        Static, see `TrainConfig`.
-
-    Returns
-    -------
-    params, state, losses, statistics
-        Parameters and state after the epoch; the mean loss of each batch, [steps]; and, for each step, the statistics
-        that `track` needs.
+    The `examples` are the whole data set; their `order` [steps, B] is that of `batch_order`. `nesterov` and `track` are
+    static, see `TrainConfig`. Returns parameters and state after the epoch, the mean loss of each batch, [steps], and,
+    for each step, the statistics that `track` needs.
     """
+    rates, momentum, weight_decay, clip = hyperparameters
+    update = partial(sgd.update, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
     def step(
         carry: tuple[Params, sgd.State], batch: tuple[Array, ArrayLike, Array]
@@ -86,19 +73,11 @@ def run_epoch(
         params, state = carry
         rows, learning_rate, sampled = batch
         drawn = jax.tree.map(lambda array: array[rows], examples)
-        loss, gradient, statistics = step_gradient(mlp, params, drawn, hyperparameters.clip, track, sampled)
-        params, state = sgd.update(
-            params,
-            state,
-            gradient,
-            learning_rate=learning_rate,
-            momentum=hyperparameters.momentum,
-            weight_decay=hyperparameters.weight_decay,
-            nesterov=nesterov,
-        )
+        loss, gradient, statistics = step_gradient(mlp, params, drawn, clip, track, sampled)
+        params, state = update(params, state, gradient, learning_rate=learning_rate)
         return (params, state), (loss, statistics)
 
-    steps = (order, jnp.asarray(hyperparameters.learning_rates), jnp.asarray(sampled_steps(len(order))))
+    steps = (order, jnp.asarray(rates), jnp.asarray(sampled_steps(len(order))))
     (params, state), records = lax.scan(step, (params, state), steps)
     return params, state, *records
 
@@ -114,27 +93,11 @@ def step_gradient(
     track: tuple[str, ...] = (),
     sampled: Array | bool = True,
 ) -> tuple[Array, Params, StepStatistics | None]:
-    """Compute one step's mean loss and mean gradient; each example's gradient is clipped, then weighted.
+    """Compute one step's mean of weight times loss, and its mean gradient; also the statistics that `track` needs.
 
-    Parameters
-    ----------
-    batch
-        The B examples of the step.
-    clip
-        The largest norm of an example's gradient; None clips nothing.
-    track
-        Static, see `TrainConfig`.
-    sampled
-        Whether this step takes all statistics, see `jaxmlp.training.tracking.sampled_steps`.
+    Each example's gradient is clipped to the norm `clip` (None clips nothing), then weighted. `track` is static, see
+    `TrainConfig`; `sampled` tells whether this step takes all statistics, see `jaxmlp.training.tracking.sampled_steps`.
 
-    Returns
-    -------
-    loss, gradient, statistics
-        The mean of weight times loss; the mean gradient, shaped like the parameters; and the statistics that `track`
-        needs, None if it needs none.
-
-    Examples
-    --------
     >>> mlp = MLP((2, 2))
     >>> batch = Examples(jnp.ones((3, 2)), jnp.zeros(3, int), None)
     >>> loss, gradient, _ = step_gradient(mlp, init(mlp, jax.random.key(0)), batch, clip=0.1)

@@ -37,34 +37,14 @@ class Measures(NamedTuple):
 
 
 def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
-    """Evaluate a network on a data set.
+    """Evaluate a network on a data set; raises what `train` raises for arguments that do not fit.
 
-    Parameters
-    ----------
-    data
-        x: [N, n_0] and N targets; with weights all means are weighted means.
+    Accuracy is the fraction of classes that is right (with `binary_cross_entropy`, of labels). r2 is 1 - (squared
+    errors) / (squared deviations from the mean), averaged over the outputs. With weights all means are weighted means.
 
-    Returns
-    -------
-    Evaluation(loss, accuracy, r2)
-        The mean loss; for classes the fraction that is right (with `binary_cross_entropy`, of labels); for real
-        values 1 - (squared errors) / (squared deviations from the mean), averaged over the outputs.
-
-    Raises
-    ------
-    TypeError
-        If `mlp` is no `MLP`, or `data` no `Dataset`.
-    ValueError
-        If the data or the parameters do not fit the network.
-
-    Examples
-    --------
-    >>> from jaxmlp.network import init
-    >>> mlp = MLP((2, 2))
-    >>> data = Dataset(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1]))
-    >>> params = jax.tree.map(jnp.zeros_like, init(mlp, jax.random.key(0)))
-    >>> params = (params[0]._replace(w=jnp.eye(2)),)
-    >>> evaluate(mlp, params, data).accuracy
+    >>> from jaxmlp.network import Layer
+    >>> data = Dataset([[1.0, 0.0], [0.0, 1.0]], [0, 1])
+    >>> evaluate(MLP((2, 2)), (Layer(jnp.eye(2), jnp.zeros(2)),), data).accuracy
     1.0
     """
     check_fit(mlp, data)
@@ -117,19 +97,15 @@ def measures(mlp: MLP, params: Params, examples: Examples) -> Measures:
         right = (y > 0.5) == (rows > 0.5)
     else:
         right = y.argmax(1) == rows.argmax(1)
-    return Measures(_mean(losses, weights), right, _r2(y, rows, weights))
+    return Measures(jnp.average(losses, axis=0, weights=weights), right, _r2(y, rows, weights))
 
 
 _compiled_measures = jax.jit(measures, static_argnames="mlp")
 
 
-def _mean(values: Array, weights: Array | None) -> Array:
-    """Return the mean over the examples, a weighted one if there are weights."""
-    return values.mean(0) if weights is None else jnp.average(values, axis=0, weights=weights)
-
-
 def _r2(y: Array, t: Array, weights: Array | None) -> Array:
-    errors, deviations = _mean((y - t) ** 2, weights), _mean((t - _mean(t, weights)[None]) ** 2, weights)
+    mean = partial(jnp.average, axis=0, weights=weights)
+    errors, deviations = mean((y - t) ** 2), mean((t - mean(t)[None]) ** 2)
     # Equal targets have no deviation to explain: r2 is then 1 for the right constant, else 0, as in scikit-learn.
     explained = 1 - errors / jnp.where(deviations > 0, deviations, 1)
     return jnp.where(deviations > 0, explained, jnp.where(errors == 0, 1.0, 0.0)).mean()

@@ -38,26 +38,13 @@ def arrays(mlp: MLP, data: Dataset) -> Examples:
 
 
 def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> Answer:
-    """Apply a function of a batch to all examples, `size` of them at a time; to be compiled by its caller.
+    """Apply a function of a batch to all examples [N, ...], `size` of them at a time; to be compiled by its caller.
 
-    Parameters
-    ----------
-    function
-        Takes arrays [size, ...] and returns a tree of arrays [size, ...]. A row of the result may depend on the same
-        row of the arguments alone.
-    examples
-        Arrays [N, ...]. They are read in place: `jax.lax.map` with a `batch_size` would copy them, and compile the
-        function once more for the rows that are left over.
-    size
-        Static. Examples of a block; with fewer examples there is one block, of all of them.
+    The function takes arrays [size, ...] and returns a tree of arrays [size, ...]; a row of it may depend on the same
+    row of the arguments alone. The result is that tree, of arrays [N, ...]. `size` is static; with fewer examples there
+    is one block, of all of them. The examples are read in place: `jax.lax.map` with a `batch_size` would copy them, and
+    compile the function once more for the rows that are left over.
 
-    Returns
-    -------
-    answer
-        The tree, of arrays [N, ...].
-
-    Examples
-    --------
     >>> print(in_blocks(lambda x: x.sum(1), jnp.arange(10).reshape(5, 2), size=2))
     [ 1  5  9 13 17]
     """
@@ -68,15 +55,13 @@ def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> A
     # of the block before, and are left out.
     starts = jnp.arange(0, n_examples, size)
     n_common = -n_examples % size
-
-    def of_block(start: Array) -> Answer:
-        return function(*(lax.dynamic_slice_in_dim(one, start, size) for one in examples))
+    blocks = lax.map(lambda start: function(*(lax.dynamic_slice_in_dim(one, start, size) for one in examples)), starts)
 
     def joined(blocks: Array) -> Array:
         rows = blocks[:-1].reshape(-1, *blocks.shape[2:])
         return jnp.concatenate([rows, blocks[-1, n_common:]])
 
-    return jax.tree.map(joined, lax.map(of_block, starts))
+    return jax.tree.map(joined, blocks)
 
 
 def is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:

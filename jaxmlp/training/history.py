@@ -17,10 +17,8 @@ class Epoch(NamedTuple):
 
     Attributes
     ----------
-    epoch
-        Counted from 1.
-    learning_rate
-        The learning rate of the epoch's first step.
+    epoch, learning_rate
+        Counted from 1; the learning rate of the epoch's first step.
     train_loss
         The mean over the epoch's batches, each before the step that it led to.
     test_loss, test_accuracy, test_r2
@@ -73,12 +71,10 @@ class Trained(NamedTuple):
     ----------
     params
         The parameters to use: of the best epoch if the configuration has a patience, else of the last finite epoch.
-    state
-        The state of momentum SGD after the last finite epoch.
     history
         One `Epoch` for each epoch.
-    last_params
-        The parameters after the last finite epoch, from which training goes on.
+    last_params, state
+        Parameters and state of momentum SGD after the last finite epoch, from which training goes on.
     best_epoch
         The number of the epoch that `params` come from; 0 before the first epoch.
     status

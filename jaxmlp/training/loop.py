@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from jaxmlp import sgd
+from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
 from jaxmlp.data import Dataset
 from jaxmlp.network import MLP, Params
 from jaxmlp.training.boundary import check_key, check_resume, check_training
@@ -24,7 +25,7 @@ from jaxmlp.training.epoch import batch_order, compiled_epoch, epoch_numbers, st
 from jaxmlp.training.evaluation import evaluate_examples
 from jaxmlp.training.examples import Examples, arrays
 from jaxmlp.training.history import Epoch, Trained, divergence
-from jaxmlp.training.tracking import epoch_statistics, top_eigenvalue
+from jaxmlp.training.tracking import epoch_statistics
 
 __all__ = ["after_epoch", "curvature_after_epoch", "train"]
 
@@ -61,16 +62,11 @@ def train(
         A `Trained` to go on from, with the same other arguments: the result is, bit for bit, that of a run that was
         never interrupted. A finished run goes on if `config` has more epochs than it.
 
-    Returns
-    -------
-    Trained(params, state, history, last_params, best_epoch, status)
-
     Raises
     ------
-    TypeError
-        If an argument is of another type.
-    ValueError
-        If the data do not fit the network or do not fill one batch, or `resume` does not fit `mlp` and `config`.
+    TypeError, ValueError
+        If an argument is of another type; if the data do not fit the network or do not fill one batch, or `resume` does
+        not fit `mlp` and `config`.
 
     Warns
     -----
@@ -111,18 +107,8 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _is_finite(tree: Any) -> bool:
-    # On the host, because in the compiled epoch this took a quarter of the compilation.
-    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
-
-
 def _train_epoch(
-    mlp: MLP,
-    trained: Trained,
-    config: TrainConfig,
-    key: Array,
-    examples: Examples,
-    test_examples: Examples | None,
+    mlp: MLP, trained: Trained, config: TrainConfig, key: Array, examples: Examples, test_examples: Examples | None
 ) -> Trained:
     start = time.perf_counter()
     epoch = len(trained.history)
@@ -135,7 +121,8 @@ def _train_epoch(
     params, state, losses, statistics = compiled_epoch(
         mlp, params, state, examples, order, numbers, nesterov=config.nesterov, track=config.track
     )
-    diverged = not _is_finite((losses, params))
+    # On the host, because in the compiled epoch this took a quarter of the compilation.
+    diverged = not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((losses, params)))
     scores: tuple[float | None, float | None, float | None] = (None, None, None)
     if test_examples is not None and not diverged:
         scores = evaluate_examples(mlp, params, test_examples)
@@ -148,22 +135,19 @@ def _train_epoch(
 
 
 def curvature_after_epoch(mlp: MLP, params: Params, examples: Examples, key: Array) -> float | None:
-    """Return the Hessian's largest eigenvalue over a sample of examples that is the same for every epoch."""
+    """Return the Hessian's largest eigenvalue over the same sample of examples for every epoch; None if it has none."""
     rows = batch_order(key, 0, len(examples.x), min(len(examples.x), _CURVATURE_EXAMPLES))[0]
-    return top_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key)
+    try:
+        return largest_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key=key).value
+    except NoEigenvalue:
+        return None
 
 
 def after_epoch(trained: Trained, config: TrainConfig, row: Epoch, after: tuple[Params, sgd.State] | None) -> Trained:
     """Add an epoch to a run: decide whether it is the best so far, and whether training goes on.
 
-    Parameters
-    ----------
-    trained, config
-        The run before the epoch, and its configuration.
-    row
-        The epoch's row of history.
-    after
-        Parameters and state after the epoch; None if it diverged, and those before it are kept.
+    `trained` is the run before the epoch, `row` the epoch's row of history, `after` the parameters and the state after
+    it: None if it diverged, and those before it are kept.
     """
     history = (*trained.history, row)
     if after is None:

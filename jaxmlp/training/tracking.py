@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
-from jaxmlp.network import MLP, Params
+from jaxmlp.network import Params
 from jaxmlp.training.config import TRACKED, TrainConfig
 
-__all__ = ["StepStatistics", "epoch_statistics", "sampled_steps", "step_statistics", "top_eigenvalue"]
+__all__ = ["StepStatistics", "epoch_statistics", "sampled_steps", "step_statistics"]
 
 _NEED_THE_MEAN = {"noise_scale", "variance", "diversity"}
 _NAME_OF_COLUMN = {column: name for name, columns in TRACKED.items() for column in columns}
@@ -24,14 +23,9 @@ _QUANTILES = {"norm_q10": 0.1, "norm_median": 0.5, "norm_q90": 0.9, "norm_max": 
 class StepStatistics(NamedTuple):
     """Statistics of one step's gradients; those of an epoch have an axis of steps in front.
 
-    Attributes
-    ----------
-    norms
-        The gradient norm of each example, before weights and clipping: [B].
-    mean_square
-        The mean of |g_b|^2 over the weighted and clipped gradients of the batch; None if it is not needed.
-    squared_mean
-        |mean of g_b|^2 of the same gradients; nan at steps that are not sampled; None if it is not needed.
+    `norms` [B] are the examples' gradient norms before weights and clipping. Of the weighted and clipped gradients are
+    `mean_square`, the mean of |g_b|^2, and `squared_mean`, |mean of g_b|^2, which is nan at steps that are not sampled.
+    Both are None if they are not needed.
     """
 
     norms: Array
@@ -55,16 +49,8 @@ def step_statistics(
 ) -> StepStatistics | None:
     """Return the statistics of one step that the names in `track` need; None if they need none.
 
-    Parameters
-    ----------
-    track
-        Names of `TRACKED`.
-    norms, weights
-        The norm and the weight, clipping included, of each example's gradient: [B]; no weights are all 1.
-    gradient
-        The mean of the weighted gradients.
-    sampled
-        Whether to compute the square of the mean gradient too, see `sampled_steps`.
+    The norm and the weight, clipping included, are those of each example's gradient: [B]; no weights are all 1. The
+    gradient is the mean of the weighted ones. `sampled` tells whether to compute its square too, see `sampled_steps`.
     """
     if not set(track) - {"curvature"}:
         return None
@@ -117,11 +103,3 @@ def _noise_columns(statistics: StepStatistics, batch_size: int) -> dict[str, flo
 
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
-
-
-def top_eigenvalue(mlp: MLP, params: Params, x: Array, t: Array, key: Array) -> float | None:
-    """Return the Hessian's largest eigenvalue over these examples; None if the iteration finds none."""
-    try:
-        return largest_eigenvalue(mlp, params, x, t, key=key).value
-    except NoEigenvalue:
-        return None

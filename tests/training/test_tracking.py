@@ -197,7 +197,7 @@ def test_a_run_goes_on_where_its_curvature_is_not_finite(monkeypatch):
     def never(*_, **__):
         raise NoEigenvalue("none")
 
-    monkeypatch.setattr("jaxmlp.training.tracking.largest_eigenvalue", never)
+    monkeypatch.setattr("jaxmlp.training.loop.largest_eigenvalue", never)
     trained = train(SIZE, classes(), TrainConfig(epochs=2, batch_size=B, track=("curvature",)), key=KEY)
     assert trained.status == "finished"
     assert trained.history[-1].top_eigenvalue is None
