@@ -54,6 +54,10 @@ class Space:
     names: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
 
+    def __post_init__(self) -> None:
+        """Turn lists and arrays into tuples and Python's own numbers: a sweep keeps its space as JSON."""
+        object.__setattr__(self, "rows", _plain(self.rows))
+
     def __len__(self) -> int:
         """Return how many trials there are."""
         return len(self.rows)
@@ -188,7 +192,7 @@ def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distributio
     if not drawn:
         raise ValueError("a random space must have at least one hyperparameter to draw, got none")
     _check_count(n * len(seeds or [0]))
-    shares = _METHODS[method](n, len(drawn), draw)
+    shares = _METHODS[method](n, len(drawn), draw).tolist()
     settings = [tuple(_at(axis, share) for axis, share in zip(drawn.values(), row, strict=True)) for row in shares]
     if seeds is None:
         return Space(tuple(drawn), tuple(settings))
@@ -219,7 +223,7 @@ def _distribution(kind: str, low: Any, high: Any) -> Distribution:
         raise ValueError(f"{kind} must lie between two finite numbers, got {low!r} and {high!r}")
     if low >= high:
         raise ValueError(f"{kind} must begin below its end, got {low!r} to {high!r}")
-    return Distribution(kind, low, high)
+    return Distribution(kind, _plain(low), _plain(high))
 
 
 def _is_number(value: Any) -> bool:
@@ -255,8 +259,8 @@ def _values(name: str, axis: Any) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
+    if hasattr(value, "tolist"):  # numbers and arrays of NumPy and JAX
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return tuple(_plain(entry) for entry in value)
     return value

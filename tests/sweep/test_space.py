@@ -3,6 +3,7 @@
 import itertools
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -70,6 +71,22 @@ def test_seeds_are_crossed_with_every_draw():
     for rate, seed in space.rows:
         settings_of.setdefault(rate, []).append(seed)
     assert list(settings_of.values()) == [[0, 1, 2]] * 5
+
+
+@pytest.mark.parametrize("array", [np.array, jnp.array])
+def test_values_from_arrays_are_those_of_lists(array):
+    listed = sweep.grid(learning_rate=[0.25, 0.5], batch_size=[4, 8], hidden=[(4, 4), (8, 8)])
+    rates, sizes = array([0.25, 0.5]), [array(4), array(8)]
+    space = sweep.grid(learning_rate=rates, batch_size=sizes, hidden=array([[4, 4], [8, 8]]))
+    assert repr(space) == repr(listed)  # the types too: a sweep keeps its space as JSON
+    by_hand = sweep.Space(("learning_rate", "hidden"), [[rate, array([4, 4])] for rate in rates])
+    assert repr(by_hand) == repr(sweep.grid(learning_rate=[0.25, 0.5], hidden=[(4, 4)]))
+
+
+def test_drawn_numbers_are_pythons_own():
+    rates = sweep.log_uniform(np.float32(0.1), np.float64(1))
+    space = sweep.random(3, momentum=sweep.uniform(0, 0.9), learning_rate=rates)
+    assert {type(value) for row in space.rows for value in row} == {float}
 
 
 def test_a_trial_has_its_values_over_those_of_the_base():
