@@ -7,6 +7,7 @@ objects. The objects of other packages are recognized by their methods; no packa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -150,6 +151,11 @@ def _to_numpy(name: str, value: Any) -> NDArray[Any]:
         raise ValueError(f"{name} must hold its numbers, got a {kind.__name__}: pass {name}.collect()")
     if isinstance(value, np.ma.MaskedArray) and (place := _first(np.ma.getmaskarray(value))) is not None:
         raise _missing(name, "a masked one", place, ())
+    if hasattr(kind, "get_columns"):  # polars makes numbers of dates that stand beside numbers
+        for number, column in enumerate(value.get_columns()):
+            if column.dtype.is_temporal():
+                where = f"column {number} ({quoted(column.name)})"
+                raise ValueError(f"{name} must be numbers, got {column.dtype} in {where}: {_NEXT_STEP['M']}")
     if isinstance(value, Iterator):
         value = list(value)
     if hasattr(kind, "detach"):  # a PyTorch tensor: NumPy converts neither one that requires a gradient nor bfloat16
@@ -188,7 +194,8 @@ def _checked_numbers(name: str, array: NDArray[Any], columns: Sequence[str]) -> 
             to_classes = "numpy.unique(t, return_inverse=True)[1] makes classes of text"
             next_step = to_classes if name == "t" else "turn text into numbers or leave it out"
             raise ValueError(f"{name} must be numbers, got text {quoted(entry)}{where}: {next_step}")
-        raise ValueError(f"{name} must be numbers, got a {type(entry).__name__}{where}")
+        next_step = f": {_NEXT_STEP['M']}" if isinstance(entry, date | timedelta) else ""
+        raise ValueError(f"{name} must be numbers, got a {type(entry).__name__}{where}{next_step}")
     try:
         return array.astype(np.float64)
     except OverflowError as error:

@@ -205,9 +205,17 @@ REFUSED = {
     "pandas categories": (lambda: package("pandas").DataFrame({"a": ["u"]}).astype("category"), ["text 'u'", "('a')"]),
     "pandas dates": (
         lambda: package("pandas").DataFrame({"a": [1.5], "b": [package("pandas").Timestamp("2020")]}),
-        ["got a Timestamp in row 0, column 1 ('b')"],
+        ["got a Timestamp in row 0, column 1 ('b')", "difference to a fixed date"],
     ),
     "polars": (lambda: package("polars").DataFrame({"a": ["u"], "b": [1]}), ["text 'u' in row 0, column 0 ('a')"]),
+    "polars dates": (
+        lambda: package("polars").DataFrame({"a": [1.5], "b": [datetime.date(2020, 1, 1)]}),
+        ["got Date in column 1 ('b')", "difference to a fixed date"],
+    ),
+    "polars durations": (
+        lambda: package("polars").DataFrame({"a": [datetime.timedelta(1)], "b": [1.5]}),
+        ["got Duration", "in column 0 ('a')"],
+    ),
     "polars null": (
         lambda: package("polars").DataFrame({"a": [1, None], "b": [1.5, 2.5]}),
         ["nan in row 1, column 0 ('a')"],
