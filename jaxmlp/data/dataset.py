@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Dataset:
     """N examples: inputs x, targets t and perhaps weights, each as a plain array (see `as_array`).
 
+    A `ValueError` says which shape, type or number is not as described; it names the row and column of a number.
+
     Parameters
     ----------
     x : [N, n] booleans, integers or real numbers
@@ -30,11 +32,6 @@ class Dataset:
         Factors of the examples' losses, in training and in evaluation: 0 or larger, and not all 0. In training the
         sum over a batch is still divided by B, so weights of mean 1 leave the learning rate its meaning. "balanced"
         gives every class the same sum of weights, and all examples mean 1. None: every example has weight 1.
-
-    Raises
-    ------
-    ValueError
-        If a shape, a type or a number is not as described; the line names the row and column of a number.
 
     Examples
     --------

@@ -48,8 +48,6 @@ def prepare(source: Source, *, scaling: str = "standard", test_fraction: float =
 
     Parameters
     ----------
-    source
-        Data with targets, as `read` returns them.
     scaling : "standard", "minmax" or "none"
         The scaling of the inputs, see `Scaling.fit`: column by column, or one factor for all pixels of images.
         Real-valued targets are always standardised.
@@ -84,8 +82,6 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
 
     Parameters
     ----------
-    source
-        Data with targets.
     test_fraction
         The share of examples in the test part, between 0 and 1; every class is divided in this proportion.
     seed
@@ -94,7 +90,7 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
     Raises
     ------
     ValueError
-        If an option is out of range, or if there are too few examples or classes to learn and to test.
+        If an option is out of range, or if there are no targets, or too few examples or classes to learn and to test.
 
     Examples
     --------

@@ -26,18 +26,8 @@ _BLOCK = 1 << 17  # numbers; 1 MiB of float64 stays in the cache
 class Scaling:
     """The map x -> (x - offset) * factor, column by column.
 
-    Parameters
-    ----------
-    offset, factor : [n] float64, or [1] for one offset and factor in all columns
-        Finite; no factor is 0.
+    Both are [n] float64, or [1] for one offset and factor in all columns; finite, and no factor is 0.
 
-    Raises
-    ------
-    ValueError
-        If they are not as described.
-
-    Examples
-    --------
     >>> scaling = Scaling.fit([[0.0, 5.0], [10.0, 5.0]], "minmax")
     >>> scaling([[5.0, 5.0]])
     array([[0.5, 0. ]], dtype=float32)

@@ -89,11 +89,10 @@ def _targets(table: _Table, target: str, task: str | None) -> Targets:
     column = table.frame.get_column(target)
     if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
         column = column.cast(pl.String)
-    is_text = column.dtype == pl.String
-    column = column.str.strip_chars() if is_text else column
-    missing = column.is_null() | (column == "") if is_text else column.is_null()
-    if missing.any():
-        index = missing.arg_true()[0]
+    if is_text := column.dtype == pl.String:
+        column = column.str.strip_chars().replace("", None)
+    if column.null_count():
+        index = column.is_null().arg_true()[0]
         raise ValueError(f"{table.where(index, target)}: {table.cell(index, target)}, expected a target")
     if not (is_text or column.dtype.is_numeric() or column.dtype == pl.Boolean):
         where = f"{plain(table.path)}, column {quoted(target)}"

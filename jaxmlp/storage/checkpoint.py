@@ -84,13 +84,8 @@ def save(
     """
     check_params(mlp, params)
     about = {} if about is None else about
-    # All that `load` refuses: after training it is too late.
-    if not (encoding is None or isinstance(encoding, Encoding)):
-        raise ValueError(f"encoding must be an Encoding, as data.prepare returns, got {type(encoding).__name__}")
-    if not isinstance(about, dict):
-        raise ValueError(f"about must be a dict of JSON values, got {about!r}")
-    _check_encoding(mlp, encoding)
-    header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": _checked_about(about)}
+    _check_notes(mlp, encoding, about)  # all that `load` refuses: after training it is too late
+    header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": about}
     _write(Path(path), _name_layers("layers", params), header)
 
 
@@ -105,23 +100,22 @@ def load(path: str | PathLike[str]) -> Model:
         mlp = MLP(**header["mlp"])
         encoding = None if header["encoding"] is None else Encoding.from_json(header["encoding"])
         params = _layers(tensors, "layers", mlp)
-        _check_encoding(mlp, encoding)
-        return Model(mlp, params, encoding, _checked_about(dict(header["about"])))
+        _check_notes(mlp, encoding, header["about"])
+        return Model(mlp, params, encoding, header["about"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a damaged jaxmlp model: {_reason(error)}") from error
 
 
-def _check_encoding(mlp: MLP, encoding: Encoding | None) -> None:
-    if encoding is None:
-        return
-    if encoding.feature_count != mlp.sizes[0]:
+def _check_notes(mlp: MLP, encoding: Any, about: Any) -> None:
+    """Check that the encoding fits, and the types of the notes that commands rely on: a file may come from anywhere."""
+    if not isinstance(encoding, Encoding | None):
+        raise ValueError(f"encoding must be an Encoding, as data.prepare returns, got {type(encoding).__name__}")
+    if encoding is not None and encoding.feature_count != mlp.sizes[0]:
         raise ValueError(f"the scaling of {encoding.feature_count} features for {mlp.sizes[0]} inputs")
-    if len(encoding.class_names or ()) not in (0, mlp.sizes[-1]):
+    if encoding is not None and len(encoding.class_names or ()) not in (0, mlp.sizes[-1]):
         raise ValueError(f"names of {len(encoding.class_names or ())} classes for {mlp.sizes[-1]} outputs")
-
-
-def _checked_about(about: dict[str, Any]) -> dict[str, Any]:
-    """Check the types of the notes that commands rely on: a file may come from anywhere."""
+    if not isinstance(about, dict):
+        raise ValueError(f"about must be a dict of JSON values, got {about!r}")
     options, results = about.get("options", {}), about.get("results", {})
     if not (isinstance(options, dict) and isinstance(results, dict)):
         raise ValueError("about must hold options and results as objects")
@@ -129,7 +123,6 @@ def _checked_about(about: dict[str, Any]) -> dict[str, Any]:
     for name, (notes, kind) in types.items():
         if not isinstance(value := notes.get(name), kind | None):
             raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
-    return about
 
 
 def save_training(path: Path, trained: Trained) -> None:

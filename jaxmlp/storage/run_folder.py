@@ -34,8 +34,6 @@ def read_config(folder: Path, resume: bool) -> dict[str, Any] | None:
     """Return the configuration of the run in a folder, None if the folder is new or empty.
 
     Raise a `ValueError` if the folder holds a run and `resume` is False, or holds other files.
-
-    >>> read_config(Path("no/such/folder"), resume=False)
     """
     if not folder.exists():
         return None
@@ -58,13 +56,7 @@ def read_config(folder: Path, resume: bool) -> dict[str, Any] | None:
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Make and return the first of the folders parent/name-1, parent/name-2, ... that does not exist.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as parent:
-    ...     [new_folder(Path(parent), "digits").name for _ in range(2)]
-    ['digits-1', 'digits-2']
-    """
+    """Make and return the first of the folders parent/name-1, parent/name-2, ... that does not exist."""
     parent.mkdir(parents=True, exist_ok=True)
     for folder in (parent / f"{name}-{number}" for number in count(1)):
         with suppress(FileExistsError):
