@@ -10,11 +10,13 @@ import pytest
 from jaxmlp.training.config import SCHEDULES, TrainConfig, learning_rates
 
 NAN, INF = math.nan, math.inf
+LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 NOT_COUNTS = [0, -1, 1.0, 2.5, NAN, INF, True, "3", None]
 NOT_POSITIVE = [
     0,
     0.0,
-    1e-60,
+    math.nextafter(SMALLEST, 0),
+    math.nextafter(LARGEST, INF),
     -1,
     -1e-9,
     NAN,
@@ -28,7 +30,7 @@ NOT_POSITIVE = [
     1j,
     np.complex64(1),
 ]
-NEGATIVE = [-1, -1e-9, NAN, INF, -INF, True, "0.1", None, [0.1], 1j]
+NEGATIVE = [-1, -1e-9, math.nextafter(LARGEST, INF), NAN, INF, -INF, True, "0.1", None, [0.1], 1j]
 
 BAD = {
     "epochs": NOT_COUNTS,
@@ -66,7 +68,7 @@ def test_bad_value_is_refused_in_one_line_that_names_field_and_value(name, value
     [
         ("epochs", [1, np.int32(3)]),
         ("batch_size", [1, np.int64(128)]),
-        ("learning_rate", [1e-9, 1, np.float32(0.5)]),
+        ("learning_rate", [SMALLEST, 1, np.float32(0.5), LARGEST]),
         ("momentum", [0, 0.0, 0.999]),
         ("weight_decay", [0, 1e-4]),
         ("nesterov", [True, False]),
