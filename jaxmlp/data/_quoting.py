@@ -45,11 +45,14 @@ def unknown_among(what: str, given: str, names: Iterable[str], limit: int = 10) 
     return unknown_name(what, given, [plain(name, 60) for name in nearest] + more)
 
 
-def missing_feature(name: str, columns: Collection[str]) -> str:
-    """Say that the data lack a feature of a trained model, and which of their columns has the nearest name.
+def check_features(where: str, wanted: Iterable[str], columns: Collection[str]) -> None:
+    """Raise a ValueError if a feature of a trained model is missing; it names the nearest column.
 
-    >>> missing_feature("width", ["species", "Width"])
-    "feature 'width' is missing; the nearest column is 'Width'"
+    >>> check_features("x", ["width"], ["species", "Width"])
+    Traceback (most recent call last):
+    ValueError: x: feature 'width' is missing; the nearest column is 'Width'
     """
-    nearest = get_close_matches(name, columns, n=1, cutoff=0)
-    return f"feature {quoted(name)} is missing; the nearest column is {quoted(nearest[0])}"
+    for name in wanted:
+        if name not in columns:
+            nearest = quoted(get_close_matches(name, columns, n=1, cutoff=0)[0])
+            raise ValueError(f"{where}: feature {quoted(name)} is missing; the nearest column is {nearest}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxmlp.data._quoting import missing_feature, quoted
+from jaxmlp.data._quoting import check_features, quoted
 
 if TYPE_CHECKING:
     import jax
@@ -90,7 +90,7 @@ def check_range(name: str, array: Array, columns: Sequence[str] = ()) -> None:
     import jax
 
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
-    if dtype == array.dtype:
+    if dtype == array.dtype or dtype.kind != "f":
         return
     with np.errstate(over="ignore"):
         place = first_not_finite(np.asarray(array).astype(dtype))
@@ -126,9 +126,7 @@ def take_columns(name: str, frame: Any, wanted: Sequence[str]) -> Any:
         if str(label) in labels and str(label) in wanted:
             raise ValueError(f"{name} must have distinct columns, got two named {quoted(label)}")
         labels[str(label)] = label
-    for feature in wanted:
-        if feature not in labels:
-            raise ValueError(f"{name}: {missing_feature(feature, labels)}")
+    check_features(name, wanted, labels)
     chosen = [labels[feature] for feature in wanted]
     # `select` of polars would read some names as patterns; pyarrow has only `select`.
     return frame.select(chosen) if hasattr(type(frame), "column_names") else frame[chosen]

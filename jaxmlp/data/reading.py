@@ -15,7 +15,7 @@ import numpy as np
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
 from jaxmlp.data._frames import READERS as TABLES
-from jaxmlp.data._quoting import missing_feature, plain, quoted
+from jaxmlp.data._quoting import check_features, plain, quoted
 from jaxmlp.data.idx import read_idx
 from jaxmlp.data.npz import read_npz
 from jaxmlp.data.source import TASKS, Request, Source, encode_targets
@@ -148,8 +148,6 @@ def _select(source: Source, features: Sequence[str]) -> Source:
         if source.x.shape[1] != len(features):
             raise ValueError(f"{plain(source.name)}: {source.x.shape[1]} features, expected {len(features)}")
         return source
-    for name in features:
-        if name not in source.feature_names:
-            raise ValueError(f"{plain(source.name)}: {missing_feature(name, source.feature_names)}")
+    check_features(plain(source.name), features, source.feature_names)
     columns = [source.feature_names.index(name) for name in features]
     return replace(source, x=source.x[:, columns], feature_names=tuple(features), image_shape=None)

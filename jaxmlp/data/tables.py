@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jaxmlp._extras import optional
 from jaxmlp.data._frames import READERS
-from jaxmlp.data._quoting import listed, missing_feature, plain, quoted, unknown_among
+from jaxmlp.data._quoting import check_features, listed, plain, quoted, unknown_among
 from jaxmlp.data.arrays import first_not_finite
 from jaxmlp.data.source import Request, Source, Targets, encode_targets
 
@@ -52,16 +52,13 @@ def _find_target(table: _Table, request: Request) -> str | None:
     if not request.labelled:
         return None
     if target is None:
-        known = listed(columns)
-        raise ValueError(f"{plain(table.path)}: no target named, give --target COLUMN, one of: {known}")
+        raise ValueError(f"{plain(table.path)}: no target named, give --target COLUMN, one of: {listed(columns)}")
     raise ValueError(f"{plain(table.path)}: {unknown_among('column', target, columns)}")
 
 
 def _find_features(table: _Table, target: str | None, wanted: Sequence[str] | None) -> list[str]:
     columns = table.frame.columns
-    for name in wanted or ():
-        if name not in columns:
-            raise ValueError(f"{plain(table.path)}: {missing_feature(name, columns)}")
+    check_features(plain(table.path), wanted or (), columns)
     features = list(wanted or (name for name in columns if name != target))
     if not features:
         raise ValueError(f"{plain(table.path)}: no column but the target {quoted(target)}, expected features")
