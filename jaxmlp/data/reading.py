@@ -106,11 +106,7 @@ def read(
 
 
 def is_table(source: str | PathLike[str]) -> bool:
-    """Tell whether a source is a table, in which one column is the target.
-
-    >>> is_table("iris")
-    False
-    """
+    """Tell whether a source is a table, a file in which one column is the target; an embedded set is none."""
     path = Path(source)
     return path.suffix.lower() in TABLES and path.is_file()
 

@@ -43,9 +43,8 @@ class Scaling:
         for name in ("offset", "factor"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         if self.offset.ndim != 1 or self.offset.shape != self.factor.shape or not self.offset.size:
-            raise ValueError(
-                f"offset and factor must both be [n], got shapes {self.offset.shape} and {self.factor.shape}"
-            )
+            shapes = f"{self.offset.shape} and {self.factor.shape}"
+            raise ValueError(f"offset and factor must both be [n], got shapes {shapes}")
         if not (np.isfinite(self.offset).all() and np.isfinite(self.factor).all() and self.factor.all()):
             raise ValueError("offset and factor must be finite and no factor 0")
 
