@@ -74,6 +74,11 @@ def elementwise(
     gain, error
         See `Activation`. Without them, the gain is integrated numerically, and the error is phi(z) - t.
 
+    Raises
+    ------
+    ValueError
+        If no gain is given, and the numerical one is not positive and finite.
+
     Examples
     --------
     >>> from jaxmlp.network import MLP
@@ -112,7 +117,11 @@ def elementwise(
 def _gain(phi: Callable[[Array], Array]) -> float:
     z = np.linspace(-12, 12, 24_001)  # the density beyond is below 1e-31
     density = np.exp(-(z**2) / 2) / np.sum(np.exp(-(z**2) / 2))
-    return float(1 / np.sqrt(density @ np.asarray(phi(jnp.asarray(z)), float) ** 2))
+    with np.errstate(all="ignore"):
+        square = float(density @ np.asarray(phi(jnp.asarray(z)), float) ** 2)
+    if not 0 < square < np.inf:
+        raise ValueError(f"phi^2 must have a positive, finite mean for z from -12 to 12, got {square}: pass gain")
+    return float(1 / np.sqrt(square))
 
 
 def _exp_minus_abs(z: Array) -> Array:

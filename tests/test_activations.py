@@ -537,3 +537,10 @@ def test_tanh_derivative_is_exact_until_it_underflows_itself(z):
     # exp(-2|z|) underflows before 4 exp(-2|z|) does; 8 units in the last place, as everywhere in the tails.
     exact = mp.sech(mp.mpf(float(np.float32(z)))) ** 2
     assert abs(float(ACTIVATIONS["tanh"].derivative(jnp.float32(z))) / float(exact) - 1) <= 8 * 2.0**-23
+
+
+@pytest.mark.parametrize("phi", [jnp.zeros_like, jnp.log, lambda z: jnp.exp(z * z)], ids=["zero", "nan", "infinite"])
+def test_an_activation_whose_gain_would_make_weights_zero_or_infinite_is_refused(phi):
+    with pytest.raises(ValueError, match=r"^phi\^2 must have a positive, finite mean .*: pass gain$"):
+        elementwise(phi, jax.grad(lambda z: phi(z).sum()))
+    assert elementwise(phi, jax.grad(lambda z: phi(z).sum()), gain=2.0).gain == 2.0
