@@ -135,6 +135,8 @@ def _check_name(what: str, given: Any, table: Mapping[str, Any], place: str) -> 
         raise ValueError(f"{what} must be a name, got the function {name}; {hint}")
     if not isinstance(given, str) or given not in table:
         raise ValueError(unknown_name(what, given, table))
+    if not isinstance(table[given], Activation | Loss):
+        raise ValueError(f"{what} {given!r} must be in jaxmlp.{place}, got a {type(table[given]).__name__} there")
 
 
 def init(mlp: MLP, key: Array, *, scale: ArrayLike = 1.0, dtype: Any = None) -> Params:

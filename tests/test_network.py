@@ -334,3 +334,9 @@ def test_whole_number_parameters_are_refused_because_x_would_lose_its_fractions(
 def test_a_plain_pair_in_place_of_a_layer_is_refused():
     with pytest.raises(ValueError, match=r"^params must be a tuple of Layer\(w, b\).*no Layer$"):
         forward(MLP((2, 1)), ((jnp.ones((1, 2)), jnp.ones(1)),), jnp.ones(2))
+
+
+def test_a_bare_function_in_the_table_of_activations_is_refused(monkeypatch):
+    monkeypatch.setitem(ACTIVATIONS, "sine", jnp.sin)
+    with pytest.raises(ValueError, match=r"^activation 'sine' must be in .*ACTIVATIONS with `elementwise`, got a .*"):
+        MLP((4, 8, 3), "sine")
