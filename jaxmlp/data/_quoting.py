@@ -48,11 +48,12 @@ def unknown_among(what: str, given: str, names: Iterable[str], limit: int = 10) 
 def check_features(where: str, wanted: Iterable[str], columns: Collection[str]) -> None:
     """Raise a ValueError if a feature of a trained model is missing; it names the nearest column.
 
-    >>> check_features("x", ["width"], ["species", "Width"])
+    >>> check_features("x", ["a"], ["A", "B", "C"])
     Traceback (most recent call last):
-    ValueError: x: feature 'width' is missing; the nearest column is 'Width'
+    ValueError: x: feature 'a' is missing; the nearest column is 'A'
     """
     for name in wanted:
         if name not in columns:
-            nearest = quoted(get_close_matches(name, columns, n=1, cutoff=0)[0])
+            alike = {column.casefold(): column for column in columns}  # "A" is nearer to "a" than "b" is
+            nearest = quoted(alike[get_close_matches(name.casefold(), alike, n=1, cutoff=0)[0]])
             raise ValueError(f"{where}: feature {quoted(name)} is missing; the nearest column is {nearest}")
