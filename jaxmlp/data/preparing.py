@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmlp._extras import optional
-from jaxmlp._validation import unknown_name
+from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.data._quoting import plain, quoted
 from jaxmlp.data.dataset import Dataset
 from jaxmlp.data.encoding import Encoding
@@ -100,10 +100,16 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
     """
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+    seed = whole_number("seed", seed, 0, 2**32 - 1)
+    if not isinstance(source, Source):
+        given = type(source).__name__
+        raise TypeError(f"source must be a Source, as data.read returns, got {given}; arrays go into Dataset(x, t)")
     if source.t is None:
         raise ValueError(f"{plain(source.name)}: no targets, expected some to learn")
+    if (source.x_test is None) != (source.t_test is None):
+        raise ValueError(f"{plain(source.name)}: x_test and t_test must be given together, or neither")
+    if len(source.x) != len(source.t):
+        raise ValueError(f"{plain(source.name)}: {len(source.x)} rows in x but {len(source.t)} in t")
     if source.class_names is not None and len(np.unique(source.t)) < 2:
         only = quoted(source.class_names[source.t[0]])
         raise ValueError(f"{plain(source.name)}: every target is of class {only}, expected two classes or more")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jaxmlp._validation import unknown_name
-from jaxmlp.data.arrays import as_array
+from jaxmlp.data.arrays import as_array, check_finite
 
 if TYPE_CHECKING:
     from jaxmlp.data.arrays import Array
@@ -59,7 +59,9 @@ class Scaling:
         """
         if kind not in KINDS:
             raise ValueError(unknown_name("scaling", kind, KINDS))
-        offset, spread = KINDS[kind](np.asarray(as_array("x", x)), None if shared else 0)
+        array = as_array("x", x)
+        check_finite("x", array)
+        offset, spread = KINDS[kind](np.asarray(array), None if shared else 0)
         offset, spread = np.atleast_1d(offset), np.atleast_1d(spread)
         return cls(offset, np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 0))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxmlp.data import EMBEDDED, Scaling, Source, fingerprint, prepare, read, split
+from jaxmlp.data import EMBEDDED, Dataset, Scaling, Source, fingerprint, prepare, read, split
 
 
 def source_of(t, class_names=None, **options):
@@ -115,6 +115,10 @@ REFUSED = {
     ),
     "nan fraction": (source_of([0, 1], "ab"), {"test_fraction": np.nan}, ["test_fraction", "nan"]),
     "seed": (source_of([0, 1], "ab"), {"seed": -1}, ["seed", "-1"]),
+    "part of a seed": (source_of([0, 1], "ab"), {"seed": 1.5}, ["seed", "whole number", "1.5"]),
+    "targets missing": (replace(source_of([0.5, 1.5, 2.5]), t=np.zeros(2)), {}, ["made", "3 rows in x but 2 in t"]),
+    "inputs of a test": (replace(source_of([0, 1]), x_test=np.ones((1, 2))), {}, ["made", "x_test and t_test"]),
+    "nan": (replace(source_of([0.5, 1.5, 2.5]), x=np.full((3, 2), np.nan)), {}, ["x must be finite, got nan in row 0"]),
     "no targets": (replace(source_of([0, 1]), t=None), {}, ["made", "no targets"]),
     "single class": (source_of([1, 1, 1], ("a", "b")), {}, ["made", "'b'", "two classes"]),
     "lonely class": (source_of([0, 0, 1], ("a", "b")), {}, ["made", "'b'", "only one example"]),
@@ -134,3 +138,9 @@ def test_data_that_cannot_be_split_are_refused(source, options, parts, refusal):
 
 def test_classes_that_are_words_get_no_hint_at_real_values(refusal):
     assert "--task" not in refusal(lambda: prepare(source_of([0, 0, 1], ("a", "b"))))
+
+
+@pytest.mark.parametrize("other", ["iris", (np.ones((2, 2)), np.array([0, 1])), Dataset([[1.0], [2.0]], [0, 1])])
+def test_what_is_no_source_is_told_what_to_pass(other):
+    with pytest.raises(TypeError, match=r"^source must be a Source, as data\.read returns, got (str|tuple|Dataset); "):
+        prepare(other)
