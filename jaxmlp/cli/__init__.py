@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from jaxmlp._extras import optional
 from jaxmlp.cli.arguments import parse
-from jaxmlp.cli.startup import error_line, interrupts_kept, prepare_streams, say, warnings_noted
+from jaxmlp.cli.startup import error_line, guard_streams, interrupts_kept, say, warnings_noted
 
 __all__ = ["main"]
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The code is 0, 1 for a run that diverged or a wrong gradient, 2 for bad input, and 130 for Ctrl-C.
     """
-    prepare_streams()
+    guard_streams()
     arguments = parse(argv)
     try:
         with interrupts_kept(), warnings_noted(arguments):

@@ -18,7 +18,7 @@ from rich.text import Text
 from jaxmlp.checking import Report, check_gradient
 from jaxmlp.checking.rules import check_custom_rule
 from jaxmlp.checking.taylor import taylor_test
-from jaxmlp.cli.output import show
+from jaxmlp.cli.output import grid, show
 from jaxmlp.cli.progress import check_progress
 from jaxmlp.cli.saved_model import find_model, read_labelled
 from jaxmlp.cli.startup import keep_compiled_programs, say
@@ -114,13 +114,7 @@ def _slope(report: Report) -> float | None:
 
 
 def _table(checked: Sequence[tuple[Equivalence, Report]]) -> Table:
-    grid = Table(box=None, pad_edge=False)
-    for name in ("group", "name"):
-        grid.add_column(name, overflow="fold")
-    grid.add_column("verdict", no_wrap=True)
-    for name in ("error", "slope"):
-        grid.add_column(name, justify="right", no_wrap=True)
-    before = None
+    rows, before = grid({"group": False, "name": False, "verdict": False, "error": True, "slope": True}), None
     for row, report in checked:
         group, before = row.group if row.group != before else "", row.group
         style = {"right": "green", "wrong": "bold red"}.get(report.verdict, "yellow")
@@ -129,8 +123,8 @@ def _table(checked: Sequence[tuple[Equivalence, Report]]) -> Table:
         at_kink = report.verdict == "right" and any("kink" in note for note in report.notes)
         error = "at a kink" if at_kink else f"{rounding_units(report):.2g}"
         cells = (error, "" if slope is None or at_kink else f"{slope:.2f}")
-        grid.add_row(group, row.name, Text(report.verdict, style), *cells)
-    return grid
+        rows.add_row(group, row.name, Text(report.verdict, style), *cells)
+    return rows
 
 
 def _check_function(arguments: Namespace, name: str) -> int:

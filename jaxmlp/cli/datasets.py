@@ -2,9 +2,7 @@
 
 from argparse import Namespace
 
-from rich.table import Table
-
-from jaxmlp.cli.output import show
+from jaxmlp.cli.output import grid, show
 from jaxmlp.data import EMBEDDED
 
 __all__ = ["run"]
@@ -13,8 +11,8 @@ __all__ = ["run"]
 def run(arguments: Namespace) -> int:
     """Print each embedded data set with one line about it."""
     values = {name: entry.description for name, entry in EMBEDDED.items()}
-    printed = Table("name", "description", box=None)
-    for name, description in values.items():
-        printed.add_row(name, description)
+    printed = grid({"name": False, "description": False})
+    for row in values.items():
+        printed.add_row(*row)
     show(arguments, values, printed)
     return 0

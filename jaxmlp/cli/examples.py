@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxmlp._validation import unknown_name
-from jaxmlp.cli.output import check_out, show, table
+from jaxmlp.cli.output import check_out, grid, show, table
 from jaxmlp.cli.saved_model import find_model, predict_finite, read_labelled, split_of_training
 from jaxmlp.cli.startup import keep_compiled_programs
 from jaxmlp.data import Encoding, Part, Source, whole
@@ -206,15 +206,10 @@ def _printed(frame: pl.DataFrame, title: str, optional: Sequence[str] = ()) -> T
 
 
 def _table(frame: pl.DataFrame, title: str) -> Table:
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name, kind in frame.schema.items():
-        is_number = kind.is_numeric()
-        grid.add_column(
-            name.replace("_", " "), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
-        )
+    rows = grid({name.replace("_", " "): kind.is_numeric() for name, kind in frame.schema.items()}, title)
     for row in frame.iter_rows(named=True):
-        grid.add_row(*(_cell(name, value) for name, value in row.items()))
-    return grid
+        rows.add_row(*(_cell(name, value) for name, value in row.items()))
+    return rows
 
 
 def _cell(name: str, value: Any) -> str:

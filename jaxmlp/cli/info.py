@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from jaxmlp.cli.argument_types import as_typed
-from jaxmlp.cli.output import show, table
+from jaxmlp.cli.output import grid, show, table, why_lost
 from jaxmlp.cli.saved_model import find_model
 from jaxmlp.network import MLP
 from jaxmlp.storage.checkpoint import Model
@@ -30,9 +30,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _layers(mlp: MLP) -> Table:
-    printed = Table(box=None)
-    for name in ("layer", "inputs", "outputs", "activation", "parameters"):
-        printed.add_column(name, overflow="fold")
+    printed = grid(dict.fromkeys(("layer", "inputs", "outputs", "activation", "parameters"), False))
     for number, (sizes, activation) in enumerate(zip(pairwise(mlp.sizes), mlp.activations, strict=True), start=1):
         n_in, n_out = sizes
         printed.add_row(str(number), str(n_in), str(n_out), activation, f"{n_out * (n_in + 1):,}")
@@ -66,4 +64,4 @@ def _training(model: Model) -> Table:
     options = about.get("options", {})
     values |= {name: as_typed(value) for name, value in options.items() if value is not None}
     results = {name: value for name, value in about.get("results", {}).items() if name != "parameters"}
-    return table(values | results, title="trained with")
+    return table(values | results | why_lost(results), title="trained with")

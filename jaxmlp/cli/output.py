@@ -1,5 +1,6 @@
 """Print a command's result, one JSON object or tables, and check the files that it may write."""
 
+import math
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Mapping
@@ -13,7 +14,13 @@ from jaxmlp.storage.files import check_place, to_json
 from jaxmlp.storage.run_folder import RUN_FILES
 from jaxmlp.training.history import Epoch
 
-__all__ = ["check_out", "console_width", "score", "show", "table"]
+__all__ = ["check_out", "console_width", "grid", "score", "show", "table", "why_lost"]
+
+_LOST = {
+    "noise_scale": "lost in noise: the estimate of |G|^2 is not positive",
+    "diversity": "undefined: the gradients are zero",
+    "top_eigenvalue": "the iteration found none",
+}
 
 
 def score(row: Epoch) -> tuple[str, float] | None:
@@ -22,6 +29,17 @@ def score(row: Epoch) -> tuple[str, float] | None:
         if (value := getattr(row, name)) is not None:
             return name, value
     return None
+
+
+def why_lost(results: Mapping[str, Any]) -> dict[str, str]:
+    """Return, for each tracked statistic without a value in a run's results, why it has none.
+
+    >>> why_lost({"train_loss": 0.5, "norm_max": 2.0, "noise_scale": None})
+    {'noise_scale': 'lost in noise: the estimate of |G|^2 is not positive'}
+    """
+    loss = results.get("train_loss")
+    why = _LOST if loss is not None and math.isfinite(loss) else {}
+    return {name: why.get(name, "not finite") for name in Epoch._field_defaults if results.get(name, 0) is None}
 
 
 def show(arguments: Namespace, values: Mapping[str, Any], *tables: RenderableType) -> None:
@@ -44,26 +62,31 @@ def console_width() -> int:
 
 def table(values: Mapping[str, Any], title: str | None = None) -> Table:
     """Return a table of names and values, one row for each value that is not None."""
-    grid = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, style="dim")
-    grid.add_column(overflow="fold")
+    pairs = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    pairs.add_column(no_wrap=True, style="dim")
+    pairs.add_column(overflow="fold")
     for name, value in values.items():
         if value is not None:
-            grid.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
-    return grid
+            pairs.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+    return pairs
+
+
+def grid(columns: Mapping[str, bool], title: str | None = None) -> Table:
+    """Return an empty table with these columns; True marks numbers, which stand at the right and are never folded."""
+    empty = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name, is_number in columns.items():
+        empty.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    return empty
 
 
 def check_out(out: Path, inputs: Collection[str], *, with_picture: bool = False) -> None:
     """Refuse, before any work, a CSV file that cannot be written or that would replace an input."""
     if out.suffix.lower() == ".png":
         raise ValueError(f"--out {out}: expected the name of a CSV file, as {out.with_suffix('.csv')}")
-    check_place(out)
+    check_place(out)  # first, because a folder such as "." has no suffix to change
     for path in (out, out.with_suffix(".png")) if with_picture else (out,):
         check_place(path)
+        is_of_run = path.name in RUN_FILES and (path.parent / "model.safetensors").exists()
         for given in map(Path, inputs):
-            if path.exists() and given.exists() and (path.samefile(given) or _belongs_to_run(path)):
+            if path.exists() and given.exists() and (is_of_run or path.samefile(given)):
                 raise ValueError(f"{path} holds the data, the model or its run: choose another --out")
-
-
-def _belongs_to_run(path: Path) -> bool:
-    return path.name in RUN_FILES and (path.parent / "model.safetensors").exists()

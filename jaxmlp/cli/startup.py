@@ -14,8 +14,10 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+__all__ = ["error_line", "guard_streams", "interrupts_kept", "keep_compiled_programs", "note", "say", "warnings_noted"]
 
-def prepare_streams() -> None:
+
+def guard_streams() -> None:
     """Make printing safe: to streams that the caller closed, and in encodings that lack a character."""
     # Python sets a closed stream to None, and print(file=None) would print elsewhere.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115

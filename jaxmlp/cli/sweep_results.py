@@ -2,7 +2,6 @@
 
 import math
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from rich.table import Table
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
-from jaxmlp.cli.output import console_width, show, table
+from jaxmlp.cli.output import console_width, grid, show, table
 from jaxmlp.cli.sweep_space import as_options
-from jaxmlp.storage.checkpoint import Model, save
+from jaxmlp.storage.checkpoint import save
 from jaxmlp.storage.files import check_place
 from jaxmlp.sweep import Results, Setting, load
 
@@ -29,17 +28,14 @@ def settings_table(found: list[Setting], title: str) -> Table:
 
 
 def _table(found: list[Setting], title: str, names: list[str] | None) -> Table:
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in names if names is not None else ["setting"]:
-        grid.add_column(name, overflow="fold")
-    for name in ("mean", "+/- 95 %", "n"):
-        grid.add_column(name, justify="right", no_wrap=True)
+    columns = dict.fromkeys(["setting"] if names is None else names, False)
+    rows = grid(columns | {"mean": True, "+/- 95 %": True, "n": True}, title)
     for best in found:
         values = _rounded(best.hyperparameters)
         cells = values.values() if names is not None else [" ".join(f"{n}={v}" for n, v in values.items())]
         half = "" if math.isnan(best.high) else f"{best.high - best.mean:.2g}"
-        grid.add_row(*cells, f"{best.mean:.4g}", half, str(len(best.trials)))
-    return grid
+        rows.add_row(*cells, f"{best.mean:.4g}", half, str(len(best.trials)))
+    return rows
 
 
 def _rounded(hyperparameters: dict[str, Any]) -> dict[str, str]:
@@ -86,7 +82,14 @@ def _save(arguments: Namespace, results: Results, best: Setting) -> int:
     """Save the model of the best trial, or of one with the same score; return the trial's number."""
     rows = {row.trial: row for row in results.rows()}
     values = {number: getattr(rows[number], best.metric) for number in best.trials}
-    number, model = _kept(results, [number for number in best.trials if values[number] == values[best.trials[0]]])
+    ties = [number for number in best.trials if values[number] == values[best.trials[0]]]
+    for number in ties:
+        with suppress(ValueError):  # the sweep kept the models of a few trials only
+            model = results.model(number)
+            break
+    else:
+        kept = "run the sweep with --keep all and another --out"
+        raise ValueError(f"{results.folder}: the model of trial {ties[0]} was not kept; {kept}")
     trial = results.trial(number)
     measured = {name: v for name, v in rows[number]._asdict().items() if name != "seconds" and v is not None}
     about = {**results.about, "results": measured | {"trial_seed": trial.seed}}
@@ -94,14 +97,6 @@ def _save(arguments: Namespace, results: Results, best: Setting) -> int:
         about["options"] = about["options"] | as_options(trial.values)
     save(arguments.save, model.mlp, model.params, encoding=model.encoding, about=about)
     return number
-
-
-def _kept(results: Results, numbers: list[int]) -> tuple[int, Model]:
-    for number in numbers:
-        with suppress(ValueError):  # the sweep kept the models of a few trials only
-            return number, results.model(number)
-    kept = "run the sweep with --keep all and another --out"
-    raise ValueError(f"{results.folder}: the model of trial {numbers[0]} was not kept; {kept}")
 
 
 def _export(arguments: Namespace) -> int:
@@ -114,8 +109,4 @@ def _export(arguments: Namespace) -> int:
     return 0
 
 
-FINISHED: dict[str, Callable[[Namespace], int]] = {
-    "sweep report": _report,
-    "sweep best": _best,
-    "sweep export": _export,
-}
+FINISHED = {"sweep report": _report, "sweep best": _best, "sweep export": _export}

@@ -1,6 +1,5 @@
 """`jaxmlp train`: train a network on a source of data, and leave a run folder."""
 
-import math
 import shlex
 from argparse import Namespace
 from pathlib import Path
@@ -10,7 +9,7 @@ import jax
 from jax import Array
 
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
-from jaxmlp.cli.output import score, show, table
+from jaxmlp.cli.output import score, show, table, why_lost
 from jaxmlp.cli.progress import training_progress
 from jaxmlp.cli.startup import keep_compiled_programs, note, say
 from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
@@ -23,13 +22,6 @@ from jaxmlp.training.history import Trained, divergence
 from jaxmlp.training.loop import train
 
 __all__ = ["run"]
-
-# Why a tracked column has no value; others are not finite.
-_LOST = {
-    "noise_scale": "lost in noise: the estimate of |G|^2 is not positive",
-    "diversity": "undefined: the gradients are zero",
-    "top_eigenvalue": "the iteration found none",
-}
 
 
 def run(arguments: Namespace) -> int:
@@ -114,9 +106,7 @@ def _finish(
     picture = curves(trained.history, title.rstrip(", "), best_epoch)
     opened.finish(mlp, material.prepared.encoding, material.about | {"results": results}, picture)
     values = results | {"seconds": sum(row.seconds for row in trained.history), "out": str(opened.folder)}
-    why = _LOST if math.isfinite(results["train_loss"]) else {}
-    lost = {name: why.get(name, "not finite") for name in _tracked_columns(config) if values[name] is None}
-    show(arguments, values, table(values | lost))
+    show(arguments, values, table(values | why_lost(results)))
     if trained.status == "diverged":
         say(f"jaxmlp train: {divergence(trained)}")
         return 1
@@ -129,9 +119,5 @@ def _results(mlp: MLP, config: TrainConfig, trained: Trained) -> dict[str, Any]:
     values: dict[str, Any] = {"train_loss": row.train_loss, "test_loss": row.test_loss}
     if (scored := score(row)) is not None:
         values[scored[0]] = scored[1]
-    values |= {column: getattr(row, column) for column in _tracked_columns(config)}
+    values |= {column: getattr(row, column) for name in config.track for column in TRACKED[name]}
     return values | {"epochs": len(trained.history), "parameters": mlp.n_parameters, "status": trained.status}
-
-
-def _tracked_columns(config: TrainConfig) -> list[str]:
-    return [column for name in config.track for column in TRACKED[name]]

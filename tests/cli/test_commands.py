@@ -509,6 +509,7 @@ def test_a_tracked_statistic_without_a_value_says_why(jaxmlp):
     shown = jaxmlp(*argv, *tracked, "--out", "lost").out
     assert "lost in noise" in shown
     assert "gradient variance" in shown
+    assert "lost in noise" in jaxmlp("info", "lost").out
     assert json.loads(jaxmlp(*argv, *tracked, "--out", "json", "--json").out)["noise_scale"] is None
     diverged = jaxmlp(
         "train", "diabetes", "--learning-rate", "1e18", "--track", "noise_scale,norms", "--out", "far"
