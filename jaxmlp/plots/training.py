@@ -55,6 +55,9 @@ def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = N
 
 def draw_curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = None) -> "Figure":
     """Return the picture of `curves` as a matplotlib figure."""
+    if not history or not isinstance(history[0], Epoch):
+        given = type(history).__name__ if history else "none"
+        raise ValueError(f"history must be one epoch or more, as trained.history, got {given}")
     panels = [panel for panel in _PANELS if panel.label == "loss" or any(_has(history, name) for name in panel.lines)]
     n_rows = ceil(len(panels) / _COLUMNS)
     n_columns = ceil(len(panels) / n_rows)

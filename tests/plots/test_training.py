@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from jaxmlp.plots.training import curves, draw_curves
-from jaxmlp.training.history import Epoch
+from jaxmlp.training.history import Epoch, Trained
 
 # The label of an axis and of a line, and the column that they promise.
 SHOWN = {
@@ -148,3 +148,9 @@ def test_a_run_that_diverged_keeps_the_panel_of_its_scores():
     scored = row(1, train_loss=1.0, test_loss=1.0, test_accuracy=0.5)
     figure = draw_curves([scored, row(2, train_loss=float("nan"))])
     assert [axes.get_ylabel() for axes in panels(figure)] == ["loss", "test accuracy"]
+
+
+@pytest.mark.parametrize("history", [(), (1.0, 0.5), Trained(None, None, (), None, 0, "running")])
+def test_what_is_no_history_is_refused_in_one_line(history):
+    with pytest.raises(ValueError, match=r"^history must be one epoch or more, as trained\.history, got "):
+        curves(history)
