@@ -1,7 +1,7 @@
 """Which examples matter: scores of every example, influence of training on test examples, tangent kernels.
 
 Everything is computed from the factors, in blocks of examples: memory holds one block and the result. `mlp` and
-`params` are those of `jaxmlp.network`.
+`params` are those of `jaxmlp.network`; a ValueError says which data or parameters do not fit the network.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,18 +34,11 @@ _BLOCK = 1024  # examples at a time; larger blocks are no faster
 class Scores(NamedTuple):
     """Four scores of each of N examples: arrays [N].
 
-    Attributes
-    ----------
-    norms
-        Norm of the example's gradient: GraNd (Paul et al. 2021, arXiv 2107.07075).
-    error_norms
-        |y - t|: EL2N (same paper).
-    losses
-        The example's own loss; with cross-entropy -log of the probability of its label.
-    margins
-        With classes, z of the right output minus the largest other z. With outputs that are labels of their own, the
-        smallest z, with its sign flipped where the label is off. Negative where the network is wrong; None if targets
-        are real values.
+    `norms` are those of the examples' gradients, GraNd, and `error_norms` are |y - t|, EL2N (Paul et al. 2021, arXiv
+    2107.07075). `losses` are the examples' own; with cross-entropy -log of the probability of the label. `margins` are
+    negative where the network is wrong. With classes, a margin is z of the right output minus the largest other z. With
+    outputs that are labels of their own, it is the smallest z, with its sign flipped where the label is off. They are
+    None if targets are real values.
     """
 
     norms: np.ndarray
@@ -57,12 +50,8 @@ class Scores(NamedTuple):
 class Influences(NamedTuple):
     """The training examples that changed the loss of each of T test examples most: arrays [T, top], most first.
 
-    Attributes
-    ----------
-    helped, harmed
-        Rows of the training data.
-    helped_by, harmed_by
-        Their influence: positive if training on the example lowers the test example's loss, negative if it raises it.
+    `helped` and `harmed` are rows of the training data. `helped_by` and `harmed_by` are their influences: positive if
+    training on the example lowers the test example's loss, negative if it raises it.
     """
 
     helped: np.ndarray
@@ -79,27 +68,10 @@ class TangentKernel(NamedTuple):
 
 
 def scores(mlp: MLP, params: Params, data: Dataset) -> Scores:
-    """Return the gradient norm, error norm, loss and margin of every example.
+    """Return the gradient norm, error norm, loss and margin of every example, [N] each.
 
-    Parameters
-    ----------
-    mlp, params
-        The network.
-    data
-        x: [N, n_0] and N targets.
+    It costs a forward pass and eq. (4) to (7), less than an epoch of training.
 
-    Returns
-    -------
-    Scores(norms, error_norms, losses, margins)
-        [N] each. Costs a forward pass and eq. (4) to (7), less than an epoch of training.
-
-    Raises
-    ------
-    ValueError
-        If the data or the parameters do not fit the network.
-
-    Examples
-    --------
     >>> from jaxmlp.network import Layer
     >>> data = Dataset(np.eye(2), np.array([0, 0]))
     >>> scores(MLP((2, 2)), (Layer(3 * jnp.eye(2), jnp.zeros(2)),), data).margins
@@ -135,28 +107,19 @@ def _margin(mlp: MLP, z: Array, t: Array, is_class: bool) -> Array:
 
 
 def suspects(probabilities: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Return which examples are probably mislabelled, by confident learning (Northcutt et al. 2021, arXiv 1911.00068).
+    """Return which examples are probably mislabelled, [N] booleans (Northcutt et al. 2021, arXiv 1911.00068).
 
-    The threshold of a class is the mean probability that the examples with this label have for it. An example belongs
-    to the most probable class whose threshold it reaches; it is suspected if that is not its label. An example that
-    reaches no threshold is not suspected, and no example belongs to a class that is never a label.
+    This is confident learning. The threshold of a class is the mean probability that the examples with this label have
+    for it. An example belongs to the most probable class whose threshold it reaches; it is suspected if that is not its
+    label. An example that reaches no threshold is not suspected, and no example belongs to a class that is never a
+    label.
 
     Parameters
     ----------
     probabilities
-        [N, n_L]: outputs of a network, preferably of one that was not trained on these examples.
+        [N, n_L], finite: outputs of a network, preferably of one that was not trained on these examples.
     labels
         [N] integers from 0 to n_L - 1.
-
-    Returns
-    -------
-    suspected
-        [N] booleans.
-
-    Raises
-    ------
-    ValueError
-        If a shape is another, a label is no class, or a probability is not finite.
 
     Examples
     --------
@@ -202,8 +165,6 @@ def tracin(
 
     Parameters
     ----------
-    mlp
-        The network.
     checkpoints
         One or more parameters from a training run; a callback of `train` can collect them.
     train, test
@@ -211,19 +172,13 @@ def tracin(
     top
         Number of examples to return, 1 to N.
     learning_rates
-        eta_c of each checkpoint; 1 if None.
+        eta_c of each checkpoint, finite; 1 if None.
 
     Returns
     -------
-    Influences(helped, helped_by, harmed, harmed_by)
+    Influences
         [T, top] each. Memory does not grow with N. For each checkpoint and 512 test examples it costs a forward and a
         backward pass over the training data, and two products of matrices a layer.
-
-    Raises
-    ------
-    ValueError
-        If data or checkpoints do not fit the network, `top` is out of range, or there is not one finite learning rate
-        for each of one or more checkpoints.
 
     Examples
     --------
@@ -309,29 +264,10 @@ def tangent_kernel(mlp: MLP, params: Params, x: ArrayLike, other: ArrayLike | No
 
         K_k(x, x') = sum_l <delta^k_l, delta'^k_l> (<y_{l-1}, y'_{l-1}> + 1)
 
-    so Gram matrices are enough, and no Jacobian is formed.
+    so Gram matrices are enough, and no Jacobian is formed. `x` is [N, n_0] and `other` [M, n_0], or x if None. Memory
+    beyond the result is that of a block of 1,024 by 1,024 examples. It costs n_L backward passes for each of N
+    examples, n_L passes for each of M for every block of the N, and n_L N M sum_l n_l multiply-adds.
 
-    Parameters
-    ----------
-    mlp, params
-        The network.
-    x, other
-        [N, n_0] and [M, n_0]; `other` is x if None.
-
-    Returns
-    -------
-    TangentKernel(outputs, trace)
-        [n_L, N, M] and [N, M]. Memory beyond them is that of a block of 1,024 by 1,024 examples. Costs n_L backward
-        passes for each of N examples, n_L passes for each of M for every block of the N, and n_L N M sum_l n_l
-        multiply-adds.
-
-    Raises
-    ------
-    ValueError
-        If x or other is not [N, n_0], or the parameters do not fit the network.
-
-    Examples
-    --------
     Without hidden layers it is <x, x'> + 1 for every output:
 
     >>> from jaxmlp.network import Layer
