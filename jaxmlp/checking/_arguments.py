@@ -107,29 +107,6 @@ def two_short_normals(shape: tuple[int, ...], rng: np.random.Generator) -> tuple
     return signs * one, -signs * other
 
 
-def check_outputs(name: str, outputs: Any, root: str = "outputs") -> None:
-    """Raise a ValueError unless a function returned finite floating arrays, at least one."""
-    paths = jax.tree_util.tree_flatten_with_path(outputs)[0]
-    if not paths:
-        raise ValueError(f"{name} must return at least one array, got {outputs!r}")
-    for path, leaf in paths:
-        leaf_name = root + jax.tree_util.keystr(path)
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(f"{name} must return real floating arrays, got {dtype} for {leaf_name}")
-        values = np.asarray(leaf).astype(np.float64)
-        if not np.isfinite(values).all():
-            index = [int(i) for i in np.argwhere(~np.isfinite(values))[0]]
-            raise ValueError(
-                f"{name} must be finite at the given arguments, got {values[tuple(index)]} at {leaf_name}{index}"
-            )
-
-
-def element(name: str, index: Sequence[int]) -> str:
-    """Return "outputs[0][3, 1]", or the bare name of a scalar."""
-    return f"{name}{[int(i) for i in index]}" if len(index) else name
-
-
 def _is_none(leaf: Any) -> bool:
     return leaf is None
 

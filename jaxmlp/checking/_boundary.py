@@ -1,6 +1,6 @@
 """Checks of the arguments before anything is computed; each error is one line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ def leaf_names(params: Any, root: str) -> list[str]:
     return [root + jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
 
 
-def check_finite_floats(params: Any, root: str) -> None:
+def check_floats(params: Any, root: str) -> None:
     """Raise a ValueError unless all leaves are finite floating arrays in a dtype that JAX keeps."""
     leaves = jax.tree.leaves(params)
     if not leaves:
@@ -29,8 +29,10 @@ def check_finite_floats(params: Any, root: str) -> None:
             raise ValueError(
                 f"{name} is float64, but x64 is off in JAX: check under `with jax.enable_x64(True):`, or pass float32"
             )
-        if not np.all(np.isfinite(np.asarray(leaf).astype(np.float64))):
-            raise ValueError(f"{name} must be finite, got {_first_bad(leaf)}")
+        values = np.asarray(leaf).astype(np.float64)
+        if not np.isfinite(values).all():
+            index = first_index(~np.isfinite(values))
+            raise ValueError(f"{name} must be finite, got {values[index]}" + (f" at {list(index)}" if index else ""))
 
 
 def scalar_value(name: str, f: Callable[[Any], Any], params: Any) -> float:
@@ -54,9 +56,8 @@ def check_like(name: str, gradient: Any, params: Any, root: str) -> None:
     given, wanted = leaf_names(gradient, root), leaf_names(params, root)
     trees = jax.tree.structure(gradient), jax.tree.structure(params)
     if len(set(trees)) > 1:
-        missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
-        if missing or extra:
-            parts = ([f"{missing[0]} is missing"] if missing else []) + ([f"unexpected {extra[0]}"] if extra else [])
+        missing, extra = [n for n in wanted if n not in given][:1], [n for n in given if n not in wanted][:1]
+        if parts := [*(f"{n} is missing" for n in missing), *(f"unexpected {n}" for n in extra)]:
             raise ValueError(f"{name} must return a tree like {root}: {' and '.join(parts)}")
         raise ValueError(f"{name} must return a tree like {root}, {trees[1]}, got {trees[0]}")
     for leaf_name, leaf, param in zip(wanted, jax.tree.leaves(gradient), jax.tree.leaves(params), strict=True):
@@ -64,6 +65,31 @@ def check_like(name: str, gradient: Any, params: Any, root: str) -> None:
             raise ValueError(f"{name} must return shape {np.shape(param)} for {leaf_name}, got {np.shape(leaf)}")
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise ValueError(f"{name} must return a floating dtype for {leaf_name}, got {jnp.result_type(leaf)}")
+
+
+def check_outputs(name: str, outputs: Any) -> None:
+    """Raise a ValueError unless a function returned finite floating arrays, at least one."""
+    leaves = jax.tree.leaves(outputs)
+    if not leaves:
+        raise ValueError(f"{name} must return at least one array, got {outputs!r}")
+    for leaf_name, leaf in zip(leaf_names(outputs, "outputs"), leaves, strict=True):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"{name} must return real floating arrays, got {jnp.result_type(leaf)} for {leaf_name}")
+        values = np.asarray(leaf).astype(np.float64)
+        if not np.isfinite(values).all():
+            index = first_index(~np.isfinite(values))
+            at = element(leaf_name, index)
+            raise ValueError(f"{name} must be finite at the given arguments, got {values[index]} at {at}")
+
+
+def first_index(mask: np.ndarray) -> tuple[int, ...]:
+    """Return the index of the first True."""
+    return tuple(int(i) for i in np.argwhere(mask)[0])
+
+
+def element(name: str, index: Sequence[int]) -> str:
+    """Return "outputs[0][3, 1]", or the bare name of a scalar."""
+    return f"{name}{list(index)}" if index else name
 
 
 def name_of(function: Callable[..., Any], fallback: str) -> str:
@@ -74,12 +100,6 @@ def name_of(function: Callable[..., Any], fallback: str) -> str:
     return name if name and name != "<lambda>" else fallback
 
 
-def _first_bad(leaf: Any) -> str:
-    values = np.asarray(leaf).astype(np.float64)
-    index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-    return f"{values[index]} at {list(index)}" if index else str(values)
-
-
 # Roundings by which two calls may differ, as threads sum in another order.
 _UNSTEADY = 1024
 
@@ -88,7 +108,7 @@ def first_calls(
     f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, f_name: str, gradient_name: str, root: str
 ) -> tuple[float, Any]:
     """Call both functions as the user does, and raise a ValueError if they cannot be checked."""
-    check_finite_floats(params, root)
+    check_floats(params, root)
     value = scalar_value(f_name, f, params)
     first = called(gradient_name, gradient, params)
     check_like(gradient_name, first, params, root)
@@ -103,9 +123,8 @@ def unsteady_sentence(
     again = f(params)
     number = float(np.asarray(again).astype(np.float64))
     if abs(number - value) > _UNSTEADY * _rounding.epsilon(jnp.result_type(again)) * abs(value):
-        return (
-            f"the function is not deterministic: it returned {value:.9g} and then {number:.9g} at the same parameters"
-        )
+        returned = f"it returned {value:.9g} and then {number:.9g} at the same parameters"
+        return f"the function is not deterministic: {returned}"
     second = gradient(params)
     for name, leaf, one, other in zip(
         leaf_names(leaves, root), jax.tree.leaves(leaves), to_numpy(leaves), to_numpy(second), strict=True
@@ -115,7 +134,7 @@ def unsteady_sentence(
         room = _UNSTEADY * _rounding.epsilon(jnp.result_type(leaf)) * _rounding.scale(one)
         bad = ~((one == other) | (np.abs(one - other) <= room) | (np.isnan(one) & np.isnan(other)))
         if bad.any():
-            index = tuple(int(i) for i in np.argwhere(bad)[0])
+            index = first_index(bad)
             numbers = f"{one[index]:.9g}, and then {other[index]:.9g}"
-            return f"the gradient is not deterministic: {name}{list(index)} was {numbers}"
+            return f"the gradient is not deterministic: {element(name, index)} was {numbers}"
     return ""

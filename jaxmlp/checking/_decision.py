@@ -37,7 +37,7 @@ FEW = 128
 # Differences that contradict autodiff are taken twice, the second time with all steps shorter by this factor.
 OTHER = 0.59
 
-Leaves = list[np.ndarray]
+Leaves = _survey.Leaves
 Surveyor = Callable[[list[Any], list[Any]], Survey | None]  # of (points, directions)
 
 
@@ -58,7 +58,7 @@ class Truth(NamedTuple):
     label: str
     call: Callable[[Any], Any]
     spreads: Callable[..., Iterator[Any]]  # of (seed, params)
-    steps: Callable[[Any], Any] | None = None  # the function whose gradient it is
+    steps: Callable[[Any], Any]  # the function whose gradient it is
 
 
 class _Compared(NamedTuple):
@@ -83,6 +83,10 @@ class Judged(_Compared):
     def is_right(self) -> bool:
         """Return whether no element is wrong."""
         return not any(bool(wrong.any()) for wrong in self.wrong)
+
+    def wrong_names(self, names: list[str]) -> tuple[str, ...]:
+        """Return the names of the leaves with wrong elements."""
+        return tuple(name for name, mask in zip(names, self.wrong, strict=True) if mask.any())
 
 
 def prepared(f: Wide, given: Wide, params: Any, epsilons: list[float]) -> Functions:
@@ -110,9 +114,7 @@ def surveyor(functions: Functions) -> Surveyor:
     """Return a function that surveys all points at once, with the first gradient by autodiff."""
     if not functions.truths or not functions.given.traceable:
         return lambda points, directions: None
-    steps = functions.truths[0].steps
-    assert steps is not None
-    return _survey.surveyor(functions.f, steps, functions.given)
+    return _survey.surveyor(functions.f, functions.truths[0].steps, functions.given)
 
 
 def evaluated(call: Callable[[Any], Any], params: Any) -> Leaves | None:
@@ -170,19 +172,19 @@ def evidence(
 ) -> Evidence:
     """Return the slope of f along a direction by differences, with as many steps as an error of `goal` needs."""
 
-    def along(steps: np.ndarray) -> np.ndarray:
-        return functions.along(params, direction, steps)
+    def longer(known: Line | None, direction: Any) -> Line:
+        return _differences.line(lambda steps: functions.along(params, direction, steps), centre, known)
 
-    line = _differences.line(along, centre) if known is None else known
+    line = longer(None, direction) if known is None else known
     slope = _differences.slope(line, noise)
     while slope.error > _differences.SAFETY * goal and not line.is_whole:
-        line = _differences.line(along, centre, line)
+        line = longer(line, direction)
         slope = _differences.slope(line, noise)
     if noise is not None:  # repeat with other steps: one error estimate may be small by chance, but seldom two
         half = jax.tree.map(lambda leaf: np.asarray(leaf) * OTHER, direction)
-        again = _differences.line(lambda steps: functions.along(params, half, steps), centre)
+        again = longer(None, half)
         while len(again.which) < len(line.which):
-            again = _differences.line(lambda steps: functions.along(params, half, steps), centre, again)
+            again = longer(again, half)
         other = _differences.slope(again, noise)
         apart = 2 * abs(other.value / OTHER - slope.value)
         jump = slope.jump if slope.jump and other.jump else 0.0
@@ -257,18 +259,17 @@ def basis(
         expected = survey.looks[0].expected if survey and is_seen else evaluated(truth.call, params)
         if expected is None or not all(np.isfinite(leaf).all() for leaf in expected):
             continue
-        if all(confirms(e, expected) for e in found):
-            return Basis(truth, expected, found, noise, False, refuted)
-        if noise is None:  # with all steps
+        confirmed = all(confirms(e, expected) for e in found)
+        if not confirmed and noise is None:  # with all steps
             found = [evidence(functions, params, e.direction, centre, known=e.line) for e in found]
-            if all(confirms(e, expected) for e in found):
-                return Basis(truth, expected, found, noise, False, refuted)
-        if noise is None:  # before autodiff is rejected, use all that differences can do
+            confirmed = all(confirms(e, expected) for e in found)
+        if not confirmed and noise is None:  # before autodiff is rejected, use all that differences can do
             noise = functions.noise(seed, params, directions[0])
             found = [evidence(functions, params, e.direction, centre, noise=noise, known=e.line) for e in found]
-        if all(confirms(e, expected) for e in found):
+            confirmed = all(confirms(e, expected) for e in found)
+        if confirmed:
             return Basis(truth, expected, found, noise, False, refuted)
-        if all(_follows(e, truth, expected, params, noise) for e in found):
+        if noise is not None and all(_follows(e, truth, expected, params, noise) for e in found):
             return Basis(truth, expected, found, noise, True, refuted)
         refuted.append(truth.label)
     noise = functions.noise(seed, params, directions[0]) if noise is None else noise
@@ -323,21 +324,8 @@ def leaf_errors(names: list[str], dtypes: list[str], judged: Judged) -> tuple[Le
         index = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), given.shape))
         norm, size = math.sqrt(np.sum(np.square(gap))), math.sqrt(np.sum(np.square(expected)))
         relative = norm / size if size else (math.inf if norm else 0.0)
-        errors.append(
-            LeafError(
-                name,
-                given.shape,
-                dtype,
-                index,
-                float(given[index]),
-                float(expected[index]),
-                float(allowed[index]),
-                relative,
-                int(wrong.sum()),
-            )
-        )
+        one, other, room = (float(leaf[index]) for leaf in (given, expected, allowed))
+        errors.append(LeafError(name, given.shape, dtype, index, one, other, room, relative, int(wrong.sum())))
     return tuple(
-        sorted(
-            errors, key=lambda leaf: (leaf.wrong == 0, -leaf.relative if leaf.relative == leaf.relative else -math.inf)
-        )
+        sorted(errors, key=lambda leaf: (leaf.wrong == 0, -np.nan_to_num(leaf.relative, nan=np.inf, posinf=np.inf)))
     )

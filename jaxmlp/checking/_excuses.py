@@ -55,23 +55,21 @@ def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged,
     found = _beside(functions, truth, params, judged, gap, drift, rng)
     if not found:
         return judged
-    stacked = [np.stack(leaves) for leaves in zip(*found, judged.expected, strict=True)]
-    low, high = [leaf.min(axis=0) for leaf in stacked], [leaf.max(axis=0) for leaf in stacked]
-    wider, crowded = [], False
-    for g, e, a, lo, h, d, leaf in zip(
-        judged.given, judged.expected, judged.allowed, low, high, drift, stacked, strict=True
-    ):
-        many = (np.diff(np.sort(leaf, axis=0), axis=0) > 4 * d).sum(axis=0) > 3
+    wider, crowded, n = [], False, 0
+    for g, e, a, d, *samples in zip(judged.given, judged.expected, judged.allowed, drift, *found, strict=True):
+        leaf = np.sort(np.stack([*samples, e]), axis=0)
+        low, high = leaf[0], leaf[-1]
+        many = (np.diff(leaf, axis=0) > 4 * d).sum(axis=0) > 3
         crowded = crowded or bool(many.any())
-        room = np.where(many, h - lo, 0.0) + d
-        wider.append(np.where((g >= lo - room) & (g <= h + room) & (h - lo > 4 * d), np.maximum(a, np.abs(g - e)), a))
+        room, jumps = np.where(many, high - low, 0.0) + d, high - low > 4 * d
+        n += int(jumps.sum())
+        wider.append(np.where((g >= low - room) & (g <= high + room) & jumps, np.maximum(a, np.abs(g - e)), a))
     # Each element may lie in its range while the whole lies outside of all samples: (1, 1) at a tie of two.
     given, *others = (inner(leaves, gap) for leaves in (judged.given, *found, judged.expected))
     room = inner([np.abs(leaf) for leaf in gap], drift) + (max(others) - min(others)) * crowded
     excused = judged._replace(allowed=wider)
     if not excused.is_right or not min(others) - room <= given <= max(others) + room:
         return judged
-    n = sum(int((h - lo > 4 * d).sum()) for lo, h, d in zip(low, high, drift, strict=True))
     return excused._replace(kink=f"f has a kink here ({n} elements of the gradient jump), and this is a subgradient")
 
 
@@ -87,21 +85,20 @@ def _beside(
     """Return gradients right beside a point, or none if they do not jump."""
     tree, sizes = jax.tree.structure(params), [_points.size(leaf) for leaf in to_numpy(params)]
 
-    def at(v: Any) -> list[Leaves | None]:
-        return [evaluated(truth.call, moved_numbers(params, v, sign * 2.0**-30)) for sign in (1, -1)]
+    def drawn(n: int) -> list[Leaves | None]:
+        directions = (to_float64(_points.direction(params, rng)) for _ in range(n))
+        return [sample for v in directions for sample in _sides(truth, params, v)]
 
-    samples: list[Leaves | None] = []
-    for n in range(16):
-        samples += at(to_float64(_points.direction(params, rng)))
-        if n == 3 and not any(_jumps(sample, judged.expected, drift) for sample in samples):
-            return []
+    samples = drawn(4)
+    if not any(_jumps(sample, judged.expected, drift) for sample in samples):
+        return []
+    samples += drawn(12)
     # Along the gap a convex kink has its extreme gradients; an element wins a maximum where it grows.
     grown = [np.nan_to_num(np.abs(g) - np.abs(e)) for g, e in zip(judged.given, judged.expected, strict=True)]
     for leaves in (gap, grown):
         largest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in leaves) or 1.0
-        samples += at(
-            jax.tree.unflatten(tree, [jnp.asarray(leaf * s / largest) for leaf, s in zip(leaves, sizes, strict=True)])
-        )
+        v = [jnp.asarray(leaf * size / largest) for leaf, size in zip(leaves, sizes, strict=True)]
+        samples += _sides(truth, params, jax.tree.unflatten(tree, v))
     samples += [evaluated(jax.jit(jax.grad(_with_ties(functions.f.plain, side))), params) for side in (False, True)]
     return [sample for sample in samples if sample is not None]
 
@@ -113,17 +110,11 @@ def _with_ties(f: Callable[[Any], Any], side: bool) -> Callable[[Any], Any]:
         name = eqn.primitive.name
         if name == "stop_gradient":
             return inputs
-        if name in ("max", "min"):
-            x, y = inputs
-            first = (x > y) if name == "max" else (x < y)
-            return [jnp.where(first | ((x == y) & side), x, y)]
-        if name == "abs":
-            (x,) = inputs
-            return [jnp.where((x > 0) | ((x == 0) & side), x, -x)]
-        if name in ("gt", "ge", "lt", "le"):
-            x, y = inputs
-            return [jnp.where(x == y, side, (x > y) if name[0] == "g" else (x < y))]
-        return apply(inputs)
+        if name not in ("max", "min", "abs", "gt", "ge", "lt", "le"):
+            return apply(inputs)
+        x, y = (inputs[0], -inputs[0]) if name == "abs" else inputs
+        first = jnp.where(x == y, side, x < y if name in ("min", "lt", "le") else x > y)
+        return [first if name[0] in "gl" else jnp.where(first, x, y)]
 
     return lambda *args: trace(f, *args).run(visit, *args)
 
@@ -144,13 +135,13 @@ def has_kink(truth: Truth, params: Any, rng: np.random.Generator) -> bool:
     if expected is None:
         return False
     drift = [2.0**-20 * _rounding.scale(leaf) for leaf in expected]
-    for _ in range(4):
-        v = to_float64(_points.direction(params, rng))
-        if any(
-            _jumps(evaluated(truth.call, moved_numbers(params, v, h)), expected, drift) for h in (2.0**-30, -(2.0**-30))
-        ):
-            return True
-    return False
+    beside = (_sides(truth, params, to_float64(_points.direction(params, rng))) for _ in range(4))
+    return any(_jumps(sample, expected, drift) for samples in beside for sample in samples)
+
+
+def _sides(truth: Truth, params: Any, v: Any) -> list[Leaves | None]:
+    """Return the gradients right beside a point, ahead and behind."""
+    return [evaluated(truth.call, moved_numbers(params, v, sign * 2.0**-30)) for sign in (1, -1)]
 
 
 def _jumps(beside: Leaves | None, here: Leaves, drift: Leaves) -> bool:

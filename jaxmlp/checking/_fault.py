@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmlp.checking._decision import Functions, Judged, Leaves
+from jaxmlp.checking.report import Explanation
 
 # The coefficient s is measured too, and its error adds to what rounding allows.
 ROOM = 4
@@ -34,6 +35,15 @@ class Fault(NamedTuple):
     room: Leaves
     leaves: list[int]
     names: tuple[str, ...]
+
+    def share(self, error: Leaves, leaves: list[int] | None = None) -> float | None:
+        """Return s with d = s error on the wrong leaves, or on these; None if there is no such number."""
+        s = coefficients(self.d, [error], self.leaves if leaves is None else leaves, self.room)
+        return None if s is None else float(s[0])
+
+    def share_of_leaf(self, i: int, other: np.ndarray) -> float | None:
+        """Return s with d = s (other - g) on leaf i, or None."""
+        return self.share([*self.g[:i], other - self.g[i], *self.g[i + 1 :]], [i])
 
 
 def coefficients(d: Leaves, errors: list[Leaves], leaves: list[int], room: Leaves) -> np.ndarray | None:
@@ -81,14 +91,9 @@ def follow(gradient: Callable[[float], Leaves | None], fault: Fault) -> tuple[fl
     from scipy.optimize import least_squares  # half a second to import
 
     e = error(start)
-    fit = least_squares(
-        lambda u: d - u[1] * error(float(u[0])),
-        [start, float(e @ d) / float(e @ e)],
-        xtol=1e-14,
-        ftol=1e-14,
-        gtol=1e-14,
-        x_scale="jac",
-    )
+    exactly = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-14)
+    guess = [start, float(e @ d) / float(e @ e)]
+    fit = least_squares(lambda u: d - u[1] * error(float(u[0])), guess, x_scale="jac", **exactly)
     tau, share = (float(value) for value in fit.x)
     room = flat(fault.room) + 1e-5 * np.abs(d).max()
     return (tau, share) if (np.abs(d - share * error(tau)) <= room).all() else None
@@ -107,3 +112,8 @@ def enumerated(names: tuple[str, ...]) -> str:
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more leaves"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def joined(parts: list[Explanation], names: tuple[str, ...]) -> Explanation:
+    """Return the explanations of several leaves as one."""
+    return Explanation(parts[0].kind, "; ".join(part.text for part in parts), names)

@@ -93,6 +93,11 @@ def source(eqn: JaxprEqn) -> str:
     return "an unknown line"
 
 
+def shape_of(atom: Any) -> tuple[int, ...]:
+    """Return the shape of an operation's input or output."""
+    return tuple(atom.aval.shape)
+
+
 def _walk(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
@@ -140,7 +145,7 @@ def _scan(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) ->
 
 
 def _n_stacked(outer: Sequence[Any], within: Sequence[Any]) -> int:
-    return sum(len(o.aval.shape) > len(i.aval.shape) for o, i in zip(outer, within, strict=True))
+    return sum(len(shape_of(o)) > len(shape_of(i)) for o, i in zip(outer, within, strict=True))
 
 
 def _while(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:

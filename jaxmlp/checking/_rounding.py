@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 from jax.extend.core import JaxprEqn
 
-from jaxmlp.checking._program import Apply, Visit, is_container, trace
+from jaxmlp.checking._program import Apply, Visit, is_container, shape_of, trace
 
 SAMPLES = 8
 # The chance, in this model, that rounding alone exceeds a bound anywhere in one check.
@@ -205,16 +205,12 @@ def _narrows(eqn: JaxprEqn) -> bool:
 
 def _length(eqn: JaxprEqn) -> int:
     """Return the largest number of terms of an element of a sum."""
-    shapes = [_shape(atom) for atom in eqn.invars]
+    shapes = [shape_of(atom) for atom in eqn.invars]
     if eqn.primitive.name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
         return math.prod(shapes[0][axis] for axis in contracted) or 1
     if eqn.primitive.name == "conv_general_dilated":
         return math.prod(shapes[1]) or 1
     if eqn.primitive.name == "reduce_sum":
-        return max(1, math.prod(shapes[0]) // max(1, math.prod(_shape(eqn.outvars[0]))))
+        return max(1, math.prod(shapes[0]) // max(1, math.prod(shape_of(eqn.outvars[0]))))
     return max(1, *(math.prod(shape) for shape in shapes))
-
-
-def _shape(atom: Any) -> tuple[int, ...]:
-    return tuple(atom.aval.shape)

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxmlp.checking import _differences
 from jaxmlp.checking._functions import Wide, moved, to_numpy
-from jaxmlp.checking._program import equations, trace
+from jaxmlp.checking._program import equations, shape_of, trace
 
 # Numbers that a program may compute side by side: 512 MiB in all, far fewer of them alive at a time.
 SIDE_BY_SIDE = 2**26
@@ -64,13 +64,11 @@ def surveyor(f: Wide, steps: Callable[[Any], Any], given: Wide) -> Callable[[lis
             expected, own = to_numpy(expected), to_numpy(own)
         except Exception:  # JAX raises many kinds for functions that it cannot trace, differentiate or batch
             return None
-        return Survey(
-            [
-                Look(at, float(values[i]), [leaf[i] for leaf in own], [leaf[i] for leaf in expected])
-                for i, at in enumerate(points)
-            ],
-            [_differences.Line(float(values[0]), first, *np.split(line, 2)) for line in lines],
-        )
+        looks = [
+            Look(at, float(values[i]), [leaf[i] for leaf in own], [leaf[i] for leaf in expected])
+            for i, at in enumerate(points)
+        ]
+        return Survey(looks, [_differences.Line(float(values[0]), first, *np.split(line, 2)) for line in lines])
 
     return surveyed
 
@@ -91,5 +89,4 @@ def _all(function: Callable[[Any], Any], xs: Any) -> Any:
 
 
 def _numbers(program: Any) -> int:
-    atoms: list[Any] = [atom for eqn in equations(program) for atom in eqn.outvars]
-    return sum(math.prod(atom.aval.shape) for atom in atoms)
+    return sum(math.prod(shape_of(atom)) for eqn in equations(program) for atom in eqn.outvars)

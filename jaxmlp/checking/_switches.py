@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxmlp.checking import _rounding
-from jaxmlp.checking._program import Apply, Program, is_container, source, trace
+from jaxmlp.checking._program import Apply, Program, is_container, shape_of, source, trace
 
 MOST = 600  # switches in one program
 DEEPEST = 40  # operations that count as one elementwise function
@@ -93,8 +93,7 @@ def lengths(f: Callable[[Any], Any], params: Any) -> dict[int, str]:
     program = trace(f, params)
     found: dict[int, str] = {}
     shapes = [np.shape(array) for array in program.closed.consts] + [np.shape(leaf) for leaf in jax.tree.leaves(params)]
-    atoms: list[Any] = [atom for eqn in program.closed.jaxpr.eqns for atom in eqn.outvars]
-    shapes += [atom.aval.shape for atom in atoms]
+    shapes += [shape_of(atom) for eqn in program.closed.jaxpr.eqns for atom in eqn.outvars]
     for shape in shapes:
         for axis, length in enumerate(shape):
             found.setdefault(length, f"axis {axis} of an array of shape {shape}")
@@ -123,11 +122,11 @@ class _Plan(NamedTuple):
 def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, zeros: Any) -> tuple[Any, ...]:
     """Return a visitor and its argument. Without amounts the visitor makes the plan; with them it carries it out."""
     # Values that are a reshaped leaf, and how to reshape another tree's leaf alike. Values are kept for their ids.
-    origin: dict[int, tuple[int, Callable[[Any], Any], Any]] = {}
-    for i, leaf in enumerate(jax.tree.leaves(params)):
-        origin[id(leaf)] = (i, lambda u: u, leaf)
-    steps = jax.tree.leaves(gradient)
-    dependent = {id(leaf): leaf for leaf in jax.tree.leaves(params)}  # values that depend on the parameters
+    leaves, steps = jax.tree.leaves(params), jax.tree.leaves(gradient)
+    origin: dict[int, tuple[int, Callable[[Any], Any], Any]] = {
+        id(leaf): (i, lambda u: u, leaf) for i, leaf in enumerate(leaves)
+    }
+    dependent = {id(leaf): leaf for leaf in leaves}  # values that depend on the parameters
     at_top = [True]
     seen: Counter[int] = Counter()  # a program that is called twice visits its operations twice
     regions: dict[int, _Region] = {}  # values that are elementwise functions of one other value
@@ -161,10 +160,9 @@ def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, z
         switched_inputs = list(inputs)
         if not is_container(eqn) and not (name in _STRUCTURAL and len(floats) == 1):
             for j, change in changes:
-                switched_inputs[j] = (
-                    inputs[j] + _as(switch((*this, j, "path"), "path", f"{at}, input {j}"), change) * change
-                )
-        if top and name == "reduce_sum" and np.ndim(inputs[0]) and _shape(eqn.outvars[0]) == ():
+                c = switch((*this, j, "path"), "path", f"{at}, input {j}")
+                switched_inputs[j] = inputs[j] + _as(c, change) * change
+        if top and name == "reduce_sum" and np.ndim(inputs[0]) and shape_of(eqn.outvars[0]) == ():
             n = np.shape(inputs[0])[0]
             if shares is None and 2 <= n <= 256:
                 plan.examples.append((this, n))
@@ -178,7 +176,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, z
         moved_leaf = next((origin[id(x)][0] for x in inputs if id(x) in origin), None)
         if name in _MOVES and moved_leaf is not None:
             i, move, _ = origin[id(inputs[0])]
-            origin[id(outputs[0])] = (i, _then(move, apply), outputs[0])
+            origin[id(outputs[0])] = (i, lambda u: apply([move(u)])[0], outputs[0])
         if len(outputs) != 1 or is_container(eqn) or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
             return outputs
         y = outputs[0]
@@ -195,33 +193,33 @@ def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, z
     def slope_switches(
         this: Any, name: str, inputs: list[Any], floats: list[int], apply: Apply, y: Any, at: str
     ) -> Any:
-        roots = {id(region(inputs[j]).root): region(inputs[j]).root for j in floats if id(inputs[j]) in dependent}
-        if len(roots) != 1:
+        changing = [j for j in floats if id(inputs[j]) in dependent]
+        roots = {id(region(inputs[j]).root): region(inputs[j]).root for j in changing}
+        depth = sum(region(inputs[j]).depth for j in floats)
+        if len(roots) != 1 or depth >= DEEPEST:
             return y
         (root,) = roots.values()
-        if np.shape(root) != y.shape or sum(region(inputs[j]).depth for j in floats) >= DEEPEST:
+        if np.shape(root) != y.shape:
             return y
 
         def through(u: Any) -> Any:
-            still = [
-                x if id(x) in dependent and j in floats else jax.lax.stop_gradient(x) for j, x in enumerate(inputs)
-            ]
-            return apply([region(x).of(u) if j in floats and id(x) in dependent else x for j, x in enumerate(still)])[0]
+            still = jax.lax.stop_gradient
+            return apply([region(x).of(u) if j in changing else still(x) for j, x in enumerate(inputs)])[0]
 
-        whole = y
-        if name not in _LINEAR or any(region(inputs[j]).depth for j in floats):
+        whole, is_curved = y, name not in _LINEAR or depth > 0
+        if is_curved:
             y = bent((*this, "whole"), root, through, y, at)
-        curved = [j for j in floats if id(inputs[j]) in dependent]
-        if len(curved) == 1 and region(inputs[curved[0]]).depth and name not in _LINEAR:
-            j = curved[0]
-            y = bent(
-                (*this, "own"), inputs[j], lambda u: apply([u if i == j else x for i, x in enumerate(inputs)])[0], y, at
-            )
-        if y.ndim and at_top[0] and (name not in _LINEAR or any(region(inputs[j]).depth for j in floats)):
+        if len(changing) == 1 and region(inputs[changing[0]]).depth and name not in _LINEAR:
+            (j,) = changing
+
+            def own(u: Any) -> Any:
+                return apply([u if k == j else x for k, x in enumerate(inputs)])[0]
+
+            y = bent((*this, "own"), inputs[j], own, y, at)
+        if y.ndim and at_top[0] and is_curved:
             y = probe((*this, "curved"), "missing_derivative", at, y, None)
-        depth = 1 + sum(region(inputs[j]).depth for j in floats)
         for value in (whole, y):
-            regions[id(value)] = _Region(root, through, depth, value)
+            regions[id(value)] = _Region(root, through, 1 + depth, value)
         return y
 
     def bent(key: Any, z: Any, phi: Callable[[Any], Any], y: Any, at: str) -> Any:
@@ -264,14 +262,6 @@ def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, z
         return y
 
     return visit, params
-
-
-def _then(move: Callable[[Any], Any], apply: Apply) -> Callable[[Any], Any]:
-    return lambda u: apply([move(u)])[0]
-
-
-def _shape(atom: Any) -> tuple[int, ...]:
-    return tuple(atom.aval.shape)
 
 
 def _change(x: Any) -> Any:

@@ -1,6 +1,6 @@
 """Why is the batched form of a function wrong? A factor, a wrong order, an example left out, or a leak."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,8 @@ class Trial(NamedTuple):
     judged: Judged
 
 
-def combined(rows: Leaves, form: Form) -> Leaves:
+def combined(rows: list[Any], form: Form) -> list[Any]:
+    """Return rows [B, ...] in the form in which they are compared."""
     return rows if form == "each" else [leaf.sum(0) if form == "sum" else leaf.mean(0) for leaf in rows]
 
 
@@ -52,11 +53,8 @@ def _factor(judged: Judged, n: int, form: Form) -> str:
         return ""
     why = ""
     if abs(factor * n - 1) < FITS:
-        why = (
-            f", 1/{n}: the mean over the batch in place of the sum"
-            if form == "sum"
-            else f": divided by the {n} examples"
-        )
+        why = f", 1/{n}: the mean over the batch in place of the sum"
+        why = why if form == "sum" else f": divided by the {n} examples"
     elif abs(factor / n - 1) < FITS:
         why = ": the sum over the batch in place of the mean" if form == "mean" else f": multiplied by the {n} examples"
     return f"the result is {factor:.7g} times what it should be{why}"

@@ -15,114 +15,97 @@ from jaxmlp.checking import _differences, _points
 from jaxmlp.checking._decision import ALONE, FEW, MISS, Evidence, Functions, Judged, Leaves, dot, evidence
 from jaxmlp.checking._functions import to_numpy
 
-__all__ = ["ByDifferences", "judge_without_autodiff"]
 
+class _Point(NamedTuple):
+    """A gradient at a point, and what differences of the function there need."""
 
-class ByDifferences(NamedTuple):
-    """A judgement by differences, the smallest fault that they see relative to the gradient, and the differences."""
+    functions: Functions
+    params: Any
+    centre: float
+    given: Leaves
+    noise: np.ndarray | None
 
-    judged: Judged
-    resolution: float
-    found: list[Evidence]
+    def size(self, i: int) -> float:
+        return _points.size(to_numpy(self.params)[i])
+
+    def along(self, i: int, values: np.ndarray) -> Evidence:
+        """Return the slope along a direction within leaf i."""
+        v = [np.zeros(leaf.shape) for leaf in self.given]
+        v[i] = values
+        direction = jax.tree.unflatten(jax.tree.structure(self.params), [jnp.asarray(leaf) for leaf in v])
+        return evidence(self.functions, self.params, direction, self.centre, noise=self.noise)
+
+    def coordinate(self, i: int, index: tuple[int, ...]) -> Evidence:
+        """Return the slope along one coordinate, in the leaf's unit."""
+        values = np.zeros(self.given[i].shape)
+        values[index] = self.size(i)
+        return self.along(i, values)
+
+    def probe(self, i: int, mask: np.ndarray, rng: np.random.Generator) -> tuple[Evidence, float, float]:
+        """Return the slope along a random direction within a part of leaf i, its gap from g . v, and its error."""
+        values = np.where(mask, self.size(i) * rng.standard_normal(self.given[i].shape), 0.0)
+        found = self.along(i, values)
+        rounding = self.functions.epsilons[i] * float(np.sum(np.abs(self.given[i] * values)))
+        gap = found.slope.value - dot(self.given, found.direction)
+        return found, gap, found.slope.error + _jump(found) / 2 + rounding
+
+    def locate(self, i: int, rng: np.random.Generator) -> tuple[int, ...]:
+        """Return the index of a wrong element: halve the leaf, keep the half with the larger gap, and repeat."""
+        shape, elements = self.given[i].shape, np.arange(self.given[i].size)
+        while len(elements) > 1:
+            halves = np.array_split(elements, 2)
+            masks = [np.isin(np.arange(self.given[i].size), half).reshape(shape) for half in halves]
+            elements = halves[int(np.argmax([abs(self.probe(i, mask, rng)[1]) for mask in masks]))]
+        return tuple(int(j) for j in np.unravel_index(elements[0], shape))
 
 
 def judge_without_autodiff(
     functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray | None, rng: np.random.Generator
-) -> ByDifferences:
-    """Judge a gradient by differences alone."""
-    n = sum(leaf.size for leaf in given)
-    if n <= FEW:
-        return _every_coordinate(functions, params, centre, given, noise)
-    return _every_leaf(functions, params, centre, given, noise, rng)
+) -> tuple[Judged, float, list[Evidence]]:
+    """Judge a gradient; also return the smallest fault that is seen, relative to the gradient, and the differences."""
+    point = _Point(functions, params, centre, given, noise)
+    return _every_coordinate(point) if sum(leaf.size for leaf in given) <= FEW else _every_leaf(point, rng)
 
 
-def _every_coordinate(
-    functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray | None
-) -> ByDifferences:
+def _every_coordinate(point: _Point) -> tuple[Judged, float, list[Evidence]]:
+    given = point.given
     expected, allowed = [np.zeros_like(leaf) for leaf in given], [np.zeros_like(leaf) for leaf in given]
     lines, kinks = [], 0
     for i, leaf in enumerate(given):
-        size = _points.size(to_numpy(params)[i])
+        size = point.size(i)
         for index in np.ndindex(leaf.shape):
-            found = evidence(functions, params, _unit(params, i, index, size), centre, noise=noise)
+            found = point.coordinate(i, index)
             expected[i][index] = found.slope.value / size
-            jump = abs(found.slope.jump) if abs(found.slope.jump) > found.slope.error else 0.0
-            kinks += jump > 0
-            allowed[i][index] = (found.slope.error + jump / 2) / size + functions.epsilons[i] * abs(leaf[index])
+            kinks += _jump(found) > 0
+            allowed[i][index] = (found.slope.error + _jump(found) / 2) / size
+            allowed[i][index] += point.functions.epsilons[i] * abs(leaf[index])
             lines.append(found)
-    resolution = max(float((a).max()) for a in allowed if a.size) / max(
-        max(float(np.abs(g).max()) for g in given if g.size), 1e-300
-    )
+    largest = max(float(np.abs(leaf).max()) for leaf in given if leaf.size)
+    resolution = max(float(leaf.max()) for leaf in allowed if leaf.size) / max(largest, 1e-300)
     judged = Judged(given, expected, allowed)
     if kinks and judged.is_right:
         judged = judged._replace(kink=f"f has a kink here (along {kinks} coordinates), and this is a subgradient")
-    return ByDifferences(judged, resolution, lines)
+    return judged, resolution, lines
 
 
-def _every_leaf(
-    functions: Functions, params: Any, centre: float, given: Leaves, noise: np.ndarray | None, rng: np.random.Generator
-) -> ByDifferences:
+def _every_leaf(point: _Point, rng: np.random.Generator) -> tuple[Judged, float, list[Evidence]]:
+    given = point.given
     expected, allowed = [leaf.copy() for leaf in given], [np.full(leaf.shape, np.inf) for leaf in given]
     lines, resolution = [], 0.0
     for i, leaf in enumerate(given):
-        size = _points.size(to_numpy(params)[i])
-        whole = np.ones(leaf.shape, bool)
         for _ in range(_differences.n_directions(MISS, ALONE)):
-            found, gap, error = _probe(functions, params, centre, given, i, whole, noise, rng)
+            found, gap, error = point.probe(i, np.ones(leaf.shape, bool), rng)
             lines.append(found)
-            norm = size * float(np.linalg.norm(leaf))
+            norm = point.size(i) * float(np.linalg.norm(leaf))
             resolution = max(resolution, error / (ALONE * norm) if norm else (0.0 if error == 0 else math.inf))
             if abs(gap) > error:
-                index = _locate(functions, params, centre, given, i, noise, rng)
-                single = evidence(functions, params, _unit(params, i, index, size), centre, noise=noise)
-                expected[i][index] = single.slope.value / size
-                allowed[i][index] = min(single.slope.error / size, abs(leaf[index] - expected[i][index]) / 2)
+                index = point.locate(i, rng)
+                slope = point.coordinate(i, index).slope
+                expected[i][index] = slope.value / point.size(i)
+                allowed[i][index] = min(slope.error / point.size(i), abs(leaf[index] - expected[i][index]) / 2)
                 break
-    return ByDifferences(Judged(given, expected, allowed), resolution, lines)
+    return Judged(given, expected, allowed), resolution, lines
 
 
-def _probe(
-    functions: Functions,
-    params: Any,
-    centre: float,
-    given: Leaves,
-    i: int,
-    mask: np.ndarray,
-    noise: np.ndarray | None,
-    rng: np.random.Generator,
-) -> tuple[Evidence, float, float]:
-    size = _points.size(to_numpy(params)[i])
-    v = [np.zeros(leaf.shape) for leaf in given]
-    v[i] = np.where(mask, size * rng.standard_normal(given[i].shape), 0.0)
-    direction = jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in v])
-    found = evidence(functions, params, direction, centre, noise=noise)
-    jump = abs(found.slope.jump) if abs(found.slope.jump) > found.slope.error else 0.0
-    rounding = functions.epsilons[i] * float(np.sum(np.abs(given[i] * v[i])))
-    return found, found.slope.value - dot(given, direction), found.slope.error + jump / 2 + rounding
-
-
-def _locate(
-    functions: Functions,
-    params: Any,
-    centre: float,
-    given: Leaves,
-    i: int,
-    noise: np.ndarray | None,
-    rng: np.random.Generator,
-) -> tuple[int, ...]:
-    """Return the index of a wrong element: halve the leaf, keep the half with the larger gap, and repeat."""
-    elements = np.arange(given[i].size)
-    while len(elements) > 1:
-        halves = np.array_split(elements, 2)
-        gaps = []
-        for half in halves:
-            mask = np.isin(np.arange(given[i].size), half).reshape(given[i].shape)
-            gaps.append(abs(_probe(functions, params, centre, given, i, mask, noise, rng)[1]))
-        elements = halves[int(np.argmax(gaps))]
-    return tuple(int(j) for j in np.unravel_index(elements[0], given[i].shape))
-
-
-def _unit(params: Any, i: int, index: tuple[int, ...], size: float) -> Any:
-    v = [np.zeros(np.shape(leaf)) for leaf in jax.tree.leaves(params)]
-    v[i][index] = size
-    return jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in v])
+def _jump(found: Evidence) -> float:
+    return abs(found.slope.jump) if abs(found.slope.jump) > found.slope.error else 0.0

@@ -15,16 +15,15 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.checking import _decision, _excuses, _points, _rounding
-from jaxmlp.checking._arguments import Arguments, Named, check_outputs, element, split
-from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of
+from jaxmlp.checking._arguments import Arguments, Named, split
+from jaxmlp.checking._boundary import check_floats, check_like, check_outputs, element, first_index, leaf_names, name_of
 from jaxmlp.checking._decision import Judged, Leaves, Truth, leaf_errors
-from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
+from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened, x64_scope
+from jaxmlp.checking._precision import judge_precision
 from jaxmlp.checking._why_wrong_batched import Form, Trial, combined, explain
-from jaxmlp.checking._x64 import x64_scope
 from jaxmlp.checking.report import Explanation, PointCheck, Report
 
 __all__ = ["check_batched"]
-
 
 # This many examples at most are changed, one at a time.
 CHANGED = 4
@@ -39,11 +38,13 @@ def check_batched(
 ) -> Report:
     """Check that the batched form of a function gives each example its own result, and that none leaks into another.
 
+    It does if every result is right with the given and with changed values, in float64 and in the given dtypes.
+
     Parameters
     ----------
     per_example
         A function of one example, which has the shapes of `args` without their leading axis. It returns a tree of
-        floating arrays.
+        finite floating arrays.
     batched
         A function of `args` that returns the tree of `per_example` with a leading axis, [B, ...], or reduced over it.
     *args
@@ -51,20 +52,6 @@ def check_batched(
         values; labels do not.
     reduction
         "sum" or "mean" if `batched` reduces. If None, the shapes show it, and the better fit of sum and mean is taken.
-    seed
-        Seed of the changed values.
-
-    Returns
-    -------
-    report
-        True if and only if every example gets its own result, with the given and with changed values, in float64 and in
-        the given dtypes.
-
-    Raises
-    ------
-    ValueError
-        If there are no arguments, if their leading axes differ or have one example only, if `per_example` is not
-        finite, or if the trees or shapes of the outputs fit neither form.
 
     Examples
     --------
@@ -129,7 +116,7 @@ def _check(
 
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(first)]
     epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
-    imitated = _rounding.spreads(lambda floats: _reduced(alone.plain(floats), form))
+    imitated = _rounding.spreads(lambda floats: combined(alone.plain(floats), form))
 
     def spreads(seed: int, floats: list[Any]) -> Iterator[Any]:
         try:
@@ -138,7 +125,7 @@ def _check(
             expected = combined(to_numpy(alone.call(floats)), form)
             yield [_decision.ROUNDINGS * np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in expected]
 
-    truth = Truth("", alone.call, spreads)
+    truth = Truth("", alone.call, spreads, alone.plain)
 
     def judged(fixed: Leaves, floats: list[Any], seed: int) -> Judged:
         result = _decision.compare(fixed, combined(to_numpy(alone.call(floats)), form), epsilons)
@@ -154,7 +141,6 @@ def _check(
             continue
         trials.append(Trial(label, changed, judged(to_numpy(given.call(moved)), moved, seed)))
         points.append(_point(trials[-1]))
-
     shown = next((trial.judged for trial in trials if not trial.judged.is_right), trials[0].judged)
     shown_dtypes = ["float64"] * len(dtypes)
     explanations: tuple[Explanation, ...] = ()
@@ -163,7 +149,13 @@ def _check(
         explanations = (explain(trials, rows, form),)
     elif any(dtype != np.float64 for dtype in dtypes):
         with ambient():
-            own = _own(problem, form, floats, trials[0].judged._replace(given=to_numpy(first)), dtypes, seed)
+            # The rounding of the batched program itself is not imitated: it is what this judges.
+            own = judge_precision(
+                trials[0].judged._replace(given=to_numpy(first)),
+                dtypes,
+                lambda: combined(to_numpy(one_by_one(floats)), form),
+                lambda: to_numpy(_rounding.spread(lambda at: combined(one_by_one(at), form))(seed, floats)),
+            )
         if not own.is_right:
             shown, shown_dtypes = own, [str(dtype) for dtype in dtypes]
             text = f"right in float64, but in {shown_dtypes[0]} off by more than rounding explains"
@@ -175,16 +167,15 @@ def _check(
         + ("" if form == "each" else f", and their {form}"),
         leaves=leaf_errors(names, shown_dtypes, shown),
         explanations=explanations,
-        points=tuple(_merged(points)),
+        points=_merged(points),
         notes=tuple(notes),
     )
 
 
 def _batch_size(arguments: Arguments) -> int:
     """Return B; raise a ValueError that names the argument if it has another B or none."""
-    shapes = [
-        (name, np.shape(leaf)) for name, leaf in zip(arguments.names, arguments.leaves, strict=True) if leaf is not None
-    ]
+    named = zip(arguments.names, arguments.leaves, strict=True)
+    shapes = [(name, np.shape(leaf)) for name, leaf in named if leaf is not None]
     if not shapes:
         raise ValueError("args must have at least one array of examples, got none")
     for name, shape in shapes:
@@ -197,7 +188,7 @@ def _batch_size(arguments: Arguments) -> int:
     if n < 2:
         raise ValueError(f"args must have at least 2 examples, got {n}: one cannot show a leak between examples")
     if arguments.floats:
-        check_finite_floats(Named(arguments.floats, arguments.float_names), "")
+        check_floats(Named(arguments.floats, arguments.float_names), "")
     return n
 
 
@@ -220,7 +211,7 @@ def _is_reduced(name: str, outputs: Any, example: Any, n: int, reduction: str | 
 def _check_finite(problem: _Problem, rows: Leaves) -> None:
     for name, leaf in zip(leaf_names(problem.example, "outputs"), rows, strict=True):
         if not np.isfinite(leaf).all():
-            i, *index = np.argwhere(~np.isfinite(leaf))[0]
+            i, *index = first_index(~np.isfinite(leaf))
             where = element(name, index)
             raise ValueError(f"{problem.one_name} must be finite, got {leaf[(i, *index)]} at {where} for example {i}")
 
@@ -232,9 +223,8 @@ def _example(arguments: Arguments, floats: Sequence[Any], i: int) -> Any:
 def _one_by_one(problem: _Problem, floats: list[Any]) -> Callable[[list[Any]], list[Array]]:
     """Return a function of the floating leaves that computes the outputs [B, ...] one example after the other."""
     arguments = problem.arguments
-    fixed = [
-        leaf for leaf, moves in zip(arguments.leaves, arguments.moves, strict=True) if not moves and leaf is not None
-    ]
+    leaves = zip(arguments.leaves, arguments.moves, strict=True)
+    fixed = [leaf for leaf, moves in leaves if not moves and leaf is not None]
 
     def alone(floats: Sequence[Any], others: Sequence[Any]) -> list[Array]:
         remaining = iter(others)
@@ -256,10 +246,6 @@ def _one_by_one(problem: _Problem, floats: list[Any]) -> Callable[[list[Any]], l
     except Exception:  # it does not run in float64; `widened` handles that
         return mapped
     return mapped
-
-
-def _reduced(rows: list[Array], form: Form) -> list[Array]:
-    return rows if form == "each" else [leaf.sum(0) if form == "sum" else leaf.mean(0) for leaf in rows]
 
 
 def _fitting(given: Leaves, rows: Leaves) -> Form:
@@ -286,64 +272,24 @@ def _changes(
     found: list[tuple[str, int | None, list[np.ndarray]]] = []
     for i in which:
         new = [drawn(leaf[i], size) for leaf, size in zip(floats, sizes, strict=True)]
-        others = [
-            ("the data of another example", [leaf[(i + 1) % n] for leaf in floats]),
-            ("new data", new),
-            # Both signs: a leak may open at one of them only.
-            ("large data", [16 * values for values in new]),
-            ("large data", [-16 * values for values in new]),
-        ]
+        others = [("the data of another example", [leaf[(i + 1) % n] for leaf in floats]), ("new data", new)]
+        # Both signs: a leak may open at one of them only.
+        others += [("large data", [factor * values for values in new]) for factor in (16, -16)]
         for label, other in others:
             changed = [leaf.copy() for leaf in floats]
             for leaf, values in zip(changed, other, strict=True):
                 leaf[i] = values
             found.append((f"{label} for one example", int(i), changed))
-    found.append(
-        ("new data for all examples", None, [drawn(leaf, size) for leaf, size in zip(floats, sizes, strict=True)])
-    )
-    return found
-
-
-def _own(problem: _Problem, form: Form, floats: list[Any], judged: Judged, dtypes: list[Any], seed: int) -> Judged:
-    """Judge the result in the user's own dtypes: allow a multiple of the errors of single examples and of rounding."""
-    limits = [jnp.finfo(dtype) for dtype in dtypes]
-    roundings = [_decision.ROUNDINGS * float(limit.eps) for limit in limits]
-    tiny = [_decision.ROUNDINGS * float(limit.tiny) for limit in limits]
-    allowed = [
-        np.where(np.abs(e) > float(limit.max), np.inf, r * _rounding.scale(e) + t)
-        for e, r, t, limit in zip(judged.expected, roundings, tiny, limits, strict=True)
-    ]
-    judged = judged._replace(allowed=allowed)
-    if judged.is_right:
-        return judged
-    try:
-        one_by_one = _one_by_one(problem, floats)
-        rows = to_numpy(one_by_one(floats))
-        spread = _rounding.spread(lambda floats: _reduced(one_by_one(floats), form))
-        spreads = to_numpy(spread(seed, floats))
-    except Exception:  # not traceable: assume that it loses a few digits more
-        return judged._replace(allowed=[16 * leaf for leaf in allowed])
-    # The rounding of the batched program itself is not imitated: it is what this judges.
-    factor = _rounding.threshold(sum(leaf.size for leaf in spreads))
-    off = [np.abs(a - e) for a, e in zip(combined(rows, form), judged.expected, strict=True)]
-    return judged._replace(
-        allowed=[
-            a + np.nan_to_num(factor * s + 8 * (e + _rounding.scale(e)), nan=0.0, posinf=0.0)
-            for a, s, e in zip(allowed, spreads, off, strict=True)
-        ]
-    )
+    return [*found, ("new data for all examples", None, list(map(drawn, floats, sizes)))]
 
 
 def _point(trial: Trial) -> PointCheck:
     return PointCheck(trial.label, "right" if trial.judged.is_right else "wrong")
 
 
-def _merged(points: list[PointCheck]) -> list[PointCheck]:
+def _merged(points: list[PointCheck]) -> tuple[PointCheck, ...]:
     """Return one point for each label: wrong if any was wrong, else skipped if any was skipped."""
-    found: dict[str, PointCheck] = {}
-    order = ("wrong", "skipped", "right")
-    for point in points:
-        before = found.get(point.name)
-        if before is None or order.index(point.verdict) < order.index(before.verdict):
-            found[point.name] = point
-    return list(found.values())
+    worst_first = sorted(points, key=lambda point: ("wrong", "skipped", "right").index(point.verdict))
+    return tuple(
+        next(point for point in worst_first if point.name == name) for name in dict.fromkeys(p.name for p in points)
+    )

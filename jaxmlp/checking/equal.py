@@ -19,24 +19,10 @@ def check_equal(
 ) -> dict[str, Report]:
     """Check that the two functions of each pair return the same in float64, up to what rounding can do to both.
 
-    One program computes all pairs. The same infinity on both sides counts as equal.
+    `pairs` has (function, function that is right) by name, functions of `args` that return like trees of arrays; each
+    name gets a `Report`. `truth` says in the reports what the second functions are. One program computes all pairs. The
+    same infinity on both sides counts as equal.
 
-    Parameters
-    ----------
-    pairs
-        A name for each (function, function that is right). Both return like trees of arrays.
-    *args
-        The arguments of all functions: trees of floating arrays.
-    truth
-        What the second functions are, for the reports.
-
-    Returns
-    -------
-    reports
-        A `Report` for each name.
-
-    Examples
-    --------
     >>> pairs = {"double": (lambda x: x + x, lambda x: 2 * x), "square": (lambda x: x**3, lambda x: x**2)}
     >>> {name: bool(report) for name, report in check_equal(pairs, np.arange(3.0), truth="the formula").items()}
     {'double': True, 'square': False}

@@ -10,20 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.checking import _decision, _differences, _excuses, _points, _rounding, _why_wrong
-from jaxmlp.checking._boundary import (
-    first_calls,
-    leaf_names,
-    name_of,
-    unsteady_sentence,
-)
+from jaxmlp.checking._boundary import first_calls, leaf_names, name_of, unsteady_sentence
 from jaxmlp.checking._decision import Basis, Evidence, Functions, Judged, Leaves, Surveyor, Truth, leaf_errors
 from jaxmlp.checking._fault import Wrong
-from jaxmlp.checking._functions import to_float64, to_numpy, widened
+from jaxmlp.checking._functions import Scope, first_line, to_float64, to_numpy, widened, x64_scope
 from jaxmlp.checking._points import Draws
 from jaxmlp.checking._precision import explain_precision, precision_checker
 from jaxmlp.checking._survey import Look
 from jaxmlp.checking._without_autodiff import judge_without_autodiff
-from jaxmlp.checking._x64 import Scope, x64_scope
 from jaxmlp.checking.report import Explanation, PointCheck, Report, Verdict
 
 __all__ = ["assert_gradient", "check_gradient", "gradient_checker"]
@@ -60,43 +54,19 @@ def check_gradient(
     The same is done at three more points: one nearby, one with many ties and zeros, one of large values. A point where
     f is not finite is skipped.
 
+    For speed, close over JAX arrays, not NumPy arrays. For a function that closes over NumPy arrays each call clears
+    JAX's caches while x64 is off, and the whole process compiles anew. `gradient_checker` clears them once if the
+    arrays have 32 bits, and at every check if they have 64 bits, such as labels from `data.prepare`.
+
     Parameters
     ----------
-    f
-        A function of one tree of floating arrays that returns a scalar. JAX need not be able to trace or differentiate
-        it.
-    gradient
-        A function of the same tree that returns a tree like it.
-    params
-        The tree: finite, of any floating dtype; float64 only if x64 is on.
-    seed
-        Seed of the directions and points; the same seed gives the same report.
     explain
         Whether to search for the cause of a fault, which takes a few seconds.
     name, root
         Names of the gradient and of the parameters in the report.
 
-    Returns
-    -------
-    Report
-        True in a condition if and only if the gradient is right; `print` it.
-
-    Raises
-    ------
-    ValueError
-        If the parameters have no leaves, or leaves that are integers or not finite; if f does not return a finite
-        scalar; if the tree, the shapes or the dtypes of the gradient are unlike those of the parameters. Errors of f
-        and gradient are raised with a note. JAX's x64 setting is restored in any case.
-
-    Notes
-    -----
-    For speed, close over JAX arrays, not NumPy arrays. For a function that closes over NumPy arrays each call clears
-    JAX's caches while x64 is off, and the whole process compiles anew. `gradient_checker` clears them once if the
-    arrays have 32 bits, and at every check if they have 64 bits, such as labels from `data.prepare`.
-
     Examples
     --------
-    >>> import jax.numpy as jnp
     >>> w = jnp.array([0.5, -2.0, 3.0])
     >>> assert check_gradient(lambda w: jnp.sum(w**3), lambda w: 3 * w**2, w)
     >>> report = check_gradient(lambda w: jnp.sum(w**3), lambda w: -3 * w**2, w)
@@ -134,11 +104,7 @@ def gradient_checker(
     >>> check = gradient_checker(lambda w: (w**2).sum(), lambda w: 2 * w, jax.numpy.zeros(3))
     >>> assert check(jax.numpy.arange(3.0)) and check(jax.numpy.ones(3), seed=1)
     """
-    name, f_name, gradient_name = (
-        name or f"gradient of {name_of(f, 'f')}",
-        name_of(f, "f"),
-        name_of(gradient, "gradient"),
-    )
+    f_name, gradient_name = name_of(f, "f"), name_of(gradient, "gradient")
     first_calls(f, gradient, params, f_name, gradient_name, root)
     dtypes = [jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(params)]
     x64 = x64_scope((f, params), (gradient, params))
@@ -159,27 +125,30 @@ def gradient_checker(
         imprecise = None
         if found.is_right and any(dtype != np.float64 for dtype in dtypes):
             imprecise = precise(params, Judged(to_numpy(first[1]), found.reference, []), seed)
-        if imprecise is not None and imprecise.is_right:
-            imprecise = None
+            imprecise = None if imprecise.is_right else imprecise
         shown = imprecise or found.judged
-        verdict = _verdict(found, imprecise, unsteady)
+        verdict: Verdict = "right"
+        if unsteady or not found.is_right or imprecise:
+            verdict = "wrong"
+        elif found.truth is None and not found.resolution < 0.1:
+            verdict = "undecided"
         explanations: tuple[Explanation, ...] = ()
         if explain and verdict != "right":
             explanations, shown = _explained(
                 verdict, found, imprecise, unsteady, functions, gradient, params, names, x64
             )
+        shown_dtypes = [str(dtype) for dtype in dtypes] if shown is imprecise else ["float64"] * len(names)
+        notes = *(function.note for function in (f64, given64) if function.note), *found.notes
         return Report(
-            subject=name,
-            verdict=verdict,
-            truth=found.decided,
-            leaves=leaf_errors(
-                names, [str(d) for d in dtypes] if shown is imprecise else ["float64"] * len(names), shown
-            ),
-            explanations=explanations,
-            points=tuple(found.points),
-            slopes=found.slopes,
-            resolution=found.resolution,
-            notes=(*(function.note for function in (f64, given64) if function.note), *found.notes),
+            name or f"gradient of {f_name}",
+            verdict,
+            found.decided,
+            leaf_errors(names, shown_dtypes, shown),
+            explanations,
+            tuple(found.points),
+            found.slopes,
+            found.resolution,
+            notes,
         )
 
     return check
@@ -219,10 +188,7 @@ def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Dr
     directions = [jax.tree.map(np.multiply, units, direction) for direction in drawn.directions]
     points = _points.points(numbers, units, drawn)
     survey = surveyor([params, *points.values()], directions)
-    if survey is None:
-        centre, given = float(functions.f.call(params)), to_numpy(functions.given.call(params))
-    else:
-        centre, given = survey.looks[0].value, survey.looks[0].given
+    _, centre, given, _ = survey.looks[0] if survey else _look(functions, None, params)
     goal = 2.0**-24 * _decision.length(given, units)
     basis = _decision.basis(functions, params, centre, directions, goal, survey, seed)
     if survey and basis.truth is not functions.truths[0]:
@@ -261,13 +227,7 @@ def _in_float64(functions: Functions, surveyor: Surveyor, params: Any, drawn: Dr
 
 
 def _beside_autodiff(
-    functions: Functions,
-    basis: Basis,
-    params: Any,
-    centre: float,
-    given: Leaves,
-    rng: np.random.Generator,
-    seed: int,
+    functions: Functions, basis: Basis, params: Any, centre: float, given: Leaves, rng: np.random.Generator, seed: int
 ) -> tuple[Judged, list[Evidence], list[str]]:
     assert basis.truth is not None
     judged = _decision.compare(given, basis.expected, functions.epsilons)
@@ -275,31 +235,21 @@ def _beside_autodiff(
     if judged.is_right:
         return judged, basis.found, []
     trial = _decision.trial(functions, params, centre, judged, seed)
-    if trial.given and not trial.expected:
-        judged = judged._replace(allowed=[np.full(leaf.shape, np.inf) for leaf in given])
-        return (
-            judged,
-            [trial.found],
-            ["autodiff disagrees with this gradient, and the values of f confirm the gradient"],
-        )
-    return judged, [trial.found], []
+    if not trial.given or trial.expected:
+        return judged, [trial.found], []
+    judged = judged._replace(allowed=[np.full(leaf.shape, np.inf) for leaf in given])
+    note = "autodiff disagrees with this gradient, and the values of f confirm the gradient"
+    return judged, [trial.found], [note]
 
 
 def _elsewhere(
-    functions: Functions,
-    basis: Basis,
-    label: str,
-    point: Any,
-    rng: np.random.Generator,
-    seed: int,
-    *,
-    tried: bool,
+    functions: Functions, basis: Basis, label: str, point: Any, rng: np.random.Generator, seed: int, *, tried: bool
 ) -> tuple[PointCheck, _State | None]:
     """Check at one more point, which may have been surveyed; the function may not be defined there."""
     try:
-        look = point if isinstance(point, Look) else _look(functions, basis, to_float64(point))
+        look = point if isinstance(point, Look) else _look(functions, basis.truth, to_float64(point))
     except Exception as error:  # the user's code may reject such parameters
-        return PointCheck(label, "skipped", f"{type(error).__name__}: {error}".splitlines()[0]), None
+        return PointCheck(label, "skipped", first_line(error)), None
     params, centre, given, expected = look
     if not math.isfinite(centre):
         return PointCheck(label, "skipped", "the function is not finite there"), None
@@ -328,16 +278,10 @@ def _elsewhere(
     return PointCheck(label, "wrong"), _State(params, lambda: judged)
 
 
-def _look(functions: Functions, basis: Basis, params: Any) -> Look:
+def _look(functions: Functions, truth: Truth | None, params: Any) -> Look:
     centre, given = float(functions.f.call(params)), to_numpy(functions.given.call(params))
-    expected = _decision.evaluated(basis.truth.call, params) if basis.truth and math.isfinite(centre) else None
+    expected = _decision.evaluated(truth.call, params) if truth and math.isfinite(centre) else None
     return Look(params, centre, given, expected or [])
-
-
-def _verdict(found: _Found, imprecise: Judged | None, unsteady: str) -> Verdict:
-    if unsteady or not found.is_right or imprecise is not None:
-        return "wrong"
-    return "undecided" if found.truth is None and not found.resolution < 0.1 else "right"
 
 
 def _explained(

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.checking import _decision, _differences, _functions, _points, _rounding
-from jaxmlp.checking._arguments import Named, cast_like, inner_product, two_short_normals
-from jaxmlp.checking._boundary import check_finite_floats, check_like, name_of, scalar_value
-from jaxmlp.checking._functions import called, to_float64, widened
-from jaxmlp.checking._x64 import x64_scope
+from jaxmlp.checking._arguments import cast_like, inner_product, two_short_normals
+from jaxmlp.checking._boundary import check_floats, check_like, name_of, scalar_value
+from jaxmlp.checking._functions import called, to_float64, widened, x64_scope
 from jaxmlp.checking.gradient import check_gradient
 from jaxmlp.checking.report import Report
 
@@ -26,41 +25,18 @@ __all__ = ["check_hessian_vector_product"]
 def check_hessian_vector_product(
     f: Callable[[Any], Any], product: Callable[[Any, Any], Any], params: Any, *, seed: int = 0
 ) -> Report:
-    """Check that `product(params, v)` is H v for the Hessian H of the scalar `f(params)`.
+    """Check that `product(params, v)` is H v for the Hessian H of the scalar `f(params)`, for two v.
 
     H v is the gradient of w -> D_v f(w), with D_v f by JAX; `check_gradient` checks it for two random v. Two notes add
-    evidence: how fast |f(w + h v) - f(w) - h g.v - h^2/2 v.H v| falls with h, and whether u.H v equals v.H u.
+    evidence: how fast |f(w + h v) - f(w) - h g.v - h^2/2 v.H v| falls with h, and whether u.H v equals v.H u. JAX must
+    be able to differentiate f. `product(params, v)`, v like the parameters, returns a tree like them.
 
-    Parameters
-    ----------
-    f
-        A function of one tree of floating arrays that returns a scalar and that JAX can differentiate.
-    product
-        A function of (params, v), v like the parameters, that returns a tree like them.
-    params
-        A tree of floating arrays.
-    seed
-        Seed of the vectors, and of the directions and points of the check.
-
-    Returns
-    -------
-    report
-        True if and only if the product is right for both vectors.
-
-    Raises
-    ------
-    ValueError
-        If the parameters are not finite floating arrays, f returns no finite scalar, or the product is unlike the
-        parameters.
-
-    Examples
-    --------
     >>> w = jnp.array([1.0, 2.0])
     >>> bool(check_hessian_vector_product(lambda w: (w**3).sum(), lambda w, v: 6 * w * v, w))
     True
     """
     f_name, product_name = name_of(f, "f"), name_of(product, "product")
-    check_finite_floats(params, "params")
+    check_floats(params, "params")
     scalar_value(f_name, f, params)
     rng = np.random.default_rng(seed)
     drawn = [(_points.size(np.asarray(w)), two_short_normals(np.shape(w), rng)) for w in jax.tree.leaves(params)]
@@ -82,8 +58,8 @@ def check_hessian_vector_product(
             break
     with x64_scope((slope, params), (given, params))(True):
         notes = _second_order(f, product, slope_along, params, vectors)
-    last = reports[-1]
-    return dataclasses.replace(last, notes=tuple(dict.fromkeys([note for r in reports for note in r.notes] + notes)))
+    every = dict.fromkeys([note for report in reports for note in report.notes] + notes)
+    return dataclasses.replace(reports[-1], notes=tuple(every))
 
 
 def _slope_along(f: Callable[[Any], Any], params: Any, v: Any) -> Callable[[Any, Any], Any]:
@@ -111,29 +87,21 @@ def _second_order(
 ) -> list[str]:
     """Return notes on how the second-order remainder falls and whether the product is symmetric. Call under x64."""
     values, centre = widened("f", f, params), to_float64(params)
-    sides = Named([params, *vectors], ["w", "u", "v"])
-    slope = widened("the slope", lambda at: slope_along(at.leaves[0], cast_like(at.leaves[1], at.leaves[0])), sides)
-
-    def across(at: Named) -> Any:
-        w, u, v = at.leaves
-        return inner_product(u, product(w, cast_like(v, w)))
-
-    pairing = widened("product", across, sides)
+    example = [params, *vectors]
+    slope = widened("the slope", lambda at: slope_along(at[0], cast_like(at[1], at[0])), example)
+    pairing = widened("product", lambda at: inner_product(at[1], product(at[0], cast_like(at[2], at[0]))), example)
     u, v = (to_float64(each) for each in vectors)
     along = _functions.along(values)
     line = _differences.line(lambda h: along(centre, u, h), float(values.call(centre)))
     line = _differences.line(lambda h: along(centre, u, h), line.centre, line)
-    bend = line.h**2 / 2 * float(pairing.call(Named([centre, u, u], sides.names)))
-    promised = float(slope.call(Named([centre, u, v], sides.names)))
+    bend = line.h**2 / 2 * float(pairing.call([centre, u, u]))
     bent = line._replace(ahead=line.ahead - bend, behind=line.behind - bend)
-    exponent = _differences.remainder_exponent(bent, promised)
+    exponent = _differences.remainder_exponent(bent, float(slope.call([centre, u, v])))
     notes = []
     if math.isfinite(exponent):
-        notes.append(
-            f"the Taylor remainder after the second order falls as h^{exponent:.2f} "
-            "(h^3 where the product is right, h^2 where it is wrong)"
-        )
-    one, other = (Named([centre, a, b], sides.names) for a, b in ((u, v), (v, u)))
+        falls = f"the Taylor remainder after the second order falls as h^{exponent:.2f}"
+        notes.append(f"{falls} (h^3 where the product is right, h^2 where it is wrong)")
+    one, other = [centre, u, v], [centre, v, u]
     a, b = float(pairing.call(one)), float(pairing.call(other))
     own = max(_rounding.epsilon(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params))
     allowed = max(_decision.ROUNDINGS * _rounding.epsilon(np.float64), own) * (abs(a) + abs(b))

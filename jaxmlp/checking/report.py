@@ -49,36 +49,19 @@ class PointCheck(NamedTuple):
 class Report:
     """A verdict with its evidence and explanation; true if and only if the verdict is "right".
 
-    Attributes
-    ----------
-    subject
-        Name of what was checked, such as "gradient of loss".
-    verdict
-        "right", "wrong", or "undecided" if the function is too noisy to check.
-    truth
-        What the verdict is based on.
-    leaves
-        One `LeafError` for each leaf, the worst first.
-    explanations
-        For a wrong gradient the simplest explanation that fits the evidence; its kind is "none" if none fits.
-    points
-        The result at each point.
-    slopes
-        Exponents of the Taylor remainder, one for each direction: 2 for a right gradient.
-    resolution
-        The smallest fault, relative to the norm of the gradient, that differences alone find. Comparisons element by
-        element find far smaller ones.
-    notes
-        Further remarks.
+    The verdict is "undecided" if the function is too noisy to check. For a wrong gradient, `explanations` has the
+    simplest explanation that fits the evidence; its kind is "none" if none fits. `resolution` is the smallest fault,
+    relative to the norm of the gradient, that differences alone find; comparisons element by element find far smaller
+    ones.
     """
 
-    subject: str
+    subject: str  # what was checked, such as "gradient of loss"
     verdict: Verdict
-    truth: str
-    leaves: tuple[LeafError, ...]
+    truth: str  # what the verdict is based on
+    leaves: tuple[LeafError, ...]  # the worst first
     explanations: tuple[Explanation, ...] = ()
     points: tuple[PointCheck, ...] = ()
-    slopes: tuple[float, ...] = ()
+    slopes: tuple[float, ...] = ()  # exponents of the Taylor remainder, one for each direction: 2 for a right gradient
     resolution: float = math.nan
     notes: tuple[str, ...] = ()
 
@@ -110,11 +93,12 @@ def _plain(value: Any) -> Any:
 def _lines(report: Report) -> list[str]:
     lines = [f"{report.subject}: {report.verdict.upper()}"]
     lines += [f"  {explanation.text}" for explanation in report.explanations]
-    if not report:
-        lines += ["", *_table([leaf for leaf in report.leaves if leaf.wrong] or list(report.leaves))]
-        lines += [""]
+    if report:
+        worst, n = max(report.leaves, key=lambda leaf: np.nan_to_num(leaf.relative, posinf=0.0)), len(report.leaves)
+        leaves = f"{n} {'leaf' if n == 1 else 'leaves'}"
+        lines += [f"  {leaves}, largest relative error {worst.relative:.1e} ({worst.name})"]
     else:
-        lines += [f"  {_worst(report)}"]
+        lines += ["", *_table([leaf for leaf in report.leaves if leaf.wrong] or list(report.leaves)), ""]
     lines += [f"  decided by {report.truth}"]
     finite = [slope for slope in report.slopes if math.isfinite(slope)]
     if finite:
@@ -126,12 +110,6 @@ def _lines(report: Report) -> list[str]:
         lines += [f"  at {point.name}: {point.verdict}{': ' if point.why else ''}{point.why}"]
     lines += [f"  note: {note}" for note in report.notes]
     return lines
-
-
-def _worst(report: Report) -> str:
-    worst = max(report.leaves, key=lambda leaf: leaf.relative if math.isfinite(leaf.relative) else 0.0)
-    n = len(report.leaves)
-    return f"{n} {'leaf' if n == 1 else 'leaves'}, largest relative error {worst.relative:.1e} ({worst.name})"
 
 
 def _table(leaves: list[LeafError], most: int = 8) -> list[str]:
@@ -148,12 +126,8 @@ def _table(leaves: list[LeafError], most: int = 8) -> list[str]:
         )
         for leaf in leaves[:most]
     ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    first, *others = (max(map(len, column)) for column in zip(head, *rows, strict=True))
     aligned = [
-        "  "
-        + "  ".join(
-            text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [head, *rows]
+        "  ".join(["  " + name.ljust(first), *map(str.rjust, numbers, others)]) for name, *numbers in [head, *rows]
     ]
     return aligned + ([f"  and {len(leaves) - most} more leaves"] if len(leaves) > most else [])

@@ -9,7 +9,7 @@ and the cotangents of the arguments. A jvp rule is linear in its tangents; its t
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,21 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.checking import _decision, _excuses, _points, _rounding
-from jaxmlp.checking._arguments import (
-    Arguments,
-    Named,
-    cast,
-    check_outputs,
-    element,
-    inner_product,
-    split,
-    two_short_normals,
-)
-from jaxmlp.checking._boundary import check_finite_floats, check_like, leaf_names, name_of
-from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened
+from jaxmlp.checking._arguments import Arguments, Named, cast, inner_product, split, two_short_normals
+from jaxmlp.checking._boundary import check_floats, check_like, check_outputs, element, first_index, leaf_names, name_of
+from jaxmlp.checking._functions import NOT_TRACEABLE, called, first_line, to_float64, to_numpy, widened, x64_scope
 from jaxmlp.checking._program import equations, is_rule, without_rules
-from jaxmlp.checking._transpose import all_tangents, as_vjp, pushed_forward, two_tangents
-from jaxmlp.checking._x64 import x64_scope
 from jaxmlp.checking.gradient import check_gradient
 from jaxmlp.checking.report import Explanation, Report
 
@@ -47,33 +36,11 @@ LOCATED = 1e-7
 def check_vjp(f: Callable[..., Any], my_vjp: Callable[..., Any], *args: Any, seed: int = 0) -> Report:
     """Check a vjp rule, which computes J^T c, against the values of f.
 
-    Parameters
-    ----------
-    f
-        A function of `args` that returns any tree of floating arrays.
-    my_vjp
-        `my_vjp(*args)` returns `(outputs, pull_back)`, as `functools.partial(jax.vjp, f)` does. `pull_back(c)`, with c
-        like the outputs and in their dtypes, returns one cotangent for each argument; those of arguments that are not
-        floating are ignored.
-    *args
-        Trees of floating arrays; integers, booleans and keys among them stay fixed.
-    seed
-        Seed of the cotangents, and of the directions and points of the check.
+    `my_vjp(*args)` returns `(outputs, pull_back)`, as `functools.partial(jax.vjp, f)` does. `pull_back(c)`, with c like
+    the outputs and in their dtypes, returns one cotangent for each argument; those of arguments that are not floating
+    are ignored. The rule is right if the outputs are those of f, and it is linear and the transpose of f's derivative.
+    If it is wrong, a note names the outputs concerned, unless there are more than 256.
 
-    Returns
-    -------
-    report
-        True if and only if the outputs are those of f, and the rule is linear and the transpose of f's derivative. If
-        it is wrong, a note names the outputs concerned, unless there are more than 256.
-
-    Raises
-    ------
-    ValueError
-        If no argument is floating, if f does not return finite floating arrays, or if the rule does not return outputs
-        like f's and cotangents like the arguments.
-
-    Examples
-    --------
     >>> def vjp_of_product(x, y):
     ...     return x * y, lambda c: (c * y, c * x)
     >>> bool(check_vjp(lambda x, y: x * y, vjp_of_product, jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])))
@@ -89,35 +56,13 @@ def check_vjp(f: Callable[..., Any], my_vjp: Callable[..., Any], *args: Any, see
 def check_jvp(f: Callable[..., Any], my_jvp: Callable[..., Any], *args: Any, seed: int = 0) -> Report:
     """Check a jvp rule, which computes J v, against the values of f.
 
-    The rule is transposed and checked as by `check_vjp`, so every output is compared in every direction.
+    `my_jvp(args, tangents)` returns `(outputs, tangents_out)`, as `functools.partial(jax.jvp, f)` does. Tangents of
+    arguments that are not floating are zeros of the dtype `jax.dtypes.float0`.
 
-    Parameters
-    ----------
-    f
-        A function of `args` that returns any tree of floating arrays.
-    my_jvp
-        `my_jvp(args, tangents)` returns `(outputs, tangents_out)`, as `functools.partial(jax.jvp, f)` does. Tangents of
-        arguments that are not floating are zeros of the dtype `jax.dtypes.float0`. If JAX cannot trace the rule or
-        differentiate it by its tangents, the rule is called once for each element of the arguments, 128 at most.
-    *args
-        Trees of floating arrays; integers, booleans and keys among them stay fixed.
-    seed
-        Seed of the tangents and cotangents, and of the directions and points of the check.
+    The rule is transposed and checked as by `check_vjp`, so every output is compared in every direction; it must be
+    linear in the tangents. If JAX cannot trace the rule or differentiate it by its tangents, the rule is called once
+    for each element of the arguments, 128 at most.
 
-    Returns
-    -------
-    report
-        True if and only if the outputs are those of f, and the rule is linear in the tangents and the derivative of f.
-        If it is wrong, a note names the outputs concerned.
-
-    Raises
-    ------
-    ValueError
-        If no argument is floating, if f does not return finite floating arrays, if the rule does not return outputs and
-        tangents like f's outputs, or if it cannot be transposed.
-
-    Examples
-    --------
     >>> def jvp_of_sine(primals, tangents):
     ...     return jnp.sin(primals[0]), jnp.cos(primals[0]) * tangents[0]
     >>> bool(check_jvp(jnp.sin, jvp_of_sine, jnp.array([1.0, 2.0])))
@@ -126,17 +71,16 @@ def check_jvp(f: Callable[..., Any], my_jvp: Callable[..., Any], *args: Any, see
     f_name, rule_name = name_of(f, "f"), name_of(my_jvp, "my_jvp")
     arguments, outputs = _begin(f, f_name, args)
     rng = np.random.default_rng(seed)
-    tangents = two_tangents(arguments, rng)[0].leaves[len(arguments.floats) :]
-    given, out = _pair(
-        rule_name, called(rule_name, my_jvp, args, all_tangents(arguments, tangents)), "(outputs, tangents)"
-    )
+    tangents = _two_tangents(arguments, rng)[0].leaves[len(arguments.floats) :]
+    returned = called(rule_name, my_jvp, args, _all_tangents(arguments, tangents))
+    given, out = _pair(rule_name, returned, "(outputs, tangents)")
     check_like(rule_name, given, outputs, "outputs")
     check_like(rule_name, out, outputs, "tangents")
     for name, leaf, like in zip(leaf_names(outputs, "tangents"), *map(jax.tree.leaves, (out, given)), strict=True):
         if jnp.result_type(leaf) != jnp.result_type(like):
             wanted, got = jnp.result_type(like), jnp.result_type(leaf)
             raise ValueError(f"{rule_name} must return the outputs' dtype {wanted} for {name}, got {got}")
-    transposed = as_vjp(rule_name, my_jvp, arguments, outputs, rng)
+    transposed = _as_vjp(rule_name, my_jvp, arguments, outputs, rng)
     rule = _Rule(f_name, rule_name, f, transposed, arguments, outputs, my_jvp)
     return _check(rule, f"{rule_name} of {f_name}", seed)
 
@@ -146,29 +90,8 @@ def check_custom_rule(f: Callable[..., Any], *args: Any, seed: int = 0) -> Repor
 
     `jax.vjp(f)`, which uses the rules, is checked as by `check_vjp` against a derivative that does not: autodiff of f's
     own steps, or differences of its values if JAX cannot differentiate them. `jax.lax.stop_gradient` is ignored there
-    too, so the terms that it removes are reported as missing.
+    too, so the terms that it removes are reported as missing. An f without a custom rule inside is a ValueError.
 
-    Parameters
-    ----------
-    f
-        A function of `args` that returns any tree of floating arrays.
-    *args
-        Trees of floating arrays; integers, booleans and keys among them stay fixed.
-    seed
-        Seed of the cotangents, and of the directions and points of the check.
-
-    Returns
-    -------
-    report
-        As from `check_vjp`.
-
-    Raises
-    ------
-    ValueError
-        If there is no custom rule in f, and for the reasons of `check_vjp`.
-
-    Examples
-    --------
     >>> @jax.custom_jvp
     ... def square(x):
     ...     return x**2
@@ -196,10 +119,9 @@ def check_custom_rule(f: Callable[..., Any], *args: Any, seed: int = 0) -> Repor
         out, pull_back = jax.vjp(arguments.of_floats(f), *floats)
         return out, lambda c: arguments.restore(pull_back(c), lambda leaf: None)
 
-    called(f"jax.vjp of {f_name}", own, *args)
-    return _check(
-        _Rule(f_name, f"jax.vjp of {f_name}", steps, own, arguments, outputs), f"custom rules of {f_name}", seed
-    )
+    name = f"jax.vjp of {f_name}"
+    called(name, own, *args)
+    return _check(_Rule(f_name, name, steps, own, arguments, outputs), f"custom rules of {f_name}", seed)
 
 
 class _Rule(NamedTuple):
@@ -218,7 +140,7 @@ def _begin(f: Callable[..., Any], f_name: str, args: tuple[Any, ...]) -> tuple[A
     arguments = split(args)
     if not arguments.floats:
         raise ValueError(f"args must have at least one floating array, got none among {len(arguments.leaves)} leaves")
-    check_finite_floats(Named(arguments.floats, arguments.float_names), "")
+    check_floats(Named(arguments.floats, arguments.float_names), "")
     outputs = called(f_name, f, *args)
     check_outputs(f_name, outputs)
     return arguments, outputs
@@ -265,7 +187,9 @@ def _check(rule: _Rule, subject: str, seed: int) -> Report:
         return report
     with x64_scope((value, at[0]))(True):
         wrong = _wrong_outputs(rule)
-    return dataclasses.replace(report, notes=(*report.notes, _named(wrong))) if wrong else report
+    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    note = f"{', '.join(wrong[:NAMED])}{more} {'have wrong derivatives' if wrong[1:] else 'has a wrong derivative'}"
+    return dataclasses.replace(report, notes=(*report.notes, note)) if wrong else report
 
 
 def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named], n: int, seed: int) -> str:
@@ -274,37 +198,31 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
     with x64_scope((gradient, at[0]))(True):
         if rule.jvp is None:
             pull = widened(rule.name, lambda at: list(gradient(at).leaves[:n]), at[0])
-            names, dtypes = arguments.float_names, [jnp.result_type(leaf) for leaf in arguments.floats]
-            parts = [to_float64(each) for each in at]
+            names, likes = arguments.float_names, arguments.floats
         else:
-            rng = np.random.default_rng(seed)
-            pushed = pushed_forward(rule.jvp, arguments, len(arguments.floats))
-            tangents = two_tangents(arguments, rng)
-            pull = widened(rule.name, lambda at: pushed(at.leaves), tangents[0])
-            names = leaf_names(rule.outputs, "tangents")
-            dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(rule.outputs)]
-            parts = [to_float64(each) for each in tangents]
-        first, second = parts
-        zero = to_numpy(pull.call(Named([*first.leaves[:n], *map(jnp.zeros_like, first.leaves[n:])], first.names)))
-        both = Named(
-            [*first.leaves[:n], *(a + b for a, b in zip(first.leaves[n:], second.leaves[n:], strict=True))], first.names
-        )
+            pushed, at = _pushed_forward(rule.jvp, arguments, n), _two_tangents(arguments, np.random.default_rng(seed))
+            pull = widened(rule.name, lambda at: pushed(at.leaves), at[0])
+            names, likes = leaf_names(rule.outputs, "tangents"), jax.tree.leaves(rule.outputs)
+        first, second = (to_float64(each) for each in at)
+        point, c, d = first.leaves[:n], first.leaves[n:], second.leaves[n:]
+        zero = to_numpy(pull.call(Named([*point, *map(jnp.zeros_like, c)], first.names)))
+        both = Named([*point, *(a + b for a, b in zip(c, d, strict=True))], first.names)
         one, other, whole = (to_numpy(pull.call(each)) for each in (first, second, both))
         expected = [a + b for a, b in zip(one, other, strict=True)]
-        epsilons = [_rounding.epsilon(dtype) for dtype in dtypes]
-        judged = _decision.compare(whole, expected, epsilons)
+        judged = _decision.compare(whole, expected, [_rounding.epsilon(jnp.result_type(like)) for like in likes])
         if not judged.is_right and not pull.traceable:
             judged = judged._replace(allowed=[_decision.ROUNDINGS * leaf for leaf in judged.allowed])
+        truth = _decision.Truth("", pull.call, pull.spreads, pull.plain)
         for each in (first, second, both):
             if not judged.is_right and pull.traceable:
-                judged = _excuses.excuse(pull, _decision.Truth("", pull.call, pull.spreads), each, judged, seed)
+                judged = _excuses.excuse(pull, truth, each, judged, seed)
     for name, leaf in zip(names, zero, strict=True):
         if leaf.any():
-            index = tuple(np.argwhere(leaf)[0])
+            index = first_index(leaf)
             return f"{rule.name} is not linear: zeros give {leaf[index]:.6g} for {element(name, index)}"
     for name, wrong, a, b in zip(names, judged.wrong, whole, expected, strict=True):
         if wrong.any():
-            index = tuple(np.argwhere(wrong)[0])
+            index = first_index(wrong)
             where = element(name, index)
             return f"{rule.name} is not linear: for {where} a sum gives {a[index]:.9g}, and its terms {b[index]:.9g}"
     return ""
@@ -318,8 +236,8 @@ def _wrong_outputs(rule: _Rule) -> list[str]:
     labels = [element(name, i) for name, like in zip(names, likes, strict=True) for i in np.ndindex(np.shape(like))]
     try:
         if rule.jvp is not None:
-            at = to_float64(two_tangents(rule.arguments, np.random.default_rng(0))[0])
-            given = _rows([pushed_forward(rule.jvp, rule.arguments, len(floats))(at.leaves)]).T
+            at = to_float64(_two_tangents(rule.arguments, np.random.default_rng(0))[0])
+            given = _rows([_pushed_forward(rule.jvp, rule.arguments, len(floats))(at.leaves)]).T
             expected = _rows([jax.jvp(steps, tuple(floats), tuple(at.leaves[len(floats) :]))[1]]).T
         elif len(labels) > ONE_BY_ONE:
             return []
@@ -351,14 +269,79 @@ def _rows(trees: list[Any]) -> np.ndarray:
     return np.stack([np.concatenate([leaf.ravel() for leaf in to_numpy(tree)]) for tree in trees])
 
 
-def _named(wrong: list[str]) -> str:
-    rest = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-    many = len(wrong) > 1
-    return f"{', '.join(wrong[:NAMED])}{rest} {'have wrong derivatives' if many else 'has a wrong derivative'}"
-
-
 def _pair(name: str, value: Any, wanted: str) -> tuple[Any, Any]:
     if not isinstance(value, tuple) or len(value) != 2:
         got = f"{len(value)} values" if isinstance(value, tuple) else type(value).__name__
         raise ValueError(f"{name} must return {wanted}, got {got}")
     return value
+
+
+def _as_vjp(
+    name: str, my_jvp: Callable[..., Any], arguments: Arguments, outputs: Any, rng: np.random.Generator
+) -> Callable[..., Any]:
+    """Return the vjp rule that is the transpose of a jvp rule in its tangents."""
+    # Any tangents will do: the derivative of a linear map is the same everywhere.
+    drawn = [two_short_normals(np.shape(leaf), rng)[0] for leaf in arguments.floats]
+    tree, size = jax.tree.structure(outputs), sum(np.size(leaf) for leaf in arguments.floats)
+
+    def differentiated(*args: Any) -> Any:
+        floats = split(args).floats
+        tangents = [cast(v, leaf) for v, leaf in zip(drawn, floats, strict=True)]
+        push = without_rules(lambda *v: my_jvp(args, _all_tangents(arguments, v))[1])
+        pull_back, outputs = jax.vjp(push, *tangents)[1], my_jvp(args, _all_tangents(arguments, tangents))[0]
+        return outputs, lambda c: arguments.restore(pull_back(c), lambda leaf: None)
+
+    def one_by_one(*args: Any) -> Any:
+        floats = split(args).floats
+
+        def pull_back(cotangents: Any) -> Any:
+            pulled: list[Any] = []
+            for i, leaf in enumerate(floats):
+                along = [
+                    inner_product(cotangents, my_jvp(args, _all_tangents(arguments, _basis(floats, i, index)))[1])
+                    for index in np.ndindex(np.shape(leaf))
+                ]
+                pulled.append(jnp.stack(along).reshape(np.shape(leaf)).astype(leaf.dtype))
+            return arguments.restore(pulled, lambda leaf: None)
+
+        return my_jvp(args, _all_tangents(arguments, [jnp.zeros_like(leaf) for leaf in floats]))[0], pull_back
+
+    try:
+        out, pull_back = differentiated(*arguments.restore(arguments.floats))
+        pull_back(jax.tree.unflatten(tree, [jnp.ones_like(y) for y in jax.tree.leaves(out)]))
+    except Exception as error:  # JAX raises many kinds for functions that it cannot trace or differentiate
+        if size <= _decision.FEW:
+            return one_by_one
+        raise ValueError(
+            f"{name} must be traceable and differentiable in its tangents for args of more than {_decision.FEW} "
+            f"elements, got {size} elements and {first_line(error)[:160]}"
+        ) from error
+    return differentiated
+
+
+def _pushed_forward(my_jvp: Callable[..., Any], arguments: Arguments, n: int) -> Callable[[Sequence[Any]], list[Any]]:
+    def pushed(leaves: Sequence[Any]) -> list[Any]:
+        floats, tangents = leaves[:n], leaves[n:]
+        tangents = [cast(v, leaf) for v, leaf in zip(tangents, floats, strict=True)]
+        return jax.tree.leaves(my_jvp(arguments.restore(floats), _all_tangents(arguments, tangents))[1])
+
+    return pushed
+
+
+def _two_tangents(arguments: Arguments, rng: np.random.Generator) -> list[Named]:
+    """Return the floating arguments twice, each time followed by tangents like them."""
+    floats = arguments.floats
+    names = [*arguments.float_names, *(f"tangent of {name}" for name in arguments.float_names)]
+    drawn = [two_short_normals(np.shape(leaf), rng) for leaf in floats]
+    return [Named([*floats, *(cast(v[k], x) for v, x in zip(drawn, floats, strict=True))], names) for k in range(2)]
+
+
+def _all_tangents(arguments: Arguments, floats: Sequence[Any]) -> Any:
+    """Return tangents like the arguments, with float0 zeros for those that are not floating."""
+    return arguments.restore(floats, lambda leaf: None if leaf is None else np.zeros(np.shape(leaf), jax.dtypes.float0))
+
+
+def _basis(floats: list[Any], i: int, index: tuple[int, ...]) -> list[Any]:
+    tangents = [jnp.zeros_like(leaf) for leaf in floats]
+    tangents[i] = tangents[i].at[index].set(1)
+    return tangents

@@ -337,6 +337,12 @@ def test_a_gradient_that_changes_from_call_to_call_is_called_non_deterministic()
     assert "params[0] was" in report.explanations[0].text
 
 
+def test_a_single_number_that_changes_from_call_to_call_is_named_without_an_index():
+    calls = iter(range(100))
+    report = check_gradient(lambda w: w**3, lambda w: 3 * w**2 * (1 + next(calls) % 2), jnp.float32(2))
+    assert report.explanations[0].text.startswith("the gradient is not deterministic: params was ")
+
+
 def test_a_function_that_changes_from_call_to_call_is_called_non_deterministic():
     noise = np.random.default_rng(0)
     report = check_gradient(

@@ -193,6 +193,10 @@ def good_vjp(x):
             lambda: check_vjp(lambda x: {"a": x / 0}, good_vjp, jnp.ones(2)),
             r"f must be finite at the given arguments, got inf at outputs\['a'\]\[0\]",
         ),
+        (
+            lambda: check_vjp(lambda x: jnp.log(-x).sum(), good_vjp, jnp.ones(2)),
+            r"f must be finite at the given arguments, got nan at outputs",
+        ),
         (lambda: check_vjp(jnp.sin, jnp.cos, X[:2]), r"cos must return \(outputs, pull_back\), got .*"),
         (
             lambda: check_vjp(jnp.sin, lambda x: (x, x), X[:2]),

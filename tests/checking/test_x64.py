@@ -13,7 +13,7 @@ from jaxmlp.checking import (
     gradient_checker,
     taylor_test,
 )
-from jaxmlp.checking._x64 import x64_scope
+from jaxmlp.checking._functions import x64_scope
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
