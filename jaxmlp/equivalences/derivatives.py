@@ -3,7 +3,7 @@
 The truth is autodiff, confirmed by differences of the function itself (`check_gradient`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -14,33 +14,40 @@ from jax import Array
 from jaxmlp.activations import ACTIVATIONS, Activation
 from jaxmlp.backpropagation import loss_and_gradient
 from jaxmlp.curvature import gauss_newton_vector_product, hessian_vector_product
-from jaxmlp.equivalences.numbers import in_dtypes_of, normal, normal_like, target_rows, weighted_inputs
-from jaxmlp.equivalences.rows import Claim, Equivalence, equality_rows, gradient_row
+from jaxmlp.equivalences.rows import Claim, Equivalence, equal_rows, gradient_row, normal, normal_like, target_rows
 from jaxmlp.losses import LOSSES, Loss
 from jaxmlp.network import MLP, Params, forward, loss
+
+
+def weighted_inputs(rng: np.random.Generator) -> Array:
+    """Return z: [K, n] with ties, zeros, small and large numbers, and random ones."""
+    chosen = [[0, 0, 0, 0], [0.5, -0.5, 1, -1], [2, -2, 3, -3], [8, -8, 4, -4], [20, -20, 0.001, -0.001]]
+    return jnp.asarray(np.concatenate([chosen, rng.normal(size=(3, 4))]), jnp.float32)
+
+
+def _batched(part: Callable[..., Array]) -> Callable[..., Array]:
+    """Return a function of one example for [K, n], in the dtype of its first argument: a check calls it in several."""
+    return lambda z, *others: jax.vmap(part)(z, *(other.astype(z.dtype) for other in others))
 
 
 def rows_of_activation(name: str, activation: Activation, rng: np.random.Generator) -> Iterator[Equivalence]:
     """List phi' and phi - t beside phi, and phi'' beside phi'."""
     z = weighted_inputs(rng)
     g, u, t = (normal(z.shape, rng) for _ in range(3))
-    phi, pullback = jax.vmap(activation.phi), jax.vmap(activation.pullback)
-    change, error = jax.vmap(activation.pullback_change), jax.vmap(activation.error)
+    phi, pullback = _batched(activation.phi), _batched(activation.pullback)
+    change, error = _batched(activation.pullback_change), _batched(activation.error)
 
     def value(at: dict[str, Array]) -> Array:
         return jnp.vdot(g, phi(at["z"])) + 0.5 * jnp.sum((phi(at["z of phi - t"]) - t) ** 2)
 
     def first(at: dict[str, Array]) -> dict[str, Array]:
         z, other = at["z"], at["z of phi - t"]
-        return {"z": pullback(z, in_dtypes_of(z, g)), "z of phi - t": pullback(other, error(other, in_dtypes_of(z, t)))}
+        return {"z": pullback(z, g), "z of phi - t": pullback(other, error(other, t))}
 
     def second(at: dict[str, Array]) -> dict[str, Array]:
         # J is symmetric, and so is the Hessian of g . phi: the change along u is the gradient of u . J g.
         z, g = at["z"], at["g"]
-        return {
-            "z": change(z, g, in_dtypes_of(z, u), jnp.zeros_like(g)),
-            "g": change(z, g, jnp.zeros_like(z), in_dtypes_of(g, u)),
-        }
+        return {"z": change(z, g, u, jnp.zeros_like(g)), "g": change(z, g, jnp.zeros_like(z), u)}
 
     slope = Claim(lambda at: jnp.vdot(u, pullback(at["z"], at["g"])), second, {"z": z, "g": g})
     at = {"z": z, "z of phi - t": z}
@@ -51,31 +58,22 @@ def rows_of_activation(name: str, activation: Activation, rng: np.random.Generat
 def rows_of_loss(name: str, entry: Loss, output: Activation, rng: np.random.Generator) -> Iterator[Equivalence]:
     """List delta beside the loss, the change of delta beside delta, and the Gauss-Newton part beside autodiff."""
     z = weighted_inputs(rng)
-    t = target_rows(z.shape, rng)
-    u = normal(z.shape, rng)
-    value, delta = (jax.vmap(partial(part, output)) for part in (entry.value, entry.delta))
-    change, gauss_newton = (jax.vmap(partial(part, output)) for part in (entry.delta_change, entry.gauss_newton))
-
-    def total(z: Array) -> Array:
-        return value(z, in_dtypes_of(z, t)).sum()
-
-    def gradient(z: Array) -> Array:
-        return delta(z, in_dtypes_of(z, t))
-
-    def product(z: Array) -> Array:
-        return change(z, in_dtypes_of(z, t), in_dtypes_of(z, u))
+    t, u = target_rows(z.shape, rng), normal(z.shape, rng)
+    parts = entry.value, entry.delta, entry.delta_change, entry.gauss_newton
+    value, delta, change, gauss_newton = (_batched(partial(part, output)) for part in parts)
 
     def without_residual(z: Array, u: Array) -> Array:
         # At t = y there is no residual, and the Hessian has only the Gauss-Newton part.
         here = jax.vmap(output.phi)(z)
         return jax.jvp(jax.grad(lambda z: value(z, here).sum()), (z,), (u,))[1]
 
-    yield gradient_row("losses", f"{name}, delta", Claim(total, gradient, z), "z")
-    slope = Claim(lambda z: jnp.vdot(u, gradient(z)), product, z)
+    claim = Claim(lambda z: value(z, t).sum(), lambda z: delta(z, t), z)
+    slope = Claim(lambda z: jnp.vdot(u, delta(z, t)), lambda z: change(z, t, u), z)
+    yield gradient_row("losses", f"{name}, delta", claim, "z")
     yield gradient_row("losses", f"{name}, change of delta", slope, "z")
     pairs = {f"{name}, Gauss-Newton": (lambda z, u: gauss_newton(z, jax.vmap(output.phi)(z), u), without_residual)}
     # The last rows of z have no kinks; at a kink the product with the Hessian is not unique.
-    yield from equality_rows("losses", pairs, "autodiff of the loss at t = y", z[-3:], u[-3:])
+    yield from equal_rows("losses", pairs, "autodiff of the loss at t = y", z[-3:], u[-3:])
 
 
 def rows_of_network(mlp: MLP, params: Params, x: Array, t: Array, seed: int) -> Iterator[Equivalence]:
@@ -85,23 +83,19 @@ def rows_of_network(mlp: MLP, params: Params, x: Array, t: Array, seed: int) -> 
     def mean_loss(params: Params) -> Array:
         return jax.vmap(partial(loss, mlp, params))(x, t).mean()
 
-    def gradient(params: Params) -> Params:
-        return loss_and_gradient(mlp, params, x, t)[1]
-
     def hessian(params: Params, direction: Params) -> Params:
         return jax.jvp(jax.grad(mean_loss), (params,), (direction,))[1]
 
+    claim = Claim(mean_loss, lambda params: loss_and_gradient(mlp, params, x, t)[1], params)
     hidden = ", ".join(dict.fromkeys(mlp.activations[:-1]))
     name = f"{mlp.loss} of {mlp.output}" + (f" behind {hidden}" if hidden else "")
-    yield gradient_row("networks", f"{name}, gradient", Claim(mean_loss, gradient, params), "params")
+    yield gradient_row("networks", f"{name}, gradient", claim, "params")
+    gauss_newton = lambda w, v: gauss_newton_vector_product(mlp, w, x, t, v), lambda w, v: _gauss_newton(mlp, w, x, v)
     products = {
         f"{name}, Hessian times v": (lambda w, v: hessian_vector_product(mlp, w, x, t, v), hessian),
-        f"{name}, Gauss-Newton times v": (
-            lambda w, v: gauss_newton_vector_product(mlp, w, x, t, v),
-            lambda w, v: _gauss_newton(mlp, w, x, v),
-        ),
+        f"{name}, Gauss-Newton times v": gauss_newton,
     }
-    yield from equality_rows("networks", products, "autodiff of the loss, twice", params, direction)
+    yield from equal_rows("networks", products, "autodiff of the loss, twice", params, direction)
 
 
 def _gauss_newton(mlp: MLP, params: Params, x: Array, direction: Params) -> Params:

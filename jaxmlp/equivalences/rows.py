@@ -1,15 +1,24 @@
-"""One row of the table: a claim that a gradient is right, or that two functions are equal, and how to check it."""
+"""A row of the table: a claim that a gradient is right, or that two functions are equal, and the numbers to check with.
+
+The numbers are random ones, and those at which formulas are known to break.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxmlp.checking import Report, check_equal, check_gradient
-from jaxmlp.equivalences.numbers import Tree
+from jaxmlp.network import MLP, Layer, Params
+
+Tree = Any
+Pair = tuple[Callable[..., Tree], Callable[..., Tree]]
 
 
 class Claim(NamedTuple):
@@ -29,15 +38,12 @@ class Equivalence(NamedTuple):
     claim: Claim | None = None
 
 
-Pair = tuple[Callable[..., Tree], Callable[..., Tree]]
-
-
 def gradient_row(group: str, name: str, claim: Claim, root: str) -> Equivalence:
     """Make the row of a claim; `root` is what a report calls the parameters."""
     return Equivalence(group, name, partial(check_gradient, *claim, name=name, root=root), claim)
 
 
-def equality_rows(group: str, pairs: Mapping[str, Pair], truth: str, *args: Tree) -> Iterator[Equivalence]:
+def equal_rows(group: str, pairs: Mapping[str, Pair], truth: str, *args: Tree) -> Iterator[Equivalence]:
     """Make a row for each pair (function, what it must equal); one program computes them all, as compiling is slow."""
 
     @cache
@@ -59,3 +65,37 @@ def rounding_units(report: Report) -> float:
     """
     units = [leaf.relative / float(jnp.finfo(leaf.dtype).eps) for leaf in report.leaves]
     return max((math.inf if math.isnan(unit) else unit for unit in units), default=math.nan)
+
+
+def normal(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Draw standard normal numbers, float32."""
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def normal_like(params: Params, rng: np.random.Generator) -> Params:
+    """Draw standard normal numbers in the shapes and dtypes of the parameters."""
+    return jax.tree.map(lambda leaf: normal(leaf.shape, rng).astype(leaf.dtype), params)
+
+
+def target_rows(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Return t: [K, n], one-hot rows and soft rows, which every loss takes."""
+    n_rows, n = shape
+    hot = np.eye(n)[np.arange(n_rows) % n]
+    soft = rng.multinomial(16, [1 / n] * n, n_rows) / 16
+    return jnp.asarray(np.where(np.arange(n_rows)[:, None] % 3 < 2, hot, soft), jnp.float32)
+
+
+def exact_targets(mlp: MLP, t: np.ndarray) -> Array:
+    """Return soft targets that sum to exactly 1: only for those is y - t the delta of cross-entropy."""
+    if mlp.loss != "cross_entropy" or jnp.ndim(t) != 2:
+        return jnp.asarray(t)
+    rows = np.round(np.asarray(t, np.float64) * 2**16) / 2**16
+    rows[np.arange(len(rows)), rows.argmax(1)] += 1 - rows.sum(1)
+    return jnp.asarray(rows, jnp.float32)
+
+
+def drawn(mlp: MLP, rng: np.random.Generator) -> tuple[Params, Array, Array]:
+    """Draw parameters and six examples, x: [6, n_0] and t: [6, n_L]; a bias of 0 would hide what is done to it."""
+    pairs = pairwise(mlp.sizes)
+    params = tuple(Layer(normal((n, n_in), rng) / n_in**0.5, 0.1 * normal((n,), rng)) for n_in, n in pairs)
+    return params, normal((6, mlp.sizes[0]), rng), target_rows((6, mlp.sizes[-1]), rng)

@@ -11,11 +11,11 @@ from jax import Array
 
 from jaxmlp import per_example
 from jaxmlp.backpropagation import backprop
-from jaxmlp.equivalences.numbers import Tree, normal, normal_like
-from jaxmlp.equivalences.rows import Equivalence, equality_rows
-from jaxmlp.network import MLP, Params, forward, loss
+from jaxmlp.equivalences.rows import Equivalence, Tree, equal_rows, normal, normal_like
+from jaxmlp.network import MLP, Layer, Params, forward, loss
 from jaxmlp.per_example import BatchFactors
 
+_mean, _variance = partial(jnp.mean, axis=0), partial(jnp.var, axis=0)
 Statistic = Callable[[BatchFactors, Array, Params], Tree]
 
 
@@ -28,76 +28,59 @@ class _Naive(NamedTuple):
     y_in: tuple[Array, ...]
 
 
-# Each statistic of `per_example` beside the plain formula, which needs memory for B gradients. `c`: [B], and v has the
-# shapes of the parameters.
+# Each statistic of the factors f beside the plain formula of all gradients g, which needs memory for B of them.
+# `c`: [B], and v has the shapes of the parameters.
 STATISTICS: dict[str, tuple[Statistic, Callable[[_Naive, Array, Params], Tree]]] = {
-    "gradients": (lambda factors, c, v: per_example.gradients(factors), lambda g, c, v: g.tree),
-    "norms": (lambda factors, c, v: per_example.norms(factors), lambda g, c, v: jnp.linalg.norm(g.flat, axis=1)),
+    "gradients": (lambda f, c, v: per_example.gradients(f), lambda g, c, v: g.tree),
+    "norms": (lambda f, c, v: per_example.norms(f), lambda g, c, v: _norms(g.flat)),
     "norms by layer": (
-        lambda factors, c, v: per_example.norms(factors, by_layer=True),
-        lambda g, c, v: jnp.stack([jnp.linalg.norm(layer, axis=1) for layer in g.layers]),
+        lambda f, c, v: per_example.norms(f, by_layer=True),
+        lambda g, c, v: jnp.stack([_norms(layer) for layer in g.layers]),
     ),
     "weighted_sum": (
-        lambda factors, c, v: per_example.weighted_sum(factors, c),
-        lambda g, c, v: jax.tree.map(lambda leaf: jnp.tensordot(c, leaf, 1), g.tree),
+        lambda f, c, v: per_example.weighted_sum(f, c),
+        lambda g, c, v: _weighted_sum(g, [c] * len(g.layers)),
     ),
     "weighted_mean": (
-        lambda factors, c, v: per_example.weighted_mean(factors, c),
-        lambda g, c, v: jax.tree.map(lambda leaf: jnp.tensordot(c, leaf, 1) / len(c), g.tree),
+        lambda f, c, v: per_example.weighted_mean(f, c),
+        lambda g, c, v: _weighted_sum(g, [c / len(c)] * len(g.layers)),
     ),
+    # Half of the gradients exceed the clipping norm.
     "clipping_weights": (
-        lambda factors, c, v: per_example.clipping_weights(
-            per_example.norms(factors), _median(per_example.norms(factors))
-        ),
-        lambda g, c, v: _clip(g.flat, _median(jnp.linalg.norm(g.flat, axis=1))),
+        lambda f, c, v: per_example.clipping_weights(per_example.norms(f), jnp.median(per_example.norms(f))),
+        lambda g, c, v: _clip(g.flat, jnp.median(_norms(g.flat))),
     ),
     "clipped_mean": (
-        lambda factors, c, v: per_example.clipped_mean(factors, _median(per_example.norms(factors))).gradient,
-        lambda g, c, v: _mean(g.tree, [_clip(g.flat, _median(jnp.linalg.norm(g.flat, axis=1)))] * len(g.layers)),
+        lambda f, c, v: per_example.clipped_mean(f, jnp.median(per_example.norms(f))).gradient,
+        lambda g, c, v: _weighted_sum(g, [_clip(g.flat, jnp.median(_norms(g.flat))) / len(c)] * len(g.layers)),
     ),
     "clipped_mean by layer": (
-        lambda factors, c, v: (
-            per_example.clipped_mean(factors, _median(per_example.norms(factors)) / 2, by_layer=True).gradient
-        ),
-        lambda g, c, v: _mean(
-            g.tree, [_clip(layer, _median(jnp.linalg.norm(g.flat, axis=1)) / 2) for layer in g.layers]
-        ),
+        lambda f, c, v: per_example.clipped_mean(f, jnp.median(per_example.norms(f)) / 2, by_layer=True).gradient,
+        lambda g, c, v: _weighted_sum(g, [_clip(layer, jnp.median(_norms(g.flat)) / 2) / len(c) for layer in g.layers]),
     ),
-    "variance": (
-        lambda factors, c, v: per_example.variance(factors),
-        lambda g, c, v: jax.tree.map(lambda leaf: leaf.var(0), g.tree),
-    ),
+    "variance": (lambda f, c, v: per_example.variance(f), lambda g, c, v: jax.tree.map(_variance, g.tree)),
     "mean_and_variance": (
-        lambda factors, c, v: tuple(per_example.mean_and_variance(factors)),
-        lambda g, c, v: (
-            jax.tree.map(lambda leaf: leaf.mean(0), g.tree),
-            jax.tree.map(lambda leaf: leaf.var(0), g.tree),
-        ),
+        lambda f, c, v: tuple(per_example.mean_and_variance(f)),
+        lambda g, c, v: tuple(jax.tree.map(moment, g.tree) for moment in (_mean, _variance)),
     ),
-    "gram": (lambda factors, c, v: per_example.gram(factors), lambda g, c, v: g.flat @ g.flat.T),
-    "cosines": (
-        lambda factors, c, v: per_example.cosines(factors),
-        lambda g, c, v: _unit(g.flat) @ _unit(g.flat).T,
-    ),
+    "gram": (lambda f, c, v: per_example.gram(f), lambda g, c, v: g.flat @ g.flat.T),
+    "cosines": (lambda f, c, v: per_example.cosines(f), lambda g, c, v: _unit(g.flat) @ _unit(g.flat).T),
     "dots": (
-        lambda factors, c, v: per_example.dots(factors, v),
+        lambda f, c, v: per_example.dots(f, v),
         lambda g, c, v: sum(
             jnp.tensordot(a, b, b.ndim) for a, b in zip(*map(jax.tree.leaves, (g.tree, v)), strict=True)
         ),
     ),
-    "noise_scale": (
-        lambda factors, c, v: tuple(per_example.noise_scale(factors)),
-        lambda g, c, v: _noise_scale(g.flat),
-    ),
+    "noise_scale": (lambda f, c, v: tuple(per_example.noise_scale(f)), lambda g, c, v: _noise_scale(g.flat)),
     "kronecker": (
-        lambda factors, c, v: [tuple(pair) for pair in per_example.kronecker(factors)],
+        lambda f, c, v: [tuple(pair) for pair in per_example.kronecker(f)],
         lambda g, c, v: [
             (layer.b.T @ layer.b / len(c), _with_one(y).T @ _with_one(y) / len(c))
             for layer, y in zip(g.tree, g.y_in, strict=True)
         ],
     ),
     "diversity": (
-        lambda factors, c, v: per_example.diversity(factors),
+        lambda f, c, v: per_example.diversity(f),
         lambda g, c, v: jnp.sum(g.flat**2) / jnp.sum(g.flat.sum(0) ** 2),
     ),
 }
@@ -120,7 +103,7 @@ def rows_of_statistics(mlp: MLP, params: Params, x: Array, t: Array, seed: int) 
         if len(x) > 1 or name != "noise_scale"
     }
     truth = "the naive formula on every example's gradient by autodiff"
-    yield from equality_rows("statistics", pairs, truth, params, x, c, v)
+    yield from equal_rows("statistics", pairs, truth, params, x, c, v)
 
 
 def _naive(mlp: MLP, params: Params, x: Array, t: Array) -> _Naive:
@@ -130,21 +113,17 @@ def _naive(mlp: MLP, params: Params, x: Array, t: Array) -> _Naive:
     return _Naive(tree, layers, jnp.concatenate(layers, axis=1), y[:-1])
 
 
-def _median(norms: Array) -> Array:
-    """Return a clipping norm that half of the gradients exceed."""
-    return jnp.median(norms)
+def _norms(rows: Array) -> Array:
+    return jnp.linalg.norm(rows, axis=1)
 
 
 def _clip(rows: Array, limit: Array) -> Array:
-    norms = jnp.linalg.norm(rows, axis=1)
-    return jnp.where(norms > limit, limit / norms, 1)  # a gradient of zeros stays as it is
+    return jnp.where(_norms(rows) > limit, limit / _norms(rows), 1)  # a gradient of zeros stays as it is
 
 
-def _mean(tree: Params, weights: list[Array]) -> Params:
-    return tuple(
-        type(layer)(*(jnp.tensordot(c, leaf, 1) / len(c) for leaf in layer))
-        for layer, c in zip(tree, weights, strict=True)
-    )
+def _weighted_sum(g: _Naive, weights: list[Array]) -> Params:
+    layers = zip(g.tree, weights, strict=True)
+    return tuple(Layer(*(jnp.tensordot(c, leaf, 1) for leaf in layer)) for layer, c in layers)
 
 
 def _unit(rows: Array) -> Array:

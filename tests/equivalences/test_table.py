@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmlp import MLP, init, loss_and_gradient, per_example
+from jaxmlp import MLP, equivalences, init, loss_and_gradient, per_example
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.checking import LeafError, Report
 from jaxmlp.checking.report import Explanation
-from jaxmlp.equivalences import networks, numbers, of_library, of_model, rounding_units, statistics, table
+from jaxmlp.equivalences import networks, of_library, of_model, rounding_units, statistics
+from jaxmlp.equivalences.derivatives import weighted_inputs
+from jaxmlp.equivalences.rows import drawn, target_rows
 from jaxmlp.equivalences.statistics import STATISTICS
 from jaxmlp.losses import LOSSES
 
@@ -132,14 +134,14 @@ def test_a_trained_network_is_checked_on_256_of_its_examples(monkeypatch):
 
 def test_statistics_of_a_large_network_are_checked_on_few_examples(monkeypatch):
     mlp, params, x, t = network()
-    drawn = []
-    monkeypatch.setattr(table, "rows_of_statistics", lambda mlp, params, x, *rest: drawn.append(x) or [])
-    monkeypatch.setattr(table, "_NUMBERS", 5 * mlp.n_parameters)
+    taken = []
+    monkeypatch.setattr(equivalences, "rows_of_statistics", lambda mlp, params, x, *rest: taken.append(x) or [])
+    monkeypatch.setattr(equivalences, "_NUMBERS", 5 * mlp.n_parameters)
     for seed in (0, 0, 1):
         list(of_model(mlp, params, x, t, seed=seed))
-    assert [one.shape for one in drawn] == [(5, 4)] * 3
-    np.testing.assert_array_equal(drawn[0], drawn[1])
-    assert (drawn[0] != drawn[2]).any()
+    assert [one.shape for one in taken] == [(5, 4)] * 3
+    np.testing.assert_array_equal(taken[0], taken[1])
+    assert (taken[0] != taken[2]).any()
 
 
 def test_one_example_has_no_noise_scale():
@@ -151,12 +153,12 @@ def test_one_example_has_no_noise_scale():
 
 def test_drawn_numbers_have_no_zero_biases_and_weighted_inputs_have_ties_zeros_and_both_signs():
     rng = np.random.default_rng(0)
-    assert all((np.asarray(layer.b) != 0).all() for layer in numbers.drawn_params(MLP((4, 3, 2)), rng))
-    z = np.asarray(numbers.weighted_inputs(rng))
+    assert all((np.asarray(layer.b) != 0).all() for layer in drawn(MLP((4, 3, 2)), rng)[0])
+    z = np.asarray(weighted_inputs(rng))
     assert (z[0] == 0).all()
     assert z.min() <= -20
     assert z.max() >= 20
-    rows = np.asarray(numbers.target_rows(z.shape, rng))
+    rows = np.asarray(target_rows(z.shape, rng))
     np.testing.assert_array_equal(rows.sum(1), 1)
     assert {1} < {np.count_nonzero(row) for row in rows}  # hot rows, and soft ones
 
