@@ -9,11 +9,11 @@
 """
 
 from jaxmlp.sweep.halving import Halving
+from jaxmlp.sweep.metrics import Setting
 from jaxmlp.sweep.planning import Group, Plan
 from jaxmlp.sweep.progress import Progress
 from jaxmlp.sweep.results import Results, load
 from jaxmlp.sweep.running import plan, run, use_all_cores
-from jaxmlp.sweep.settings import Setting
 from jaxmlp.sweep.space import Distribution, Space, Trial, grid, integers, log_uniform, random, uniform
 
 __all__ = [

@@ -31,27 +31,13 @@ __all__ = ["Job", "begin", "prepare", "run_block"]
 
 
 class Job(NamedTuple):
-    """The trials of a sweep, its data and its devices: all that its blocks have in common.
+    """The trials of a sweep, its data and its devices: all that its blocks have in common."""
 
-    Attributes
-    ----------
-    trials
-        The trials by number.
-    keys
-        The key of each seed.
-    data
-        The training examples on the host.
-    examples, test
-        The training and test examples on all devices; `test` may be None.
-    devices
-        Where to run.
-    """
-
-    trials: Mapping[int, Trial]
-    keys: Mapping[int, Array]
-    data: Examples
-    examples: Examples
-    test: Examples | None
+    trials: Mapping[int, Trial]  # by number
+    keys: Mapping[int, Array]  # of each seed
+    data: Examples  # for training, on the host
+    examples: Examples  # the same on all devices
+    test: Examples | None  # on all devices
     devices: tuple[jax.Device, ...]
 
 
@@ -78,26 +64,12 @@ def run_block(
     block: Block,
     trained: Mapping[int, Trained],
     until: int,
-    callback: Callable[[Mapping[int, Trained]], object] | None = None,
+    callback: Callable[[Mapping[int, Trained]], object],
 ) -> dict[int, Trained]:
     """Train a block's trials up to an epoch, or to their own ends; if memory runs out, one half after the other.
 
-    Parameters
-    ----------
-    job, group, block
-        What to run.
-    trained
-        How far each trial is, all after the same epoch.
-    until
-        The last epoch, counted from 1.
-    callback
-        Called after every epoch with the trials so far. Their history and status are current; their arrays are of the
-        epoch in which they were last copied out of the lanes.
-
-    Raises
-    ------
-    jax.errors.JaxRuntimeError, MemoryError
-        If not even one network at a time fits the memory.
+    The trials are all after the same epoch. `callback` is called after every epoch with the trials so far: their
+    history and status are current, their arrays of the epoch in which they were last copied out of the lanes.
     """
     try:
         return _run(job, group, block, trained, until, callback)
@@ -136,26 +108,16 @@ class _Shape(NamedTuple):
         n_devices = len(job.devices)
         longest = max(math.ceil(len(block) / n_devices) for block in blocks)
         n_lanes = max(len(chunk) for block in blocks for chunk in block)
-        n_orders = max(len(_seeds(job, block)) for block in blocks)
+        n_orders = max(len({job.trials[n].seed for chunk in block for n in chunk}) for block in blocks)
         return cls(n_devices, n_slots(longest), n_lanes, n_orders)
 
 
 class _Layout(NamedTuple):
-    """Which trial is in which lane of which chunk.
+    """Which trial is in which lane of which chunk."""
 
-    Attributes
-    ----------
-    who
-        [D C, n] trial numbers: a device's chunks one after another, lanes without a trial doubling another.
-    n_chunks
-        [D]: how many chunks of each device have trials.
-    place
-        The index of each trial into `who`, flattened.
-    """
-
-    who: np.ndarray
-    n_chunks: np.ndarray
-    place: dict[int, int]
+    who: np.ndarray  # [D C, n] trial numbers, a device's chunks one after another; empty lanes double another
+    n_chunks: np.ndarray  # [D]: how many chunks of each device have trials
+    place: dict[int, int]  # the index of each trial into `who`, flattened
 
     @classmethod
     def of(cls, block: Block, shape: _Shape) -> "_Layout":
@@ -171,14 +133,9 @@ class _Layout(NamedTuple):
 
 
 class _Lanes:
-    """The parameters and states of all lanes after an epoch, copied to the host when one is first asked for.
+    """Parameters and states of all lanes, [D C, n, ...], after an epoch; copied to the host when first asked for.
 
-    Parameters
-    ----------
-    tree
-        Pairs of parameters and states, arrays [D C, n, ...].
-    place
-        Each trial's index into the lanes, flattened.
+    `place` is each trial's index into the lanes, flattened.
     """
 
     def __init__(self, tree: tuple[Params, sgd.State], place: Mapping[int, int]) -> None:
@@ -202,7 +159,7 @@ def _run(
     block: Block,
     starts: Mapping[int, Trained],
     until: int,
-    callback: Callable[[Mapping[int, Trained]], object] | None,
+    callback: Callable[[Mapping[int, Trained]], object],
 ) -> dict[int, Trained]:
     trained = dict(starts)
     running = _running(trained, until)
@@ -211,7 +168,10 @@ def _run(
     shape = _Shape.of(job, group.blocks if block in group.blocks else [block])
     program = _program(job, group, shape)
     layout = _Layout.of(_packed(job, group, running, shape), shape)
-    params, state = lanes.split(job.devices, _gathered(layout, trained))
+    numbers = sorted(running)
+    trees = [(trained[number].last_params, trained[number].state) for number in numbers]
+    where = np.searchsorted(numbers, layout.who)
+    params, state = lanes.split(job.devices, jax.tree.map(lambda *leaves: np.stack(leaves)[where], *trees))
     drawn: _Drawn | None = _draw(job, group, shape, layout, len(trained[running[0]].history))
     after: _Lanes | None = None
     while drawn is not None and running:
@@ -222,17 +182,17 @@ def _run(
         rows = _rows(job, layout, outputs, running, drawn)
         seconds = (time.perf_counter() - began) / len(running)
         before, after = after, _Lanes((outputs.params, outputs.state), layout.place)
-        for number, row in zip(running, rows, strict=True):
-            row = row._replace(epoch=row.epoch._replace(seconds=seconds))
-            trained[number] = _after(number, trained[number], job.trials[number].config, row, before, after)
-        if callback:
-            callback(trained)
+        for number, (epoch, is_diverged) in zip(running, rows, strict=True):
+            row = epoch._replace(seconds=seconds), is_diverged
+            trained[number] = _after(number, trained[number], job.trials[number].config, *row, before, after)
+        callback(trained)
         running = _running({number: trained[number] for number in running}, until)
         params, state = outputs.params, outputs.state
         packed = _packed(job, group, running, shape)
         if coming and running and math.ceil(len(packed) / shape.n_devices) < layout.n_chunks.max():
             layout = _Layout.of(packed, shape)
-            params, state = lanes.split(job.devices, _moved(layout, after))
+            where = np.vectorize(after.place.__getitem__)(layout.who)
+            params, state = lanes.split(job.devices, jax.tree.map(lambda leaf, at=where: leaf[at], after.on_host))
             coming = _draw(job, group, shape, layout, drawn.epoch + 1)
         drawn = coming
     going_on = [number for number in layout.place if trained[number].status == "running"]
@@ -240,12 +200,18 @@ def _run(
 
 
 def _after(
-    number: int, trained: Trained, config: TrainConfig, row: "_Row", before: _Lanes | None, after: _Lanes
+    number: int,
+    trained: Trained,
+    config: TrainConfig,
+    epoch: Epoch,
+    is_diverged: bool,
+    before: _Lanes | None,
+    after: _Lanes,
 ) -> Trained:
     """Return a trial after an epoch; its arrays are copied out of its lane only if they are kept."""
-    if row.diverged:  # then it falls back to the epoch before
-        return after_epoch(before.copied(number, trained) if before else trained, config, row.epoch, None)
-    trained = after_epoch(trained, config, row.epoch, (trained.last_params, trained.state))
+    if is_diverged:  # then it falls back to the epoch before
+        return after_epoch(before.copied(number, trained) if before else trained, config, epoch, None)
+    trained = after_epoch(trained, config, epoch, (trained.last_params, trained.state))
     is_kept = config.patience is not None and trained.best_epoch == len(trained.history)
     return after.copied(number, trained) if is_kept or trained.status != "running" else trained
 
@@ -258,49 +224,23 @@ def _packed(job: Job, group: Group, running: Sequence[int], shape: _Shape) -> Bl
     return tuple(chunked([job.trials[number] for number in running], shape.n_lanes, group.is_shared))
 
 
-def _gathered(layout: _Layout, trained: Mapping[int, Trained]) -> Any:
-    """Put the trials' parameters and states where their lanes are."""
-    numbers = sorted(layout.place)
-    trees = [(trained[number].last_params, trained[number].state) for number in numbers]
-    where = np.searchsorted(numbers, layout.who)
-    return jax.tree.map(lambda *leaves: np.stack(leaves)[where], *trees)
-
-
-def _moved(layout: _Layout, before: _Lanes) -> Any:
-    """Put the parameters and states of other lanes where their trials are now."""
-    where = np.vectorize(before.place.__getitem__)(layout.who)
-    return jax.tree.map(lambda leaf: leaf[where], before.on_host)
-
-
-def _seeds(job: Job, block: Block) -> list[int]:
-    return sorted({job.trials[number].seed for chunk in block for number in chunk})
-
-
 class _Drawn(NamedTuple):
-    """An epoch's random orders and learning rates, drawn on the host.
+    """An epoch's random orders and learning rates, drawn on the host."""
 
-    Attributes
-    ----------
-    epoch
-        Its number, counted from 0.
-    rates
-        Each trial's learning rates, [steps].
-    inputs
-        The program's inputs, without parameters and states.
-    """
-
-    epoch: int
-    rates: dict[int, np.ndarray]
-    inputs: lanes.Inputs
+    epoch: int  # counted from 0
+    rates: dict[int, np.ndarray]  # each trial's learning rates, [steps]
+    inputs: lanes.Inputs  # without parameters and states
 
 
 def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) -> _Drawn:
     trials = {number: job.trials[number] for number in sorted(layout.place)}
-    n_examples, n_steps = len(job.data.x), _n_steps(job, group)
+    n_examples = len(job.data.x)
     seeds = sorted({trial.seed for trial in trials.values()})
     orders = [batch_order(job.keys[seed], epoch, n_examples, group.batch_size) for seed in seeds]
     orders += [orders[0]] * (shape.n_orders - len(orders))
-    rates = {number: learning_rates(trial.config, epoch, n_steps) for number, trial in trials.items()}
+    rates = {
+        number: learning_rates(trial.config, epoch, n_examples // group.batch_size) for number, trial in trials.items()
+    }
     of_trials = [epoch_numbers(trial.config, rates[number]) for number, trial in trials.items()]
     where, dtype = np.searchsorted(list(trials), layout.who), jax.numpy.result_type(float)
     which = np.searchsorted(seeds, [trial.seed for trial in trials.values()]).astype(np.int32)[where]
@@ -316,20 +256,10 @@ def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) ->
     return _Drawn(epoch, rates, lanes.Inputs(n_chunks, (), sgd.State(()), numbers, which, *shared))
 
 
-def _n_steps(job: Job, group: Group) -> int:
-    return len(job.data.x) // group.batch_size
-
-
 def _program(job: Job, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], lanes.Outputs]:
     track = job.trials[group.blocks[0][0][0]].config.track
     key = lanes.Program(group.mlp, group.nesterov, track, shape.n_lanes, group.is_shared, job.devices)
-    leaves, tree = jax.tree.flatten(_structs(job, group, shape))
-    return lanes.program(key, (tuple((leaf.shape, leaf.dtype) for leaf in leaves), tree))
-
-
-def _structs(job: Job, group: Group, shape: _Shape) -> lanes.Inputs:
-    """Return the shapes and types of a program's inputs."""
-    n_rows, n_steps = shape.n_devices * shape.n_chunks, _n_steps(job, group)
+    n_rows, n_steps = shape.n_devices * shape.n_chunks, len(job.data.x) // group.batch_size
     start_of = jax.eval_shape(lambda: start(group.mlp, jax.random.key(0), 1.0))
     dtype = jax.tree.leaves(start_of)[0].dtype
 
@@ -337,7 +267,7 @@ def _structs(job: Job, group: Group, shape: _Shape) -> lanes.Inputs:
         return jax.ShapeDtypeStruct((n_rows, shape.n_lanes, *lengths), dtype)
 
     params, state = jax.tree.map(lambda leaf: of_lanes(*leaf.shape), start_of)
-    return lanes.Inputs(
+    inputs = lanes.Inputs(
         jax.ShapeDtypeStruct((shape.n_devices,), np.int32),  # type: ignore[arg-type]
         params,
         state,
@@ -347,17 +277,14 @@ def _structs(job: Job, group: Group, shape: _Shape) -> lanes.Inputs:
         job.examples,
         job.test,
     )
+    leaves, tree = jax.tree.flatten(inputs)
+    return lanes.program(key, (tuple((leaf.shape, leaf.dtype) for leaf in leaves), tree))
 
 
-class _Row(NamedTuple):
-    """An epoch of a trial, its time left out, and whether it diverged."""
-
-    epoch: Epoch
-    diverged: bool
-
-
-def _rows(job: Job, layout: _Layout, outputs: lanes.Outputs, running: Sequence[int], drawn: _Drawn) -> list[_Row]:
-    """Return each running trial's epoch, as `train` makes it of its own outputs."""
+def _rows(
+    job: Job, layout: _Layout, outputs: lanes.Outputs, running: Sequence[int], drawn: _Drawn
+) -> list[tuple[Epoch, bool]]:
+    """Return each running trial's epoch, as `train` makes it of its outputs but without time; and if it diverged."""
     losses = _flat(np.asarray(outputs.losses))
     statistics, measures = jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), (outputs.statistics, outputs.measures))
     means = losses.mean(axis=-1, dtype=np.float64)
@@ -378,8 +305,8 @@ def _rows(job: Job, layout: _Layout, outputs: lanes.Outputs, running: Sequence[i
             key = job.keys[trial.seed]
             tracked["top_eigenvalue"] = curvature_after_epoch(mlp, params, job.data, key)
         columns: dict[str, Any] = {"seconds": 0.0, **tracked}
-        row = Epoch(drawn.epoch + 1, float(drawn.rates[number][0]), float(means[place]), *score, **columns)
-        rows.append(_Row(row, diverged))
+        rate, mean = float(drawn.rates[number][0]), float(means[place])
+        rows.append((Epoch(drawn.epoch + 1, rate, mean, *score, **columns), diverged))
     return rows
 
 

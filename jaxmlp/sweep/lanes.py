@@ -25,73 +25,38 @@ __all__ = ["Inputs", "Outputs", "Program", "program", "replicate", "split"]
 
 
 class Program(NamedTuple):
-    """The values that are compiled into the epoch of a block.
-
-    Attributes
-    ----------
-    mlp, nesterov, track
-        See `jaxmlp.training.epoch.run_epoch`.
-    n_lanes
-        The number of networks that run side by side.
-    is_shared
-        Whether a chunk has one batch order for all of its lanes.
-    devices
-        The devices that it runs on.
-    """
+    """The values that are compiled into the epoch of a block; see also `jaxmlp.training.epoch.run_epoch`."""
 
     mlp: MLP
     nesterov: bool
     track: tuple[str, ...]
-    n_lanes: int
-    is_shared: bool
+    n_lanes: int  # of a chunk
+    is_shared: bool  # whether a chunk has one batch order for all of its lanes
     devices: tuple[jax.Device, ...]
 
 
 class Inputs(NamedTuple):
     """The program's arguments, for D devices, C chunks on each, n lanes and S batch orders.
 
-    Attributes
-    ----------
-    n_chunks
-        [D]: the number of chunks that each device runs; the others are skipped.
-    params, state, numbers
-        [D C, n, ...].
-    which
-        [D C] or [D C, n]: the index of each chunk's or lane's batch order.
-    orders
-        [S, steps, B].
-    examples, test
-        The data sets; `test` may be None.
+    `params`, `state` and `numbers` are [D C, n, ...].
     """
 
-    n_chunks: Array | np.ndarray
+    n_chunks: Array | np.ndarray  # [D]: how many chunks each device runs; the others are skipped
     params: Params
     state: sgd.State
     numbers: Hyperparameters
-    which: Array | np.ndarray
-    orders: Array | np.ndarray
+    which: Array | np.ndarray  # [D C] or [D C, n]: the index of each chunk's or lane's batch order
+    orders: Array | np.ndarray  # [S, steps, B]
     examples: Examples
     test: Examples | None
 
 
 class Outputs(NamedTuple):
-    """The program's results, all [D C, n, ...].
-
-    Attributes
-    ----------
-    params, state
-        After the epoch.
-    losses
-        [D C, n, steps]: the mean loss of every batch.
-    statistics
-        The statistics of every step, see `jaxmlp.training.tracking`.
-    measures
-        The sums over the test data, see `jaxmlp.training.evaluation.measures`; None without test data.
-    """
+    """The program's results, all [D C, n, ...]: after the epoch, of every step, and the sums over the test data."""
 
     params: Params
     state: sgd.State
-    losses: Array
+    losses: Array  # [D C, n, steps]: the mean loss of every batch
     statistics: StepStatistics | None
     measures: Measures | None
 
@@ -136,20 +101,17 @@ def _compiled(key: Program, shapes: Any, precision: str | None) -> Callable[[Inp
 
 
 @cache
-def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
-    return Mesh(np.array(devices), ("devices",))
-
-
 def _sharding(devices: tuple[jax.Device, ...], place: PartitionSpec) -> NamedSharding:
-    return NamedSharding(_mesh(devices), place)
+    return NamedSharding(Mesh(np.array(devices), ("devices",)), place)
 
 
 def _on_devices(key: Program) -> Callable[[Inputs], Outputs]:
     run = partial(_block_epoch, key)
     if len(key.devices) == 1:
         return run
+    mesh = _sharding(key.devices, _SPLIT).mesh
     # Devices do not communicate here, so JAX need not check how values vary among them.
-    return jax.shard_map(run, mesh=_mesh(key.devices), in_specs=(_PLACES,), out_specs=_SPLIT, check_vma=False)
+    return jax.shard_map(run, mesh=mesh, in_specs=(_PLACES,), out_specs=_SPLIT, check_vma=False)
 
 
 def _block_epoch(key: Program, inputs: Inputs) -> Outputs:

@@ -1,8 +1,9 @@
-"""What trials are ranked by: the metrics of a trial, and which way each of them is better."""
+"""Metrics, which rank the trials; settings, trials that differ in their seed alone; and the words for both."""
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
-__all__ = ["METRICS", "is_better_high", "label", "score"]
+__all__ = ["METRICS", "Setting", "counted", "interval", "is_better_high", "label", "numbered", "score", "student_t"]
 
 METRICS = ("train_loss", "test_loss", "test_accuracy", "test_r2")
 
@@ -29,3 +30,64 @@ def score(row: Any, metric: str) -> float:
 def label(metric: str) -> str:
     """Return a metric's name in words: `test R²` for `test_r2`."""
     return metric.replace("_r2", "_R²").replace("_", " ")
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number of things: `1 trial`, `2,000 trials`."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+class Setting(NamedTuple):
+    """A setting of the hyperparameters, with a metric averaged over its trials.
+
+    Attributes
+    ----------
+    hyperparameters
+        The setting's values, without the one that is averaged over.
+    metric
+        The metric's name.
+    mean, low, high
+        Its mean over the setting's trials, and the 95 % interval of that mean (Student's t; nan for a single trial).
+    trials
+        The trials' numbers, the best first.
+    """
+
+    hyperparameters: dict[str, Any]
+    metric: str
+    mean: float
+    low: float
+    high: float
+    trials: tuple[int, ...]
+
+
+def numbered(names: Sequence[str], rows: Iterable[Sequence[Any]], over: str | None = "seed") -> list[int]:
+    """Return the number of each row's setting, from 0: rows with the same number differ in `over` alone.
+
+    >>> numbered(("momentum", "seed"), [(0.5, 0), (0.9, 0), (0.5, 1)])
+    [0, 1, 0]
+    """
+    kept = [place for place, name in enumerate(names) if name != over]
+    numbers: dict[tuple[Any, ...], int] = {}
+    return [numbers.setdefault(tuple(row[place] for place in kept), len(numbers)) for row in rows]
+
+
+def student_t(n: int) -> float:
+    """Return half of the 95 % interval around a mean of n numbers, in standard errors (Student's t)."""
+    from scipy.stats import t  # it takes a third of a second to import
+
+    return float(t.ppf(0.975, n - 1))
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of some numbers, and the ends of its 95 % interval, which are nan for a single number.
+
+    >>> print("{:.2f}, from {:.2f} to {:.2f}".format(*interval([1.0, 3.0])))
+    2.00, from -10.71 to 14.71
+    """
+    n = len(values)
+    mean = sum(values) / n
+    if n < 2:
+        return mean, float("nan"), float("nan")
+    variance = sum((value - mean) ** 2 for value in values) / (n - 1)
+    half = student_t(n) * (variance / n) ** 0.5
+    return mean, mean - half, mean + half

@@ -1,7 +1,10 @@
-"""The plan of a sweep, as a plain value: groups that are compiled once, blocks that are run and kept as a whole.
+"""The plan of a sweep, as a plain value: groups of blocks of chunks of lanes.
 
-Trials with the same compiled values (sizes, activation, loss, batch size, ...) are a group. All other numbers are
-traced, so any networks of a group can run side by side.
+- A group is the trials with the same compiled values (sizes, activation, loss, batch size, ...): one program is
+  compiled for it. All other numbers are traced, so any networks of a group can run side by side.
+- A block is the trials of a group that are run, and kept, as a whole: a kill loses a block at most.
+- A chunk is the trials of a block that one device runs side by side. A device runs its chunks one after another.
+- A lane is a place in a chunk: one network, trained beside those of the other lanes.
 """
 
 import math
@@ -15,7 +18,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 
 from jaxmlp.network import MLP
-from jaxmlp.sweep.space import Trial
+from jaxmlp.sweep.metrics import counted
+from jaxmlp.sweep.space import Trial, plain
 
 __all__ = ["Block", "Group", "Plan", "chunked", "make_plan", "n_slots"]
 
@@ -24,27 +28,13 @@ Block: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 class _Machine(NamedTuple):
-    """A device: how fast it is, for estimates only, and how many networks to run side by side.
+    """A device: how fast it is, for estimates only, and how many networks to run side by side."""
 
-    Attributes
-    ----------
-    flops
-        Operations a second in the matrix products of small networks.
-    seconds_a_step
-        The cost of a step beside its products.
-    most_lanes
-        The most networks side by side.
-    lane_bytes
-        The bytes of parameters, over all lanes, that fit its fast memory.
-    alone_bytes
-        The bytes of parameters from which a network keeps the device busy alone.
-    """
-
-    flops: float
-    seconds_a_step: float
+    flops: float  # operations a second in the matrix products of small networks
+    seconds_a_step: float  # the cost of a step beside its products
     most_lanes: int
-    lane_bytes: int
-    alone_bytes: float
+    lane_bytes: int  # the bytes of parameters, over all lanes, that fit its fast memory
+    alone_bytes: float  # the bytes of parameters from which a network keeps the device busy alone
 
 
 # Measured on two processors with ten networks: those with more than 8,000 parameters were up to a fifth faster alone
@@ -69,9 +59,9 @@ class Group:
     n_lanes
         The number of networks that run side by side.
     is_shared
-        Whether networks side by side share their batch order; then a chunk's trials have one seed.
+        Whether the lanes of a chunk share their batch order; then its trials have one seed.
     blocks
-        Blocks are run and kept as a whole; each is a tuple of chunks of at most `n_lanes` trial numbers.
+        Each is a tuple of chunks of at most `n_lanes` trial numbers.
     memory
         The estimated bytes on all devices.
     seconds
@@ -134,26 +124,19 @@ class Plan:
     def from_json(cls, value: dict[str, Any]) -> "Plan":
         """Return the plan that `to_json` was called on."""
         groups = [
-            Group(
-                **group
-                | {
-                    "mlp": MLP(**group["mlp"]),
-                    "blocks": tuple(tuple(tuple(chunk) for chunk in block) for block in group["blocks"]),
-                }
-            )
-            for group in value["groups"]
+            Group(**group | {"mlp": MLP(**group["mlp"]), "blocks": plain(group["blocks"])}) for group in value["groups"]
         ]
         return cls(tuple(groups), value["n_devices"], value["platform"])
 
     def __str__(self) -> str:
         """Return a line for each group, and one for all."""
-        devices = f"{self.n_devices} {self.platform} device{'s' * (self.n_devices != 1)}"
-        lines = [f"{_counted(self.n_trials, 'trial')} in {_counted(len(self.groups), 'program')} on {devices}"]
+        devices = counted(self.n_devices, f"{self.platform} device")
+        lines = [f"{counted(self.n_trials, 'trial')} in {counted(len(self.groups), 'program')} on {devices}"]
         for group in self.groups:
             sizes, hidden = "-".join(map(str, group.mlp.sizes)), ", ".join(sorted(set(group.mlp.activations[:-1])))
             lines.append(
                 f"  {sizes}{f' {hidden}' if hidden else ''}, batch {group.batch_size}, {group.epochs} epochs: "
-                f"{_counted(group.n_trials, 'trial')} in {_counted(len(group.blocks), 'block')}, "
+                f"{counted(group.n_trials, 'trial')} in {counted(len(group.blocks), 'block')}, "
                 f"{group.n_lanes} side by side, about {_bytes(group.memory)} and {_seconds(group.seconds)}"
             )
         return "\n".join(lines)
@@ -173,12 +156,8 @@ def make_plan(
 
     Parameters
     ----------
-    trials
-        Returned by `jaxmlp.sweep.space.trials`.
-    n_examples
-        The number of training examples.
-    data_bytes
-        The bytes of all data that lie on each device.
+    trials, n_examples, data_bytes
+        The trials, the number of training examples, and the bytes of all data that lie on each device.
     devices, memory, lanes, trials_a_block
         See `jaxmlp.sweep.run`. A block has at least one chunk on each device, even if that is more than
         `trials_a_block`.
@@ -196,11 +175,9 @@ def make_plan(
         key = (trial.mlp, config.batch_size, config.epochs, config.nesterov, config.clip is None)
         groups.setdefault(key, []).append(trial)
     room = memory - data_bytes * len(devices)
-    made = [
-        _group(members, _cost(members[0], n_examples, machine), room, len(devices), machine, lanes, trials_a_block)
-        for members in groups.values()
-    ]
-    return Plan(tuple(made), len(devices), devices[0].platform)
+    limits = room, len(devices), machine, lanes, trials_a_block
+    made = tuple(_group(members, n_examples, *limits) for members in groups.values())
+    return Plan(made, len(devices), devices[0].platform)
 
 
 def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tuple[int, ...]]:
@@ -228,41 +205,9 @@ def n_slots(n_chunks: int) -> int:
     return 1 << (n_chunks - 1).bit_length()
 
 
-class _Cost(NamedTuple):
-    """What one lane of a group costs.
-
-    Attributes
-    ----------
-    kept_bytes
-        The bytes that it takes between epochs.
-    working_bytes
-        The bytes that it takes beside them while it runs.
-    seconds
-        The time of its matrix products, of all epochs.
-    chunk_seconds
-        The time of a chunk, of all epochs, beside its lanes' products.
-    """
-
-    kept_bytes: int
-    working_bytes: int
-    seconds: float
-    chunk_seconds: float
-
-
-def _cost(trial: Trial, n_examples: int, machine: _Machine) -> _Cost:
-    mlp, config = trial.mlp, trial.config
-    n_steps = n_examples // config.batch_size
-    return _Cost(
-        _kept_bytes(mlp, n_steps),
-        _working_bytes(mlp, config.batch_size),
-        config.epochs * n_steps * _flops(mlp, config.batch_size) / machine.flops,
-        config.epochs * n_steps * machine.seconds_a_step,
-    )
-
-
 def _group(
     trials: list[Trial],
-    cost: _Cost,
+    n_examples: int,
     memory: int,
     n_devices: int,
     machine: _Machine,
@@ -271,7 +216,13 @@ def _group(
 ) -> Group:
     mlp, config = trials[0].mlp, trials[0].config
     n_lanes, is_shared = (lanes, _is_shared(trials, lanes)) if lanes else _lanes(trials, n_devices, machine)
-    bytes_a_lane = n_devices * (cost.kept_bytes + cost.working_bytes)
+    n_steps = n_examples // config.batch_size
+    # A lane between epochs: parameters and last step, before and after; all rates and losses.
+    kept_bytes = 4 * (4 * mlp.n_parameters + 2 * n_steps)
+    # Beside them while it runs: parameters, step, gradient; a batch's x, z, y, delta; a test block.
+    of_batch = 4 * config.batch_size * sum(mlp.sizes)
+    working_bytes = 4 * (5 * mlp.n_parameters + of_batch + 2048 * sum(mlp.sizes[1:]))
+    bytes_a_lane = n_devices * (kept_bytes + working_bytes)
     if bytes_a_lane > memory:
         raise ValueError(
             f"sizes {mlp.sizes} with batch_size {config.batch_size} need about {_bytes(bytes_a_lane)} "
@@ -280,11 +231,13 @@ def _group(
     while n_lanes * bytes_a_lane > memory:
         n_lanes //= 2
     chunks = chunked(trials, n_lanes, is_shared)
-    chunk_seconds = n_lanes * cost.seconds + cost.chunk_seconds
-    by_memory = (memory // n_devices - n_lanes * cost.working_bytes) // (n_lanes * cost.kept_bytes)
+    lane_seconds = _flops(mlp, config.batch_size) / machine.flops
+    chunk_seconds = config.epochs * n_steps * (n_lanes * lane_seconds + machine.seconds_a_step)
+    by_memory = (memory // n_devices - n_lanes * working_bytes) // (n_lanes * kept_bytes)
     by_time = max(1, int(_BLOCK_SECONDS / chunk_seconds))
     wanted = len(chunks) if trials_a_block is None else trials_a_block // (n_lanes * n_devices)
-    a_device = max(1, min(_power_below(by_memory), by_time, wanted))
+    # A program has room for a power of 2 of chunks, see `n_slots`: the largest that is not above `by_memory`.
+    a_device = max(1, min(1 << (by_memory.bit_length() - 1), by_time, wanted))
     # Blocks of one size, so that the last one is not nearly empty.
     n_blocks = math.ceil(len(chunks) / (a_device * n_devices))
     a_device = math.ceil(len(chunks) / n_blocks / n_devices)
@@ -298,14 +251,9 @@ def _group(
         n_lanes,
         is_shared,
         blocks,
-        memory=n_devices * n_lanes * (n_slots(a_device) * cost.kept_bytes + cost.working_bytes),
+        memory=n_devices * n_lanes * (n_slots(a_device) * kept_bytes + working_bytes),
         seconds=sum(math.ceil(len(block) / n_devices) for block in blocks) * chunk_seconds,
     )
-
-
-def _power_below(n: int) -> int:
-    """Return the largest power of 2 that is not above n, for n of 1 or larger."""
-    return 1 << (n.bit_length() - 1)
 
 
 def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int, bool]:
@@ -333,16 +281,6 @@ def _flops(mlp: MLP, batch_size: int) -> int:
     return 2 * batch_size * (3 * sum(products) - products[0])
 
 
-def _kept_bytes(mlp: MLP, n_steps: int) -> int:
-    """Return the bytes of a lane between epochs: parameters and last step, before and after; all rates and losses."""
-    return 4 * (4 * mlp.n_parameters + 2 * n_steps)
-
-
-def _working_bytes(mlp: MLP, batch_size: int) -> int:
-    """Return the bytes of a lane while it runs: parameters, step, gradient; a batch's x, z, y, delta; a test block."""
-    return 4 * (5 * mlp.n_parameters + 4 * batch_size * sum(mlp.sizes) + 2048 * sum(mlp.sizes[1:]))
-
-
 def _free_memory(devices: Sequence[jax.Device]) -> int:
     if devices[0].platform != "cpu":
         stats = devices[0].memory_stats() or {}
@@ -354,10 +292,6 @@ def _free_memory(devices: Sequence[jax.Device]) -> int:
     except (OSError, KeyError, ValueError):  # not Linux: half of all memory, as other programs use some
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
     return int(_SHARE_OF_MEMORY * free)
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def _bytes(n: float) -> str:

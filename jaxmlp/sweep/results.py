@@ -14,9 +14,8 @@ from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
-from jaxmlp.sweep.metrics import METRICS, is_better_high, score
-from jaxmlp.sweep.settings import Setting, interval, numbered
-from jaxmlp.sweep.space import NAMES, Space, Trial, trials, typed
+from jaxmlp.sweep.metrics import METRICS, Setting, interval, is_better_high, numbered, score
+from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials, typed
 from jaxmlp.sweep.store import Row, Store
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.config import TrainConfig
@@ -55,12 +54,12 @@ class Results:
         self.metric: str = store.about("metric")
         self.about: dict[str, Any] = store.about("about")
         self.title = store.folder.name if store.folder else "sweep"
-        self._space = Space(self.names, tuple(tuple(map(_tuple, row)) for row in store.about("rows")))
+        self._space = Space(self.names, plain(store.about("rows")))
         self._trials = listed if listed is not None else self._read_trials()
 
     def _read_trials(self) -> list[Trial]:
-        config = {name: _tuple(value) for name, value in self._store.about("config").items()}
-        mlp = {name: _tuple(value) for name, value in self._store.about("mlp").items()}
+        config = {name: plain(value) for name, value in self._store.about("config").items()}
+        mlp = {name: plain(value) for name, value in self._store.about("mlp").items()}
         return trials(self._space, MLP(**mlp), TrainConfig(**config))
 
     def __len__(self) -> int:
@@ -266,7 +265,3 @@ def _column(values: list[Any]) -> Any:
     if kinds == {int, float}:
         kinds = {float}
     return pl.Series(values, dtype=getattr(pl, _TYPES[kinds.pop()]) if len(kinds) == 1 else None, strict=False)
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(_tuple(entry) for entry in value) if isinstance(value, list) else value

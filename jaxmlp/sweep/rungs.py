@@ -1,56 +1,50 @@
 """The rungs of a sweep, one after another; without halving there is one. Its blocks are shared among processes.
 
 Every process makes the same plan, claims a block that nobody else has, runs it, keeps it, and claims the next one.
+Every outcome is kept, and the parameters of the best trials.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
 
 import jax
 
 from jaxmlp.sweep.block import Job, begin, prepare, run_block
 from jaxmlp.sweep.halving import Halving, survivors
-from jaxmlp.sweep.kept_models import Kept, keep_block, stop
+from jaxmlp.sweep.metrics import score
 from jaxmlp.sweep.planning import Block, Group, Plan
 from jaxmlp.sweep.progress import Reporter
 from jaxmlp.sweep.space import Trial
-from jaxmlp.sweep.store import Store
+from jaxmlp.sweep.store import Row, Store
 from jaxmlp.training.history import Epoch, Trained
 
-__all__ = ["Sweep", "run_rungs"]
+__all__ = ["Sweep", "run_rungs", "tidy"]
 
 _WAIT = 0.2  # seconds until a process without a block looks again
 
 
 class Sweep(NamedTuple):
-    """All that running a sweep takes.
+    """All that running a sweep takes: what is trained, and where its outcomes are kept.
 
-    Attributes
-    ----------
-    job
-        What is trained, on which data and devices.
-    kept
-        Where outcomes are kept.
-    halving
-        None if every trial runs to its end.
-    make_plan
-        Plans some of the trials.
-    reporter
-        Tells the caller how far the sweep is.
+    `metric` ranks the trials, and the parameters of the best `keep` are kept. `make_plan` plans some of the trials.
     """
 
     job: Job
-    kept: Kept
+    store: Store
+    metric: str
+    keep: int | Literal["all"]
     halving: Halving | None
     make_plan: Callable[[Sequence[Trial]], Plan]
     reporter: Reporter
 
-    @property
-    def store(self) -> Store:
-        """Return the store that outcomes are kept in."""
-        return self.kept.store
+    def best(self, rows: Sequence[Row], others: Mapping[int, float] | None = None) -> set[int]:
+        """Return the trials whose parameters to keep, among those of some rows and others of a known score."""
+        scores = {**(others or {}), **{row.trial: score(row, self.metric) for row in rows}}
+        ranked = sorted(scores, key=lambda number: (-scores[number], number))
+        return set(ranked if self.keep == "all" else ranked[: self.keep])
 
 
 def run_rungs(sweep: Sweep) -> None:
@@ -63,8 +57,8 @@ def run_rungs(sweep: Sweep) -> None:
     for rung in rungs[:-1]:
         _run_rung(sweep, alive, rung)
         there = sweep.store.at_epoch(rung)
-        going_on = survivors(halving, {number: there.get(number) for number in alive}, sweep.kept.metric)
-        stop(sweep.kept, [number for number in alive if number not in going_on])
+        going_on = survivors(halving, {number: there.get(number) for number in alive}, sweep.metric)
+        _stop(sweep, [number for number in alive if number not in going_on])
         sweep.reporter.report()
         ended = {row.trial for row in sweep.store.rows() if row.epochs <= rung and row.status != "paused"}
         alive = sorted(going_on - ended)
@@ -79,10 +73,11 @@ def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
     trials = [sweep.job.trials[number] for number in alive]
     plan = Plan.from_json(sweep.store.kept(name, lambda: sweep.make_plan(trials).to_json()))
     blocks = {(g, b): block for g, group in enumerate(plan.groups) for b, block in enumerate(group.blocks)}
+    # A block is claimed by its first trial, which is in no other block of its rung.
     with ThreadPoolExecutor(1) as compiler:
         compiled: dict[int, Future[None]] = {}
         while blocks := {at: block for at, block in blocks.items() if not sweep.store.has(block, until)}:
-            at = next((at for at in blocks if sweep.store.claim(_lead(blocks[at]))), None)
+            at = next((at for at in blocks if sweep.store.claim(blocks[at][0][0])), None)
             if at is None:
                 time.sleep(_WAIT)  # other processes have the rest
                 sweep.reporter.report()
@@ -96,14 +91,9 @@ def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
                 trained = _begin(sweep, group, block)
                 # If compilation failed, as for want of memory, `run_block` meets that again and halves the block.
                 wait([compiled[at[0]]])
-                keep_block(sweep.kept, _run_block(sweep, group, block, trained, until))
+                _keep_block(sweep, _run_block(sweep, group, block, trained, until))
                 sweep.reporter.report()
-            sweep.store.release(_lead(block))
-
-
-def _lead(block: Block) -> int:
-    """Return the trial that a block is known by: it is in no other block of its rung."""
-    return block[0][0]
+            sweep.store.release(block[0][0])
 
 
 def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
@@ -145,6 +135,41 @@ def _stop_worse(sweep: Sweep, halving: Halving, rung: int, trained: dict[int, Tr
     running = {number: each for number, each in trained.items() if each.status == "running"}
     at_rung: dict[int, Epoch | None] = {**sweep.store.at_epoch(rung)}
     at_rung |= {number: each.history[-1] for number, each in running.items()}
-    going_on = survivors(halving, at_rung, sweep.kept.metric)
+    going_on = survivors(halving, at_rung, sweep.metric)
     stopped = {number: each._replace(status="stopped") for number, each in running.items() if number not in going_on}
     return trained | stopped
+
+
+def _keep_block(sweep: Sweep, trained: Mapping[int, Trained]) -> None:
+    """Keep a block that was run: first the files, then all outcomes at once, so that a kill leaves no outcome alone."""
+    for number, each in trained.items():
+        if each.status == "running":
+            sweep.store.pause(number, each)
+    ended = {number: each for number, each in trained.items() if each.status != "running"}
+    scores = {
+        number: -float("inf") if each.status == "diverged" else score(each.history[each.best_epoch - 1], sweep.metric)
+        for number, each in ended.items()
+    }
+    for number in sweep.best(sweep.store.rows(), scores) & set(ended):
+        sweep.store.save_model(sweep.job.trials[number], ended[number].params)
+    sweep.store.commit(trained)
+    tidy(sweep)
+
+
+def _stop(sweep: Sweep, numbers: Sequence[int]) -> None:
+    """End paused trials; a few of them may still be among the best."""
+    rows = sweep.store.rows()
+    waiting = {row.trial for row in rows if row.status == "paused"} & set(numbers)
+    for number in waiting & sweep.best(rows):
+        trial = sweep.job.trials[number]
+        with suppress(FileNotFoundError):  # another process has just stopped it, and kept the same
+            sweep.store.save_model(trial, sweep.store.resume(number, trial.mlp).params)
+    sweep.store.stop(waiting)
+    tidy(sweep)
+
+
+def tidy(sweep: Sweep) -> None:
+    """Remove the parameters of ended trials that are not among the best, and what was kept to go on with them."""
+    rows = sweep.store.rows()  # once: another process may add to them at any time
+    ended = {row.trial for row in rows if row.status != "paused"}
+    sweep.store.remove(models=ended - sweep.best(rows), paused=ended)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -17,12 +17,11 @@ from jaxmlp.network import MLP
 from jaxmlp.storage.files import to_json
 from jaxmlp.sweep.block import Job
 from jaxmlp.sweep.halving import Halving, as_halving
-from jaxmlp.sweep.kept_models import Kept, tidy
 from jaxmlp.sweep.lanes import replicate
 from jaxmlp.sweep.planning import Plan, make_plan
 from jaxmlp.sweep.progress import Progress, Reporter
 from jaxmlp.sweep.results import Results
-from jaxmlp.sweep.rungs import Sweep, run_rungs
+from jaxmlp.sweep.rungs import Sweep, run_rungs, tidy
 from jaxmlp.sweep.space import Space, Trial, described, trials
 from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.store_checks import check_outcomes
@@ -54,15 +53,6 @@ def use_all_cores() -> None:
         config.update("jax_num_cpu_devices", n_cores)
     except RuntimeError as error:
         raise RuntimeError("use_all_cores must be called before JAX computes anything, and JAX already runs") from error
-
-
-class _Resources(NamedTuple):
-    """What a sweep may use: see `run`."""
-
-    devices: tuple[jax.Device, ...]
-    memory: int | None
-    lanes: int | None
-    trials_a_block: int | None
 
 
 def plan(
@@ -177,7 +167,8 @@ def run(
     listed, base = _checked(space, data, config, mlp, test)
     config, halving = config or TrainConfig(), as_halving(halving)
     keep = keep if keep == "all" else whole_number("keep, if it is not 'all',", keep, 0)
-    _check_halving(halving, listed)
+    if halving is not None and len({trial.config.epochs for trial in listed}) > 1:
+        raise ValueError("halving compares trials after the same epochs, but epochs varies in this space")
     _check_kept(out, encoding, about, base)
     resources = _resources(devices, memory, lanes, trials_a_block)
     made_plan = _plan(listed, data, test, resources)  # which checks the resources before anything is written
@@ -185,16 +176,18 @@ def run(
     store = Store.create(None if out is None else Path(out), identity)
     try:
         check_outcomes(store, listed)
-        by_number = {trial.number: trial for trial in listed}
+        job = _job(listed, data, test, resources["devices"])
         sweep = Sweep(
-            _job(listed, data, test, resources.devices),
-            Kept(store, by_number, identity["metric"], keep),
+            job,
+            store,
+            identity["metric"],
+            keep,
             halving,
             lambda some: made_plan if len(some) == len(listed) else _plan(some, data, test, resources),
-            Reporter(store, by_number, identity["metric"], halving, callback),
+            Reporter(store, job.trials, identity["metric"], halving, callback),
         )
         run_rungs(sweep)
-        tidy(sweep.kept)  # what a process has left that was killed after its last block
+        tidy(sweep)  # what a process has left that was killed after its last block
     except KeyboardInterrupt as interrupt:
         done = sum(row.status != "paused" for row in store.rows())
         again = f"; the same call with out={str(out)!r} goes on" if out is not None else ""
@@ -256,11 +249,6 @@ def _checked(
     return listed, base
 
 
-def _check_halving(halving: Halving | None, listed: Sequence[Trial]) -> None:
-    if halving is not None and len({trial.config.epochs for trial in listed}) > 1:
-        raise ValueError("halving compares trials after the same epochs, but epochs varies in this space")
-
-
 def _check_kept(
     out: str | PathLike[str] | None, encoding: Encoding | None, about: Mapping[str, Any] | None, base: MLP
 ) -> None:
@@ -280,13 +268,14 @@ def _check_kept(
 
 def _resources(
     devices: Sequence[jax.Device] | None, memory: int | None, lanes: int | None, trials_a_block: int | None
-) -> _Resources:
+) -> dict[str, Any]:
+    """Return what a sweep may use, checked: the keyword arguments of `make_plan`."""
     devices = tuple(devices or jax.local_devices())
     if not all(isinstance(device, jax.Device) for device in devices):
         raise ValueError(f"devices must be devices of JAX, as jax.local_devices() returns, got {devices!r}")
     numbers = {"memory": memory, "lanes": lanes, "trials_a_block": trials_a_block}
     checked = {name: None if value is None else whole_number(name, value, 1) for name, value in numbers.items()}
-    return _Resources(devices, **checked)
+    return {"devices": devices, **checked}
 
 
 def _network(data: Dataset, test: Dataset | None) -> MLP:
@@ -304,19 +293,14 @@ def _metric(mlp: MLP, data: Dataset, test: Dataset | None) -> str:
     return "test_accuracy" if is_classification(mlp, data.t) else "test_r2"
 
 
-def _plan(listed: Sequence[Trial], data: Dataset, test: Dataset | None, resources: _Resources) -> Plan:
+def _plan(listed: Sequence[Trial], data: Dataset, test: Dataset | None, resources: Mapping[str, Any]) -> Plan:
     data_bytes = sum(np.asarray(each.x).nbytes for each in (data, test) if each is not None)
-    return make_plan(listed, len(data), data_bytes, **resources._asdict())
+    return make_plan(listed, len(data), data_bytes, **resources)
 
 
 def _job(listed: Sequence[Trial], data: Dataset, test: Dataset | None, devices: tuple[jax.Device, ...]) -> Job:
-    on_host = jax.tree.map(np.asarray, arrays(listed[0].mlp, data))
-    test_on_host = None if test is None else jax.tree.map(np.asarray, arrays(listed[0].mlp, test))
-    return Job(
-        trials={trial.number: trial for trial in listed},
-        keys={seed: jax.random.key(seed) for seed in {trial.seed for trial in listed}},
-        data=on_host,
-        examples=replicate(devices, on_host),
-        test=replicate(devices, test_on_host),
-        devices=devices,
-    )
+    by_number, mlp = {trial.number: trial for trial in listed}, listed[0].mlp
+    keys = {seed: jax.random.key(seed) for seed in {trial.seed for trial in listed}}
+    on_host = jax.tree.map(np.asarray, (arrays(mlp, data), None if test is None else arrays(mlp, test)))
+    examples, test_examples = replicate(devices, on_host)
+    return Job(by_number, keys, on_host[0], examples, test_examples, devices)

@@ -26,6 +26,7 @@ __all__ = [
     "grid",
     "integers",
     "log_uniform",
+    "plain",
     "random",
     "trials",
     "typed",
@@ -247,7 +248,7 @@ def _values(name: str, axis: Any) -> tuple[Any, ...]:
         raise ValueError(f"{name} must be a list of values here, got a distribution; `random` draws from one")
     if isinstance(axis, str | bytes) or not isinstance(axis, Iterable):
         raise ValueError(f"{name} must be a list of values, got {axis!r}")
-    values = tuple(_plain(value) for value in axis)
+    values = tuple(plain(value) for value in axis)
     if not values:
         raise ValueError(f"{name} must have at least one value, got none")
     # An equal value trains a trial twice, and a single one compares nothing: not wrong, but seldom meant.
@@ -258,12 +259,11 @@ def _values(name: str, axis: Any) -> tuple[Any, ...]:
     return values
 
 
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # numbers and arrays of NumPy and JAX
+def plain(value: Any) -> Any:
+    """Return lists as tuples, and numbers and arrays of NumPy and JAX as Python's own."""
+    if hasattr(value, "tolist"):
         value = value.tolist()
-    if isinstance(value, list | tuple):
-        return tuple(_plain(entry) for entry in value)
-    return value
+    return tuple(plain(entry) for entry in value) if isinstance(value, list | tuple) else value
 
 
 def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:

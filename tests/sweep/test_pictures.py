@@ -12,10 +12,7 @@ from scipy import stats
 
 from jaxmlp import TrainConfig, sweep
 from jaxmlp.sweep.report._axes import hold, scale
-from jaxmlp.sweep.report._heat_map import draw_heat_map
-from jaxmlp.sweep.report._hyperparameters import draw_hyperparameters
 from jaxmlp.sweep.report._importance import Importance, importance
-from jaxmlp.sweep.report._parallel_coordinates import draw_parallel_coordinates
 from jaxmlp.sweep.report._pictures import PICTURES, best_rows
 from jaxmlp.sweep.report.html_page import _checked, _data, _facts
 
@@ -65,7 +62,7 @@ def test_the_report_names_the_best_trial_and_says_that_its_score_is_too_good(swe
 @METRICS
 def test_parallel_coordinates_draw_a_line_for_each_trial_through_its_values_the_best_one_on_top(swept, metric):
     results, table = swept(metric)
-    figure = draw_parallel_coordinates(results, table)
+    figure = PICTURES["parallel_coordinates"](results, table, NOTHING)
     lines = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 3]
     assert len(lines) == len(SPACE)
     heights = [line.get_ydata()[-1] for line in lines]
@@ -95,7 +92,7 @@ def test_learning_curves_are_those_of_the_five_best_trials(swept):
 
 def test_panels_show_each_settings_mean_with_its_interval_and_count_what_diverged(swept):
     results, table = swept()
-    figure = draw_hyperparameters(results, table)
+    figure = PICTURES["hyperparameters"](results, table, NOTHING)
     panel = next(axes for axes in figure.axes if axes.get_xlabel() == "learning_rate")
     points = {tuple(point) for line in panel.get_lines() if line.get_marker() == "o" for point in line.get_xydata()}
     expected, halves = set(), []
@@ -113,7 +110,7 @@ def test_panels_show_each_settings_mean_with_its_interval_and_count_what_diverge
 
 def test_the_heat_map_shows_means_at_their_places_and_marks_cells_without_one(swept):
     results, table = swept()
-    figure = draw_heat_map(results, table, NOTHING)
+    figure = PICTURES["heat_map"](results, table, NOTHING)
     axes = figure.axes[0]
     across, up = ([tick.get_text() for tick in ticks] for ticks in (axes.get_xticklabels(), axes.get_yticklabels()))
     assert (across, up) == (["0.001", "0.01", "0.1"], ["8", "16:16", "none"])
@@ -130,7 +127,7 @@ def test_the_heat_map_shows_means_at_their_places_and_marks_cells_without_one(sw
 
 @METRICS
 def test_the_best_end_of_the_colours_is_the_dark_one(swept, metric):
-    figure = draw_heat_map(*swept(metric), NOTHING)
+    figure = PICTURES["heat_map"](*swept(metric), NOTHING)
     image = figure.axes[0].images[0]
     low, high = (sum(image.cmap(image.norm(value))[:3]) for value in image.get_clim())
     assert (high < low) == (metric == "test_accuracy")

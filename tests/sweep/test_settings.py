@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxmlp import TrainConfig, sgd, sweep
-from jaxmlp.sweep.metrics import METRICS
-from jaxmlp.sweep.settings import interval, numbered
+from jaxmlp.sweep.metrics import METRICS, interval, numbered
 from jaxmlp.sweep.store import _TABLES, Store
 from jaxmlp.training.history import Epoch, Trained
 

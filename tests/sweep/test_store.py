@@ -224,17 +224,17 @@ def test_a_block_of_a_living_process_is_left_alone_and_one_of_a_dead_process_tak
 
 
 def test_a_process_that_comes_late_to_a_rung_stops_what_another_has_stopped(tmp_path, monkeypatch):
-    stop = rungs.stop
+    stop = rungs._stop
 
-    def stop_late(kept, numbers):
-        seen = kept.store.rows()
-        stop(kept, numbers)
+    def stop_late(running, numbers):
+        seen = running.store.rows()
+        stop(running, numbers)
         with monkeypatch.context() as patch:
-            patch.setattr(kept.store, "rows", lambda: seen)
-            stop(kept, numbers)
+            patch.setattr(running.store, "rows", lambda: seen)
+            stop(running, numbers)
 
     expected = run(halving=2).rows()
-    monkeypatch.setattr(rungs, "stop", stop_late)
+    monkeypatch.setattr(rungs, "_stop", stop_late)
     results = run(tmp_path, halving=2)
     assert [row._replace(seconds=0.0) for row in results.rows()] == [row._replace(seconds=0.0) for row in expected]
 

@@ -18,24 +18,6 @@ if TYPE_CHECKING:
 
     from jaxmlp.sweep.results import Results
 
-__all__ = [
-    "BAD",
-    "FEW_VALUES",
-    "MetricAxis",
-    "Scale",
-    "as_text",
-    "axis_places",
-    "hold",
-    "is_diverged",
-    "lay_out",
-    "metric_axis",
-    "new_picture",
-    "scale",
-    "shortened",
-    "tidy",
-    "unit_axis",
-]
-
 FEW_VALUES = 12  # that get a place each on an axis; more are drawn as a continuum
 BAD = "#c2410c"
 _FEW_TICKS = 6

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmlp._extras import optional
-from jaxmlp.sweep.metrics import is_better_high
+from jaxmlp.sweep.metrics import counted, is_better_high, numbered
 from jaxmlp.sweep.report._axes import hold
-from jaxmlp.sweep.settings import numbered
 
 if TYPE_CHECKING:
     import polars as pl
-
-__all__ = ["Bar", "Importance", "count", "importance", "varied"]
 
 _FEWEST = 10  # settings, below which no forest is grown: two a fold
 _FEW = 30
@@ -63,10 +60,10 @@ def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Impo
     table, numbers, y = table.filter(kept.tolist()), numbers[kept], y[kept]
     y = hold(y, is_better_high(metric))
     names = varied(table, names)
-    left_out = f" {count(int((~kept).sum()), 'trial')} without a finite value: left out." if not kept.all() else ""
+    left_out = f" {counted(int((~kept).sum()), 'trial')} without a finite value: left out." if not kept.all() else ""
     n_settings = len(set(numbers.tolist()))
     if n_settings < _FEWEST:
-        too_few = f"{count(n_settings, 'setting')} with a value: too few, {_FEWEST} are needed."
+        too_few = f"{counted(n_settings, 'setting')} with a value: too few, {_FEWEST} are needed."
         return Importance([], None, too_few + left_out)
     if not names or np.ptp(y) == 0:
         return Importance([], None, f"All trials have the same value: no hyperparameter matters.{left_out}")
@@ -74,11 +71,6 @@ def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Impo
     bars = [Bar(name, *map(float, (d.mean(), d.min(), d.max()))) for name, d in zip(names, drops.T, strict=True)]
     bars.sort(key=lambda bar: -bar.drop)
     return Importance(bars, r2, _words(r2, n_settings) + left_out)
-
-
-def count(number: int, what: str) -> str:
-    """Write a number of things: `1 trial`, `2 trials`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _cross_validated(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:

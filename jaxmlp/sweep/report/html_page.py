@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 from jaxmlp._extras import optional
 from jaxmlp.plots._figure import png
 from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep.metrics import is_better_high, label
+from jaxmlp.sweep.metrics import counted, is_better_high, label, numbered, student_t
 from jaxmlp.sweep.report._axes import scale
-from jaxmlp.sweep.report._importance import count, importance, varied
+from jaxmlp.sweep.report._importance import importance, varied
 from jaxmlp.sweep.report._pictures import PICTURES, best_rows
 from jaxmlp.sweep.results import with_typed_layers
-from jaxmlp.sweep.settings import numbered, student_t
 from jaxmlp.training.history import STATUSES
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
     ends = ", ".join(f"{status.count(end)} {end}" for end in STATUSES if end in status)
     row = best_rows(table, results.metric, 1)[0]
     value = table[results.metric][row]
-    facts = f"{count(table.height, 'trial')}: {ends}."
+    facts = f"{counted(table.height, 'trial')}: {ends}."
     if value is None or not math.isfinite(value):
         facts += f" None has a finite {label(results.metric)}."
     else:
