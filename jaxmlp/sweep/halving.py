@@ -75,19 +75,10 @@ def as_halving(halving: Halving | int | None) -> Halving | None:
 
 
 def survivors(halving: Halving, at_rung: Mapping[int, Epoch | None], metric: str) -> set[int]:
-    """Return the numbers of the trials that go on.
+    """Return the numbers of the trials that go on; of equal ones the lowest number does.
 
-    Parameters
-    ----------
-    halving
-        How many of them.
-    at_rung
-        Each trial's epoch at the rung; None if it ended before, which ranks last.
-    metric
-        What they are ranked by. Of equal ones the lowest number goes on.
+    `at_rung` has each trial's epoch at the rung; None if it ended before, which ranks last.
 
-    Examples
-    --------
     >>> epochs = {n: Epoch(1, 0.1, loss, None, None, None, 0.1) for n, loss in enumerate([0.3, 0.1, 0.2, 0.1])}
     >>> survivors(Halving(2), epochs, "train_loss"), survivors(Halving(4), epochs, "train_loss")
     ({1, 3}, {1})

@@ -152,20 +152,10 @@ def make_plan(
     lanes: int | None = None,
     trials_a_block: int | None = None,
 ) -> Plan:
-    """Plan the trials.
+    """Plan the trials, for some training examples and the bytes of all data that lie on each device.
 
-    Parameters
-    ----------
-    trials, n_examples, data_bytes
-        The trials, the number of training examples, and the bytes of all data that lie on each device.
-    devices, memory, lanes, trials_a_block
-        See `jaxmlp.sweep.run`. A block has at least one chunk on each device, even if that is more than
-        `trials_a_block`.
-
-    Raises
-    ------
-    ValueError
-        If not even one network of a group fits the memory.
+    `devices`, `memory`, `lanes` and `trials_a_block` are those of `jaxmlp.sweep.run`. A block has at least one chunk on
+    each device, even if that is more than `trials_a_block`. It is a ValueError if not even one network of a group fits.
     """
     machine = _CPU if devices[0].platform == "cpu" else _ACCELERATOR
     memory = _free_memory(devices) if memory is None else memory

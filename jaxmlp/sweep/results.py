@@ -55,12 +55,12 @@ class Results:
         self.about: dict[str, Any] = store.about("about")
         self.title = store.folder.name if store.folder else "sweep"
         self._space = Space(self.names, plain(store.about("rows")))
-        self._trials = listed if listed is not None else self._read_trials()
-
-    def _read_trials(self) -> list[Trial]:
-        config = {name: plain(value) for name, value in self._store.about("config").items()}
-        mlp = {name: plain(value) for name, value in self._store.about("mlp").items()}
-        return trials(self._space, MLP(**mlp), TrainConfig(**config))
+        if listed is None:
+            config, mlp = (
+                {key: plain(value) for key, value in store.about(name).items()} for name in ("config", "mlp")
+            )
+            listed = trials(self._space, MLP(**mlp), TrainConfig(**config))
+        self._trials = listed
 
     def __len__(self) -> int:
         """Return how many trials the sweep has, finished or not."""
@@ -113,9 +113,8 @@ class Results:
             values = [getattr(row, name) for row in rows]
             if name == "train_loss" or any(value is not None for value in values):
                 columns[name] = pl.Series(values, dtype=pl.Float64)
-        columns["epochs"] = pl.Series([row.epochs for row in rows], dtype=pl.Int64)
-        columns["status"] = pl.Series([row.status for row in rows], dtype=pl.String)
-        columns["seconds"] = pl.Series([row.seconds for row in rows], dtype=pl.Float64)
+        for name, kind in (("epochs", pl.Int64), ("status", pl.String), ("seconds", pl.Float64)):
+            columns[name] = pl.Series([getattr(row, name) for row in rows], dtype=kind)
         return pl.DataFrame(columns)
 
     def settings(self, metric: str | None = None, over: str | None = "seed") -> list[Setting]:
@@ -145,18 +144,16 @@ class Results:
         groups: dict[int, list[Row]] = {}
         for row, number in zip(rows, numbered(self.names, values, over), strict=True):
             groups.setdefault(number, []).append(row)
-        found = [
-            self._setting(group, metric, over)
-            for group in groups.values()
-            if all(getattr(row, metric) is not None for row in group)
-        ]
+        found = []
+        for group in groups.values():
+            if all(getattr(row, metric) is not None for row in group):
+                ranked = sorted(group, key=lambda row: -score(row, metric))
+                numbers = tuple(row.trial for row in ranked)
+                values_of = self.trial(group[0].trial).values
+                hyperparameters = {name: value for name, value in values_of.items() if name != over}
+                interval_of = interval([getattr(row, metric) for row in ranked])
+                found.append(Setting(hyperparameters, metric, *interval_of, numbers))
         return sorted(found, key=lambda setting: -setting.mean if is_better_high(metric) else setting.mean)
-
-    def _setting(self, rows: list[Row], metric: str, over: str | None) -> Setting:
-        ranked = sorted(rows, key=lambda row: -score(row, metric))
-        hyperparameters = {name: value for name, value in self.trial(rows[0].trial).values.items() if name != over}
-        mean, low, high = interval([getattr(row, metric) for row in ranked])
-        return Setting(hyperparameters, metric, mean, low, high, tuple(row.trial for row in ranked))
 
     def best(self, metric: str | None = None, over: str | None = "seed") -> Setting:
         """Return the best of `settings`.
@@ -175,9 +172,8 @@ class Results:
         if ended and all(getattr(row, metric) is None for row in ended):
             raise ValueError(f"{metric} was not measured in this sweep")
         if (n := self.counts()["diverged"]) and not ended:
-            raise ValueError(
-                f"no setting has a {metric}: all {n} trials that ended diverged; sweep lower learning rates"
-            )
+            so_far = "" if n == len(self) else f" so far ({n} of {len(self)})"
+            raise ValueError(f"every trial{so_far} diverged: try lower learning rates, or scale the inputs")
         raise ValueError(f"no setting has a {metric}: {self}")
 
     def curves(self, trial: int) -> "polars.DataFrame":

@@ -267,24 +267,10 @@ def plain(value: Any) -> Any:
 
 
 def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
-    """Return every trial with its network and its configuration, checked.
+    """Return every trial with its network and its configuration, checked: an error names the trial and its values.
 
-    Parameters
-    ----------
-    space
-        Made by `grid` or `random`.
-    base
-        The network where the space does not vary it.
-    config
-        The numbers that the space does not vary.
+    `base` and `config` are the network and the numbers that the space does not vary.
 
-    Raises
-    ------
-    ValueError
-        If a name is unknown, there is no trial, or one is invalid (named by its number and values).
-
-    Examples
-    --------
     >>> trials(grid(momentum=[0.5, 1.0]), MLP((2, 3)), TrainConfig())
     Traceback (most recent call last):
     ValueError: trial 1 (momentum=1.0): momentum must be 0 or larger and below 1, got 1.0

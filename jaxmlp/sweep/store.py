@@ -75,14 +75,7 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
-        """Open a store, or begin one.
-
-        Parameters
-        ----------
-        folder
-            Made if it is not there; None keeps the sweep in memory.
-        about
-            All that tells the sweep from others, as JSON values; that of a store which is there must be the same.
+        """Open a store, or begin one; `about` is all that tells its sweep from others, as JSON values.
 
         Raises
         ------
@@ -130,21 +123,20 @@ class Store:
             raise ValueError(f"{folder / FILE}: a sweep of format {known!r}, expected {_FORMAT}")
         return store
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
     def __del__(self) -> None:
         """Close the file when the store is no longer used; Python warns of open ones."""
         if hasattr(self, "_file"):  # not so where it could not be opened
-            self.close()
+            self._file.close()
 
     def about(self, name: str) -> Any:
         """Return one of the values that the sweep was begun with."""
         found = self.read("select value, digest from sweep where name = ?", (name,))
         if not found:
             raise damaged(self.path, f"{name!r} is missing")
-        return self._parsed(name, *found[0])
+        ((text, digest),) = found
+        if not isinstance(text, str) or _digest(text) != digest:
+            raise damaged(self.path, f"{name!r} is not what was written")
+        return json.loads(text)
 
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
         """Return a JSON value that is made once, by whichever process comes first."""
@@ -158,11 +150,6 @@ class Store:
         rows = [(name, text, _digest(text)) for name, value in values.items() for text in [to_json(value)]]
         self._file.executemany("insert or ignore into sweep values (?, ?, ?)", rows)
 
-    def _parsed(self, name: str, text: Any, digest: Any) -> Any:
-        if not isinstance(text, str) or _digest(text) != digest:
-            raise damaged(self.path, f"{name!r} is not what was written")
-        return json.loads(text)
-
     def rows(self) -> list[Row]:
         """Return all trials that have an outcome, by number."""
         return [Row(*row) for row in self.read(f"select {', '.join(Row._fields)} from trials order by trial")]
@@ -174,12 +161,10 @@ class Store:
 
     def has(self, block: Iterable[Iterable[int]], until: int | None) -> bool:
         """Tell whether all trials of a block have ended, or have reached an epoch."""
-        outcomes = {row.trial: row for row in self.rows()}
-
-        def is_there(row: Row | None) -> bool:
-            return row is not None and (row.status != "paused" or (until is not None and row.epochs >= until))
-
-        return all(is_there(outcomes.get(number)) for chunk in block for number in chunk)
+        reached = {
+            row.trial for row in self.rows() if row.status != "paused" or (until is not None and row.epochs >= until)
+        }
+        return reached.issuperset(number for chunk in block for number in chunk)
 
     def paused(self) -> set[int]:
         """Return the trials that wait for the next rung."""
@@ -206,9 +191,9 @@ class Store:
 
     def stop(self, trials: Iterable[int]) -> None:
         """Mark paused trials as stopped."""
-        marks = [(number,) for number in trials]
+        stopped = [(number,) for number in trials]
         with self._named_errors(), self._transaction():
-            self._file.executemany("update trials set status = 'stopped' where trial = ?", marks)
+            self._file.executemany("update trials set status = 'stopped' where trial = ?", stopped)
 
     def claim(self, block: int) -> bool:
         """Take a block, named by its first trial, unless another process has it; tell whether it was taken.
@@ -250,7 +235,7 @@ class Store:
             self._models[trial.number] = Model(trial.mlp, params, self.encoding, about)
             return
         # It replaces what a killed process may have left; with asynchronous halving that may be an earlier epoch.
-        path = self._model_path(trial.number)
+        path = self._arrays("models", trial.number)
         with self._named_errors():
             path.parent.mkdir(exist_ok=True)
             save(path, trial.mlp, params, encoding=self.encoding, about=about)
@@ -259,7 +244,7 @@ class Store:
         """Return a trial's model, None if it was not kept."""
         if self.folder is None:
             return self._models.get(trial.number)
-        path = self._model_path(trial.number)
+        path = self._arrays("models", trial.number)
         if not path.exists():
             return None
         model = load(path)
@@ -269,21 +254,19 @@ class Store:
 
     def remove(self, models: Collection[int], paused: Collection[int]) -> None:
         """Remove the models of some trials, and what was kept to go on with some."""
-        for number in models:
-            self._models.pop(number, None)
-        for number in paused:
-            self._paused.pop(number, None)
-        if self.folder is not None:
+        for kind, numbers, kept in (("models", models, self._models), ("paused", paused, self._paused)):
             # Named one by one: other files may be of a block that another process is about to commit.
-            for path in (*map(self._model_path, models), *map(self._pause_path, paused)):
-                path.unlink(missing_ok=True)
+            for number in numbers:
+                kept.pop(number, None)
+                if self.folder is not None:
+                    self._arrays(kind, number).unlink(missing_ok=True)
 
     def pause(self, number: int, trained: Trained) -> None:
         """Keep all that is needed to go on with a trial."""
         if self.folder is None:
             self._paused[number] = trained
             return
-        path = self._pause_path(number)
+        path = self._arrays("paused", number)
         with self._named_errors():
             path.parent.mkdir(exist_ok=True)
             save_training(path, trained)
@@ -292,7 +275,7 @@ class Store:
         """Return a paused trial."""
         if self.folder is None:
             return self._paused[number]
-        path = self._pause_path(number)
+        path = self._arrays("paused", number)
         if not path.exists():
             raise FileNotFoundError(str(damaged(path, "it is gone")))
         trained = load_training(path, mlp)
@@ -308,13 +291,8 @@ class Store:
         except sqlite3.Error as error:
             raise ValueError(f"{self.folder}: cannot read {FILE}: {error}") from error
 
-    def _model_path(self, number: int) -> Path:
-        assert self.folder is not None
-        return self.folder / "models" / f"trial-{number:06d}.safetensors"
-
-    def _pause_path(self, number: int) -> Path:
-        assert self.folder is not None
-        return self.folder / "paused" / f"trial-{number:06d}.safetensors"
+    def _arrays(self, kind: str, number: int) -> Path:
+        return self.path.parent / kind / f"trial-{number:06d}.safetensors"
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -366,8 +344,13 @@ def _difference(name: str, saved: Any, given: Any) -> str:
     match name:
         case "data" | "test":
             return f"these are not the {name.replace('data', 'training')} data that the sweep was begun with"
-        case "rows" | "names":
-            return "the sweep was begun with another space"
+        case "names":
+            return f"the sweep was begun with the hyperparameters {', '.join(saved)}, got {', '.join(given)}"
+        case "rows":
+            if len(saved) != len(given):
+                return f"the sweep was begun with {len(saved)} trials, got {len(given)}"
+            first = next(number for number, row in enumerate(given) if row != saved[number])
+            return f"trial {first} of the sweep was begun with the values {saved[first]}, got {given[first]}"
         case "jaxmlp" | "format":
             return f"the sweep was begun by version {saved} of jaxmlp, this is {given}"
         case "encoding" | "about":

@@ -100,7 +100,10 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(swept,
     for changed, said in (
         (("iris", *GRID, "--epochs", "5", "--hidden", "8"), "began with --epochs 4, got 5"),
         (("wine", *GRID, *QUICK), "other data"),
-        (("iris", "--grid", "learning_rate=0.5,0.6", *QUICK), "another space"),
+        (
+            ("iris", "--grid", "learning_rate=0.5,0.6", *QUICK),
+            "trial 0 of the sweep was begun with the values [0.01, 0.0, 0], got [0.5, 0.0, 0]",
+        ),
     ):
         done = jaxmlp("sweep", *changed, "--out", "swept")
         assert done.code == 2
@@ -183,7 +186,7 @@ def test_a_single_value_is_noted_and_a_sweep_fails_only_if_every_trial_diverges(
     assert every.err.splitlines()[-1] == "jaxmlp sweep: all 2 trials diverged: try lower learning rates"
     best = jaxmlp("sweep", "best", "every")
     assert best.code == 2
-    assert best.err.endswith(": all 2 trials that ended diverged; sweep lower learning rates\n")
+    assert best.err.endswith("every trial diverged: try lower learning rates, or scale the inputs\n")
 
 
 def test_nothing_is_wider_than_a_narrow_terminal(swept, jaxmlp, monkeypatch):

@@ -106,8 +106,11 @@ def test_no_best_is_a_line_that_says_why(results_of):
     with pytest.raises(ValueError, match=r"^no setting has a test_accuracy: 0 of 12 trials$"):
         results_of(SPACE, {}).best()
     all_diverged = {number: {"status": "diverged"} for number in range(12)}
-    with pytest.raises(ValueError, match=r": all 12 trials that ended diverged; sweep lower learning rates$"):
+    advice = "diverged: try lower learning rates, or scale the inputs"
+    with pytest.raises(ValueError, match=f"^every trial {advice}$"):
         results_of(SPACE, all_diverged).best()
+    with pytest.raises(ValueError, match=rf"^every trial so far \(1 of 12\) {advice}$"):
+        results_of(SPACE, {3: {"status": "diverged"}}).best()
 
 
 def test_an_infinite_loss_is_a_value_and_the_worst_one(results_of):

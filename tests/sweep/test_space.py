@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import qmc
 
 from jaxmlp import MLP, TrainConfig, sweep
 from jaxmlp.sweep.space import trials
@@ -53,6 +54,22 @@ def test_a_log_uniform_number_is_even_in_its_logarithm_and_whole_numbers_are_eve
     # A Sobol sequence puts equal shares into equal parts, but for a handful of points.
     np.testing.assert_allclose(np.histogram(np.log10(rates), bins=np.linspace(-3, 0, 9))[0], 512, atol=2)
     np.testing.assert_allclose(np.unique(sizes, return_counts=True)[1], 1024, atol=2)
+
+
+@given(st.integers(1, 6), st.integers(0, 2**31), st.integers(1, 2**31))
+@settings(deadline=None, max_examples=25)
+def test_sobol_points_are_scrambled_anew_with_each_draw_and_still_even_in_each_number(log_n, draw, more):
+    def points(draw):
+        axes = {"momentum": sweep.uniform(0, 1), "warmup_epochs": sweep.uniform(0, 1)}
+        return np.array(sweep.random(2**log_n, method="sobol", draw=draw, **axes).rows)
+
+    plain = qmc.Sobol(2, scramble=False).random(2**log_n)
+    drawn, other = points(draw), points(draw + more)
+    assert not (drawn == plain).any()
+    assert not (drawn == other).any()
+    # A scramble moves points, but each n-th part of an axis keeps its one point.
+    for each in (plain, drawn, other):
+        assert (np.arange(2**log_n) == np.sort(np.floor(each * 2**log_n), axis=0).T).all()
 
 
 def test_sobol_points_fill_the_space_more_evenly_than_independent_ones():

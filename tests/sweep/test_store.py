@@ -220,7 +220,6 @@ def test_a_block_of_a_living_process_is_left_alone_and_one_of_a_dead_process_tak
     assert opened.claim(7)
     assert opened.claim(7)
     opened.release_all()
-    opened.close()
 
 
 def test_a_process_that_comes_late_to_a_rung_stops_what_another_has_stopped(tmp_path, monkeypatch):
@@ -261,7 +260,12 @@ def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
     [
         (
             {"space": sweep.grid(learning_rate=[0.5, 0.6], hidden=[(4,), (3, 3)])},
-            "the sweep was begun with another space",
+            "trial 0 of the sweep was begun with the values [0.01, [4]], got [0.5, [4]]",
+        ),
+        ({"space": sweep.grid(learning_rate=[0.1, 0.2], hidden=[(4,)])}, "the sweep was begun with 14 trials, got 2"),
+        (
+            {"space": sweep.grid(learning_rate=[0.1, 0.2])},
+            "the sweep was begun with the hyperparameters learning_rate, hidden, got learning_rate",
         ),
         ({"data": Dataset(X[:90] + 1, T[:90])}, "these are not the training data that the sweep was begun with"),
         ({"config": TrainConfig(epochs=4, batch_size=16)}, "the sweep was begun with epochs 3, got 4"),
@@ -269,7 +273,7 @@ def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
     ],
 )
 def test_a_store_of_another_sweep_says_so(tmp_path, change, message):
-    Store.create(tmp_path, {}).close()
+    Store.create(tmp_path, {})
     folder = tmp_path / "sweep"
     with pytest.raises(KeyboardInterrupt):
         run(folder, callback=lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
