@@ -7,7 +7,7 @@ early leaves its lane, and those that go on are packed together again.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxmlp import sgd
-from jaxmlp.network import Params
+from jaxmlp.network import MLP, Params
 from jaxmlp.sweep import lanes
 from jaxmlp.sweep.planning import Block, Group, chunked, n_slots
 from jaxmlp.sweep.space import Trial
@@ -43,13 +43,12 @@ class Job(NamedTuple):
 
 def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
     """Return each trial at its start: the initial weights that `train` would draw."""
-    drawn: dict[tuple[int, float], tuple[Params, sgd.State]] = {}
-    for trial in trials:
-        point = (trial.seed, trial.config.init_scale)
-        if point not in drawn:
-            params, state = start(trial.mlp, jax.random.key(trial.seed), trial.config.init_scale)
-            drawn[point] = jax.tree.map(np.asarray, (params, state))
-    starts = {trial.number: drawn[trial.seed, trial.config.init_scale] for trial in trials}
+
+    @cache
+    def drawn(mlp: MLP, seed: int, scale: float) -> Any:
+        return jax.tree.map(np.asarray, start(mlp, jax.random.key(seed), scale))
+
+    starts = {trial.number: drawn(trial.mlp, trial.seed, trial.config.init_scale) for trial in trials}
     return {number: Trained(params, state, (), params, 0, "running") for number, (params, state) in starts.items()}
 
 
@@ -74,10 +73,8 @@ def run_block(
     try:
         return _run(job, group, block, trained, until, callback)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
-            raise
         halves = _halves(block)
-        if not halves:
+        if not halves or not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
     results: dict[int, Trained] = {}
     for half in halves:
@@ -105,11 +102,10 @@ class _Shape(NamedTuple):
     @classmethod
     def of(cls, job: Job, blocks: Sequence[Block]) -> "_Shape":
         """Return the shape that fits all of these blocks."""
-        n_devices = len(job.devices)
-        longest = max(math.ceil(len(block) / n_devices) for block in blocks)
+        longest = math.ceil(max(map(len, blocks)) / len(job.devices))
         n_lanes = max(len(chunk) for block in blocks for chunk in block)
         n_orders = max(len({job.trials[n].seed for chunk in block for n in chunk}) for block in blocks)
-        return cls(n_devices, n_slots(longest), n_lanes, n_orders)
+        return cls(len(job.devices), n_slots(longest), n_lanes, n_orders)
 
 
 class _Layout(NamedTuple):
@@ -184,7 +180,7 @@ def _run(
         before, after = after, _Lanes((outputs.params, outputs.state), layout.place)
         for number, (epoch, is_diverged) in zip(running, rows, strict=True):
             row = epoch._replace(seconds=seconds), is_diverged
-            trained[number] = _after(number, trained[number], job.trials[number].config, *row, before, after)
+            trained[number] = _after(number, trained[number], job.trials[number].config, row, before, after)
         callback(trained)
         running = _running({number: trained[number] for number in running}, until)
         params, state = outputs.params, outputs.state
@@ -200,15 +196,10 @@ def _run(
 
 
 def _after(
-    number: int,
-    trained: Trained,
-    config: TrainConfig,
-    epoch: Epoch,
-    is_diverged: bool,
-    before: _Lanes | None,
-    after: _Lanes,
+    number: int, trained: Trained, config: TrainConfig, row: tuple[Epoch, bool], before: _Lanes | None, after: _Lanes
 ) -> Trained:
     """Return a trial after an epoch; its arrays are copied out of its lane only if they are kept."""
+    epoch, is_diverged = row
     if is_diverged:  # then it falls back to the epoch before
         return after_epoch(before.copied(number, trained) if before else trained, config, epoch, None)
     trained = after_epoch(trained, config, epoch, (trained.last_params, trained.state))
@@ -234,13 +225,11 @@ class _Drawn(NamedTuple):
 
 def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) -> _Drawn:
     trials = {number: job.trials[number] for number in sorted(layout.place)}
-    n_examples = len(job.data.x)
+    n_examples, n_steps = len(job.data.x), len(job.data.x) // group.batch_size
     seeds = sorted({trial.seed for trial in trials.values()})
     orders = [batch_order(job.keys[seed], epoch, n_examples, group.batch_size) for seed in seeds]
     orders += [orders[0]] * (shape.n_orders - len(orders))
-    rates = {
-        number: learning_rates(trial.config, epoch, n_examples // group.batch_size) for number, trial in trials.items()
-    }
+    rates = {number: learning_rates(trial.config, epoch, n_steps) for number, trial in trials.items()}
     of_trials = [epoch_numbers(trial.config, rates[number]) for number, trial in trials.items()]
     where, dtype = np.searchsorted(list(trials), layout.who), jax.numpy.result_type(float)
     which = np.searchsorted(seeds, [trial.seed for trial in trials.values()]).astype(np.int32)[where]
@@ -302,10 +291,9 @@ def _rows(
         tracked = epoch_statistics(config, jax.tree.map(lambda leaf, place=place: leaf[place], statistics))
         if "curvature" in config.track and not diverged:
             params = jax.tree.map(lambda leaf, place=place: _flat(np.asarray(leaf))[place], outputs.params)
-            key = job.keys[trial.seed]
-            tracked["top_eigenvalue"] = curvature_after_epoch(mlp, params, job.data, key)
-        columns: dict[str, Any] = {"seconds": 0.0, **tracked}
+            tracked["top_eigenvalue"] = curvature_after_epoch(mlp, params, job.data, job.keys[trial.seed])
         rate, mean = float(drawn.rates[number][0]), float(means[place])
+        columns: dict[str, Any] = {"seconds": 0.0, **tracked}
         rows.append((Epoch(drawn.epoch + 1, rate, mean, *score, **columns), diverged))
     return rows
 

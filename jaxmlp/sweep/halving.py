@@ -7,7 +7,7 @@ from jaxmlp._validation import whole_number
 from jaxmlp.sweep.metrics import score
 from jaxmlp.training.history import Epoch
 
-__all__ = ["Halving", "as_halving", "survivors"]
+__all__ = ["Halving", "survivors"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class Halving:
     def __post_init__(self) -> None:
         """Check every number once."""
         for name, least in (("factor", 2), ("first", 1)):
-            number = whole_number(f"{name} of Halving", getattr(self, name), least)
-            object.__setattr__(self, name, number)
+            object.__setattr__(self, name, whole_number(f"{name} of Halving", getattr(self, name), least))
         if not isinstance(self.asynchronous, bool):
             raise ValueError(f"asynchronous of Halving must be True or False, got {self.asynchronous!r}")
 
@@ -67,11 +66,6 @@ class Halving:
             total += n * (rung - before)
             n, before = self.n_survivors(n), rung
         return total
-
-
-def as_halving(halving: Halving | int | None) -> Halving | None:
-    """Return a `Halving`, also if only its factor is given."""
-    return halving if halving is None or isinstance(halving, Halving) else Halving(halving)
 
 
 def survivors(halving: Halving, at_rung: Mapping[int, Epoch | None], metric: str) -> set[int]:

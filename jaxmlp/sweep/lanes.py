@@ -137,7 +137,6 @@ def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
 
 def _map_first(n: Array, function: Callable[..., Any], rows: tuple[Any, ...]) -> Any:
     """Map over the first `n` rows; n is traced, so fewer rows take less time in the same program."""
-
     function = jax.jit(function)  # so that it is traced once, for its shapes and for the loop
 
     def row(i: Any) -> Any:

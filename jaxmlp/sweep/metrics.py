@@ -44,10 +44,8 @@ class Setting(NamedTuple):
     ----------
     hyperparameters
         The setting's values, without the one that is averaged over.
-    metric
-        The metric's name.
-    mean, low, high
-        Its mean over the setting's trials, and the 95 % interval of that mean (Student's t; nan for a single trial).
+    metric, mean, low, high
+        The metric's name, its mean over the trials, and the 95 % interval of that (Student's t; nan for one trial).
     trials
         The trials' numbers, the best first.
     """
@@ -86,8 +84,6 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """
     n = len(values)
     mean = sum(values) / n
-    if n < 2:
-        return mean, float("nan"), float("nan")
-    variance = sum((value - mean) ** 2 for value in values) / (n - 1)
-    half = student_t(n) * (variance / n) ** 0.5
+    squares = sum((value - mean) ** 2 for value in values)
+    half = student_t(n) * (squares / (n - 1) / n) ** 0.5 if n > 1 else float("nan")
     return mean, mean - half, mean + half

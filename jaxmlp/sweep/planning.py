@@ -23,7 +23,7 @@ from jaxmlp.sweep.space import Trial, plain
 
 __all__ = ["Block", "Group", "Plan", "chunked", "make_plan", "n_slots"]
 
-# The trials that one run of a program trains, chunk by chunk; those of a chunk run side by side.
+# The numbers of its trials, chunk by chunk.
 Block: TypeAlias = tuple[tuple[int, ...], ...]
 
 
@@ -52,20 +52,14 @@ class Group:
 
     Attributes
     ----------
-    mlp, batch_size, epochs, nesterov
-        The values that all of them have.
-    has_clip
-        Whether gradients are clipped, each to its trial's own norm.
-    n_lanes
-        The number of networks that run side by side.
-    is_shared
-        Whether the lanes of a chunk share their batch order; then its trials have one seed.
+    mlp, batch_size, epochs, nesterov, has_clip
+        What all of them have; each clips gradients to its own norm.
+    n_lanes, is_shared
+        How many networks run side by side, and whether they share their batch order; then a chunk has one seed.
     blocks
         Each is a tuple of chunks of at most `n_lanes` trial numbers.
-    memory
-        The estimated bytes on all devices.
-    seconds
-        The estimated time without compilation.
+    memory, seconds
+        The estimated bytes on all devices, and the estimated time without compilation.
     """
 
     mlp: MLP
@@ -123,9 +117,7 @@ class Plan:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Plan":
         """Return the plan that `to_json` was called on."""
-        groups = [
-            Group(**group | {"mlp": MLP(**group["mlp"]), "blocks": plain(group["blocks"])}) for group in value["groups"]
-        ]
+        groups = [Group(**plain(group) | {"mlp": MLP(**group["mlp"])}) for group in value["groups"]]
         return cls(tuple(groups), value["n_devices"], value["platform"])
 
     def __str__(self) -> str:
@@ -173,8 +165,6 @@ def make_plan(
 def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tuple[int, ...]]:
     """Return chunks of at most `n_lanes` trial numbers, each of one seed if its lanes share their batch order.
 
-    Examples
-    --------
     >>> from jaxmlp import TrainConfig
     >>> some = [Trial(i, {}, MLP((2, 2)), TrainConfig(), seed=i % 2) for i in range(5)]
     >>> chunked(some, 2, is_shared=True)
@@ -221,7 +211,9 @@ def _group(
     while n_lanes * bytes_a_lane > memory:
         n_lanes //= 2
     chunks = chunked(trials, n_lanes, is_shared)
-    lane_seconds = _flops(mlp, config.batch_size) / machine.flops
+    # A step has three matrix products of each layer, but the first layer sends no delta back.
+    products = [n_in * n_out for n_in, n_out in pairwise(mlp.sizes)]
+    lane_seconds = 2 * config.batch_size * (3 * sum(products) - products[0]) / machine.flops
     chunk_seconds = config.epochs * n_steps * (n_lanes * lane_seconds + machine.seconds_a_step)
     by_memory = (memory // n_devices - n_lanes * working_bytes) // (n_lanes * kept_bytes)
     by_time = max(1, int(_BLOCK_SECONDS / chunk_seconds))
@@ -232,18 +224,10 @@ def _group(
     n_blocks = math.ceil(len(chunks) / (a_device * n_devices))
     a_device = math.ceil(len(chunks) / n_blocks / n_devices)
     blocks = tuple(tuple(chunks[i : i + a_device * n_devices]) for i in range(0, len(chunks), a_device * n_devices))
-    return Group(
-        mlp,
-        config.batch_size,
-        config.epochs,
-        config.nesterov,
-        config.clip is not None,
-        n_lanes,
-        is_shared,
-        blocks,
-        memory=n_devices * n_lanes * (n_slots(a_device) * kept_bytes + working_bytes),
-        seconds=sum(math.ceil(len(block) / n_devices) for block in blocks) * chunk_seconds,
-    )
+    memory_of_all = n_devices * n_lanes * (n_slots(a_device) * kept_bytes + working_bytes)
+    seconds = sum(math.ceil(len(block) / n_devices) for block in blocks) * chunk_seconds
+    of_all = mlp, config.batch_size, config.epochs, config.nesterov, config.clip is not None
+    return Group(*of_all, n_lanes, is_shared, blocks, memory_of_all, seconds)
 
 
 def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int, bool]:
@@ -263,12 +247,6 @@ def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int,
 def _is_shared(trials: list[Trial], n_lanes: int) -> bool:
     """Tell whether chunks of one seed each are full enough: a batch order of its own costs a lane less than double."""
     return len(chunked(trials, n_lanes, True)) <= 1.5 * math.ceil(len(trials) / n_lanes)
-
-
-def _flops(mlp: MLP, batch_size: int) -> int:
-    """Return the operations of a step's matrix products: three of each layer, but the first sends no delta back."""
-    products = [n_in * n_out for n_in, n_out in pairwise(mlp.sizes)]
-    return 2 * batch_size * (3 * sum(products) - products[0])
 
 
 def _free_memory(devices: Sequence[jax.Device]) -> int:

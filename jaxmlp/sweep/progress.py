@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jaxmlp.sweep.halving import Halving
 from jaxmlp.sweep.metrics import score
 from jaxmlp.sweep.space import Trial
-from jaxmlp.sweep.store import Row, Store
+from jaxmlp.sweep.store import Store
 from jaxmlp.training.history import Trained
 
 __all__ = ["Progress", "Reporter"]
@@ -18,10 +19,8 @@ class Progress(NamedTuple):
 
     Attributes
     ----------
-    done, total
-        The number of trials that have ended, and of all.
-    diverged
-        The number of trials that diverged.
+    done, total, diverged
+        The number of trials that have ended, of all, and of those that diverged.
     best
         The best value so far of the metric that trials are ranked by, and its trial; None before the first.
     seconds_left
@@ -35,23 +34,18 @@ class Progress(NamedTuple):
     seconds_left: float | None
 
 
+@dataclass
 class Reporter:
     """Calls back with the `Progress`; it counts the epochs of this process, to estimate the time left."""
 
-    def __init__(
-        self,
-        store: Store,
-        trials: Mapping[int, Trial],
-        metric: str,
-        halving: Halving | None,
-        callback: Callable[[Progress], object] | None,
-    ) -> None:
-        """Start the clock."""
-        self._store, self._trials, self._metric = store, trials, metric
-        self._halving, self._callback = halving, callback
-        self._began = time.perf_counter()
-        self._epochs_done = 0
-        self._reached: dict[int, int] = {}
+    store: Store
+    trials: Mapping[int, Trial]
+    metric: str
+    halving: Halving | None
+    callback: Callable[[Progress], object] | None
+    _began: float = field(default_factory=lambda: time.perf_counter())
+    _epochs_done: int = 0
+    _reached: dict[int, int] = field(default_factory=dict)
 
     def begin(self, trained: Mapping[int, Trained]) -> None:
         """Take note of how far the trials of a block are before it is run."""
@@ -59,36 +53,30 @@ class Reporter:
 
     def report(self, trained: Mapping[int, Trained] | None = None) -> None:
         """Call back, given the trials of the block that is being run."""
-        if self._callback is None:
+        if self.callback is None:
             return
         trained = trained or {}
         for number, each in trained.items():
             self._epochs_done += len(each.history) - self._reached[number]
             self._reached[number] = len(each.history)
-        rows = self._store.rows()
+        rows = self.store.rows()
         ended = [row for row in rows if row.status != "paused"]
-        best = max((row for row in ended if getattr(row, self._metric) is not None), key=self._rank, default=None)
+        scored = [row for row in ended if getattr(row, self.metric) is not None]
+        best = max(scored, key=lambda row: (score(row, self.metric), -row.trial), default=None)
         reached = {row.trial: row.epochs for row in rows}
         reached |= {number: len(each.history) for number, each in trained.items()}
         speed = self._epochs_done / (time.perf_counter() - self._began)
         over = {row.trial for row in ended} | {n for n, each in trained.items() if each.status != "running"}
-        progress = Progress(
-            done=len(ended),
-            total=len(self._trials),
-            diverged=sum(row.status == "diverged" for row in ended),
-            best=None if best is None else (getattr(best, self._metric), best.trial),
-            seconds_left=self._epochs_left(reached, over) / speed if self._epochs_done > 0 else None,
-        )
-        self._callback(progress)
-
-    def _rank(self, row: Row) -> tuple[float, int]:
-        return score(row, self._metric), -row.trial
+        n_diverged = sum(row.status == "diverged" for row in ended)
+        best_so_far = None if best is None else (getattr(best, self.metric), best.trial)
+        seconds_left = self._epochs_left(reached, over) / speed if self._epochs_done > 0 else None
+        self.callback(Progress(len(ended), len(self.trials), n_diverged, best_so_far, seconds_left))
 
     def _epochs_left(self, reached: Mapping[int, int], over: Collection[int]) -> int:
         """Return how many epochs of all trials are still to come, if no other ends early."""
-        left = sum(trial.config.epochs - reached.get(n, 0) for n, trial in self._trials.items() if n not in over)
-        if self._halving is None:
+        left = sum(trial.config.epochs - reached.get(n, 0) for n, trial in self.trials.items() if n not in over)
+        if self.halving is None:
             return left
         # At most: which trials a rung will stop is not known yet.
-        epochs = next(iter(self._trials.values())).config.epochs
-        return min(left, max(0, self._halving.epochs(len(self._trials), epochs) - sum(reached.values())))
+        epochs = next(iter(self.trials.values())).config.epochs
+        return min(left, max(0, self.halving.epochs(len(self.trials), epochs) - sum(reached.values())))

@@ -15,7 +15,7 @@ from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
 from jaxmlp.sweep.metrics import METRICS, Setting, interval, is_better_high, numbered, score
-from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials, typed
+from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials
 from jaxmlp.sweep.store import Row, Store
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.config import TrainConfig
@@ -34,14 +34,10 @@ class Results:
 
     Attributes
     ----------
-    names
-        The names of the hyperparameters that varied.
-    metric
-        What trials are ranked by, unless told otherwise.
-    title
-        The title of pictures and reports.
-    folder
-        The folder that everything is kept in; None if it is in memory.
+    names, metric
+        The hyperparameters that varied, and what trials are ranked by unless told otherwise.
+    title, folder
+        The title of pictures and reports, and the folder that everything is kept in; None if it is in memory.
     about
         What `run` was given as `about`.
     """
@@ -56,10 +52,8 @@ class Results:
         self.title = store.folder.name if store.folder else "sweep"
         self._space = Space(self.names, plain(store.about("rows")))
         if listed is None:
-            config, mlp = (
-                {key: plain(value) for key, value in store.about(name).items()} for name in ("config", "mlp")
-            )
-            listed = trials(self._space, MLP(**mlp), TrainConfig(**config))
+            mlp, config = MLP(**plain(store.about("mlp"))), TrainConfig(**plain(store.about("config")))
+            listed = trials(self._space, mlp, config)
         self._trials = listed
 
     def __len__(self) -> int:
@@ -120,7 +114,8 @@ class Results:
     def settings(self, metric: str | None = None, over: str | None = "seed") -> list[Setting]:
         """Return the settings, the best first: trials that differ in `over` only are averaged.
 
-        A setting with a diverged trial is left out, and so are trials that a halving stopped.
+        A setting with a diverged trial is left out, and so are trials that a halving stopped. An unknown name is a
+        ValueError.
 
         Parameters
         ----------
@@ -128,15 +123,10 @@ class Results:
             One of "train_loss", "test_loss", "test_accuracy", "test_r2"; `self.metric` if None. Losses are best low.
         over
             A hyperparameter to average over. If it is None, or does not vary, every trial is a setting.
-
-        Raises
-        ------
-        ValueError
-            If a name is unknown.
         """
+        metric = self.metric if metric is None else metric
         if over is not None and over not in NAMES:
             raise ValueError(unknown_name("hyperparameter", over, NAMES))
-        metric = self.metric if metric is None else metric
         if metric not in METRICS:
             raise ValueError(unknown_name("metric", metric, METRICS))
         rows = [row for row in self.rows() if not is_cut_short(row, self.trial(row.trial).config)]
@@ -147,22 +137,16 @@ class Results:
         found = []
         for group in groups.values():
             if all(getattr(row, metric) is not None for row in group):
-                ranked = sorted(group, key=lambda row: -score(row, metric))
-                numbers = tuple(row.trial for row in ranked)
-                values_of = self.trial(group[0].trial).values
-                hyperparameters = {name: value for name, value in values_of.items() if name != over}
-                interval_of = interval([getattr(row, metric) for row in ranked])
-                found.append(Setting(hyperparameters, metric, *interval_of, numbers))
+                group.sort(key=lambda row: -score(row, metric))
+                shared = {name: value for name, value in self.trial(group[0].trial).values.items() if name != over}
+                mean_and_ends = interval([getattr(row, metric) for row in group])
+                found.append(Setting(shared, metric, *mean_and_ends, tuple(row.trial for row in group)))
         return sorted(found, key=lambda setting: -setting.mean if is_better_high(metric) else setting.mean)
 
     def best(self, metric: str | None = None, over: str | None = "seed") -> Setting:
-        """Return the best of `settings`.
+        """Return the best of `settings`; a ValueError says why there is none.
 
-        Raises
-        ------
-        ValueError
-            If a name is unknown, the metric was not measured, no trial has ended, or every setting has a diverged
-            trial.
+        A name is unknown, the metric was not measured, no trial has ended, or every setting has a diverged trial.
         """
         found = self.settings(metric, over)
         if found:
@@ -191,13 +175,7 @@ class Results:
         return self._store.curve(trial)
 
     def params(self, trial: int) -> Params:
-        """Return a trial's parameters.
-
-        Raises
-        ------
-        ValueError
-            If they were not kept: `run` keeps those of the best few, or with `keep="all"` of all.
-        """
+        """Return a trial's parameters; a ValueError if `run` kept those of others only: see its `keep`."""
         return jax.tree.map(jnp.asarray, self.model(trial).params)
 
     def model(self, trial: int) -> Model:
@@ -225,12 +203,7 @@ class Results:
 def load(folder: str | PathLike[str]) -> Results:
     """Open the results of a sweep that was run with `out=folder`, finished or not.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    ValueError
-        If the file is something else, or damaged.
+    It is a FileNotFoundError if there is none, and a ValueError if the file is something else, or damaged.
     """
     store = Store.open(Path(folder))
     results = Results(store)
@@ -244,10 +217,11 @@ def is_cut_short(row: Row, config: TrainConfig) -> bool:
 
 
 def with_typed_layers(table: "polars.DataFrame") -> "polars.DataFrame":
-    """Return a table whose lists are text, as it is typed in the terminal: `64:64` for [64, 64]."""
+    """Return a table whose lists are text, as it is typed in the terminal: `64:64` for [64, 64], `none` for []."""
     pl = optional("polars", "sweep")
-    lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
-    return table.with_columns(pl.Series(name, list(map(typed, table[name].to_list())), pl.String) for name in lists)
+    lists = {name: table[name].to_list() for name, kind in table.schema.items() if isinstance(kind, pl.List)}
+    texts = {name: [":".join(map(str, entries)) or "none" for entries in column] for name, column in lists.items()}
+    return table.with_columns(pl.Series(name, column, pl.String) for name, column in texts.items())
 
 
 def _column(values: list[Any]) -> Any:

@@ -18,12 +18,10 @@ from jaxmlp.sweep.metrics import score
 from jaxmlp.sweep.planning import Block, Group, Plan
 from jaxmlp.sweep.progress import Reporter
 from jaxmlp.sweep.space import Trial
-from jaxmlp.sweep.store import Row, Store
+from jaxmlp.sweep.store import Row, Store, outcome
 from jaxmlp.training.history import Epoch, Trained
 
 __all__ = ["Sweep", "run_rungs", "tidy"]
-
-_WAIT = 0.2  # seconds until a process without a block looks again
 
 
 class Sweep(NamedTuple):
@@ -40,9 +38,9 @@ class Sweep(NamedTuple):
     make_plan: Callable[[Sequence[Trial]], Plan]
     reporter: Reporter
 
-    def best(self, rows: Sequence[Row], others: Mapping[int, float] | None = None) -> set[int]:
-        """Return the trials whose parameters to keep, among those of some rows and others of a known score."""
-        scores = {**(others or {}), **{row.trial: score(row, self.metric) for row in rows}}
+    def best(self, rows: Sequence[Row]) -> set[int]:
+        """Return the trials whose parameters to keep."""
+        scores = {row.trial: score(row, self.metric) for row in rows}
         ranked = sorted(scores, key=lambda number: (-scores[number], number))
         return set(ranked if self.keep == "all" else ranked[: self.keep])
 
@@ -79,7 +77,7 @@ def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
         while blocks := {at: block for at, block in blocks.items() if not sweep.store.has(block, until)}:
             at = next((at for at in blocks if sweep.store.claim(blocks[at][0][0])), None)
             if at is None:
-                time.sleep(_WAIT)  # other processes have the rest
+                time.sleep(0.2)  # other processes have the rest
                 sweep.reporter.report()
                 continue
             group, block = plan.groups[at[0]], blocks[at]
@@ -145,13 +143,9 @@ def _keep_block(sweep: Sweep, trained: Mapping[int, Trained]) -> None:
     for number, each in trained.items():
         if each.status == "running":
             sweep.store.pause(number, each)
-    ended = {number: each for number, each in trained.items() if each.status != "running"}
-    scores = {
-        number: -float("inf") if each.status == "diverged" else score(each.history[each.best_epoch - 1], sweep.metric)
-        for number, each in ended.items()
-    }
-    for number in sweep.best(sweep.store.rows(), scores) & set(ended):
-        sweep.store.save_model(sweep.job.trials[number], ended[number].params)
+    ended = [outcome(number, each) for number, each in trained.items() if each.status != "running"]
+    for number in sweep.best([*ended, *sweep.store.rows()]) & {row.trial for row in ended}:
+        sweep.store.save_model(sweep.job.trials[number], trained[number].params)
     sweep.store.commit(trained)
     tidy(sweep)
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from jaxmlp.data import Dataset, Encoding, fingerprint
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import to_json
 from jaxmlp.sweep.block import Job
-from jaxmlp.sweep.halving import Halving, as_halving
+from jaxmlp.sweep.halving import Halving
 from jaxmlp.sweep.lanes import replicate
 from jaxmlp.sweep.planning import Plan, make_plan
 from jaxmlp.sweep.progress import Progress, Reporter
@@ -31,19 +32,12 @@ from jaxmlp.training.examples import arrays, is_classification
 
 __all__ = ["plan", "run", "use_all_cores"]
 
-_HIDDEN = (128,)
-
 
 def use_all_cores() -> None:
     """Make every core of the CPU a device of JAX, so that a sweep runs on all of them.
 
-    Call it before JAX computes anything. The setting is JAX's own and holds for the whole process, so the library
-    never changes it by itself. It has no effect on accelerators.
-
-    Raises
-    ------
-    RuntimeError
-        If JAX has computed something.
+    Call it before JAX computes anything; else it is a RuntimeError. The setting is JAX's own and holds for the whole
+    process, so the library never changes it by itself. It has no effect on accelerators.
     """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     config: Any = jax.config
@@ -77,7 +71,7 @@ def plan(
     (2, 8, 2)
     """
     listed, _ = _checked(space, data, config, mlp, test)
-    return _plan(listed, data, test, _resources(devices, memory, lanes, trials_a_block))
+    return _planner(data, test, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
 
 
 def run(
@@ -108,10 +102,8 @@ def run(
 
     Parameters
     ----------
-    space
-        Made by `grid` or `random`.
-    data
-        The training data.
+    space, data
+        The space, made by `grid` or `random`, and the training data.
     config
         The numbers that the space does not vary; `TrainConfig()` if None.
     mlp
@@ -131,20 +123,13 @@ def run(
         is kept with the models, which then take raw inputs.
     about
         Plain JSON values that are kept with the models, see `jaxmlp.Model`.
-    devices
-        All local ones if None; see `use_all_cores`.
-    memory
-        Bytes that may be used; half of what is free if None.
-    lanes
-        The number of networks that run side by side; chosen if None.
-    trials_a_block
-        The number of trials that are run, and kept, as a whole; chosen if None. A kill costs a block.
+    devices, memory
+        Where to run, all local devices if None (see `use_all_cores`); and the bytes to use, half of the free if None.
+    lanes, trials_a_block
+        How many networks run side by side; and how many trials are run, and kept, as a whole: a kill costs a block.
+        Chosen if None.
     callback
         Called with the `Progress` after every epoch of a block, and when trials have ended.
-
-    Returns
-    -------
-    Results
 
     Raises
     ------
@@ -165,25 +150,27 @@ def run(
     {'learning_rate': 0.1}
     """
     listed, base = _checked(space, data, config, mlp, test)
-    config, halving = config or TrainConfig(), as_halving(halving)
+    config = config or TrainConfig()
+    halving = halving if halving is None or isinstance(halving, Halving) else Halving(halving)
     keep = keep if keep == "all" else whole_number("keep, if it is not 'all',", keep, 0)
     if halving is not None and len({trial.config.epochs for trial in listed}) > 1:
         raise ValueError("halving compares trials after the same epochs, but epochs varies in this space")
-    _check_kept(out, encoding, about, base)
-    resources = _resources(devices, memory, lanes, trials_a_block)
-    made_plan = _plan(listed, data, test, resources)  # which checks the resources before anything is written
+    if out is not None and not isinstance(out, str | PathLike):
+        raise TypeError(f"out must be a path, got {out!r}")
+    planned = _planner(data, test, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
+    made_plan = planned(listed)  # which refuses too little memory before anything is written
     identity = _identity(space, data, config, base, test, halving, encoding, about)
     store = Store.create(None if out is None else Path(out), identity)
     try:
         check_outcomes(store, listed)
-        job = _job(listed, data, test, resources["devices"])
+        job = _job(listed, data, test, planned.keywords["devices"])
         sweep = Sweep(
             job,
             store,
             identity["metric"],
             keep,
             halving,
-            lambda some: made_plan if len(some) == len(listed) else _plan(some, data, test, resources),
+            lambda some: made_plan if len(some) == len(listed) else planned(some),
             Reporter(store, job.trials, identity["metric"], halving, callback),
         )
         run_rungs(sweep)
@@ -207,7 +194,16 @@ def _identity(
     encoding: Encoding | None,
     about: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return all that tells one sweep from another: a store goes on only with the same."""
+    """Return all that tells one sweep from another, checked: a store goes on only with the same."""
+    try:
+        to_json(dict(about or {}))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"about must be a dict of JSON values, got {about!r}") from error
+    if encoding is not None and not isinstance(encoding, Encoding):
+        raise TypeError(f"encoding must be of type Encoding, got {type(encoding).__name__}")
+    if encoding is not None and encoding.feature_count != base.sizes[0]:
+        raise ValueError(f"encoding makes {encoding.feature_count} features, but the network takes {base.sizes[0]}")
+    of_test = "test_accuracy" if is_classification(base, data.t) else "test_r2"
     return {
         "jaxmlp": __version__,
         "names": space.names,
@@ -216,7 +212,7 @@ def _identity(
         "mlp": asdict(base),
         "data": fingerprint(data),
         "test": None if test is None else fingerprint(test),
-        "metric": _metric(base, data, test),
+        "metric": "train_loss" if test is None else of_test,
         "dtype": str(jax.eval_shape(lambda: jax.numpy.zeros(())).dtype),
         "halving": None if halving is None else asdict(halving),
         "encoding": None if encoding is None else encoding.to_json(),
@@ -237,65 +233,34 @@ def _checked(
             raise TypeError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")
     base = mlp or _network(data, test)
     listed = trials(space, base, config or TrainConfig())
-    seen = set()
-    for trial in listed:
-        program = (trial.mlp, trial.config.batch_size)
-        if program not in seen:
-            seen.add(program)
-            try:
-                check_training(trial.mlp, data, trial.config, test)
-            except ValueError as error:
-                raise ValueError(f"{described(trial.number, trial.values)}: {error}") from error
+    first = {(trial.mlp, trial.config.batch_size): trial for trial in reversed(listed)}
+    for trial in sorted(first.values(), key=lambda trial: trial.number):
+        try:
+            check_training(trial.mlp, data, trial.config, test)
+        except ValueError as error:
+            raise ValueError(f"{described(trial.number, trial.values)}: {error}") from error
     return listed, base
 
 
-def _check_kept(
-    out: str | PathLike[str] | None, encoding: Encoding | None, about: Mapping[str, Any] | None, base: MLP
-) -> None:
-    if out is not None and not isinstance(out, str | PathLike):
-        raise TypeError(f"out must be a path, got {out!r}")
-    try:
-        to_json(dict(about or {}))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"about must be a dict of JSON values, got {about!r}") from error
-    if encoding is None:
-        return
-    if not isinstance(encoding, Encoding):
-        raise TypeError(f"encoding must be of type Encoding, got {type(encoding).__name__}")
-    if encoding.feature_count != base.sizes[0]:
-        raise ValueError(f"encoding makes {encoding.feature_count} features, but the network takes {base.sizes[0]}")
-
-
-def _resources(
-    devices: Sequence[jax.Device] | None, memory: int | None, lanes: int | None, trials_a_block: int | None
-) -> dict[str, Any]:
-    """Return what a sweep may use, checked: the keyword arguments of `make_plan`."""
+def _planner(
+    data: Dataset, test: Dataset | None, devices: Sequence[jax.Device] | None, **numbers: int | None
+) -> partial[Plan]:
+    """Return `make_plan` for these data and resources, checked."""
     devices = tuple(devices or jax.local_devices())
     if not all(isinstance(device, jax.Device) for device in devices):
         raise ValueError(f"devices must be devices of JAX, as jax.local_devices() returns, got {devices!r}")
-    numbers = {"memory": memory, "lanes": lanes, "trials_a_block": trials_a_block}
-    checked = {name: None if value is None else whole_number(name, value, 1) for name, value in numbers.items()}
-    return {"devices": devices, **checked}
+    checked: Any = {name: None if value is None else whole_number(name, value, 1) for name, value in numbers.items()}
+    data_bytes = sum(np.asarray(each.x).nbytes for each in (data, test) if each is not None)
+    return partial(make_plan, n_examples=len(data), data_bytes=data_bytes, devices=devices, **checked)
 
 
 def _network(data: Dataset, test: Dataset | None) -> MLP:
     """Return the network that suits the data."""
     t = np.asarray(data.t)
     if t.ndim == 1 and t.dtype.kind in "iu":
-        highest = max(int(t.max()), -1 if test is None else int(np.asarray(test.t).max()))
-        return MLP((data.x.shape[1], *_HIDDEN, highest + 1))
-    return MLP((data.x.shape[1], *_HIDDEN, t[0].size), output="identity", loss="quadratic")
-
-
-def _metric(mlp: MLP, data: Dataset, test: Dataset | None) -> str:
-    if test is None:
-        return "train_loss"
-    return "test_accuracy" if is_classification(mlp, data.t) else "test_r2"
-
-
-def _plan(listed: Sequence[Trial], data: Dataset, test: Dataset | None, resources: Mapping[str, Any]) -> Plan:
-    data_bytes = sum(np.asarray(each.x).nbytes for each in (data, test) if each is not None)
-    return make_plan(listed, len(data), data_bytes, **resources)
+        highest = max(int(np.asarray(each.t).max()) for each in (data, test) if each is not None)
+        return MLP((data.x.shape[1], 128, highest + 1))
+    return MLP((data.x.shape[1], 128, t[0].size), output="identity", loss="quadratic")
 
 
 def _job(listed: Sequence[Trial], data: Dataset, test: Dataset | None, devices: tuple[jax.Device, ...]) -> Job:

@@ -18,20 +18,7 @@ from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP
 from jaxmlp.training.config import TrainConfig
 
-__all__ = [
-    "Distribution",
-    "Space",
-    "Trial",
-    "described",
-    "grid",
-    "integers",
-    "log_uniform",
-    "plain",
-    "random",
-    "trials",
-    "typed",
-    "uniform",
-]
+__all__ = ["Distribution", "Space", "Trial", "grid", "integers", "log_uniform", "random", "uniform"]
 
 # All that can be varied: these of the network, those of `TrainConfig`, and the seed.
 _OF_NETWORK = ("hidden", "activation", "output", "loss")
@@ -42,15 +29,7 @@ _MOST_TRIALS = 1_000_000
 
 @dataclass(frozen=True)
 class Space:
-    """The trials of a sweep.
-
-    Attributes
-    ----------
-    names
-        The names of the hyperparameters that vary.
-    rows
-        One tuple of values for each trial, in the order of the names.
-    """
+    """The trials of a sweep: the names of the hyperparameters that vary, and for each trial a row of their values."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -71,6 +50,21 @@ class Distribution:
     kind: str
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        for name in ("low", "high"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        is_whole = self.kind == "integers"
+        allowed = int if is_whole else int | float
+        bounds = (self.low, self.high)
+        if not all(isinstance(n, allowed) and not isinstance(n, bool) and math.isfinite(n) for n in bounds):
+            numbers = "whole numbers" if is_whole else "finite numbers"
+            raise ValueError(f"{self.kind} must lie between two {numbers}, got {self.low!r} and {self.high!r}")
+        if self.kind == "log_uniform" and self.low <= 0:
+            raise ValueError(f"log_uniform must begin above 0, got {self.low!r}")
+        if self.low >= self.high:
+            raise ValueError(f"{self.kind} must begin below its end, got {self.low!r} to {self.high!r}")
 
     def at(self, share: float) -> float | int:
         """Return the quantile: the number that this share (0 to 1) of all draws lies below."""
@@ -98,7 +92,7 @@ def uniform(low: float, high: float) -> Distribution:
     >>> random(3, momentum=uniform(0, 0.99)).names
     ('momentum',)
     """
-    return _distribution("uniform", low, high)
+    return Distribution("uniform", low, high)
 
 
 def log_uniform(low: float, high: float) -> Distribution:
@@ -108,9 +102,7 @@ def log_uniform(low: float, high: float) -> Distribution:
     Traceback (most recent call last):
     ValueError: log_uniform must begin above 0, got 0
     """
-    if _is_number(low) and low <= 0:
-        raise ValueError(f"log_uniform must begin above 0, got {low!r}")
-    return _distribution("log_uniform", low, high)
+    return Distribution("log_uniform", low, high)
 
 
 def integers(low: int, high: int) -> Distribution:
@@ -119,9 +111,7 @@ def integers(low: int, high: int) -> Distribution:
     >>> integers(2, 4).at(0.99)
     4
     """
-    if not all(isinstance(bound, int | np.integer) for bound in (low, high)):
-        raise ValueError(f"integers must lie between two whole numbers, got {low!r} and {high!r}")
-    return _distribution("integers", low, high)
+    return Distribution("integers", low, high)
 
 
 def grid(**axes: Iterable[Any]) -> Space:
@@ -172,10 +162,7 @@ def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distributio
         Distributions (`uniform`, `log_uniform`, `integers`), or lists to draw from. `seed` is not drawn: every setting
         is trained with each of its values.
 
-    Raises
-    ------
-    ValueError
-        If a name or the method is unknown, an axis is empty, or `n` or `draw` is out of range.
+    The errors and warnings are those of `grid`; also of an unknown method, and of `n` or `draw` out of range.
 
     Examples
     --------
@@ -200,10 +187,6 @@ def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distributio
     return Space((*drawn, "seed"), tuple((*setting, seed) for setting in settings for seed in seeds))
 
 
-def _independent(n: int, n_axes: int, draw: int) -> np.ndarray:
-    return np.random.default_rng(draw).random((n, n_axes))
-
-
 def _sobol(n: int, n_axes: int, draw: int) -> np.ndarray:
     from scipy.stats import qmc  # it takes a third of a second to import
 
@@ -212,23 +195,11 @@ def _sobol(n: int, n_axes: int, draw: int) -> np.ndarray:
         return qmc.Sobol(n_axes, scramble=True, rng=np.random.default_rng(draw)).random(n)
 
 
-_METHODS = {"random": _independent, "sobol": _sobol}
+_METHODS = {"random": lambda n, n_axes, draw: np.random.default_rng(draw).random((n, n_axes)), "sobol": _sobol}
 
 
 def _at(axis: Distribution | tuple[Any, ...], share: float) -> Any:
     return axis.at(share) if isinstance(axis, Distribution) else axis[min(int(share * len(axis)), len(axis) - 1)]
-
-
-def _distribution(kind: str, low: Any, high: Any) -> Distribution:
-    if not (_is_number(low) and _is_number(high)):
-        raise ValueError(f"{kind} must lie between two finite numbers, got {low!r} and {high!r}")
-    if low >= high:
-        raise ValueError(f"{kind} must begin below its end, got {low!r} to {high!r}")
-    return Distribution(kind, _plain(low), _plain(high))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_name(name: str) -> None:
@@ -260,10 +231,12 @@ def _values(name: str, axis: Any) -> tuple[Any, ...]:
 
 
 def plain(value: Any) -> Any:
-    """Return lists as tuples, and numbers and arrays of NumPy and JAX as Python's own."""
+    """Return lists as tuples, and numbers and arrays of NumPy and JAX as Python's own, also inside a dict."""
     if hasattr(value, "tolist"):
         value = value.tolist()
-    return tuple(plain(entry) for entry in value) if isinstance(value, list | tuple) else value
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
@@ -301,15 +274,6 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
 def described(number: int, values: Mapping[str, Any]) -> str:
     """Return a trial's number and values, for an error line."""
     return f"trial {number} ({', '.join(f'{name}={value!r}' for name, value in values.items())})"
-
-
-def typed(value: Any) -> Any:
-    """Return a value of each layer as it is typed in the terminal, and any other value as it is.
-
-    >>> typed((64, 32)), typed(()), typed(0.1)
-    ('64:32', 'none', 0.1)
-    """
-    return (":".join(map(str, value)) or "none") if isinstance(value, tuple | list) else value
 
 
 def _network(base: MLP, changes: Mapping[str, Any]) -> MLP:

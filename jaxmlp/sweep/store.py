@@ -18,6 +18,7 @@ from jaxmlp.data import Encoding
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model, load, load_training, save, save_training
 from jaxmlp.storage.files import to_json
+from jaxmlp.sweep.metrics import METRICS
 from jaxmlp.sweep.space import Trial
 from jaxmlp.training.history import Epoch, Trained
 
@@ -26,11 +27,10 @@ try:
 except ImportError:  # on Windows, where two processes on one store do some blocks twice: slower, but not wrong
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FILE", "Row", "Store", "damaged"]
+__all__ = ["FILE", "Row", "Store", "damaged", "outcome"]
 
 FILE = "sweep.sqlite"
 _FORMAT = 2
-_LOCKS = "sweep.locks"
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
@@ -75,15 +75,7 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
-        """Open a store, or begin one; `about` is all that tells its sweep from others, as JSON values.
-
-        Raises
-        ------
-        ValueError
-            If the store holds another sweep (it names what differs), or is none.
-        OSError
-            If it cannot be written.
-        """
+        """Open a store, or begin one; `about` is all that tells its sweep from others, as JSON values."""
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder)
@@ -95,22 +87,13 @@ class Store:
             if is_new:
                 store._insert(about)
         for name, value in about.items() if not is_new else ():
-            saved = store.about(name)
-            if saved != value:
+            if (saved := store.about(name)) != value:
                 raise ValueError(f"{folder}: {_difference(name, saved, value)}")
         return store
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
-        """Open a store that is there.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is none.
-        ValueError
-            If the file is something else, or damaged.
-        """
+        """Open a store that is there."""
         if not (folder / FILE).is_file():
             raise FileNotFoundError(f"{folder}: there is no {FILE}, expected the folder of a sweep")
         store = cls(folder)
@@ -118,8 +101,7 @@ class Store:
             store.read("select name, value, digest from sweep limit 1")
         except ValueError as error:
             raise ValueError(f"{folder / FILE}: not the store of a sweep: {error.__cause__ or error}") from error
-        known = store.about("format")
-        if known != _FORMAT:
+        if (known := store.about("format")) != _FORMAT:
             raise ValueError(f"{folder / FILE}: a sweep of format {known!r}, expected {_FORMAT}")
         return store
 
@@ -133,7 +115,7 @@ class Store:
         found = self.read("select value, digest from sweep where name = ?", (name,))
         if not found:
             raise damaged(self.path, f"{name!r} is missing")
-        ((text, digest),) = found
+        text, digest = found[0]
         if not isinstance(text, str) or _digest(text) != digest:
             raise damaged(self.path, f"{name!r} is not what was written")
         return json.loads(text)
@@ -181,7 +163,7 @@ class Store:
 
     def commit(self, trained: Mapping[int, Trained]) -> None:
         """Keep the outcomes of a block, with their curves, whole or not at all."""
-        rows = [_row(number, each) for number, each in trained.items()]
+        rows = [outcome(number, each) for number, each in trained.items()]
         curves = [(number, *epoch) for number, each in trained.items() for epoch in each.history]
         marks = ", ".join("?" * (1 + len(Epoch._fields)))
         with self._named_errors(), self._transaction():
@@ -191,9 +173,8 @@ class Store:
 
     def stop(self, trials: Iterable[int]) -> None:
         """Mark paused trials as stopped."""
-        stopped = [(number,) for number in trials]
         with self._named_errors(), self._transaction():
-            self._file.executemany("update trials set status = 'stopped' where trial = ?", stopped)
+            self._file.executemany("update trials set status = 'stopped' where trial = ?", [(n,) for n in trials])
 
     def claim(self, block: int) -> bool:
         """Take a block, named by its first trial, unless another process has it; tell whether it was taken.
@@ -203,7 +184,7 @@ class Store:
         """
         if self.folder is None or fcntl is None:
             return True
-        self._locks = self._locks or open(self.folder / _LOCKS, "ab")  # noqa: SIM115 - held until `release_all`
+        self._locks = self._locks or open(self.folder / "sweep.locks", "ab")  # noqa: SIM115 - held until `release_all`
         try:
             fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, block)
         except (BlockingIOError, PermissionError):  # which one is the system's choice
@@ -320,15 +301,13 @@ class Store:
             raise OSError(f"{self.folder}: cannot write: {why}; what was written before is safe") from error
 
 
-def _row(number: int, trained: Trained) -> Row:
-    history = trained.history
-    seconds = sum(epoch.seconds for epoch in history)
+def outcome(number: int, trained: Trained) -> Row:
+    """Return how far a trial is, as a row of the store."""
     status = "paused" if trained.status == "running" else trained.status
-    if trained.status == "diverged":
-        return Row(number, status, len(history), trained.best_epoch, seconds, None, None, None, None)
-    kept = history[trained.best_epoch - 1]
-    scores = (kept.train_loss, kept.test_loss, kept.test_accuracy, kept.test_r2)
-    return Row(number, status, len(history), trained.best_epoch, seconds, *scores)
+    kept = None if status == "diverged" else trained.history[trained.best_epoch - 1]
+    seconds = sum(epoch.seconds for epoch in trained.history)
+    scores = [getattr(kept, name, None) for name in METRICS]
+    return Row(number, status, len(trained.history), trained.best_epoch, seconds, *scores)
 
 
 def damaged(path: Path, what: str) -> ValueError:

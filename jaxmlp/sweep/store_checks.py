@@ -23,13 +23,7 @@ _ORPHANS = "select distinct trial from curves where trial not in (select trial f
 
 
 def check_outcomes(store: Store, trials: Sequence[Trial]) -> None:
-    """Check every outcome against its trial and its curve: an outcome repeats the numbers of its best epoch.
-
-    Raises
-    ------
-    ValueError
-        If one does not fit, or a curve has no outcome.
-    """
+    """Check every outcome against its trial and its curve: an outcome repeats the numbers of its best epoch."""
     is_halved = store.about("halving") is not None
     for found in store.read(_OUTCOMES):
         row = Row(*found[:_N])

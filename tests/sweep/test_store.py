@@ -164,9 +164,8 @@ def pass_by(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 
 if place == "in the transaction":
-    row = store._row
-    store._row = lambda *args: pass_by() or row(*args)
-    rows = store.Row
+    outcome = store.outcome
+    store.outcome = lambda *args: pass_by() or outcome(*args)
 elif place == "among the models":
     save = store.save
     store.save = lambda *args, **options: save(*args, **options) or pass_by()

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FEW_VALUES = 12  # that get a place each on an axis; more are drawn as a continuum
 BAD = "#c2410c"
-_FEW_TICKS = 6
 
 
 class Scale(NamedTuple):
@@ -56,13 +55,12 @@ def _natural(value: Any) -> tuple[bool, list[tuple[bool, float, str]]]:
 
 
 def _is_log_spread(numbers: Sequence[float]) -> bool:
+    def largest_gap(values: Sequence[float]) -> float:
+        return max(b - a for a, b in pairwise(values)) / (values[-1] - values[0])
+
     if len(numbers) < 2 or numbers[-1] < 4 * numbers[0]:
         return False
-    return len(numbers) == 2 or _largest_gap([math.log(v) for v in numbers]) < _largest_gap(numbers)
-
-
-def _largest_gap(numbers: Sequence[float]) -> float:
-    return max(b - a for a, b in pairwise(numbers)) / (numbers[-1] - numbers[0])
+    return len(numbers) == 2 or largest_gap([math.log(v) for v in numbers]) < largest_gap(numbers)
 
 
 def hold(values: np.ndarray, is_high: bool) -> np.ndarray:
@@ -75,17 +73,16 @@ def hold(values: np.ndarray, is_high: bool) -> np.ndarray:
     fence = 3 * (third - first)
     if fence == 0:
         return values
-    return (
-        np.maximum(values, values[values >= first - fence].min())
-        if is_high
-        else np.minimum(values, values[values <= third + fence].max())
-    )
+    if is_high:
+        return np.maximum(values, values[values >= first - fence].min())
+    return np.minimum(values, values[values <= third + fence].max())
 
 
 class MetricAxis(NamedTuple):
-    """The metric's axis: its values (None where a trial has none), its label, its scale, direction and range."""
+    """The metric's axis: its values (None where a trial has none), which trials diverged, label and range."""
 
     values: list[float | None]
+    diverged: list[bool]
     label: str
     is_log: bool
     is_high: bool
@@ -94,14 +91,14 @@ class MetricAxis(NamedTuple):
 
 
 def metric_axis(results: "Results", table: "pl.DataFrame") -> MetricAxis:
-    lost = is_diverged(table)
+    lost = [status == "diverged" for status in table["status"].to_list()]
     values = [
         float(v) if v is not None and math.isfinite(v) and not bad else None
         for v, bad in zip(table[results.metric].to_list(), lost, strict=True)
     ]
     finite, is_high = sorted(v for v in values if v is not None), is_better_high(results.metric)
     if not finite:
-        return MetricAxis(values, label(results.metric), False, is_high, 0, 1)
+        return MetricAxis(values, lost, label(results.metric), False, is_high, 0, 1)
     is_log = not is_high and finite[0] > 0 and finite[-1] > 20 * finite[0]
     # Far outliers on the worse side would leave no room for the rest: they are held at the edge of the axis.
     held = hold(np.log10(finite) if is_log else np.array(finite), is_high)
@@ -110,11 +107,7 @@ def metric_axis(results: "Results", table: "pl.DataFrame") -> MetricAxis:
     low, high = low - pad, high + pad
     if is_log:
         low, high = 10**low, 10**high
-    return MetricAxis(values, label(results.metric), is_log, is_high, low, high)
-
-
-def is_diverged(table: "pl.DataFrame") -> list[bool]:
-    return [status == "diverged" for status in table["status"].to_list()]
+    return MetricAxis(values, lost, label(results.metric), is_log, is_high, low, high)
 
 
 def axis_places(how: Scale, values: Sequence[Any]) -> list[float]:
@@ -141,16 +134,19 @@ def lay_out(axes: "Axes", how: Scale, values: Sequence[Any]) -> None:
         pad = (high / low) ** 0.08
         axes.set_xlim(low / pad, high * pad)
         plain_decades(axes.xaxis, low, high)
-        if how.values and len(how.values) <= _FEW_TICKS:
+        if how.values and len(how.values) <= 6:  # more would overlap
             axes.set_xticks(how.values, list(map(as_text, how.values)))
     else:
         pad = 0.08 * (high - low) or 0.5
         axes.set_xlim(low - pad, high + pad)
     if how.kind == "category" and how.values:
-        slant: dict[str, Any] = (
-            {"rotation": 30, "ha": "right"} if sum(len(shortened(v)) for v in how.values) > 28 else {}
-        )
-        axes.set_xticks(range(len(how.values)), list(map(shortened, how.values)), parse_math=False, **slant)
+        name_places(axes, list(map(shortened, how.values)), 28)
+
+
+def name_places(axes: "Axes", names: Sequence[str], room: int) -> None:
+    """Name the places 0, 1, ... of the x axis, in slanted text if it has more letters than there is room for."""
+    slant: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > room else {}
+    axes.set_xticks(range(len(names)), names, parse_math=False, **slant)
 
 
 def new_picture(width: float, height: float, title: str) -> "Figure":

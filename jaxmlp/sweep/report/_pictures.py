@@ -17,9 +17,9 @@ from jaxmlp.sweep.report._axes import (
     Scale,
     as_text,
     axis_places,
-    is_diverged,
     lay_out,
     metric_axis,
+    name_places,
     new_picture,
     scale,
     shortened,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from jaxmlp.sweep.results import Results
 
-_COLUMNS = 3  # of panels
 _BINS = 8  # of a heat map's axis with many values
 
 
@@ -106,7 +105,7 @@ def _draw_hyperparameters(results: "Results", table: "pl.DataFrame", matter: Imp
     if not names:
         return None
     metric = metric_axis(results, table)
-    columns = min(_COLUMNS, len(names))
+    columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = new_picture(max(3.6 * columns, 5), 3.1 * rows + 0.3, results.title)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -118,7 +117,7 @@ def _draw_hyperparameters(results: "Results", table: "pl.DataFrame", matter: Imp
         lay_out(axes, how, table[name].to_list())
         tidy(axes, name, metric.label)
     seeds = "Means over seeds with 95 % intervals (Student t). " if "seed" in results.names else ""
-    crosses = "Crosses at the foot: diverged, of all trials there." if any(is_diverged(table)) else ""
+    crosses = "Crosses at the foot: diverged, of all trials there." if any(metric.diverged) else ""
     figure.supxlabel(f"{seeds}The line joins the means of the points. {crosses}", fontsize=8, color="0.35")
     return figure
 
@@ -127,13 +126,13 @@ def _settings(results: "Results", table: "pl.DataFrame", metric: MetricAxis, how
     groups: dict[int, list[int]] = {}
     for row, number in enumerate(numbered(results.names, table.select(results.names).rows())):
         groups.setdefault(number, []).append(row)
-    places, diverged = axis_places(how, table[name].to_list()), is_diverged(table)
+    places = axis_places(how, table[name].to_list())
     found = []
     for rows in groups.values():
         values = [v for row in rows if (v := metric.values[row]) is not None]
         mean, _, high = interval(values) if values else (None, 0.0, math.nan)
         half = 0.0 if mean is None or math.isnan(high) else high - mean
-        found.append(_Setting(places[rows[0]], mean, half, sum(diverged[row] for row in rows), len(rows)))
+        found.append(_Setting(places[rows[0]], mean, half, sum(metric.diverged[row] for row in rows), len(rows)))
     return found
 
 
@@ -141,7 +140,10 @@ def _draw_settings(axes: "Axes", found: list[_Setting], metric: MetricAxis) -> N
     if metric.is_log:
         axes.set_yscale("log")
         plain_decades(axes.yaxis, metric.low, metric.high)
-    axes.set_ylim(_below(metric) if any(s.n_diverged for s in found) else metric.low, metric.high)
+    low = metric.low
+    if any(s.n_diverged for s in found):  # so that there is room for crosses below the points
+        low = low / (metric.high / low) ** 0.16 if metric.is_log else low - 0.16 * (metric.high - low)
+    axes.set_ylim(low, metric.high)
     drawn = [s for s in found if s.mean is not None and math.isfinite(s.x)]
     held = [min(max(s.mean, metric.low), metric.high) for s in drawn if s.mean is not None]
     x = [s.x for s in drawn]
@@ -174,13 +176,6 @@ def _mark_diverged(axes: "Axes", found: list[_Setting]) -> None:
             there = [s for s in found if s.x == place]
             text = f"{sum(s.n_diverged for s in there)}/{sum(s.n for s in there)}"
             axes.text(place, 0.06, text, transform=foot, ha="center", size=6, color=BAD).set_in_layout(False)
-
-
-def _below(metric: MetricAxis) -> float:
-    """Return where the axis ends if there is to be room for crosses below the points."""
-    if metric.is_log:
-        return metric.low / (metric.high / metric.low) ** 0.16
-    return metric.low - 0.16 * (metric.high - metric.low)
 
 
 def _draw_parallel_coordinates(results: "Results", table: "pl.DataFrame", matter: Importance) -> "Figure | None":
@@ -230,7 +225,7 @@ def _draw_heat_map(results: "Results", table: "pl.DataFrame", matter: Importance
     names = list(dict.fromkeys([*(bar.name for bar in matter.bars), *varied(table, results.names)]))[:2]
     if len(names) < 2:
         return None
-    metric, diverged = metric_axis(results, table), is_diverged(table)
+    metric = metric_axis(results, table)
     (across, x), (up, y) = (_cells(table[name].to_list()) for name in names)
     figure = new_picture(max(5.5, 0.62 * len(across) + 2.6), max(4, 0.42 * len(up) + 1.8), results.title)
     axes = figure.subplots()
@@ -238,7 +233,7 @@ def _draw_heat_map(results: "Results", table: "pl.DataFrame", matter: Importance
     for i, j in sorted(set(zip(y, x, strict=True))):
         rows = [row for row in range(table.height) if (y[row], x[row]) == (i, j)]
         values = [v for row in rows if (v := metric.values[row]) is not None]
-        bad = sum(diverged[row] for row in rows)
+        bad = sum(metric.diverged[row] for row in rows)
         if min(i, j) < 0:
             continue
         if values:
@@ -254,11 +249,10 @@ def _draw_heat_map(results: "Results", table: "pl.DataFrame", matter: Importance
     cmap = "viridis_r" if metric.is_high else "viridis"
     image = axes.imshow(means, cmap=cmap, norm=norm, origin="lower", aspect="auto")
     figure.colorbar(image, ax=axes).set_label(f"mean {metric.label}", parse_math=False)
-    slant: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, across)) > 45 else {}
-    axes.set_xticks(range(len(across)), across, parse_math=False, **slant)
+    name_places(axes, across, 45)
     axes.set_yticks(range(len(up)), up, parse_math=False)
     tidy(axes, *names)
-    if any(diverged):
+    if any(metric.diverged):
         figure.supxlabel("Hatched: no trial with a value. ✕ 1/4: one of four diverged.", fontsize=7, color="0.35")
     return figure
 

@@ -11,7 +11,7 @@ import html
 import importlib.resources
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -60,19 +60,7 @@ def write_report(results: "Results", path: str | Path) -> None:
     forest, and how well that forest predicts). Diverged trials are drawn as crosses and counted. Curves of more than
     200 epochs are thinned to 200; numbers in them have four digits.
 
-    Parameters
-    ----------
-    results
-        The results of a sweep, at least one trial.
-    path
-        The file to write or to replace.
-
-    Raises
-    ------
-    ValueError
-        If there are no trials, or `path` is something else than a file.
-    ImportError
-        If a package of the extra `sweep` is missing.
+    It is a ValueError if there are no trials or `path` is no file, and an ImportError if a package is missing.
 
     Examples
     --------
@@ -99,17 +87,7 @@ def write_pictures(results: "Results", folder: str | Path) -> list[Path]:
     The files are `hyperparameters`, `learning_curves`, `parallel_coordinates`, `importance` and `heat_map`; one that
     has nothing to show is left out. The heat map is of the two hyperparameters that matter most.
 
-    Returns
-    -------
-    paths
-        The paths of the files written.
-
-    Raises
-    ------
-    ValueError
-        If there are no trials.
-    ImportError
-        If a package of the extra `sweep` is missing.
+    Return their paths. The errors are those of `write_report`.
     """
     folder = Path(folder)
     table = _checked(results)
@@ -163,10 +141,9 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
     if value is None or not math.isfinite(value):
         facts += f" None has a finite {label(results.metric)}."
     else:
-        facts += f" Best {label(results.metric)}: {value:.4g}, of trial {table['trial'][row]}"
-        if table.height > 1 and results.metric.startswith("test"):
-            facts += f" (the best of {table.height:,} on the same test data, so it is too optimistic)"
-        facts += "."
+        is_chosen = table.height > 1 and results.metric.startswith("test")
+        caution = f" (the best of {table.height:,} on the same test data, so it is too optimistic)" if is_chosen else ""
+        facts += f" Best {label(results.metric)}: {value:.4g}, of trial {table['trial'][row]}{caution}."
     held = [name for name in results.names if table[name].n_unique() == 1]
     if table.height > 1 and held:
         facts += " The same in all trials: " + ", ".join(f"{name} = {table[name][0]}" for name in held) + "."
@@ -175,7 +152,7 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
 
 def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
     metrics = [results.metric, *(name for name in _METRICS if name != results.metric)]
-    metrics = [name for name in metrics if name in table.columns and (name == results.metric or _has(table[name]))]
+    metrics = [name for name in metrics if name in table.columns and (name == results.metric or table[name].count())]
     others = [name for name in ("epochs", "seconds") if name in table.columns]
     numbers = numbered(results.names, table.select(results.names).rows())
     matter = importance(table, results.names, results.metric)
@@ -198,10 +175,6 @@ def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
     }
 
 
-def _has(values: Iterable[Any]) -> bool:
-    return any(value is not None for value in values)
-
-
 def _thinned(curves: "pl.DataFrame") -> dict[str, Any]:
     """Return the columns that hold numbers, thinned to what a screen shows; the last epoch always stays."""
     height = curves.height
@@ -209,7 +182,7 @@ def _thinned(curves: "pl.DataFrame") -> dict[str, Any]:
     if height > _MOST_EPOCHS:
         rows = [round(place * (height - 1) / (_MOST_EPOCHS - 1)) for place in range(_MOST_EPOCHS)]
     columns = {name: curves[name].to_list() for name in curves.columns if curves[name].dtype.is_numeric()}
-    return {name: [_short(c[row]) for row in rows] for name, c in columns.items() if _has(c)}
+    return {name: [_short(c[row]) for row in rows] for name, c in columns.items() if any(v is not None for v in c)}
 
 
 def _short(value: float | None) -> float | None:
