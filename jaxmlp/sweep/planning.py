@@ -23,7 +23,7 @@ from jaxmlp.sweep.space import Trial, plain
 
 __all__ = ["Block", "Group", "Plan", "chunked", "make_plan", "n_slots"]
 
-# The numbers of its trials, chunk by chunk.
+# A block's trial numbers, chunk by chunk.
 Block: TypeAlias = tuple[tuple[int, ...], ...]
 
 
