@@ -98,7 +98,6 @@ class Results:
         ['trial', 'learning_rate', 'train_loss', 'epochs', 'status', 'seconds']
         """
         pl = optional("polars", "sweep")
-
         rows = self.rows()
         columns: dict[str, Any] = {"trial": pl.Series([row.trial for row in rows], dtype=pl.Int64)}
         for i, name in enumerate(self.names):
@@ -163,7 +162,6 @@ class Results:
     def curves(self, trial: int) -> "polars.DataFrame":
         """Return a trial's epochs: a data frame with the columns of `jaxmlp.Epoch` that it has."""
         pl = optional("polars", "sweep")
-
         epochs = self.history(trial)
         columns = {name: [getattr(epoch, name) for epoch in epochs] for name in Epoch._fields}
         required = [name for name in Epoch._fields if name not in Epoch._field_defaults]

@@ -36,7 +36,7 @@ class Space:
 
     def __post_init__(self) -> None:
         """Turn lists and arrays into tuples and Python's own numbers: a sweep keeps its space as JSON."""
-        object.__setattr__(self, "rows", _plain(self.rows))
+        object.__setattr__(self, "rows", plain(self.rows))
 
     def __len__(self) -> int:
         """Return how many trials there are."""
@@ -55,12 +55,10 @@ class Distribution:
         """Check the bounds."""
         for name in ("low", "high"):
             object.__setattr__(self, name, plain(getattr(self, name)))
-        is_whole = self.kind == "integers"
-        allowed = int if is_whole else int | float
+        types, words = (int, "whole") if self.kind == "integers" else ((int, float), "finite")
         bounds = (self.low, self.high)
-        if not all(isinstance(n, allowed) and not isinstance(n, bool) and math.isfinite(n) for n in bounds):
-            numbers = "whole numbers" if is_whole else "finite numbers"
-            raise ValueError(f"{self.kind} must lie between two {numbers}, got {self.low!r} and {self.high!r}")
+        if not all(isinstance(n, types) and not isinstance(n, bool) and math.isfinite(n) for n in bounds):
+            raise ValueError(f"{self.kind} must lie between two {words} numbers, got {self.low!r} and {self.high!r}")
         if self.kind == "log_uniform" and self.low <= 0:
             raise ValueError(f"log_uniform must begin above 0, got {self.low!r}")
         if self.low >= self.high:
@@ -248,8 +246,7 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     Traceback (most recent call last):
     ValueError: trial 1 (momentum=1.0): momentum must be 0 or larger and below 1, got 1.0
     """
-    # A space may be made by hand.
-    if not isinstance(space.names, tuple | list):
+    if not isinstance(space.names, tuple | list):  # a space may be made by hand
         raise ValueError(f"the names of a space must be a tuple of names, got {space.names!r}")
     for name in space.names:
         _check_name(name)

@@ -102,7 +102,7 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(swept,
         (("wine", *GRID, *QUICK), "other data"),
         (
             ("iris", "--grid", "learning_rate=0.5,0.6", *QUICK),
-            "trial 0 of the sweep was begun with the values [0.01, 0.0, 0], got [0.5, 0.0, 0]",
+            "begun with the hyperparameters learning_rate, momentum, seed, got learning_rate",
         ),
     ):
         done = jaxmlp("sweep", *changed, "--out", "swept")

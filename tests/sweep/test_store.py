@@ -258,7 +258,7 @@ def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
     ("change", "message"),
     [
         (
-            {"space": sweep.grid(learning_rate=[0.5, 0.6], hidden=[(4,), (3, 3)])},
+            {"space": sweep.grid(learning_rate=[0.5, *RATES[1:], 1e18], hidden=[(4,), (3, 3)])},
             "trial 0 of the sweep was begun with the values [0.01, [4]], got [0.5, [4]]",
         ),
         ({"space": sweep.grid(learning_rate=[0.1, 0.2], hidden=[(4,)])}, "the sweep was begun with 14 trials, got 2"),
