@@ -283,15 +283,14 @@ def _rows(
     rows = []
     for number in running:
         trial, place = job.trials[number], layout.place[number]
-        mlp, config = trial.mlp, trial.config
         diverged = not finite[place]
         score: Any = (None, None, None)
         if measures is not None and job.test is not None and not diverged:
-            score = evaluation_of(mlp, job.test, jax.tree.map(lambda part, place=place: part[place], measures))
-        tracked = epoch_statistics(config, jax.tree.map(lambda leaf, place=place: leaf[place], statistics))
-        if "curvature" in config.track and not diverged:
+            score = evaluation_of(trial.mlp, job.test, jax.tree.map(lambda part, place=place: part[place], measures))
+        tracked = epoch_statistics(trial.config, jax.tree.map(lambda leaf, place=place: leaf[place], statistics))
+        if "curvature" in trial.config.track and not diverged:
             params = jax.tree.map(lambda leaf, place=place: _flat(np.asarray(leaf))[place], outputs.params)
-            tracked["top_eigenvalue"] = curvature_after_epoch(mlp, params, job.data, job.keys[trial.seed])
+            tracked["top_eigenvalue"] = curvature_after_epoch(trial.mlp, params, job.data, job.keys[trial.seed])
         rate, mean = float(drawn.rates[number][0]), float(means[place])
         columns: dict[str, Any] = {"seconds": 0.0, **tracked}
         rows.append((Epoch(drawn.epoch + 1, rate, mean, *score, **columns), diverged))
