@@ -155,8 +155,8 @@ def run(
     keep = keep if keep == "all" else whole_number("keep, if it is not 'all',", keep, 0)
     if halving is not None and len({trial.config.epochs for trial in listed}) > 1:
         raise ValueError("halving compares trials after the same epochs, but epochs varies in this space")
-    if out is not None and not isinstance(out, str | PathLike):
-        raise TypeError(f"out must be a path, got {out!r}")
+    if out is not None and not (isinstance(out, str | PathLike) and os.fspath(out)):
+        raise TypeError(f"out must be the path of a folder, got {out!r}")
     planned = _planner(data, test, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
     made_plan = planned(listed)  # which refuses too little memory before anything is written
     identity = _identity(space, data, config, base, test, halving, encoding, about)

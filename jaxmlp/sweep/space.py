@@ -250,6 +250,8 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
         raise ValueError(f"the names of a space must be a tuple of names, got {space.names!r}")
     for name in space.names:
         _check_name(name)
+    if len(set(space.names)) < len(space.names):
+        raise ValueError(f"the names of a space must be distinct, got {', '.join(space.names)}")
     if not space.rows:
         raise ValueError("a space must have at least one trial, got none")
     network = cache(lambda changes: _network(base, dict(changes)))

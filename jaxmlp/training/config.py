@@ -97,7 +97,7 @@ def _checked(name: str, value: Any) -> Any:
     """Return a value as one of Python's own types."""
     if name in _COUNTS:
         return whole_number(name, value, least=1)
-    own = value.item() if isinstance(value, np.generic) else value
+    own = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of NumPy or JAX
     own = float(own) if isinstance(own, np.floating) else own  # a long double has no other type
     rule, holds = _RULES[name]
     if not holds(own):

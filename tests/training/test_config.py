@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import FrozenInstanceError, fields
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -106,8 +107,8 @@ def test_defaults_are_those_that_published_results_were_measured_with():
     )
 
 
-def test_numbers_of_numpy_become_pythons_own():
-    numbers = {"epochs": np.int32(3), "learning_rate": np.float32(0.5), "step_epochs": np.int64(2)}
+def test_numbers_of_numpy_and_jax_become_pythons_own():
+    numbers = {"epochs": np.int32(3), "learning_rate": jnp.float32(0.5), "step_epochs": np.int64(2)}
     numbers |= {"momentum": np.longdouble(0.5), "clip": np.float16(0.5), "nesterov": np.True_, "patience": np.uint8(2)}
     config = TrainConfig(**numbers)
     assert {name: type(getattr(config, name)) for name in numbers} == {

@@ -111,11 +111,13 @@ def test_accuracy_of_classes_with_several_sigmoids_is_that_of_the_largest():
 
 
 @pytest.mark.parametrize("n_out", [1, 3])
-def test_r2_is_that_of_scikit_learn(n, n_out):
+@pytest.mark.parametrize("unit", [1.0, 2.0**-10])
+def test_r2_is_that_of_scikit_learn_in_any_unit(n, n_out, unit):
     rng, x = random_data(n)
     mlp, params = MLP((4, n_out), output="identity", loss="quadratic"), one_layer(n_out)
+    params = jax.tree.map(lambda leaf: leaf * unit, params)
     y = by_numpy(mlp, params, x)
-    t = (y + rng.normal(size=y.shape) * np.arange(1, n_out + 1)).astype(np.float32)
+    t = (y + unit * rng.normal(size=y.shape) * np.arange(1, n_out + 1)).astype(np.float32)
     result = evaluate(mlp, params, Dataset(x, t))
     # 1 - r2 is of order 1: sums in float32 of up to 4,100 squares, added pairwise or in blocks: 64 eps.
     assert result.r2 == pytest.approx(r2_score(t, y), abs=64 * 2.0**-23)
