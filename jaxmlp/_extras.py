@@ -3,11 +3,11 @@
 from importlib import import_module
 from typing import Any
 
-_PACKAGES = {"sklearn": "scikit-learn"}  # where the module is called otherwise
+_PACKAGES = {"sklearn": "scikit-learn"}  # where it differs from the module's name
 
 
 def optional(module: str, extra: str = "cli") -> Any:
-    """Return an imported module; if it, or a package that it imports, is missing, say how to install the extra.
+    """Return an imported module; the error for a missing package says how to install the extra.
 
     >>> optional("no_such_package.part", "sweep")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Checks and error lines that all rooms share: whole numbers, pairs of arrays, names that are looked up in a table."""
+"""Checks and error messages that all modules share: whole numbers, pairs of arrays, names looked up in a table."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def unknown_name(what: str, given: object, known: Iterable[str]) -> str:
-    """Say that `given` is no known `what`, and name the nearest one.
+    """Return the error message for an unknown `what`, with the nearest known name.
 
     >>> unknown_name("activation", "rellu", ["relu", "tanh"])
     "unknown activation 'rellu', did you mean 'relu'? (known: relu, tanh)"
@@ -22,14 +22,14 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> str:
 
 
 def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Return a whole number, of Python or NumPy, as an `int`; raise a ValueError if it is none or out of its range.
+    """Return a whole number, of Python or NumPy, as an `int`; raise a ValueError if it is not whole or out of range.
 
     >>> whole_number("epochs", 0, least=1)
     Traceback (most recent call last):
     ValueError: epochs must be a whole number, 1 or larger, got 0
     """
     try:
-        # A bool is an int to Python, but a mistake to everybody who passes one as a number.
+        # A bool is an int in Python, but a bool passed as a number is a mistake.
         number = None if isinstance(value, bool) else index(value)
     except TypeError:
         number = None
@@ -40,14 +40,14 @@ def whole_number(name: str, value: Any, least: int, most: int | None = None) -> 
 
 
 def pair_shapes(pairs: Any) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return the shapes of each pair of arrays; raise a TypeError that says what `pairs` are if they are none.
+    """Return the shapes of each pair of arrays; raise a TypeError that names the type of anything else.
 
     >>> pair_shapes([[np.zeros((3, 1)), np.zeros(3)]])
     [((3, 1), (3,))]
     """
     # A bare pair is a sequence too, and iterating over its arrays may look like pairs.
     if isinstance(pairs, tuple | list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
-        with suppress(TypeError, ValueError):  # a pair of something else than arrays
+        with suppress(TypeError, ValueError):  # the pairs are not of arrays
             return [(np.shape(one), np.shape(other)) for one, other in pairs]
     inside = f" of {type(pairs[0]).__name__}" if type(pairs) in (tuple, list) and pairs else ""
     raise TypeError(f"{type(pairs).__name__}{inside}")

@@ -1,7 +1,7 @@
 """Data sets: read from a name, a file or a folder, split, scaled, and checked before training begins.
 
-`read` returns a `Source`: the numbers as they are in the file. `prepare` turns it into a training part and a test part,
-checked and scaled, and into the `Encoding` with which a saved model treats new data alike.
+`read` returns a `Source`: the numbers as they are in the file. `prepare` returns its training part and test part,
+checked and scaled, and the `Encoding` with which a saved model treats new data in the same way.
 """
 
 from jaxmlp.data.dataset import Dataset, fingerprint

@@ -1,10 +1,10 @@
 """CSV and parquet files as frames.
 
 A reader returns the frame, and a function from a row's index to its line in the CSV file, or to its number counted from
-1; it raises a `ValueError` of one line.
+1; its errors are one-line `ValueError`s.
 
-Polars reads a CSV file, because it is fast. If something is wrong, Python's `csv` reads it again, because it knows the
-line of a record.
+Polars reads CSV files, because it is fast. After an error, Python's `csv` reads the file again, because it knows the
+line of each record.
 
 A damaged parquet file can make polars panic in its worker threads. The panic is printed to standard error, and Python
 gets an error that is not even an `Exception`; nothing inside this process can prevent that. So a child process reads
@@ -70,7 +70,7 @@ def _read_header(path: Path) -> list[str]:
 def _read_frame(path: Path, raw: bytes, header: list[str]) -> polars.DataFrame:
     pl = optional("polars")
     try:
-        # Polars skips the added line feed; without it, it takes a file that begins with "x^" for a compressed one.
+        # Without the added line feed, which it skips, polars takes a file that begins with "x^" for a compressed one.
         frame: polars.DataFrame = pl.read_csv(io.BytesIO(b"\n" + raw), infer_schema=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         _refuse_ragged(path, len(header))
@@ -132,4 +132,4 @@ def read_parquet(path: Path) -> tuple[polars.DataFrame, Callable[[int], int]]:
 
 
 READERS = {".csv": read_csv, ".parquet": read_parquet}
-"""The kinds of tables by the ending of the file's name, in small letters."""
+"""The readers of tables, by the suffix of the file's name in lower case."""

@@ -18,7 +18,7 @@ def quoted(value: object, limit: int = 60) -> str:
 
 
 def plain(value: object, limit: int = 200) -> str:
-    """Return `value` as text: without quotes if that is one short line, otherwise in quotes and cut."""
+    """Return `value` as text; quote and cut it only if it is long or not printable."""
     text = str(value)
     return text if text.isprintable() and len(text) <= limit else quoted(text, limit)
 
@@ -34,7 +34,7 @@ def listed(names: Collection[str], limit: int = 10) -> str:
 
 
 def unknown_among(what: str, given: str, names: Iterable[str], limit: int = 10) -> str:
-    """Say that `given` is none of `names`, like `unknown_name`, but list only the nearest of thousands.
+    """Return the message of `unknown_name`, but list only the `limit` nearest names.
 
     >>> unknown_among("column", "spices", ["species", "width"])
     "unknown column 'spices', did you mean 'species'? (known: species, width)"
@@ -46,7 +46,7 @@ def unknown_among(what: str, given: str, names: Iterable[str], limit: int = 10) 
 
 
 def check_features(where: str, wanted: Iterable[str], columns: Collection[str]) -> None:
-    """Raise a ValueError if a feature of a trained model is missing; it names the nearest column.
+    """Raise a ValueError that names the nearest column if a feature of a trained model is missing.
 
     >>> check_features("x", ["a"], ["A", "B", "C"])
     Traceback (most recent call last):

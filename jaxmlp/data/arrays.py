@@ -39,7 +39,7 @@ def as_array(name: str, value: Any) -> Array:
     that NumPy converts, such as a series or frame of pandas, polars or pyarrow, whose columns keep their order. The
     result holds booleans, integers or real numbers, without a copy where possible. Long doubles become float64, and so
     do integers beyond 32 bits, which JAX would wrap. A `ValueError` names row and column of an entry that is missing or
-    no real number.
+    not a real number.
 
     >>> as_array("x", np.array([1, 2], ">i2"))
     array([1, 2], dtype=int16)
@@ -99,12 +99,12 @@ def check_range(name: str, array: Array, columns: Sequence[str] = ()) -> None:
 
 
 def first_not_finite(array: Array) -> tuple[int, ...] | None:
-    """Return the index of the first number that is not finite, None if all are; integers are not looked at."""
+    """Return the index of the first number that is not finite, None if all are; integers are not checked."""
     if array.dtype.kind in "biu":
         return None
     values = np.asarray(array)
     with np.errstate(all="ignore"):
-        # A number that is not finite survives every sum; one pass without a mask takes a fifth of the time.
+        # Any number that is not finite shows in the sum; one pass without a mask takes a fifth of the time.
         if np.isfinite(values.sum()):
             return None
     return _first(~np.isfinite(values))
@@ -120,7 +120,7 @@ def column_names(value: Any) -> tuple[str, ...]:
 
 
 def take_columns(name: str, frame: Any, wanted: Sequence[str]) -> Any:
-    """Return a frame of the wanted columns, in this order; raise a ValueError if one is missing or there twice."""
+    """Return a frame of the wanted columns, in this order; raise a ValueError if one is missing or occurs twice."""
     labels: dict[str, Any] = {}
     for label in _labels(frame):
         if str(label) in labels and str(label) in wanted:
@@ -148,23 +148,23 @@ def _to_numpy(name: str, value: Any) -> NDArray[Any]:
     if hasattr(kind, "collect"):
         raise ValueError(f"{name} must hold its numbers, got a {kind.__name__}: pass {name}.collect()")
     if isinstance(value, np.ma.MaskedArray) and (place := _first(np.ma.getmaskarray(value))) is not None:
-        raise _missing(name, "a masked one", place, ())
-    if hasattr(kind, "get_columns"):  # polars makes numbers of dates that stand beside numbers
+        raise _missing(name, "a masked entry", place, ())
+    if hasattr(kind, "get_columns"):  # polars converts dates beside numbers to numbers
         for number, column in enumerate(value.get_columns()):
             if column.dtype.is_temporal():
                 where = f"column {number} ({quoted(column.name)})"
                 raise ValueError(f"{name} must be numbers, got {column.dtype} in {where}: {_NEXT_STEP['M']}")
     if isinstance(value, Iterator):
         value = list(value)
-    if hasattr(kind, "detach"):  # a PyTorch tensor: NumPy converts neither one that requires a gradient nor bfloat16
+    if hasattr(kind, "detach"):  # a PyTorch tensor: NumPy refuses bfloat16, and tensors that require a gradient
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     try:
         array = np.asarray(value)
-        if array.dtype.kind in _TEXT:  # [[1, "a"]] is all text to NumPy
+        if array.dtype.kind in _TEXT:  # NumPy converts [[1, "a"]] to text
             array = np.asarray(value, dtype=object)
         if array.dtype.kind == "O" and array.ndim == 2 and hasattr(kind, "items"):
-            # Pandas makes objects of a frame of several types: converting its columns takes a third of the time.
+            # Pandas converts a frame of several types to objects; column by column takes a third of the time.
             columns = [np.asarray(column) for _, column in value.items()]
             if all(column.dtype.kind in "biuf" for column in columns):
                 array = np.stack(columns, axis=1)
@@ -181,7 +181,7 @@ def _to_numpy(name: str, value: Any) -> NDArray[Any]:
 
 
 def _checked_numbers(name: str, array: NDArray[Any], columns: Sequence[str]) -> NDArray[np.float64]:
-    """Return objects as float64, or name the first that is no number."""
+    """Return objects as float64; the error names the first entry that is not a number."""
     for place, entry in np.ndenumerate(array):
         if isinstance(entry, Real | Decimal | np.bool_):
             continue
@@ -189,7 +189,7 @@ def _checked_numbers(name: str, array: NDArray[Any], columns: Sequence[str]) -> 
             raise _missing(name, str(entry), place, columns)
         where = f" in {_where(place, columns)}" if place else ", expected an array"
         if isinstance(entry, str | bytes):
-            to_classes = "numpy.unique(t, return_inverse=True)[1] makes classes of text"
+            to_classes = "numpy.unique(t, return_inverse=True)[1] converts text to classes"
             next_step = to_classes if name == "t" else "turn text into numbers or leave it out"
             raise ValueError(f"{name} must be numbers, got text {quoted(entry)}{where}: {next_step}")
         next_step = f": {_NEXT_STEP['M']}" if isinstance(entry, date | timedelta) else ""
@@ -208,7 +208,7 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
         limits = np.iinfo(np.int32)
         if array.max() > limits.max or array.min() < limits.min:
             dtype = np.dtype(np.float64)
-    with np.errstate(over="ignore"):  # `check_finite` names a number that becomes infinite
+    with np.errstate(over="ignore"):  # `check_finite` reports numbers that become infinite
         return array.astype(dtype, copy=False)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Dataset:
     """N examples: inputs x, targets t and perhaps weights, each as a plain array (see `as_array`).
 
-    A `ValueError` says which shape, type or number is not as described; it names the row and column of a number.
+    A `ValueError` names the wrong shape or type, or the row and column of a wrong number.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class Dataset:
         Targets: classes 0, 1, ...; one real value for each example; or rows of K values.
     weights : [N] array, "balanced", or None
         Factors of the examples' losses, in training and in evaluation: 0 or larger, and not all 0. In training the
-        sum over a batch is still divided by B, so weights of mean 1 leave the learning rate its meaning. "balanced"
-        gives every class the same sum of weights, and all examples mean 1. None: every example has weight 1.
+        sum over a batch is still divided by B, so weights of mean 1 suit the same learning rate. "balanced" gives
+        every class the same sum of weights, with a mean of 1 over all examples. None: every example has weight 1.
 
     Examples
     --------
@@ -64,9 +64,9 @@ class Dataset:
 
 
 def fingerprint(data: Dataset | Source) -> str:
-    """Return 16 hexadecimal digits that change when a type, a shape or a number of `data` does.
+    """Return 16 hexadecimal digits that change with any type, shape or number of `data`.
 
-    A resumed run compares them to learn whether it still has the data that it began with.
+    A resumed run compares fingerprints to check that it has the data that it began with.
 
     >>> ones = Dataset([[1.0], [1.0]], [0, 1])
     >>> fingerprint(ones) == fingerprint(Dataset([[1.0], [1.0]], [0, 1]))

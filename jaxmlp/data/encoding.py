@@ -54,9 +54,9 @@ class Encoding:
         if self.feature_count < 1 or len(self.feature_names) not in (0, self.feature_count):
             raise ValueError(f"{len(self.feature_names)} feature names for {self.feature_count} features")
         if self.inputs.offset.size not in (1, self.feature_count):
-            raise ValueError(f"the scaling of {self.inputs.offset.size} inputs for {self.feature_count} features")
+            raise ValueError(f"inputs must scale {self.feature_count} features, got {self.inputs.offset.size}")
         if (self.class_names is None) == (self.targets is None):
-            raise ValueError("an encoding has either class_names or the scaling of its targets")
+            raise ValueError("an encoding must have either class_names or a scaling of its targets")
         if self.class_names is not None and len(set(self.class_names)) < max(2, len(self.class_names)):
             raise ValueError(f"class_names must be two or more distinct names, got {listed(self.class_names)}")
 
@@ -64,19 +64,19 @@ class Encoding:
         """Return scaled inputs [N, n] for raw ones, an array or a frame.
 
         Where the features have names, the columns of a frame (pandas, polars, pyarrow) are taken by name: their order
-        does not matter, and others are left out. A `ValueError` says where x is not [N, n], lacks a feature, or holds
-        anything but finite numbers.
+        does not matter, and others are left out. Raises a `ValueError` if x is not [N, n], lacks a feature, or has an
+        entry that is not finite.
         """
         scaled, columns = self._scale_inputs(x)
         check_finite("x", scaled, columns)
         return scaled
 
     def encode(self, x: Any, t: Any, class_names: tuple[str, ...] | None = None) -> Dataset:
-        """Return data that a network can train on or be tested on.
+        """Return a `Dataset` to train or test a network on.
 
-        x and t are raw, as in `encode_inputs` and in a `Source`; `class_names` are those of `t`, matched to this
-        encoding's by name. A `ValueError` says whether the number of features or values differs, classes meet real
-        values, or a class is unknown.
+        x and t are raw, as in `encode_inputs` and in a `Source`; the `class_names` of t are matched by name to those of
+        the encoding. Raises a `ValueError` if the number of features or values differs, one side has classes and the
+        other real values, or a class is unknown.
         """
         return Dataset(self._scale_inputs(x)[0], self._encode_targets(as_array("t", t), class_names))
 
@@ -103,7 +103,7 @@ class Encoding:
         if (t_known < 0).any():
             row = int(np.argmin(t_known))
             name, known = quoted(class_names[t[row]]), listed(self.class_names)
-            raise ValueError(f"class {name} of example {row} is none of the network's classes: {known}")
+            raise ValueError(f"class {name} of example {row} is not among the network's classes: {known}")
         return t_known
 
     def to_json(self) -> dict[str, Any]:

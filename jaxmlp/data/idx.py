@@ -1,7 +1,7 @@
-"""A folder of IDX files, the format of MNIST and of the sets made in its image.
+"""A folder of IDX files, the format of MNIST and of the sets modelled on it.
 
-A header says how many bytes follow. Memory is taken only for bytes that do follow, and for one byte more than the
-header says at most: neither a wrong header nor a small archive that expands without end can exhaust it.
+A header says how many bytes follow. Memory is taken only for bytes that are read, at most one more than the header
+says: neither a wrong header nor a small archive that expands without end can exhaust it.
 """
 
 import gzip
@@ -51,7 +51,7 @@ def _encode(
     known = [part for part in labels if part is not None]
     if task == "values":
         return [None if part is None else encode_targets(part, task, str).t for part in labels], None
-    # The name of a class is its number, even of a class without examples: every subset gets the same names.
+    # Classes are named by number, also those without examples, so every subset gets the same names.
     names = tuple(str(label) for label in range(1 + max(int(part.max()) for part in known))) if known else None
     return [None if part is None else part.astype(np.int64) for part in labels], names
 
@@ -72,7 +72,7 @@ def _read_part(folder: Path, stem: str, labelled: bool) -> tuple[Bytes, Bytes | 
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """Return the path of a file, plain or with `.gz`, whatever the case of its letters."""
+    """Return the path of a file, plain or with `.gz`; upper and lower case are the same."""
     files = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
     return files.get(name, files.get(f"{name}.gz"))
 

@@ -1,7 +1,7 @@
-"""NumPy archives (`.npz`) with the arrays x and y, and with x_test and y_test if they have a test part.
+"""NumPy archives (`.npz`) with the arrays x and y, and x_test and y_test if there is a test part.
 
-NumPy reads an array in blocks: a header that promises more than follows costs address space, but no memory. Nothing
-is ever unpickled.
+NumPy reads an array in blocks: a header that promises more bytes than follow costs address space, but no memory.
+Nothing is ever unpickled.
 """
 
 import warnings
@@ -40,7 +40,7 @@ def read_npz(name: str, request: Request) -> Source:
 
 
 def _image_shape(parts: list[NDArray[Any]]) -> tuple[int, int] | None:
-    """Return the size of images, which are bytes or floats from 0 to 1, of rank 3 and one size in both parts."""
+    """Return the size of images: bytes or floats from 0 to 1, of rank 3, of one size in both parts; else None."""
 
     def is_brightness(x: NDArray[Any]) -> bool:
         return x.dtype == np.uint8 or (x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1)
@@ -90,7 +90,7 @@ def _read_arrays(path: Path, labelled: bool) -> dict[str, NDArray[Any]]:
             arrays = {key: _read_array(archive, key) for key in _EXPECTED if key in names}
     except OSError as error:
         raise ValueError(f"{plain(path)}: {plain(error)}") from error
-    # zipfile, zlib, struct, ast and NumPy each have types of their own for a damaged file.
+    # zipfile, zlib, struct, ast and NumPy each raise their own exceptions for a damaged file.
     except Exception as error:
         raise ValueError(f"{plain(path)}: damaged, or no archive of arrays: {plain(error)}") from error
     needed = {"x", "y"} if labelled else {"x"}
@@ -109,12 +109,12 @@ def _read_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{key} is compressed by a method that NumPy does not use")
     with archive.open(name) as file, warnings.catch_warnings():
-        warnings.simplefilter("error")  # NumPy mends some broken headers, and warns on stderr that it did
+        warnings.simplefilter("error")  # NumPy repairs some broken headers, and warns on stderr
         try:
             array = npy.read_array(file, allow_pickle=False)
         except ValueError as error:
             raise ValueError(f"{key} holds no {_EXPECTED[key]}: {error}") from error
-        if file.read(1):  # the attempt also checks the checksum
+        if file.read(1):  # reading to the end also verifies the checksum
             header = f"{array.dtype} of shape {array.shape}"
             raise ValueError(f"{key} has a header that says {header}, but more bytes follow")
     return array

@@ -52,7 +52,7 @@ def prepare(source: Source, *, scaling: str = "standard", test_fraction: float =
         The scaling of the inputs, see `Scaling.fit`: column by column, or one factor for all pixels of images.
         Real-valued targets are always standardised.
     test_fraction, seed
-        See `split`, which also says what is raised.
+        See `split`, also for the errors raised.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`read`: from the name of an embedded set, a file or a folder to a `Source`, whatever the format.
+"""`read` returns a `Source`, given the name of an embedded set, a file or a folder, in any known format.
 
 The embedded sets are five small classics that come with scikit-learn. To add a format, add its reader, a function of a
 name and a `Request`, to `_READERS`; to add a kind of table, add a function that reads a frame to `_frames.READERS`.
@@ -75,7 +75,7 @@ def read(
     Raises
     ------
     ValueError
-        If the source cannot be read like this. The line names the file, the place in it, and what was expected there.
+        If the source cannot be read; the message names the file, the place in it, and what was expected.
     FileNotFoundError
         If there is no such data set, file or folder, or a folder lacks a file.
     ImportError
@@ -96,7 +96,7 @@ def read(
     try:
         reader = _find_reader(name)
         if target is not None and reader is not read_table:
-            raise ValueError(f"{plain(name)} is no table: a target column, here {quoted(target)}, cannot be named")
+            raise ValueError(f"{plain(name)} is not a table: leave out the target column {quoted(target)}")
         found = reader(name, request)
     except FileNotFoundError:
         raise
@@ -106,7 +106,7 @@ def read(
 
 
 def is_table(source: str | PathLike[str]) -> bool:
-    """Tell whether a source is a table, a file in which one column is the target; an embedded set is none."""
+    """Tell whether a source is a table, a file in which one column is the target; an embedded set is not."""
     path = Path(source)
     return path.suffix.lower() in TABLES and path.is_file()
 
@@ -137,7 +137,7 @@ def _read_embedded(name: str, request: Request) -> Source:
 
 
 def _select(source: Source, features: Sequence[str]) -> Source:
-    """Return `source` with these features alone; `read_table` has already chosen those of a table."""
+    """Return `source` with these features only; `read_table` has already selected a table's."""
     if source.feature_names == tuple(features):
         return source
     if not source.feature_names:

@@ -26,7 +26,7 @@ _BLOCK = 1 << 17  # numbers; 1 MiB of float64 stays in the cache
 class Scaling:
     """The map x -> (x - offset) * factor, column by column.
 
-    Both are [n] float64, or [1] for one offset and factor in all columns; finite, and no factor is 0.
+    `offset` and `factor` are [n] float64, or [1] if all columns share them; finite, and no factor is 0.
 
     >>> scaling = Scaling.fit([[0.0, 5.0], [10.0, 5.0]], "minmax")
     >>> scaling([[5.0, 5.0]])
@@ -50,7 +50,7 @@ class Scaling:
 
     @classmethod
     def fit(cls, x: ArrayLike, kind: str, *, shared: bool = False) -> Scaling:
-        """Return the scaling that suits the columns of `x`, [N, n] or [N] finite numbers.
+        """Return the scaling fitted to the columns of `x`, [N, n] or [N] finite numbers.
 
         The kind "standard" makes mean 0 and standard deviation 1, "minmax" makes minimum 0 and maximum 1, "none"
         changes nothing; another kind is a `ValueError`. A constant column becomes 0, except with "none". With `shared`
@@ -90,7 +90,7 @@ def _blocks(x: NDArray[Any]) -> Iterator[tuple[int, Float64s]]:
 
 
 def _standard(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
-    # Sums of deviations from the first value: those of a constant column are exactly 0, without any rounding.
+    # Sum deviations from the first value: in a constant column they are exactly 0, without rounding.
     first = (x.flat[0] if axis is None else x[0]).astype(np.float64)
     count = x.size if axis is None else len(x)
     mean = first + sum((block - first).sum(axis) for _, block in _blocks(x)) / count

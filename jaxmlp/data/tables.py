@@ -67,7 +67,7 @@ def _find_features(table: _Table, target: str | None, wanted: Sequence[str] | No
 
 def _inputs(table: _Table, features: list[str]) -> NDArray[np.float32]:
     pl = optional("polars")
-    # Not frame.select(features), which reads a name like "*" or "^x$" as a pattern.
+    # frame.select(features) would read a name like "*" or "^x$" as a pattern.
     frame: polars.DataFrame = pl.DataFrame([table.frame.get_column(name) for name in features])
     for name, dtype in frame.schema.items():
         if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):

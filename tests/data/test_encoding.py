@@ -92,7 +92,10 @@ MALFORMED = {
     "neither classes nor values": (GOOD | {"class_names": None}, "either"),
     "scaling of text": (GOOD | {"inputs": {"offset": ["1", "2"], "factor": [1, 1]}}, "inputs.offset"),
     "scaling without factor": (GOOD | {"inputs": {"offset": [1, 2]}}, "inputs.factor"),
-    "scaling of other length": (GOOD | {"inputs": {"offset": [1] * 3, "factor": [1] * 3}}, "3 inputs for 2"),
+    "scaling of other length": (
+        GOOD | {"inputs": {"offset": [1] * 3, "factor": [1] * 3}},
+        "2 features, got 3",
+    ),
     "unequal scaling": (GOOD | {"inputs": {"offset": [1, 2], "factor": [1]}}, "(2,) and (1,)"),
     "infinite scaling": (GOOD | {"inputs": {"offset": [1, 2], "factor": [1, float("inf")]}}, "finite"),
     "huge integer": (GOOD | {"inputs": {"offset": [10**400, 2], "factor": [1, 1]}}, "float64"),
