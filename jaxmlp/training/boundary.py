@@ -1,4 +1,4 @@
-"""What users hand to `train` and `evaluate`, checked once, before any work is done: the code behind trusts it."""
+"""Checks of the arguments of `train` and `evaluate`, made once, before any work; later code relies on them."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ from jaxmlp.training.history import Trained
 
 __all__ = ["check_fit", "check_key", "check_resume", "check_training"]
 
-_MOST_PARAMETERS = 2**31 - 1  # XLA aborts the whole process where an index is larger
-_SUM_TOLERANCE = 1e-3  # of soft targets: what rounding to float16 makes of a row, and no more
+_MOST_PARAMETERS = 2**31 - 1  # XLA aborts the whole process if an index is larger
+_SUM_TOLERANCE = 1e-3  # of soft targets: no more than rounding a row to float16 causes
 
 
 def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset | None = None) -> None:
     """Raise the error that `train` would raise for these arguments.
 
-    A `TypeError` if one is of another type; a `ValueError` if the data do not fit the network or do not fill one batch,
-    or the network is too large.
+    It is a `TypeError` if one has the wrong type; a `ValueError` if the data do not fit the network or do not fill one
+    batch, or the network is too large.
 
     >>> check_training(MLP((2, 3)), (np.ones((1, 2)), np.array([0])), TrainConfig())
     Traceback (most recent call last):
@@ -41,7 +41,7 @@ def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset |
 
 
 def check_key(key: Any) -> None:
-    """Raise a TypeError if `key` is not one key of `jax.random`, of the new kind or the old."""
+    """Raise a TypeError if `key` is not one key of `jax.random`, typed or raw."""
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
             return
@@ -60,7 +60,7 @@ def check_resume(mlp: MLP, config: TrainConfig, resume: Trained) -> None:
 
 
 def check_fit(mlp: MLP, data: Dataset, name: str = "data") -> None:
-    """Raise an error that says how, if the data do not fit the network; `name` is the argument's.
+    """Raise an error if the data do not fit the network; `name` is the argument's name.
 
     >>> check_fit(MLP((2, 3)), Dataset(np.ones((1, 2)), np.array([7])))
     Traceback (most recent call last):
@@ -81,7 +81,7 @@ def check_fit(mlp: MLP, data: Dataset, name: str = "data") -> None:
         if t.max() >= n_out:
             raise ValueError(f"{where}t has class {t.max()} in row {t.argmax()}, but the network has {n_out} outputs")
     elif n_out > 1 or mlp.output == "softmax":
-        raise ValueError(f"{where}t must be integer classes or rows of {n_out}, got one real value an example")
+        raise ValueError(f"{where}t must be integer classes or rows of {n_out}, got one real value for each")
     else:
         _check_rows(mlp, t[:, None], where)
 

@@ -15,8 +15,8 @@ __all__ = ["SCHEDULES", "TRACKED", "TrainConfig", "learning_rates"]
 class TrainConfig:
     """The configuration of a training run.
 
-    A program is compiled for `batch_size`, `nesterov`, `track`, and whether `clip` is None. Other values never
-    compile anything anew. Numbers of NumPy become Python's own.
+    A program is compiled for `batch_size`, `nesterov`, `track`, and whether `clip` is None. Changing
+    other values does not recompile. NumPy numbers become Python numbers.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class TrainConfig:
     Raises
     ------
     ValueError
-        For a number out of its range, an unknown name, or a statistic that this run does not have.
+        If a number is out of range, a name is unknown, or this run does not have a statistic.
 
     Examples
     --------
@@ -89,16 +89,16 @@ class TrainConfig:
         for name in {"noise_scale", "variance"} & set(self.track):
             if self.batch_size == 1:
                 raise ValueError(f"track {name!r} needs a batch_size of 2 or larger, got 1")
-        # Sorted, so that the same names in another order need no other program.
+        # Sorted, so that the same names in another order do not recompile.
         object.__setattr__(self, "track", tuple(name for name in TRACKED if name in self.track))
 
 
 def _checked(name: str, value: Any) -> Any:
-    """Return a value as one of Python's own types."""
+    """Return a value, checked, as a Python type."""
     if name in _COUNTS:
         return whole_number(name, value, least=1)
     own = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of NumPy or JAX
-    own = float(own) if isinstance(own, np.floating) else own  # a long double has no other type
+    own = float(own) if isinstance(own, np.floating) else own  # `item` does not convert a long double
     rule, holds = _RULES[name]
     if not holds(own):
         raise ValueError(f"{name} must be {rule}, got {value!r}")
@@ -144,7 +144,7 @@ TRACKED: dict[str, tuple[str, ...]] = {
     "curvature": ("top_eigenvalue",),
 }
 
-# From the time since the start, in epochs, to the factor on the learning rate.
+# Functions from the time since the start, in epochs, to a factor of the learning rate.
 SCHEDULES: dict[str, Callable[[np.ndarray, TrainConfig], np.ndarray]] = {
     "constant": lambda time, config: np.ones_like(time),
     "cosine": lambda time, config: 0.5 * (1 + np.cos(np.pi * time / config.epochs)),
@@ -155,7 +155,7 @@ SCHEDULES: dict[str, Callable[[np.ndarray, TrainConfig], np.ndarray]] = {
 def learning_rates(config: TrainConfig, epoch: int, n_steps: int) -> np.ndarray:
     """Return the learning rate of each step of an epoch (counted from 0): [n_steps].
 
-    They are computed on the host and handed to the compiled epoch as an array: no schedule is part of a program.
+    The rates are computed on the host and passed to the compiled epoch: no schedule is part of a program.
 
     >>> learning_rates(TrainConfig(learning_rate=1.0, schedule="constant", warmup_epochs=1), 0, 4)
     array([0.25, 0.5 , 0.75, 1.  ])

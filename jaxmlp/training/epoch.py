@@ -23,7 +23,7 @@ __all__ = ["Hyperparameters", "batch_order", "compiled_epoch", "epoch_numbers", 
 class Hyperparameters(NamedTuple):
     """The traced numbers of an epoch: a learning rate for each of its steps, [steps], and scalars.
 
-    Without clipping `clip` is None, and the program holds nothing of it.
+    Without clipping, `clip` is None and the program has no code for it.
     """
 
     learning_rates: Array | np.ndarray
@@ -35,8 +35,8 @@ class Hyperparameters(NamedTuple):
 def batch_order(key: Array, epoch: int, n_examples: int, batch_size: int) -> np.ndarray:
     """Return the batches of an epoch in random order: [steps, B] indices of examples, no index twice.
 
-    The order depends on (key, epoch) alone, so that a resumed run draws what the unbroken one would have. It is drawn
-    on the host, where a permutation takes a fiftieth of the time of `jax.random`'s.
+    The order depends on (key, epoch) alone, so a resumed run draws the same batches as an uninterrupted one. It is
+    drawn on the host, where a permutation takes a fiftieth of the time of `jax.random.permutation`.
 
     >>> batch_order(jax.random.key(0), 0, n_examples=7, batch_size=3).shape
     (2, 3)
@@ -60,9 +60,9 @@ def run_epoch(
 ) -> tuple[Params, sgd.State, Array, StepStatistics | None]:
     """Run one epoch as one `scan` over its batches; a pure function, to be compiled by its caller.
 
-    The `examples` are the whole data set; their `order` [steps, B] is that of `batch_order`. `nesterov` and `track` are
-    static, see `TrainConfig`. Returns parameters and state after the epoch, the mean loss of each batch, [steps], and,
-    for each step, the statistics that `track` needs.
+    `examples` is the whole data set; `order` [steps, B] comes from `batch_order`. `nesterov` and `track` are static,
+    see `TrainConfig`. Returns the parameters and state after the epoch, the mean loss of each batch, [steps], and the
+    statistics that `track` needs from each step.
     """
     rates, momentum, weight_decay, clip = hyperparameters
     update = partial(sgd.update, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
@@ -108,7 +108,7 @@ def step_gradient(
     weights = None if batch.weights is None else batch.weights.astype(losses.dtype)
     loss = losses.mean() if weights is None else (weights * losses).mean()
     if clip is None and not track:
-        # The compiler would drop unused norms, but tracing and lowering them takes a quarter of the time of both.
+        # The compiler would drop unused norms, but they would take a quarter of the tracing and lowering time.
         return loss, mean_gradient(factors) if weights is None else weighted_mean(factors, weights), None
     lengths = norms(factors)
     if clip is not None:
@@ -126,5 +126,5 @@ def start(mlp: MLP, key: Array, scale: ArrayLike) -> tuple[Params, sgd.State]:
 
 
 def epoch_numbers(config: TrainConfig, rates: np.ndarray) -> Hyperparameters:
-    """Return the hyperparameters of an epoch with these learning rates, not yet of the parameters' dtype."""
+    """Return the hyperparameters of an epoch with these learning rates, not yet in the parameters' dtype."""
     return Hyperparameters(rates, config.momentum, config.weight_decay, config.clip)

@@ -39,7 +39,7 @@ class Measures(NamedTuple):
 def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     """Evaluate a network on a data set; raises what `train` raises for arguments that do not fit.
 
-    Accuracy is the fraction of classes that is right (with `binary_cross_entropy`, of labels). r2 is 1 - (squared
+    Accuracy is the fraction of right classes (of right labels with `binary_cross_entropy`). r2 is 1 - (squared
     errors) / (squared deviations from the mean), averaged over the outputs. With weights all means are weighted means.
 
     >>> from jaxmlp.network import Layer
@@ -87,7 +87,7 @@ def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
 
 
 def measures(mlp: MLP, params: Params, examples: Examples) -> Measures:
-    """Compute what an `Evaluation` needs; to be compiled by its caller."""
+    """Compute the `Measures` of a network; to be compiled by the caller."""
     x, t, weights = examples
     weights = None if weights is None else weights.astype(params[0].w.dtype)
     z, y = _outputs(mlp, params, x)

@@ -1,4 +1,4 @@
-"""Examples on the device: what their targets are, and how a function is applied to many of them block by block."""
+"""Examples on the device: the kind of their targets, and a map over them block by block."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -40,10 +40,10 @@ def arrays(mlp: MLP, data: Dataset) -> Examples:
 def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> Answer:
     """Apply a function of a batch to all examples [N, ...], `size` of them at a time; to be compiled by its caller.
 
-    The function takes arrays [size, ...] and returns a tree of arrays [size, ...]; a row of it may depend on the same
-    row of the arguments alone. The result is that tree, of arrays [N, ...]. `size` is static; with fewer examples there
-    is one block, of all of them. The examples are read in place: `jax.lax.map` with a `batch_size` would copy them, and
-    compile the function once more for the rows that are left over.
+    The function takes arrays [size, ...] and returns a tree of arrays [size, ...]; each row must depend on the same row
+    of the arguments only. The result is that tree, of arrays [N, ...]. `size` is static; fewer examples make one block.
+    The examples are read in place: `jax.lax.map` with a `batch_size` would copy them, and compile the function once
+    more for the rows that are left over.
 
     >>> print(in_blocks(lambda x: x.sum(1), jnp.arange(10).reshape(5, 2), size=2))
     [ 1  5  9 13 17]
@@ -51,8 +51,8 @@ def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> A
     n_examples = len(examples[0])
     if n_examples <= size:
         return function(*examples)
-    # `dynamic_slice` moves the start of the last block back until the block is whole. Its first rows are then those
-    # of the block before, and are left out.
+    # `dynamic_slice` moves the start of the last block back until the block is whole. Its first rows
+    # then repeat the block before, and are dropped.
     starts = jnp.arange(0, n_examples, size)
     n_common = -n_examples % size
     blocks = lax.map(lambda start: function(*(lax.dynamic_slice_in_dim(one, start, size) for one in examples)), starts)
@@ -65,7 +65,7 @@ def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> A
 
 
 def is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
-    """Tell whether targets say which outputs are right; else they are real values.
+    """Tell whether the targets are classes, labels or probabilities; else they are real values.
 
     >>> is_classification(MLP((2, 1), output="identity", loss="quadratic"), np.array([1.5]))
     False

@@ -18,9 +18,9 @@ class Epoch(NamedTuple):
     Attributes
     ----------
     epoch, learning_rate
-        Counted from 1; the learning rate of the epoch's first step.
+        The epoch's number, from 1, and the learning rate of its first step.
     train_loss
-        The mean over the epoch's batches, each before the step that it led to.
+        The mean loss over the epoch's batches, each taken before its own step.
     test_loss, test_accuracy, test_r2
         Evaluation on the test data after the epoch; None where they do not apply.
     seconds
@@ -29,7 +29,7 @@ class Epoch(NamedTuple):
         Quantiles of the gradient norms of single examples, before weights and clipping, each taken at its own step.
     noise_scale
         tr(Sigma) / |G|^2, in examples, of the weighted and clipped gradients. Both parts are averaged over the steps
-        (see `jaxmlp.per_example.noise_scale`). None where the noise hides |G|^2.
+        (see `jaxmlp.per_example.noise_scale`). None where |G|^2 is lost in noise.
     gradient_variance
         tr(Sigma), the variance of one example's gradient summed over the parameters. In float32 its error is about
         1e-6 of |G|^2, because it is a difference of two means of squares.
@@ -65,7 +65,7 @@ class Epoch(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The result of training: so far, as a callback gets it after every epoch, or at the end.
+    """The result of training, so far (as a callback receives it) or at the end.
 
     Attributes
     ----------

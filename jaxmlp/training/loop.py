@@ -1,4 +1,4 @@
-"""The whole training scheme: the loop over epochs, each of which is one compiled program (`epoch`).
+"""The training loop over epochs, each of which is one compiled program (`epoch`).
 
 Training draws random initial weights. Each epoch draws a new random order and cuts it into batches of one size. Each
 batch takes a forward pass, a backward pass, the mean gradient, and the momentum update, eq. (1) to (8).
@@ -52,20 +52,20 @@ def train(
     config
         `TrainConfig()` if None.
     key
-        One key, as `jax.random.key(0)`. It gives the initial weights, `init(mlp, key, scale=config.init_scale)`, and,
-        with the number of an epoch, the order of its examples.
+        One key, as `jax.random.key(0)`. It determines the initial weights, `init(mlp, key, scale=config.init_scale)`,
+        and, with an epoch's number, the order of its examples.
     test
         A data set to evaluate on after every epoch.
     callback
         A function that is called with the `Trained` so far after every epoch. The arrays it gets stay valid.
     resume
-        A `Trained` to go on from, with the same other arguments: the result is, bit for bit, that of a run that was
-        never interrupted. A finished run goes on if `config` has more epochs than it.
+        A `Trained` to continue from. With the same other arguments the result is bit for bit that of an uninterrupted
+        run. A finished run continues if `config.epochs` is larger than the number of its epochs.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of another type; if the data do not fit the network or do not fill one batch, or `resume` does
+        If an argument has the wrong type; if the data do not fit the network or do not fill one batch, or `resume` does
         not fit `mlp` and `config`.
 
     Warns
@@ -116,12 +116,12 @@ def _train_epoch(
     dtype = jax.tree.leaves(trained.last_params)[0].dtype
     rates = learning_rates(config, epoch, len(order))
     numbers = jax.tree.map(lambda number: np.asarray(number, dtype), epoch_numbers(config, rates))
-    # The compiled epoch overwrites its arguments. A callback may hold them, and a diverged epoch falls back to them.
+    # The compiled epoch overwrites the copies. A callback may hold the originals; a diverged run falls back to them.
     params, state = _copy((trained.last_params, trained.state))
     params, state, losses, statistics = compiled_epoch(
         mlp, params, state, examples, order, numbers, nesterov=config.nesterov, track=config.track
     )
-    # On the host, because in the compiled epoch this took a quarter of the compilation.
+    # Checked on the host: in the compiled epoch this took a quarter of the compilation time.
     diverged = not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((losses, params)))
     scores: tuple[float | None, float | None, float | None] = (None, None, None)
     if test_examples is not None and not diverged:
@@ -135,7 +135,7 @@ def _train_epoch(
 
 
 def curvature_after_epoch(mlp: MLP, params: Params, examples: Examples, key: Array) -> float | None:
-    """Return the Hessian's largest eigenvalue over the same sample of examples for every epoch; None if it has none."""
+    """Return the Hessian's largest eigenvalue over the same examples for every epoch, None if none is found."""
     rows = batch_order(key, 0, len(examples.x), min(len(examples.x), _CURVATURE_EXAMPLES))[0]
     try:
         return largest_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key=key).value
@@ -146,8 +146,8 @@ def curvature_after_epoch(mlp: MLP, params: Params, examples: Examples, key: Arr
 def after_epoch(trained: Trained, config: TrainConfig, row: Epoch, after: tuple[Params, sgd.State] | None) -> Trained:
     """Add an epoch to a run: decide whether it is the best so far, and whether training goes on.
 
-    `trained` is the run before the epoch, `row` the epoch's row of history, `after` the parameters and the state after
-    it: None if it diverged, and those before it are kept.
+    `trained` is the run before the epoch, `row` the epoch's row of history, `after` the parameters and state after it;
+    None if the epoch diverged, which keeps those before it.
     """
     history = (*trained.history, row)
     if after is None:

@@ -1,4 +1,4 @@
-"""Gradient statistics during training: a few numbers from every step, summarised in one row of history an epoch."""
+"""Gradient statistics during training: a few numbers from every step, summarised in one row of history per epoch."""
 
 import math
 from collections.abc import Collection
@@ -21,11 +21,11 @@ _QUANTILES = {"norm_q10": 0.1, "norm_median": 0.5, "norm_q90": 0.9, "norm_max": 
 
 
 class StepStatistics(NamedTuple):
-    """Statistics of one step's gradients; those of an epoch have an axis of steps in front.
+    """Statistics of one step's gradients; for an epoch the arrays have a leading axis of steps.
 
-    `norms` [B] are the examples' gradient norms before weights and clipping. Of the weighted and clipped gradients are
-    `mean_square`, the mean of |g_b|^2, and `squared_mean`, |mean of g_b|^2, which is nan at steps that are not sampled.
-    Both are None if they are not needed.
+    `norms` [B] are the examples' gradient norms before weights and clipping. With gradients g_b, weighted and clipped,
+    `mean_square` is the mean of |g_b|^2, and `squared_mean` is |mean of g_b|^2, nan at steps that are not sampled. Both
+    are None if not needed.
     """
 
     norms: Array
@@ -34,9 +34,9 @@ class StepStatistics(NamedTuple):
 
 
 def sampled_steps(n_steps: int) -> np.ndarray:
-    """Tell at which steps of an epoch |mean of g_b|^2 is computed, evenly spread: [n_steps] booleans.
+    """Return at which steps of an epoch |mean of g_b|^2 is computed, evenly spread: [n_steps] booleans.
 
-    It reads the whole gradient once more: at every step that would take a tenth of a small network's time.
+    Computing it reads the whole gradient once more; at every step that would take a tenth of a small network's time.
 
     >>> sampled_steps(300).sum()
     np.int64(100)
@@ -49,8 +49,8 @@ def step_statistics(
 ) -> StepStatistics | None:
     """Return the statistics of one step that the names in `track` need; None if they need none.
 
-    The norm and the weight, clipping included, are those of each example's gradient: [B]; no weights are all 1. The
-    gradient is the mean of the weighted ones. `sampled` tells whether to compute its square too, see `sampled_steps`.
+    `norms` [B] are the examples' gradient norms; `weights` [B] include clipping, None means all 1. `gradient` is the
+    mean of the weighted gradients. `sampled` says whether to square it too, see `sampled_steps`.
     """
     if not set(track) - {"curvature"}:
         return None

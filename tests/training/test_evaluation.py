@@ -168,7 +168,7 @@ REAL = MLP((4, 2), output="identity", loss="quadratic")
     [
         (CLASSES, data(5, [0]), "x has 5 features, but the network takes 4"),
         (CLASSES, data(4, [0, 2, 3]), "t has class 3 in row 2, but the network has 3 outputs"),
-        (CLASSES, data(4, [0.5, 1.0]), "t must be integer classes or rows of 3, got one real value an example"),
+        (CLASSES, data(4, [0.5, 1.0]), "t must be integer classes or rows of 3, got one real value for each"),
         (CLASSES, data(4, [[0, 1]]), "t has rows of 2, but the network has 3 outputs"),
         (
             CLASSES,
@@ -178,7 +178,7 @@ REAL = MLP((4, 2), output="identity", loss="quadratic")
         (CLASSES, data(4, [[2.0, -1.0, 0.0]]), "t must lie in [0, 1] for cross_entropy, got [2.0, -1.0, 0.0] in row 0"),
         (BINARY, data(4, [0, 1, 2]), "t must lie in [0, 1] for binary_cross_entropy, got [2] in row 2"),
         (BINARY, data(4, [0.5, -0.5]), "t must lie in [0, 1] for binary_cross_entropy, got [-0.5] in row 1"),
-        (REAL, data(4, [0.5]), "t must be integer classes or rows of 2, got one real value an example"),
+        (REAL, data(4, [0.5]), "t must be integer classes or rows of 2, got one real value for each"),
         (REAL, data(4, [[1.0, 2.0, 3.0]]), "t has rows of 3, but the network has 2 outputs"),
     ],
 )

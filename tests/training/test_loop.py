@@ -404,7 +404,7 @@ def test_classes_of_any_integer_type_are_the_same(dtype):
     [
         (np.ones((3, 2)), [0, 1, 2], 1, "x has 2 features, but the network takes 3"),
         (np.ones((3, 3)), [0, 1, 4], 1, "t has class 4 in row 2, but the network has 4 outputs"),
-        (np.ones((2, 3)), [0.5, 1.0], 1, "t must be integer classes or rows of 4, got one real value an example"),
+        (np.ones((2, 3)), [0.5, 1.0], 1, "t must be integer classes or rows of 4, got one real value for each"),
         (np.ones((1, 3)), [[0.5, 0.5, 0.5, 0]], 1, "t must sum to 1 in every row for cross_entropy, got 1.5 in row 0"),
         (np.ones((3, 3)), [0, 1, 2], 4, "batch_size must be at most the 3 training examples, got 4"),
     ],
