@@ -1,4 +1,4 @@
-"""What all pictures share: matplotlib, imported when the first one is drawn, and figures as the bytes of PNG files."""
+"""Shared by all pictures: matplotlib, imported for the first one drawn, and figures as the bytes of PNG files."""
 
 import warnings
 from io import BytesIO
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float, title: str = "", *, layout: str | None = "constrained") -> "Figure":
-    """Return an empty figure, sizes in inches, that belongs to no window; nothing in its title is markup."""
+    """Return an empty figure without a window, sizes in inches; its title is plain text, not markup."""
     figure: Figure = optional("matplotlib.figure").Figure(figsize=(width, height), layout=layout)
     figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
@@ -30,6 +30,6 @@ def png(figure: "Figure", dots_per_inch: int = 200) -> bytes:
     """Return a figure as the bytes of a PNG file."""
     picture = BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the font's box in its place is all that can be drawn
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the font draws a box instead
         figure.savefig(picture, dpi=dots_per_inch, format="png")
     return picture.getvalue()

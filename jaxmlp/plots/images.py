@@ -18,8 +18,8 @@ _DOTS_PER_INCH = 200
 # Inches.
 _CELL, _IMAGE, _CAPTION, _LINE, _HEADING, _TITLE, _MARGIN = 1.15, 1.05, 0.05, 0.13, 0.2, 0.34, 0.08
 _LEFT = _MARGIN + (_CELL - _IMAGE) / 2  # where images, headings and the title begin
-_LEAST_CELLS = 4  # in a row, however few images there are: room for the title
-_SIZE_LIMIT = 2**16 / _DOTS_PER_INCH  # more pixels on a side matplotlib cannot draw
+_LEAST_CELLS = 4  # in a row, even with fewer images: room for the title
+_SIZE_LIMIT = 2**16 / _DOTS_PER_INCH  # matplotlib cannot draw more pixels on a side
 _CAPTION_LENGTH, _TITLE_LENGTH = 20, 14  # characters that fit into a cell's width
 
 
@@ -32,7 +32,7 @@ def contact_sheet(
 ) -> bytes:
     """Return a PNG picture of images, row by row; the smallest number in any of them is black, the largest white.
 
-    A `ValueError` says which shape or count is not as described, or that the picture would be too large to draw.
+    A `ValueError` names a wrong shape or count, or says that the picture would be too large to draw.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def contact_sheet(
     title, columns
         The line above the picture, and the largest number of images in a row.
     groups
-        Pairs of a heading and a number of images, K in all: every group begins a row, under its heading. Without
-        them all images are one group without a heading.
+        Pairs of a heading and a number of images, K in all: every group begins a row, under its heading. By
+        default all images are one group without a heading.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def draw_contact_sheet(
     if max(bottom, n_cells * _CELL) > _SIZE_LIMIT:
         raise ValueError(f"{len(images)} images in {columns} columns are too large a picture, expected fewer")
     figure = new_figure(n_cells * _CELL + 2 * _MARGIN, bottom, layout=None)
-    # One pair of axes, in inches from the top left corner: a pair for each image takes seconds.
+    # One `Axes` for all images, in inches from the top left corner: one for each would take seconds.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     _draw(axes, images, captions, places, size)

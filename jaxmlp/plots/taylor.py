@@ -19,7 +19,7 @@ _DOTS = {1: (0, (1, 2)), 2: (0, (5, 3))}  # the dashes of the guide of each powe
 
 
 def taylor_plot(test: TaylorTest, title: str = "") -> bytes:
-    """Return a PNG picture of the remainder against the step, both logarithmic, beside lines that fall as h and h^2.
+    """Return a PNG picture of the remainder against the step, both logarithmic, with guides that fall as h and h^2.
 
     A wrong gradient's line is red and runs along h; below it is the line of f's true slope.
 
@@ -48,7 +48,7 @@ def draw_taylor(test: TaylorTest, title: str = "") -> "Figure":
     bottom = floor.min() / 1000
     axes.fill_between(test.h, floor, bottom, color="0.92", linewidth=0, label="rounding", zorder=0)
     axes.set(xscale="log", yscale="log", xlabel="step $h$", ylabel="$|f(w + hv) - f(w) - h\\, g \\cdot v|$")
-    # Leave room above the rounding, even where no remainder rises out of it.
+    # Leave room above the rounding, even if no remainder exceeds it.
     axes.set_ylim(bottom, max(axes.get_ylim()[1], 1e8 * floor.max()))
     axes.invert_xaxis()
     axes.spines[["top", "right"]].set_visible(False)
@@ -57,7 +57,7 @@ def draw_taylor(test: TaylorTest, title: str = "") -> "Figure":
 
 
 def _draw_guides(axes: "Axes", h: np.ndarray, lines: list[np.ndarray], floor: np.ndarray) -> None:
-    """Draw lines that fall as h and as h^2, each from the first point of the line that it is to be compared with."""
+    """Draw lines that fall as h and as h^2, each from the first point of the line to compare it with."""
     firsts = [line[0] for line in lines if np.isfinite(line[0]) and line[0] > 0] or [1.0]
     for power, first in ((1, max(firsts)), (2, min(firsts))):
         guide = 1.6 * first * (h / h[0]) ** power

@@ -43,7 +43,7 @@ _FEW_EPOCHS = 15
 
 
 def curves(history: Sequence[Epoch], title: str = "", best_epoch: int | None = None) -> bytes:
-    """Return a PNG picture of loss, score and whatever else was tracked over the epochs of `Trained.history`.
+    """Return a PNG picture of loss, score and tracked statistics over the epochs of `Trained.history`.
 
     The title stands above the picture. A dotted line marks `best_epoch`, whose parameters were kept; None marks none.
 
@@ -74,7 +74,7 @@ def _draw_panel(axes: "Axes", history: Sequence[Epoch], panel: _Panel, best_epoc
     for number, (name, label) in enumerate(panel.lines.items()):
         if _has(history, name):
             values = [nan if value is None else value for value in _column(history, name)]
-            # A line is not drawn across epochs without a number, nor does it show a single epoch between two of them.
+            # A line breaks at epochs without a number; a marker shows a single epoch between two breaks.
             marker = "." if len(values) < _FEW_EPOCHS or any(map(isnan, values)) else ""
             axes.plot([row.epoch for row in history], values, color=f"C{number}", label=label, marker=marker)
     axes.set(xlabel="epoch", ylabel=panel.label)

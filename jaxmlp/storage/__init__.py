@@ -1,4 +1,4 @@
-"""What is kept on disk: models, checkpoints and run folders, written whole or not at all; compiled programs."""
+"""Files: models, checkpoints and run folders, written whole or not at all; a cache of compiled programs."""
 
 import lazy_loader
 

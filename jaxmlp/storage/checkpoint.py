@@ -35,8 +35,8 @@ class Model:
     """A trained network together with the scaling that it needs to predict from raw inputs.
 
     The `encoding` encodes raw inputs for the network, and decodes its outputs; it is None for a network trained on raw
-    data. `about` holds notes on how the network was trained, as JSON values; those of the terminal's models are
-    `source`, `target`, `options` and `results`.
+    data. `about` holds notes on how the network was trained, as JSON values; the
+    program `jaxmlp` writes `source`, `target`, `options` and `results`.
     """
 
     mlp: MLP
@@ -48,8 +48,8 @@ class Model:
         """Return the outputs [N, n_L] for raw inputs [N, n_0]: probabilities, or values in their own units.
 
         The columns of a frame (pandas, polars, pyarrow) are taken by name where the model knows the names of its
-        features: their order does not matter, and others are left out. A `ValueError` says where x is not [N, n_0],
-        lacks a feature, or holds anything but finite numbers. `save` has an example.
+        features: their order does not matter, and others are left out. Raises a `ValueError` if x is not [N, n_0],
+        lacks a feature, or has an entry that is not finite. See `save` for an example.
         """
         if self.encoding is None:
             raw = as_inputs("x", x, self.mlp.sizes[0])
@@ -70,9 +70,9 @@ def save(
 ) -> None:
     """Write the parts of a `Model` to a safetensors file; equal models make equal files.
 
-    The path names a file in an existing folder, and usually ends in `.safetensors`. An old file stays whole until the
-    new one is. Raise a `FileNotFoundError` if there is no such folder, a `ValueError` if the parameters or the
-    encoding do not fit the network, `about` holds anything but JSON values, or `path` is a folder.
+    The path names a file in an existing folder, and usually ends in `.safetensors`. An old file stays until
+    the new one is complete. Raise a `FileNotFoundError` if there is no such folder, a `ValueError` if the parameters or
+    the encoding do not fit the network, `about` holds anything but JSON values, or `path` is a folder.
 
     >>> import jax, tempfile
     >>> from jaxmlp.network import init
@@ -84,7 +84,7 @@ def save(
     """
     check_params(mlp, params)
     about = {} if about is None else about
-    _check_notes(mlp, encoding, about)  # all that `load` refuses: after training it is too late
+    _check_notes(mlp, encoding, about)  # fail now, not when `load` reads the file
     header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": about}
     _write(Path(path), _name_layers("layers", params), header)
 
@@ -111,9 +111,9 @@ def _check_notes(mlp: MLP, encoding: Any, about: Any) -> None:
     if not isinstance(encoding, Encoding | None):
         raise ValueError(f"encoding must be an Encoding, as data.prepare returns, got {type(encoding).__name__}")
     if encoding is not None and encoding.feature_count != mlp.sizes[0]:
-        raise ValueError(f"the scaling of {encoding.feature_count} features for {mlp.sizes[0]} inputs")
+        raise ValueError(f"the encoding has {encoding.feature_count} features, but the network takes {mlp.sizes[0]}")
     if encoding is not None and len(encoding.class_names or ()) not in (0, mlp.sizes[-1]):
-        raise ValueError(f"names of {len(encoding.class_names or ())} classes for {mlp.sizes[-1]} outputs")
+        raise ValueError(f"{len(encoding.class_names or ())} classes, but the network has {mlp.sizes[-1]} outputs")
     if not isinstance(about, dict):
         raise ValueError(f"about must be a dict of JSON values, got {about!r}")
     options, results = about.get("options", {}), about.get("results", {})

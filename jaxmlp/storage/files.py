@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever a process is killed; and JSON that any language reads."""
+"""Files written whole or not at all, even if the process is killed; and JSON that any language reads."""
 
 import json
 import math
@@ -20,19 +20,19 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file aside, flush it to the disk, and rename it into place.
 
     A reader sees the old content or the new, never a part. Any number of processes may write the same file: the last
-    one wins. What killed processes left aside in this folder is removed. If `path` is a link, the file that it points
-    to is replaced. Raises what `check_place` raises.
+    one wins. Files that killed processes left aside are removed. If `path` is a link, the file that it points to
+    is replaced. Raises what `check_place` raises.
     """
     path = Path(os.path.realpath(path))
     while True:
         check_place(path)
-        with suppress(FileNotFoundError):  # another process removed the empty folder, or took this one for a dead one
+        with suppress(FileNotFoundError):  # another process removed the empty folder, or thought this one dead
             return _write_aside(path, content)
 
 
 def _write_aside(path: Path, content: bytes) -> None:
     folder = path.parent / _ASIDE
-    with suppress(FileExistsError):  # not by `exist_ok`, which fails if another process removes it meanwhile
+    with suppress(FileExistsError):  # `exist_ok=True` fails if another process removes it meanwhile
         folder.mkdir()
     aside = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
     try:
@@ -43,7 +43,7 @@ def _write_aside(path: Path, content: bytes) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-        with suppress(OSError):  # another process may remove the same, or is writing there
+        with suppress(OSError):  # another process may be removing files or writing there
             for other in folder.iterdir():
                 if _is_abandoned(other):
                     other.unlink(missing_ok=True)
@@ -51,8 +51,8 @@ def _write_aside(path: Path, content: bytes) -> None:
 
 
 def _is_abandoned(aside: Path) -> bool:
-    """Tell whether the process that wrote this file aside has ended; on another machine, an hour tells."""
-    if os.name == "posix":  # elsewhere `os.kill` ends a process
+    """Tell whether the process that wrote this file has ended, or, on another machine, the file is an hour old."""
+    if os.name == "posix":  # on Windows `os.kill` ends the process
         try:
             os.kill(int(aside.name.partition("-")[0]), 0)
         except (ProcessLookupError, ValueError):
@@ -63,9 +63,9 @@ def _is_abandoned(aside: Path) -> bool:
 
 
 def check_place(path: Path) -> None:
-    """Raise what `write_whole` would raise if there cannot be such a file; call it before the work that is written.
+    """Raise the error of `write_whole` if `path` cannot be written; call this before the work to be saved.
 
-    A `FileNotFoundError` if there is no such folder, a `ValueError` if something else is there: a folder, a device.
+    It is a `FileNotFoundError` if the folder does not exist, a `ValueError` if the path is a folder or a device.
 
     >>> check_place(Path("no/such/folder/file.csv"))
     Traceback (most recent call last):
@@ -80,12 +80,12 @@ def check_place(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Tell whether this is what a killed process left aside."""
+    """Tell whether this is the folder that a killed process left."""
     return path.name == _ASIDE
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """Write JSON in which numbers that are not finite are null, as JSON has no nan and no infinity.
+    """Return JSON in which numbers that are not finite are null, because JSON has no nan or infinity.
 
     >>> to_json({"losses": [0.5, float("nan")]})
     '{"losses": [0.5, null]}'

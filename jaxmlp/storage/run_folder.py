@@ -62,7 +62,7 @@ def new_folder(parent: Path, name: str) -> Path:
         with suppress(FileExistsError):
             folder.mkdir()  # fails if another process was quicker: the next number is tried
             return folder
-    raise AssertionError("numbers never end")
+    raise AssertionError("unreachable")
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Run:
             self._saved_at = time.monotonic()
 
     def finish(self, mlp: MLP, encoding: Encoding, about: Mapping[str, Any], picture: bytes) -> None:
-        """Write the results of the run: `picture` as curves.png, and the model last, as a sign that all is there."""
+        """Write the results of the run: `picture` as curves.png, and the model last, as a sign that all are written."""
         if self.latest is None:
             raise ValueError(f"{self.folder}: nothing was trained")
         self.flush()
@@ -105,7 +105,7 @@ def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
 
 
 def history_csv(trained: Trained) -> bytes:
-    """Return the history as CSV, one row for each epoch, without columns that are empty throughout."""
+    """Return the history as CSV, one row for each epoch, without empty columns."""
     rows = trained.history
     names = [name for name in Epoch._fields if any(getattr(row, name) is not None for row in rows)]
     text = StringIO()

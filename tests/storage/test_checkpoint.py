@@ -134,8 +134,8 @@ def test_notes_that_are_not_json_are_not_saved(tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "more", "sentence"),
     [
-        ((3, 3), {"with_encoding": True}, "the scaling of 4 features for 3 inputs"),
-        ((4, 1), {"with_encoding": True}, "names of 3 classes for 1 outputs"),
+        ((3, 3), {"with_encoding": True}, "the encoding has 4 features, but the network takes 3"),
+        ((4, 1), {"with_encoding": True}, "3 classes, but the network has 1 outputs"),
         ((4, 3), {"encoding": {}}, "encoding must be an Encoding, as data.prepare returns, got dict"),
         ((4, 3), {"about": "trained on Monday"}, "about must be a dict of JSON values, got 'trained on Monday'"),
         ((4, 3), {"about": {"target": 3}}, "target must be of type str, got 3"),
@@ -210,7 +210,7 @@ CHANGES = {
     ),
     "another number of classes": (
         lambda header: header | {"encoding": OF_TWO_CLASSES.to_json()},
-        "2 classes for 3 outputs",
+        "2 classes, but the network has 3 outputs",
     ),
     "a number for a target": (lambda header: header | {"about": {"target": 7}}, "target must be of type str, got 7"),
     "a fraction in words": (
