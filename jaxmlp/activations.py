@@ -1,4 +1,4 @@
-"""Activations phi, each beside its own hand-written derivatives phi' and phi''; softmax beside its Jacobian product.
+"""Activations phi with hand-written derivatives phi' and phi''; softmax with its Jacobian product.
 
 1 - y is computed from exp(-|z|), never as a difference from 1: sigmoid, tanh, softmax and their derivatives keep full
 relative precision down to underflow, where 1 - y has long been rounded to 0. (The left tails of both gelu lose a few
@@ -29,22 +29,22 @@ class Activation(NamedTuple):
     phi
         y = phi(z), [n].
     pullback
-        (z, g) to J(z)^T g, all [n]: with the Jacobian J of phi, eq. (4) and (7) turn the gradient g with respect to y
-        into the gradient with respect to z. Elementwise phi: g * phi'(z). Every J here is symmetric, so J(z)^T dz is
-        also the change of y when z changes by dz.
+        (z, g) -> J(z)^T g, all [n], with the Jacobian J of phi: in eq. (4) and (7), it turns the gradient g with
+        respect to y into the gradient with respect to z. Elementwise phi: g * phi'(z). Every J here is symmetric, so
+        J(z)^T dz is also the change of y when z changes by dz.
     pullback_change
-        (z, g, dz, dg) to the change of pullback(z, g) when z and g change by dz and dg, all [n]; second-order methods
+        (z, g, dz, dg) -> the change of pullback(z, g) when z and g change by dz and dg, all [n]; second-order methods
         need it. Elementwise phi: dg * phi'(z) + g * phi''(z) * dz.
     gain
         1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1). Initial weights are multiplied by it, so that z keeps its size from
-        layer to layer (He et al. 2015, arXiv 1502.01852, for relu). 1 for softmax, which is an output only.
+        layer to layer (He et al. 2015, arXiv 1502.01852, for relu). 1 for softmax, which is only for outputs.
     error
-        (z, t) to phi(z) - t, [n], without cancellation where phi saturates at t.
+        (z, t) -> phi(z) - t, [n], without cancellation where phi saturates at t.
     derivative
-        phi'(z), [n], or None if phi is not elementwise. At a kink it is that of `jax.nn`: relu'(0) = 0,
+        phi'(z), [n], or None if phi is not elementwise. At a kink it equals that of `jax.nn`: relu'(0) = 0,
         leaky_relu'(0) = 1, elu'(0) = 1.
     second_derivative
-        phi''(z), [n], or None if phi is not elementwise. At a kink it is that of the left side.
+        phi''(z), [n], or None if phi is not elementwise. At a kink, the value on its left.
     """
 
     phi: Callable[[Array], Array]
@@ -64,15 +64,15 @@ def elementwise(
     gain: float | None = None,
     error: Callable[[Array, Array], Array] | None = None,
 ) -> Activation:
-    """Return the activation of a function phi of one variable, to be added to `ACTIVATIONS`.
+    """Return an activation from a function phi of one variable; add it to `ACTIVATIONS`.
 
     Parameters
     ----------
     phi, derivative, second_derivative
-        phi, phi' and phi'', each a function of z: [n]. Without phi'', autodiff takes it from phi'. A piecewise linear
-        phi has `jnp.zeros_like`, and products with the Hessian then skip it.
+        phi, phi' and phi'', each a function of z: [n]. Autodiff of phi' replaces a missing phi''. Pass
+        `jnp.zeros_like` for a piecewise linear phi: products with the Hessian then skip it.
     gain, error
-        See `Activation`. Without them, the gain is integrated numerically, and the error is phi(z) - t.
+        See `Activation`. By default, the gain is integrated numerically, and the error is phi(z) - t.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def _gain(phi: Callable[[Array], Array]) -> float:
 
 
 def _exp_minus_abs(z: Array) -> Array:
-    # Not exp(-abs(z)): abs has derivative 0 at 0, which would spoil autodiff of everything built on this.
+    # exp(-abs(z)) would spoil autodiff of everything built on it: abs has derivative 0 at 0.
     return jnp.exp(jnp.where(z > 0, -z, z))
 
 
@@ -152,7 +152,7 @@ def _sigmoid_error(z: Array, t: Array) -> Array:
 
 def _tanh_derivative(z: Array) -> Array:
     e = _exp_minus_abs(z)
-    return (2 * e / (1 + e**2)) ** 2  # of exp(-|z|), which underflows later than exp(-2 |z|)
+    return (2 * e / (1 + e**2)) ** 2  # exp(-|z|) underflows later than exp(-2 |z|)
 
 
 def _tanh_second_derivative(z: Array) -> Array:
@@ -175,7 +175,7 @@ def _silu_second_derivative(z: Array) -> Array:
 
 
 def _gelu_argument(z: Array) -> Array:
-    # 0.5 (1 + tanh(u)) = sigma(2u): this is 2u, and the left tail does not cancel.
+    # This is 2u; 0.5 (1 + tanh(u)) = sigma(2u) does not cancel in the left tail.
     return 2 * sqrt(2 / pi) * (z + 0.044715 * z**3)
 
 
@@ -184,7 +184,7 @@ def _gelu(z: Array) -> Array:
 
 
 def _gelu_derivative(z: Array) -> Array:
-    z = jnp.clip(z, -30, 30)  # beyond, it is 0 or 1 to the last bit, and z^3 might overflow
+    z = jnp.clip(z, -30, 30)  # beyond, phi' is 0 or 1 to the last bit, and z^3 might overflow
     u = _gelu_argument(z)
     return _sigmoid(u) * (1 + z * _gelu_slope(z) * _sigmoid(-u))
 
@@ -240,7 +240,7 @@ def softmax_terms(z: Array) -> tuple[Array, Array, Array, Array]:
     >>> print(1 - y[0], f"{one_minus_y[0]:.3e} {minus_log_y[0]:.3e}")
     0.0 1.805e-35 1.805e-35
     """
-    # A constant to autodiff: the result does not depend on it, and a tie would give max a false derivative.
+    # Constant for autodiff: the result does not depend on it, and max has a false derivative at a tie.
     largest = lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True))
     is_max = (z == largest).astype(z.dtype)
     e = jnp.exp(z - largest)
@@ -259,7 +259,7 @@ def _softmax_error(z: Array, t: Array) -> Array:
 
 
 def _softmax_pullback(z: Array, g: Array) -> Array:
-    # J^T g = y (g - <y, g>). Taken relative to g at the largest y, so that <y, g> cancels before rounding does.
+    # J^T g = y (g - <y, g>). First subtract g at the largest y, so that <y, g> does not lose digits.
     y, _, _, is_max = softmax_terms(z)
     g = g - jnp.sum(is_max * g, axis=-1, keepdims=True) / jnp.sum(is_max, axis=-1, keepdims=True)
     return y * (g - jnp.sum(y * g, axis=-1, keepdims=True))
@@ -287,7 +287,7 @@ ACTIVATIONS: dict[str, Activation] = {
         jnp.zeros_like,
         gain=sqrt(2 / (1 + _LEAK**2)),
     ),
-    # Not exp(minimum(z, 0)): at 0 autodiff would take half of its slope.
+    # Autodiff of exp(minimum(z, 0)) would take half of its slope at 0.
     "elu": elementwise(
         nn.elu,
         lambda z: jnp.exp(jnp.where(z > 0, 0, z)),

@@ -58,7 +58,7 @@ def backprop(mlp: MLP, params: Params, x: Array, t: ArrayLike) -> Backprop:
     z, y = forward(mlp, params, x)
     phi, loss = ACTIVATIONS[mlp.output], LOSSES[mlp.loss]
     t = target_row(t, z[-1], mlp.output)
-    delta = loss.delta(phi, z[-1], t)  # (4); (5), (6) by name
+    delta = loss.delta(phi, z[-1], t)  # (4), or its cases (5), (6)
     deltas = pull_back(mlp, params, z, delta)
     factors = tuple(map(Factors, deltas, y[:-1]))
     return Backprop(loss.value(phi, z[-1], t), y[-1], factors)
@@ -122,7 +122,7 @@ def mean_gradient(factors: tuple[Factors, ...]) -> Params:
 
 
 def check_batch(factors: tuple[Factors, ...]) -> int:
-    """Return B, or raise a ValueError for what is not a batch."""
+    """Return B; raise a ValueError unless these are factors of a batch."""
     try:
         shapes = pair_shapes(factors)
         counts = {shape[0] if len(shape) == 2 else 0 for pair in shapes for shape in pair}

@@ -72,8 +72,8 @@ class _Changes(NamedTuple):
 def hessian_vector_product(mlp: MLP, params: Params, x: Array, t: Array, direction: Params) -> Params:
     """Return H v, shaped like the parameters, for the Hessian H of the mean loss and a direction v (Pearlmutter 1994).
 
-    It takes about two and a half times the arithmetic of the gradient, and twice its memory. Raise a ValueError if the
-    direction is not shaped like the parameters, or x is not a batch.
+    It takes about two and a half times the arithmetic of the gradient, and twice its memory. A direction that is not
+    shaped like the parameters, or an x that is not a batch, is a ValueError.
 
     >>> mlp = MLP((1, 1), output="identity", loss="quadratic")
     >>> params = (Layer(jnp.array([[2.0]]), jnp.array([0.0])),)
@@ -134,7 +134,7 @@ def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, di
     G is the mean of J^T H_L J, where J is the Jacobian of z_L (of y_L for the quadratic loss) with respect to the
     parameters, and H_L the Hessian of the loss with respect to z_L (y_L). It is the Hessian without the curvature of
     the network, and positive semidefinite. With the losses of this library it does not depend on t. It takes less than
-    twice the arithmetic of the gradient. Raise a ValueError as `hessian_vector_product` does.
+    twice the arithmetic of the gradient. ValueErrors are those of `hessian_vector_product`.
 
     >>> mlp = MLP((1, 1), output="identity", loss="quadratic")
     >>> params = (Layer(jnp.array([[2.0]]), jnp.array([0.0])),)
@@ -157,10 +157,10 @@ def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, di
 def taylor(mlp: MLP, params: Params, x: Array, t: Array, step: Params) -> Taylor:
     """Compare the loss after a step dw with the predictions of eq. (1).
 
-    The result holds mean losses: L(w); L + grad L . dw; L + grad L . dw + 1/2 dw^T H dw; L(w + dw). Raise a ValueError
-    if the step is not shaped like the parameters, or x is not a batch.
+    The result holds mean losses: L(w); L + grad L . dw; L + grad L . dw + 1/2 dw^T H dw; L(w + dw). A step that
+    is not shaped like the parameters, or an x that is not a batch, is a ValueError.
 
-    The loss (2 w)^2 / 2 is of second order, so its second-order prediction is exact:
+    The loss (2 w)^2 / 2 is quadratic in w, so the second-order prediction is exact:
 
     >>> mlp = MLP((1, 1), output="identity", loss="quadratic")
     >>> params, step = ((Layer(jnp.array([[w]]), jnp.array([0.0])),) for w in (1.0, 0.5))
@@ -180,14 +180,14 @@ def largest_eigenvalue(
 ) -> Eigenpair:
     """Return the largest eigenvalue of the Hessian of the mean loss, by SciPy's restarted Lanczos iteration.
 
-    It is the largest by sign, not by magnitude: this one limits the learning rate.
+    Largest by sign, not by magnitude: this eigenvalue limits the learning rate.
 
     Parameters
     ----------
     key
-        From `jax.random.key`: for the first vector of the iteration.
+        From `jax.random.key`; draws the iteration's first vector.
     tolerance
-        The largest residual |H v - lambda v|, relative to lambda. The error of lambda is proportional to its square.
+        The largest residual |H v - lambda v|, relative to lambda. The error of lambda grows as the residual squared.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def _flat_product(mlp: MLP, params: Params, x: Array, t: Array, vector: Array) -
 def critical_learning_rate(eigenvalue: ArrayLike, *, momentum: ArrayLike = 0.0) -> Array:
     """Return 2 (1 + alpha) / lambda: above this learning rate, steps along the top eigenvector grow.
 
-    It is infinite if the curvature is not positive, and holds for eq. (3), not for Nesterov's form.
+    It is infinite if lambda is not positive. It holds for eq. (3), not for Nesterov's form.
 
     >>> print(critical_learning_rate(10.0), critical_learning_rate(10.0, momentum=0.9))
     0.2 0.38

@@ -34,11 +34,10 @@ _BLOCK = 1024  # examples at a time; larger blocks are no faster
 class Scores(NamedTuple):
     """Four scores of each of N examples: arrays [N].
 
-    `norms` are those of the examples' gradients, GraNd, and `error_norms` are |y - t|, EL2N (Paul et al. 2021, arXiv
-    2107.07075). `losses` are the examples' own; with cross-entropy -log of the probability of the label. `margins` are
-    negative where the network is wrong. With classes, a margin is z of the right output minus the largest other z. With
-    outputs that are labels of their own, it is the smallest z, with its sign flipped where the label is off. They are
-    None if targets are real values.
+    `norms` are gradient norms (GraNd) and `error_norms` are |y - t| (EL2N; Paul et al. 2021, arXiv 2107.07075). With
+    cross-entropy, `losses` are -log of the label's probability. `margins` are negative where the network is wrong: for
+    classes, z of the right output minus the largest other z; for independent binary labels, the smallest of z where the
+    label is 1 and -z where it is 0; None for real values.
     """
 
     norms: np.ndarray
@@ -48,7 +47,7 @@ class Scores(NamedTuple):
 
 
 class Influences(NamedTuple):
-    """The training examples that changed the loss of each of T test examples most: arrays [T, top], most first.
+    """The training examples that changed the loss of each of T test examples most: arrays [T, top], largest first.
 
     `helped` and `harmed` are rows of the training data. `helped_by` and `harmed_by` are their influences: positive if
     training on the example lowers the test example's loss, negative if it raises it.
@@ -109,15 +108,15 @@ def _margin(mlp: MLP, z: Array, t: Array, is_class: bool) -> Array:
 def suspects(probabilities: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Return which examples are probably mislabelled, [N] booleans (Northcutt et al. 2021, arXiv 1911.00068).
 
-    This is confident learning. The threshold of a class is the mean probability that the examples with this label have
-    for it. An example belongs to the most probable class whose threshold it reaches; it is suspected if that is not its
+    This is confident learning. The threshold of a class is its mean probability over the examples with this label.
+    An example belongs to the most probable class whose threshold it reaches; it is suspected if that is not its
     label. An example that reaches no threshold is not suspected, and no example belongs to a class that is never a
     label.
 
     Parameters
     ----------
     probabilities
-        [N, n_L], finite: outputs of a network, preferably of one that was not trained on these examples.
+        [N, n_L], finite: outputs of a network, preferably one that was not trained on these examples.
     labels
         [N] integers from 0 to n_L - 1.
 
@@ -160,8 +159,8 @@ def tracin(
     """Return the training examples that helped and harmed each test example most (TracInCP).
 
     The influence of a training example on a test example is the sum over checkpoints c of
-    eta_c <grad L_train(w_c), grad L_test(w_c)>, over all layers: how much training on the one lowered the loss of the
-    other, to first order (Pruthi et al. 2020, arXiv 2002.08484).
+    eta_c <grad L_train(w_c), grad L_test(w_c)>, over all layers: how much training on the first lowered the loss of the
+    second, to first order (Pruthi et al. 2020, arXiv 2002.08484).
 
     Parameters
     ----------
@@ -177,8 +176,8 @@ def tracin(
     Returns
     -------
     Influences
-        [T, top] each. Memory does not grow with N. For each checkpoint and 512 test examples it costs a forward and a
-        backward pass over the training data, and two products of matrices a layer.
+        [T, top] each. Memory does not grow with N. Each checkpoint and 512 test examples cost a forward and a
+        backward pass over the training data, and two matrix products a layer.
 
     Examples
     --------
@@ -264,9 +263,9 @@ def tangent_kernel(mlp: MLP, params: Params, x: ArrayLike, other: ArrayLike | No
 
         K_k(x, x') = sum_l <delta^k_l, delta'^k_l> (<y_{l-1}, y'_{l-1}> + 1)
 
-    so Gram matrices are enough, and no Jacobian is formed. `x` is [N, n_0] and `other` [M, n_0], or x if None. Memory
-    beyond the result is that of a block of 1,024 by 1,024 examples. It costs n_L backward passes for each of N
-    examples, n_L passes for each of M for every block of the N, and n_L N M sum_l n_l multiply-adds.
+    so Gram matrices are enough, and no Jacobian is formed. `x` is [N, n_0] and `other` [M, n_0], or x if None. Beyond
+    the result, memory holds a block of 1,024 by 1,024 examples. The cost is n_L backward passes for each of N examples,
+    n_L for each of M examples and block of the N, and n_L N M sum_l n_l multiply-adds.
 
     Without hidden layers it is <x, x'> + 1 for every output:
 
@@ -290,7 +289,7 @@ def tangent_kernel(mlp: MLP, params: Params, x: ArrayLike, other: ArrayLike | No
 
 
 def _even_blocks(n_examples: int) -> list[slice]:
-    """Return blocks of nearly one size, so that at most two sizes are compiled."""
+    """Return blocks of nearly equal size, so that at most two sizes are compiled."""
     size = -(-n_examples // -(-n_examples // _BLOCK))
     return [slice(start, min(start + size, n_examples)) for start in range(0, n_examples, size)]
 

@@ -1,7 +1,7 @@
-"""Losses L(y, t) of one example, each beside its delta_L = dL/dz_L: eq. (4) to (6).
+"""Losses L(y, t) of one example, each with its delta_L = dL/dz_L: eq. (4) to (6).
 
-Every loss is computed from z, the weighted input of the output layer, and not from y, which may have been rounded to
-0 or 1 and then has no logarithm. A loss is an entry of `LOSSES`: networks, checks, sweeps and saved models know it by
+Every loss is computed from z, the weighted input of the output layer, because y may have been rounded to 0 or 1, where
+log y or log(1 - y) is infinite. A loss is an entry of `LOSSES`: networks, checks, sweeps and saved models know it by
 that name.
 """
 
@@ -25,21 +25,21 @@ class Loss(NamedTuple):
     Attributes
     ----------
     value
-        (output, z, t) to the scalar loss.
+        (output, z, t) -> the scalar loss.
     delta
-        (output, z, t) to delta_L = dL/dz, [n].
+        (output, z, t) -> delta_L = dL/dz, [n].
     delta_change
-        (output, z, t, dz) to the change of delta_L when z changes by dz, [n]: the Hessian of the loss in z, times dz.
+        (output, z, t, dz) -> the change of delta_L when z changes by dz, [n]: the Hessian of the loss in z, times dz.
     gauss_newton
-        (output, z, t, dz) to the same product without the curvature of the output activation, [n]: it is never
-        negative along dz. The quadratic loss has J^T J dz, with the Jacobian J of y; losses that are convex in z have
-        `delta_change`.
+        (output, z, t, dz) -> the same product without the curvature of the output activation, [n]; its inner product
+        with dz is never negative. J^T J dz for the quadratic loss, with the Jacobian J of y; `delta_change` for losses
+        that are convex in z.
     outputs
-        The names of the output activations that this loss goes with.
+        The names of the output activations that this loss accepts.
 
     Examples
     --------
-    A loss of your own, for networks that are made after it:
+    Add your own loss before you make a network with it:
 
     >>> from jaxmlp.network import MLP
     >>> def product(output, z, t, dz):
@@ -97,7 +97,7 @@ def _error_delta_change(output: Activation, z: Array, t: Array, dz: Array) -> Ar
 
 
 LOSSES: dict[str, Loss] = {
-    # The table itself, so that activations that are added later are outputs too.
+    # The table itself, so that it includes activations that are added later.
     "quadratic": Loss(_quadratic, _quadratic_delta, _quadratic_delta_change, _quadratic_gauss_newton, ACTIVATIONS),
     "cross_entropy": Loss(_cross_entropy, _error_delta, _error_delta_change, _error_delta_change, ("softmax",)),
     "binary_cross_entropy": Loss(
@@ -112,8 +112,8 @@ def target_row(t: ArrayLike, z: Array, output_name: str) -> Array:
     Parameters
     ----------
     t
-        An integer class (a class that is none of the n becomes a row of zeros), a one-hot or soft row [n], or real
-        values [n] (a bare number if n = 1).
+        An integer class (a row of zeros if it is not in 0..n-1), a one-hot or soft row [n], or real values [n] (a bare
+        number if n = 1).
     z
         [n]: sets the length and the dtype of the row.
     output_name

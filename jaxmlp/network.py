@@ -1,8 +1,8 @@
-"""What a network is: its static configuration, its parameters, and the forward pass of one example.
+"""A network: its static configuration, its parameters, and the forward pass of one example.
 
     z_l = w_l y_{l-1} + b_l,   y_l = phi_l(z_l),   y_0 = x,   L = loss(y_L, t)
 
-Functions take ONE example; batch them with `jax.vmap`. All functions of the library name the same things alike:
+Functions take ONE example; batch them with `jax.vmap`. The whole library uses these names:
 
     mlp      an `MLP`, static under `jax.jit`
     params   the parameters, a tuple of L `Layer(w: [n_l, n_{l-1}], b: [n_l])`: a plain pytree
@@ -10,7 +10,7 @@ Functions take ONE example; batch them with `jax.vmap`. All functions of the lib
     t        its target: an integer class, a one-hot or soft row [n_L], or real values [n_L] (a bare number if n_L = 1);
              a batch has B of them
 
-and raise a ValueError for x, t or params that do not fit the network.
+Functions raise a ValueError if x, t or params do not fit the network.
 """
 
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ class MLP:
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """The names of all L activations, that of the output last."""
+        """The names of all L activations, the output's last."""
         hidden = self.activation
         return (*((hidden,) * (len(self.sizes) - 2) if isinstance(hidden, str) else hidden), self.output)
 
@@ -102,7 +102,7 @@ class MLP:
 
 
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:
-    """Return the sizes as a tuple of Python integers: they hash and compare alike wherever they came from."""
+    """Return the sizes as a tuple of Python integers, so that equal sizes hash and compare as equal."""
     try:
         if len(sizes) >= 2:
             return tuple(whole_number("sizes", n, least=1) for n in sizes)
@@ -122,7 +122,7 @@ def _check_configuration(mlp: MLP) -> None:
         raise ValueError(f"activation must be one name, or one for each of the {n_hidden} hidden layers, got {names}")
     for name in hidden:
         if ACTIVATIONS[name].derivative is None:
-            raise ValueError(f"{name} is an output only, got it as the activation of a hidden layer")
+            raise ValueError(f"{name} is only for outputs, got it as the activation of a hidden layer")
     if mlp.output not in LOSSES[mlp.loss].outputs:
         pairs = "; ".join(f"{name} with {', '.join(entry.outputs)}" for name, entry in LOSSES.items())
         raise ValueError(f"loss {mlp.loss!r} does not go with output {mlp.output!r}; the pairs are: {pairs}")
@@ -148,7 +148,7 @@ def init(mlp: MLP, key: Array, *, scale: ArrayLike = 1.0, dtype: Any = None) -> 
     With an identity output every w_l is also multiplied by 0.1^(1/L), which makes the outputs a tenth as large. The
     curvature of the quadratic loss along one layer's weights grows with the squares of the other layers' weights, and
     descent is stable up to a learning rate of 2 / curvature (LeCun et al. 1998, "Efficient BackProp"). At full size the
-    default learning rate exceeds that on tables with long tails: see `experiments/choose_defaults.py`.
+    default learning rate exceeds this bound on tables with long tails: see `experiments/choose_defaults.py`.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def init(mlp: MLP, key: Array, *, scale: ArrayLike = 1.0, dtype: Any = None) -> 
 _IDENTITY_OUTPUT_SIZE = 0.1  # chosen by experiments/choose_defaults.py
 
 
-# One program and one draw for all layers: compiling a draw is most of what a small network's start costs.
+# One program and one draw for all layers: compiling draws takes most of the start of a small network.
 @partial(jax.jit, static_argnames=("mlp", "dtype"))
 def _draw(mlp: MLP, key: Array, scale: ArrayLike, dtype: Any) -> Params:
     shapes = [(n_out, n_in) for n_in, n_out in pairwise(mlp.sizes)]
@@ -223,8 +223,8 @@ def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
     if shapes != [((n_out, n_in), (n_out,)) for n_in, n_out in pairwise(mlp.sizes)]:
         raise ValueError(f"{name} must fit sizes {mlp.sizes}, got layers of shapes {shapes}")
     if not all(isinstance(layer, Layer) for layer in params):
-        raise ValueError(f"{name} must be a tuple of Layer(w, b), as init returns, got pairs that are no Layer")
-    for leaf in jax.tree.leaves(params):  # x becomes of their type: whole numbers would cut its fractions off
+        raise ValueError(f"{name} must be a tuple of Layer(w, b), as init returns, got pairs that are not Layer")
+    for leaf in jax.tree.leaves(params):  # x is cast to their dtype: integers would cut off its fractions
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(f"{name} must be floating-point numbers, got {leaf.dtype}: try astype(float)")
 
@@ -232,7 +232,7 @@ def check_params(mlp: MLP, params: Params, name: str = "params") -> None:
 def predict(mlp: MLP, params: Params, x: Array) -> Array:
     """Return the output y_L: [n_L] of one example.
 
-    A batch, by `jax.vmap`:
+    Use `jax.vmap` for a batch:
 
     >>> mlp = MLP((4, 3, 2))
     >>> params = init(mlp, jax.random.key(0))

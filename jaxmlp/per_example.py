@@ -2,7 +2,7 @@
 
 All functions take `factors`, as `jax.vmap` of `backprop` returns them: L pairs delta: [B, n_l], y_in: [B, n_{l-1}].
 They describe the gradient g_b of each example's own loss: only a mean divides by B. As g_b = (delta_b outer y_b,
-delta_b), eq. (8), they need row sums and matrix products, and no gradient of a single example:
+delta_b), eq. (8), they need row sums and matrix products, not the gradient of a single example:
 
     |g_b|^2   = sum_l |delta_b|^2 (|y_b|^2 + 1)            <g_a, g_b> = sum_l <delta_a, delta_b> (<y_a, y_b> + 1)
     sum_b c_b g_b = (c delta)^T y                          <g_b, v>   = sum_l <delta_b, v.w y_b + v.b>
@@ -88,7 +88,7 @@ class Kronecker(NamedTuple):
 def gradients(factors: BatchFactors) -> Params:
     """Return the gradient of each example, L `Layer(w: [B, n_l, n_{l-1}], b: [B, n_l])`: `vmap` of `outer`.
 
-    They take B times the memory of the parameters.
+    The result takes B times the parameters' memory.
 
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(gradients(factors)[0].w)
@@ -102,8 +102,8 @@ def gradients(factors: BatchFactors) -> Params:
 def norms(factors: BatchFactors, *, by_layer: bool = False) -> Array:
     """Return the gradient norm of each example, shape [B].
 
-    sqrt(sum_l |delta|^2 (|y|^2 + 1)) (Goodfellow 2015, arXiv 1510.01799). It is right even where its square underflows:
-    a gradient of 1e-30 has its norm in float32 too. (The inputs y are squared as they are, and must be below 1e19.)
+    sqrt(sum_l |delta|^2 (|y|^2 + 1)) (Goodfellow 2015, arXiv 1510.01799). It is right even where its square underflows,
+    such as 1e-30 in float32. (The inputs y are squared without scaling, and must be below 1e19.)
     With `by_layer`, which is static, return the norm of each layer's part, shape [L, B].
 
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
@@ -139,9 +139,9 @@ def weighted_mean(factors: BatchFactors, weights: ArrayLike) -> Params:
 
 
 def clipping_weights(norms: ArrayLike, max_norm: ArrayLike) -> Array:
-    """Return the weight of each gradient, of any shape: `max_norm / norm` for a longer one, exactly 1 for the others.
+    """Return weights for norms of any shape: `max_norm / norm` where the norm exceeds `max_norm`, else exactly 1.
 
-    A norm that overflowed has the weight nan, because a finite gradient with the weight 0 would vanish in silence.
+    A norm that overflowed gets the weight nan: the weight 0 would silently drop a finite gradient.
 
     >>> print(clipping_weights(jnp.array([0.0, 1.0, 4.0]), 2.0))
     [1.  1.  0.5]
@@ -182,7 +182,7 @@ def variance(factors: BatchFactors) -> Params:
 
         Var = E[p q] + y_mean^2 E[d^2] + delta_mean^2 E[e^2] - (2 delta_mean y_mean + C) C
 
-    where no term is larger than the variations d and e make it. Two products, and memory for two batches of factors.
+    where every term is as small as the variations d and e. Two products, and memory for two batches of factors.
 
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(variance(factors)[0].w, variance(factors)[0].b)
@@ -220,7 +220,7 @@ def _mean_and_variance(layer: Factors) -> tuple[Layer, Layer]:
 def gram(factors: BatchFactors, other: BatchFactors | None = None) -> Array:
     """Return the inner products of all pairs of gradients, [B, B'], of two batches or of one with itself.
 
-    `other` holds the factors of B' examples of the same network. It takes B B' (n_l + n_{l-1}) multiply-adds a layer.
+    `other` holds the factors of B' examples of the same network. The cost: B B' (n_l + n_{l-1}) multiply-adds a layer.
 
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(gram(factors))
@@ -271,9 +271,9 @@ def dots(factors: BatchFactors, direction: Params) -> Array:
 def noise_scale(factors: BatchFactors) -> NoiseScale:
     """Return the simple noise scale: the batch size at which the noise is as large as the gradient.
 
-    tr(Sigma) / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162, eq. 2.9), both without bias, from 2 examples or more.
+    tr(Sigma) / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162, eq. 2.9), both unbiased, from 2 examples or more.
     The trace is a sum of squares around the mean, which is taken out of both factors as in `variance`. For several
-    batches, average the two parts and divide then: the mean of ratios is biased. One product.
+    batches, average both parts before you divide: the mean of ratios is biased. One product.
 
     >>> factors = (Factors(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])),)
     >>> print(*noise_scale(factors))
@@ -304,7 +304,7 @@ def _spread_and_squared_mean(layer: Factors) -> tuple[Array, Array]:
 
 
 def kronecker(factors: BatchFactors) -> tuple[Kronecker, ...]:
-    """Return two small covariances of each layer; K-FAC takes their Kronecker product for the layer's Fisher matrix.
+    """Return two small covariances of each layer; K-FAC approximates its Fisher matrix by their Kronecker product.
 
     E[delta delta^T] and E[y y^T], where y ends with a 1 for the bias (Martens & Grosse 2015, arXiv 1503.05671). The
     targets of the data give the empirical Fisher matrix; for the true one, draw targets from the network's output.
@@ -362,13 +362,13 @@ def _scale(size: Array) -> Array:
 
 
 def _largest_to_one(factors: BatchFactors) -> tuple[BatchFactors, Array]:
-    """Divide all gradients by one power of two, so that the longest has norm 1 to 2; return it with the quotients."""
+    """Divide all gradients by one power of two, so that the longest has norm 1 to 2; return quotients and power."""
     scale = _scale(jnp.max(norms(factors)))
     return tuple(Factors(delta / scale, y_in) for delta, y_in in factors), scale
 
 
 def _to_unit_norm(factors: BatchFactors) -> BatchFactors:
-    """Scale each gradient to norm 1, but for those that are 0."""
+    """Scale each gradient that is not 0 to norm 1."""
     lengths = norms(factors)[:, None]
     # Divide in two steps: the reciprocal of a length may overflow where both quotients do not.
     scale = _scale(lengths)

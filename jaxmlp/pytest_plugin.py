@@ -1,4 +1,4 @@
-"""For pytest: a failing `assert check_gradient(...)` shows the whole report, once; and a fixture `assert_gradient`.
+"""A pytest plugin: a failing `assert check_gradient(...)` shows the whole report once; a fixture `assert_gradient`.
 
 pytest finds the plugin by itself where this package is installed. It imports nothing, not even JAX, before a test does.
 """
@@ -23,9 +23,9 @@ def assert_gradient() -> Callable[..., None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Show the report of a check that failed instead of pytest's shortened line of it."""
+    """Show the report of a failed check in place of pytest's shortened line."""
     error = call.excinfo.value if call.excinfo else None
-    # Without the checker in memory there is no report, and it must not be imported for that.
+    # Until a test imports the checker there is no report, so do not import it here.
     checking = sys.modules.get("jaxmlp.checking.report")
     if call.excinfo is not None and isinstance(error, AssertionError) and checking is not None:
         values = _asserted(call.excinfo.traceback[-1])

@@ -48,7 +48,7 @@ def update(
     learning_rate, momentum
         eta and alpha of eq. (3); may be traced.
     weight_decay
-        Adds half of it times the squared weights (not biases) to the loss; may be traced.
+        Factor on half the sum of squared weights (not biases) in the loss; may be traced.
     nesterov
         Static. Move by alpha dw_t - eta grad L instead of dw_t (Sutskever et al. 2013).
 
@@ -80,7 +80,7 @@ def update(
 
 
 def _check_shapes(params: Params, state: State, gradient: Params) -> None:
-    """Raise a ValueError where arrays would broadcast, and a batch of gradients make a batch of parameters."""
+    """Raise a ValueError for other shapes: a batch of gradients would broadcast to a batch of parameters."""
     expected = jax.tree.map(jnp.shape, params)
     for name, given in (("gradient", gradient), ("state", state.dw)):
         if (shapes := jax.tree.map(jnp.shape, given)) != expected:
@@ -88,7 +88,7 @@ def _check_shapes(params: Params, state: State, gradient: Params) -> None:
 
 
 def effective_learning_rate(learning_rate: ArrayLike, momentum: ArrayLike) -> ArrayLike:
-    """Return eta / (1 - alpha): the learning rate of the same speed without momentum, where the gradient is constant.
+    """Return eta / (1 - alpha): descent without momentum at this rate is as fast, if the gradient is constant.
 
     >>> print(effective_learning_rate(0.25, 0.75))
     1.0

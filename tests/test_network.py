@@ -113,7 +113,7 @@ def test_an_added_activation_is_trained_and_saved_by_its_name(mish, tmp_path, mo
 
 @pytest.mark.parametrize("hidden", ["softmax", ("relu", "softmax")])
 def test_softmax_as_a_hidden_layer_is_refused(hidden):
-    assert "softmax is an output only" in refusal((3, 4, 4, 2), hidden)
+    assert "softmax is only for outputs" in refusal((3, 4, 4, 2), hidden)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -332,7 +332,7 @@ def test_whole_number_parameters_are_refused_because_x_would_lose_its_fractions(
 
 
 def test_a_plain_pair_in_place_of_a_layer_is_refused():
-    with pytest.raises(ValueError, match=r"^params must be a tuple of Layer\(w, b\).*no Layer$"):
+    with pytest.raises(ValueError, match=r"^params must be a tuple of Layer\(w, b\).*not Layer$"):
         forward(MLP((2, 1)), ((jnp.ones((1, 2)), jnp.ones(1)),), jnp.ones(2))
 
 
