@@ -1,17 +1,17 @@
 """Is this gradient right, and if not, what is wrong with it?
 
-All checks name the same things alike:
+All checks use these names:
 
     f         a function of `params` that returns a scalar; for derivative rules a function of `args` that returns any
               tree of floating arrays
-    gradient  a function of `params` that returns a tree like it
+    gradient  a function of `params` that returns a tree like them
     params    a tree of finite arrays of any floating dtype; float64 only if x64 is on
     args      trees of finite floating arrays; integers, booleans and keys among them stay fixed
-    seed      seed of everything that is drawn: the same seed gives the same report
+    seed      seed of all random numbers: the same seed gives the same report
 
-A check returns a `Report`, true if and only if what it checks is right; `print` it. It raises a ValueError for
-arguments that are not so, for a value of f that is not finite, and for a gradient or rule whose results do not have the
-shapes that they need. Errors of the user's functions are raised with a note. JAX's x64 setting is restored in any case.
+A check returns a `Report`, true if and only if what it checks is right; `print` it. It raises a ValueError for other
+arguments, for a value of f that is not finite, and for a gradient or rule that returns wrong shapes. Errors of the
+user's functions are raised with a note. JAX's x64 setting is always restored.
 """
 
 from jaxmlp.checking.batched import check_batched

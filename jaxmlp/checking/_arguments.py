@@ -1,4 +1,4 @@
-"""The arguments of a function of several: the floating leaves vary, all others (integers, keys) are fixed."""
+"""The arguments of a function: the floating leaves vary, all others (integers, keys) are fixed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,13 +19,13 @@ class _Name(NamedTuple):
 
 @jax.tree_util.register_pytree_with_keys_class
 class Named:
-    """A flat tree whose leaves have the names that they have in the user's own trees, such as "args[0].w"."""
+    """A flat tree whose leaves keep their names in the user's own trees, such as "args[0].w"."""
 
     def __init__(self, leaves: Sequence[Any], names: Sequence[str]):
         self.leaves, self.names = tuple(leaves), tuple(names)
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[_Name, Any], ...], tuple[str, ...]]:
-        """Return the leaves beside their names."""
+        """Return the leaves with their names."""
         return tuple(zip(map(_Name, self.names), self.leaves, strict=True)), self.names
 
     @classmethod
@@ -122,7 +122,7 @@ def inner_product(one: Any, other: Any) -> Any:
 
 
 def cast(values: Any, like: Any) -> Any:
-    # `device_put` compiles nothing. JAX 0.10.0 turns NumPy's float64 into float32 before `astype`: hence in one call.
+    # `device_put` compiles nothing. Without a dtype, `asarray` of JAX 0.10.0 turns NumPy's float64 into float32.
     dtype = jnp.result_type(like)
     return jax.device_put(values.astype(dtype)) if isinstance(values, np.ndarray) else jnp.asarray(values, dtype)
 

@@ -100,7 +100,7 @@ def name_of(function: Callable[..., Any], fallback: str) -> str:
     return name if name and name != "<lambda>" else fallback
 
 
-# Roundings by which two calls may differ, as threads sum in another order.
+# Roundings by which two calls may differ, because threads sum in any order.
 _UNSTEADY = 1024
 
 
@@ -118,7 +118,7 @@ def first_calls(
 def unsteady_sentence(
     f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, first: tuple[float, Any], root: str
 ) -> str:
-    """Return a sentence on what changes from call to call by more than another order of summation explains."""
+    """Return a sentence on a value that differs between two calls by more than another order of summation."""
     value, leaves = first
     again = f(params)
     number = float(np.asarray(again).astype(np.float64))

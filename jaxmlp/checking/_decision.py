@@ -1,12 +1,12 @@
 """Is a gradient right at a point? Four tests, the cheap ones first; only the last can find it wrong.
 
-1. It agrees with autodiff in float64, up to a few roundings of each element or of the slice that it lies in: right.
-2. Else, it agrees up to what rounding can do to both programs (`_excuses`, `_rounding.spread`): right.
-3. Else, it lies between the gradients right beside a kink (`_excuses`): a subgradient, and right.
-4. Else the values of the function along the direction of the disagreement decide between the two.
+1. It equals autodiff in float64, up to a few roundings of each element or of the slice that it lies in: right.
+2. Else, it equals autodiff up to the rounding error of both programs (`_excuses`, `_rounding.spread`): right.
+3. Else, it lies between the gradients on the sides of a kink (`_excuses`): a subgradient, and right.
+4. Else, differences of the function, along the direction in which the two differ most, confirm one of the two.
 
-Before that, differences along random directions confirm autodiff itself. Where autodiff fails or is wrong, differences
-alone decide (`_without_autodiff`).
+Before that, differences along random directions confirm autodiff, which is then called the truth. Where autodiff fails
+or is wrong, differences alone decide (`_without_autodiff`).
 """
 
 import math
@@ -29,7 +29,7 @@ from jaxmlp.checking.report import LeafError
 ROUNDINGS = 64
 # The chance that all directions of a check miss a fault as large as the resolution of the report.
 MISS = 1e-6
-# The smallest share of a fault that a normal direction must see: two directions with autodiff, six without.
+# The smallest share of a fault that a normal direction must detect: two directions with autodiff, six without.
 BESIDE_AUTODIFF, ALONE = 1e-3, 0.1
 # With up to this many coordinates, differences are taken along each of them.
 FEW = 128
@@ -42,7 +42,7 @@ Surveyor = Callable[[list[Any], list[Any]], Survey | None]  # of (points, direct
 
 
 class Functions(NamedTuple):
-    """The functions that a check calls, in float64: f, its values along a direction, the gradient in question."""
+    """The functions that a check calls, in float64: f, its values along a direction, the gradient to check."""
 
     f: Wide
     along: Callable[[Any, Any, np.ndarray], np.ndarray]
@@ -90,7 +90,7 @@ class Judged(_Compared):
 
 
 def prepared(f: Wide, given: Wide, params: Any, epsilons: list[float]) -> Functions:
-    """Put together the functions of a check; nothing is compiled before it is called."""
+    """Collect the functions of a check; each is compiled when it is first called."""
     return Functions(f, _functions.along(f), _functions.noise_along(f), list(_truths(f, params)), given, epsilons)
 
 
@@ -111,7 +111,7 @@ def _truth(label: str, gradient: Callable[[Any], Any], steps: Callable[[Any], An
 
 
 def surveyor(functions: Functions) -> Surveyor:
-    """Return a function that surveys all points at once, with the first gradient by autodiff."""
+    """Return a function that computes the `Survey` of a check, with the first truth."""
     if not functions.truths or not functions.given.traceable:
         return lambda points, directions: None
     return _survey.surveyor(functions.f, functions.truths[0].steps, functions.given)
@@ -136,7 +136,7 @@ def compare(given: Leaves, expected: Leaves, epsilons: list[float]) -> Judged:
 
 
 def agree(given: Leaves, expected: Leaves, epsilons: list[float]) -> bool:
-    """Return whether `compare` is sure to find a gradient right, at less cost: by the smallest of all slices."""
+    """Return whether `compare` is sure to find a gradient right; cheaper, by the smallest slice alone."""
     return all(
         not leaf.size or bool(np.max(np.abs(leaf - truth)) <= r * _rounding.smallest(truth))
         for r, leaf, truth in zip(_relative(epsilons), given, expected, strict=True)
@@ -263,7 +263,7 @@ def basis(
         if not confirmed and noise is None:  # with all steps
             found = [evidence(functions, params, e.direction, centre, known=e.line) for e in found]
             confirmed = all(confirms(e, expected) for e in found)
-        if not confirmed and noise is None:  # before autodiff is rejected, use all that differences can do
+        if not confirmed and noise is None:  # before autodiff is rejected, measure the noise of f too
             noise = functions.noise(seed, params, directions[0])
             found = [evidence(functions, params, e.direction, centre, noise=noise, known=e.line) for e in found]
             confirmed = all(confirms(e, expected) for e in found)
@@ -279,7 +279,7 @@ def basis(
 def _follows(found: Evidence, truth: Truth, expected: Leaves, params: Any, noise: np.ndarray) -> bool:
     """Return whether the mean slope of f over each step lies between autodiff's slopes within the step.
 
-    It must by the mean value theorem (with kinks, Lebourg's), however many kinks there are.
+    By the mean value theorem (Lebourg's, with kinks) it must, for any number of kinks.
     """
     low = high = dot(expected, found.direction)
     line = found.line
@@ -297,7 +297,7 @@ def _follows(found: Evidence, truth: Truth, expected: Leaves, params: Any, noise
 
 
 class Trial(NamedTuple):
-    """The result of test 4: differences of f along the disagreement, and which of the two gradients they confirm."""
+    """The result of test 4: differences of f towards the disagreement, and the gradients that they confirm."""
 
     found: Evidence
     given: bool
@@ -312,7 +312,7 @@ def trial(functions: Functions, params: Any, centre: float, judged: Judged, seed
 
 
 def leaf_errors(names: list[str], dtypes: list[str], judged: Judged) -> tuple[LeafError, ...]:
-    """Return the error of each leaf for the report: wrong leaves first, the worst of them first."""
+    """Return the error of each leaf for the report: wrong leaves first, the worst at the top."""
     errors = []
     for name, dtype, given, expected, allowed, wrong in zip(
         names, dtypes, judged.given, judged.expected, judged.allowed, judged.wrong, strict=True

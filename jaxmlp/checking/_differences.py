@@ -78,7 +78,7 @@ def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
     regular = np.append([False, False], falls[1:] <= falls[:-1] / REGULAR)
     sound, best, error = regular, math.nan, math.inf
     for k in range(1, len(column)):
-        if k >= 3:  # an entry depends on all rows that went into it
+        if k >= 3:  # an entry is sound if the rows before it are
             sound = np.append([False], sound[:-1]) & regular
         following = column[1:] + (column[1:] - column[:-1]) / (RATIO ** (2 * k) - 1)
         left = np.where(sound[k:], np.abs(following - column[1:]), np.abs(following - column[:-1]))
@@ -91,7 +91,7 @@ def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
 
 
 def _contradicted(entries: np.ndarray, quotients: np.ndarray, noises: np.ndarray, k: int) -> np.ndarray:
-    """Return how much shorter steps contradict entries that seem to converge, as some do by chance near kinks."""
+    """Return how far entries are from quotients of shorter steps: near kinks, some converge by chance."""
     left = np.abs(entries - quotients[k:])
     gaps = np.abs(quotients[None, :] - entries[:, None]) - SAFETY * noises - left[:, None]
     shorter = np.arange(len(quotients)) > np.arange(k, len(quotients))[:, None]
@@ -99,7 +99,7 @@ def _contradicted(entries: np.ndarray, quotients: np.ndarray, noises: np.ndarray
 
 
 def _jump(values: Line, noises: np.ndarray) -> float:
-    """Return the slope ahead minus the slope behind at a kink; 0 if it falls with the step, as it does elsewhere."""
+    """Return the slope ahead minus the slope behind; 0 if the difference falls with the step: there is no kink."""
     jumps = (values.ahead - 2 * values.centre + values.behind) / values.h
     clear = np.flatnonzero(np.abs(jumps) > SAFETY * noises)
     if len(clear) < 2:
@@ -127,8 +127,7 @@ def n_directions(miss: float, resolution: float) -> int:
     """Return how many normal directions miss a fault with at most this probability.
 
     A fault d is seen along a direction v where |d.v| exceeds the error; a normal v makes d.v smaller than
-    `resolution` |d| with the probability erf(resolution / sqrt 2), whatever the number of coordinates, and of wrong
-    ones among them.
+    `resolution` |d| with the probability erf(resolution / sqrt 2), for any number of coordinates and of wrong ones.
     """
     return max(1, math.ceil(math.log(miss) / math.log(math.erf(resolution / math.sqrt(2)))))
 

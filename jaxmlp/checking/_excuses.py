@@ -1,4 +1,4 @@
-"""What excuses a gradient that differs from autodiff: rounding (test 2), or a kink (test 3)."""
+"""Tests 2 and 3: rounding, or a kink, excuses (explains) a difference from autodiff."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from jaxmlp.checking._program import Apply, trace
 
 
 def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) -> Judged:
-    """Apply test 2: allow what rounding can do to both programs, one sample after the other until that is enough."""
+    """Apply test 2: allow the rounding error of both programs, estimated from more samples until it suffices."""
     factor = _rounding.threshold(sum(leaf.size for leaf in judged.given))
 
     def allow(*spreads: Leaves) -> Judged:
@@ -37,17 +37,17 @@ def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) ->
             excused = allow(spreads, to_numpy(found))
             if excused.is_right:
                 return excused
-    except Exception:  # not traceable: assume that it loses a few digits more than autodiff
+    except Exception:  # not traceable: assume that the gradient loses a few digits more
         excused = allow(spreads, [8 * leaf for leaf in spreads])
     return excused
 
 
 def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged, rng: np.random.Generator) -> Judged:
-    """Apply test 3: allow what lies between the gradients that autodiff gives right beside the point.
+    """Apply test 3: allow values between the gradients that autodiff gives just beside the point.
 
-    The samples: every tie broken one way, every tie broken the other way, 32 random points, and the directions that
-    favour the gradient given. An element with more than four values there has many ties, and its extreme values may be
-    missing: its range is doubled.
+    The samples: every tie broken one way, every tie broken the other way, 32 random points, and points in the
+    directions that favour the gradient given. An element with more than four values there has many ties, and its
+    extreme values may be missing: its range is doubled.
     """
     # The samples lie 2^-30 of the parameters' size away; there a smooth gradient changes by no more than this.
     drift = [2.0**-20 * _rounding.scale(leaf) for leaf in judged.expected]
@@ -64,7 +64,7 @@ def beside_kink(functions: Functions, truth: Truth, params: Any, judged: Judged,
         room, jumps = np.where(many, high - low, 0.0) + d, high - low > 4 * d
         n += int(jumps.sum())
         wider.append(np.where((g >= low - room) & (g <= high + room) & jumps, np.maximum(a, np.abs(g - e)), a))
-    # Each element may lie in its range while the whole lies outside of all samples: (1, 1) at a tie of two.
+    # Each element may be in its range although the gradient is no mixture of samples: (1, 1) at a tie of two.
     given, *others = (inner(leaves, gap) for leaves in (judged.given, *found, judged.expected))
     room = inner([np.abs(leaf) for leaf in gap], drift) + (max(others) - min(others)) * crowded
     excused = judged._replace(allowed=wider)
@@ -82,7 +82,7 @@ def _beside(
     drift: Leaves,
     rng: np.random.Generator,
 ) -> list[Leaves]:
-    """Return gradients right beside a point, or none if they do not jump."""
+    """Return gradients just beside a point, or none if they do not jump."""
     tree, sizes = jax.tree.structure(params), [_points.size(leaf) for leaf in to_numpy(params)]
 
     def drawn(n: int) -> list[Leaves | None]:
@@ -93,7 +93,7 @@ def _beside(
     if not any(_jumps(sample, judged.expected, drift) for sample in samples):
         return []
     samples += drawn(12)
-    # Along the gap a convex kink has its extreme gradients; an element wins a maximum where it grows.
+    # A convex kink has its extreme gradients along the gap; a growing element becomes the maximum.
     grown = [np.nan_to_num(np.abs(g) - np.abs(e)) for g, e in zip(judged.given, judged.expected, strict=True)]
     for leaves in (gap, grown):
         largest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in leaves) or 1.0
@@ -130,7 +130,7 @@ def judge(
 
 
 def has_kink(truth: Truth, params: Any, rng: np.random.Generator) -> bool:
-    """Return whether the gradients right beside a point differ."""
+    """Return whether the gradients just beside a point differ."""
     expected = evaluated(truth.call, params)
     if expected is None:
         return False
@@ -140,7 +140,7 @@ def has_kink(truth: Truth, params: Any, rng: np.random.Generator) -> bool:
 
 
 def _sides(truth: Truth, params: Any, v: Any) -> list[Leaves | None]:
-    """Return the gradients right beside a point, ahead and behind."""
+    """Return the gradients just beside a point, ahead and behind."""
     return [evaluated(truth.call, moved_numbers(params, v, sign * 2.0**-30)) for sign in (1, -1)]
 
 

@@ -1,4 +1,4 @@
-"""A wrong gradient taken apart, and whether the error that a hypothesis predicts explains it."""
+"""The parts of a wrong gradient, and tests of the error that a hypothesis predicts."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

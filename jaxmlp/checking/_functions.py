@@ -1,4 +1,4 @@
-"""The user's functions in float64 if they run in it, compiled if they can be traced; x64 on for a check, and off."""
+"""The user's functions, in float64 and compiled where possible; x64 switched on for a check, and off again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,13 +26,13 @@ _PADDED = 8
 
 
 class Wide(NamedTuple):
-    """A function of float64 arrays, compiled if it can be traced; `note` says so if it only runs in its own dtype."""
+    """A function of float64 arrays, compiled if it can be traced; `note` says why if it only runs in its own dtype."""
 
     call: Callable[..., Any]
     plain: Callable[..., Any]
     traceable: bool
     note: str
-    spreads: Callable[..., Iterator[Any]]  # of (seed, params): what rounding can do to it
+    spreads: Callable[..., Iterator[Any]]  # (seed, params) -> estimates of its rounding error
 
 
 def widened(name: str, function: Callable[[Any], Any], params: Any) -> Wide:
@@ -95,7 +95,7 @@ def moved_numbers(params: Any, direction: Any, step: float) -> Any:
 
 
 def along(f: Wide) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
-    """Return a function of (w, v, steps [s]) with the values [s] of f at w + h v, compiled if that can be."""
+    """Return a function of (w, v, steps [s]) with the values [s] of f at w + h v, compiled if possible."""
     if f.traceable:
         evaluate = jax.jit(lambda w, v, steps: jax.lax.map(lambda h: f.plain(moved(w, v, h)), steps))
 
@@ -110,7 +110,7 @@ def along(f: Wide) -> Callable[[Any, Any, np.ndarray], np.ndarray]:
 def noise_along(f: Wide) -> Callable[[int, Any, Any], np.ndarray]:
     """Return a function of (seed, w, v) that gives the rounding of f(w + h v) at each of STEPS.
 
-    It is imitated if f can be traced, else measured, and includes the rounding of w + h v itself.
+    The rounding is imitated if f can be traced, else measured. That of w + h v is included.
     """
     imitated = spread(lambda w, v, h: f.plain(moved(w, v, h)))
     values = along(f)
@@ -148,7 +148,7 @@ def _compiled(function: Callable[[Any], Any], args: Any) -> tuple[Callable[..., 
 
 
 def x64_scope(*calls: tuple[Any, ...]) -> Scope:
-    """Return a replacement of `jax.enable_x64` that is safe for these calls (function, *arguments in their dtypes).
+    """Return a replacement for `jax.enable_x64` that is safe for these calls (function, *arguments in their dtypes).
 
     JAX (0.10 to 0.12) caches its copy of a NumPy array for as long as a program holds it, and reuses the copy after x64
     has changed. A function that closes over an array of 64 bits then fails in float32 or in float64. The only public

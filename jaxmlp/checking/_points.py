@@ -43,7 +43,7 @@ def size(leaf: np.ndarray) -> float:
     top = float(np.abs(leaf).max(initial=0.0))
     if not 0 < top < np.inf:
         return 1.0
-    # Scaled first where the squares would overflow or underflow.
+    # Scale first if the squares would overflow or underflow.
     unit = 1.0 if 1e-100 < top < 1e100 else 2.0 ** np.floor(np.log2(top))
     return float(unit * 2.0 ** np.round(np.log2(np.mean(np.square(leaf if unit == 1 else leaf / unit))) / 2))
 
@@ -54,7 +54,7 @@ def direction(params: Any, rng: np.random.Generator) -> Any:
 
 
 def _normal(leaf: Any, rng: np.random.Generator) -> np.ndarray:
-    # In float32 in half the time.
+    # float32 takes half the time.
     return np.asarray(rng.standard_normal(np.shape(leaf), np.float32), np.float64)
 
 

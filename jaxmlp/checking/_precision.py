@@ -1,4 +1,4 @@
-"""Is a right formula precise enough in the dtypes of its user?"""
+"""Is a right formula precise enough in the user's dtypes?"""
 
 import math
 from collections.abc import Callable
@@ -34,10 +34,10 @@ def precision_checker(f: Callable[[Any], Any], dtypes: list[Any]) -> Callable[[A
 def judge_precision(
     judged: Judged, dtypes: list[Any], own: Callable[[], Leaves], spread: Callable[[], Leaves]
 ) -> Judged:
-    """Judge results in the dtypes of their user.
+    """Judge results in the user's dtypes.
 
-    Beyond a few roundings, allow a multiple of the error of `own`, which are results of the truth in these dtypes, and
-    what rounding can do to it, its `spread`.
+    Beyond a few roundings, allow a multiple of the error of `own`, the results of the truth in these dtypes, and a
+    multiple of its `spread` by rounding.
     """
     limits = [jnp.finfo(dtype) for dtype in dtypes]
     allowed = [

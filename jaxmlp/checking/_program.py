@@ -127,7 +127,7 @@ def _apply(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -
 
 def _scan(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:
     params, body = eqn.params, eqn.params["jaxpr"]
-    # JAX's parameters for this change with its versions, but an array that is scanned over has one axis more outside.
+    # JAX's parameters for this differ by version, but an array that is scanned over has one more axis outside.
     n_xs = _n_stacked(eqn.invars, body.jaxpr.invars)
     n_carry = len(eqn.outvars) - _n_stacked(eqn.outvars, body.jaxpr.outvars)
     n_consts = len(eqn.invars) - n_carry - n_xs
@@ -171,5 +171,5 @@ def _cond(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) ->
 
 
 def _first(iteration: Any) -> Any:
-    """Return the first number of a loop, another one for each iteration of the loop around it."""
+    """Return the first number of a loop, different for each iteration of the enclosing loop."""
     return jax.numpy.asarray(iteration, "int32") * 1009

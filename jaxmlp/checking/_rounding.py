@@ -1,4 +1,4 @@
-"""What rounding can do to a program: Monte Carlo arithmetic.
+"""The rounding error of a program, by Monte Carlo arithmetic.
 
 Every operation's result gets a random relative error of the size of its dtype's rounding, and a sum one that grows with
 its length. The spread of the program's results then estimates their rounding error, cancellation included (Parker,
@@ -69,7 +69,7 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
 def spreads(function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
     """Return a function of (seed, *args) that yields the spread after each sample; the last one is `spread`.
 
-    It never shrinks, so a gradient that an early spread excuses is excused by the last one too.
+    The spread never shrinks: if an early one excuses a gradient, the last one does too.
     """
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""All that a check of a right gradient computes, in one program: all points, and the lines through the first.
+"""A survey: everything that a check of a right gradient needs, at all points, computed by one program.
 
 One compilation replaces four, and the points share matrix products with a network's data.
 """

@@ -40,7 +40,7 @@ class Switch(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """A place whose cotangent (dL over its value) is wanted, and the leaf that was broadcast there, if any."""
+    """A place whose cotangent (dL / d value) is needed, and the leaf that was broadcast there, if any."""
 
     kind: str
     where: str
@@ -120,7 +120,7 @@ class _Plan(NamedTuple):
 
 
 def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, zeros: Any) -> tuple[Any, ...]:
-    """Return a visitor and its argument. Without amounts the visitor makes the plan; with them it carries it out."""
+    """Return a visitor and its argument. Without amounts, the visitor makes the plan; with amounts, it applies it."""
     # Values that are a reshaped leaf, and how to reshape another tree's leaf alike. Values are kept for their ids.
     leaves, steps = jax.tree.leaves(params), jax.tree.leaves(gradient)
     origin: dict[int, tuple[int, Callable[[Any], Any], Any]] = {
@@ -128,7 +128,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, z
     }
     dependent = {id(leaf): leaf for leaf in leaves}  # values that depend on the parameters
     at_top = [True]
-    seen: Counter[int] = Counter()  # a program that is called twice visits its operations twice
+    seen: Counter[int] = Counter()  # operations of a program that is called twice are visited twice
     regions: dict[int, _Region] = {}  # values that are elementwise functions of one other value
 
     def switch(key: Any, kind: str, where: str) -> Any:
@@ -252,7 +252,7 @@ def _visit(plan: _Plan, params: Any, gradient: Any, amounts: Any, shares: Any, z
                 c = switch((*this, j, "other"), "transposed", f"{at}: its input {1 - j} where its transpose belongs")
                 y = y + _as(c, y) * product(jnp.swapaxes(still, -1, -2) - still)
             if y.ndim >= 2 and y.shape[-1] == y.shape[-2]:
-                c = switch((*this, j, "output"), "transposed", f"{at}: what comes back to it, transposed")
+                c = switch((*this, j, "output"), "transposed", f"{at}: its cotangent, transposed")
                 back = product(still)
                 y = y + _as(c, y) * (jnp.swapaxes(back, -1, -2) - back)
             if id(other) in origin:

@@ -2,7 +2,7 @@
 
 Let g be the gradient, d the error of the gradient given, and e_h the error that a hypothesis h predicts. Then h
 explains the fault if d = s e_h for one number s, up to what rounding allows each element; s = 1 for the fault itself.
-The errors of faults inside the function come from switching them on in it (`_switches`): a missing derivative, a
+The errors of faults inside the function come from switches in it (`_switches`): a missing derivative, a
 transposed or dropped term, cotangents summed over a wrong axis, examples that are missing or in another order.
 """
 
@@ -130,7 +130,7 @@ def _places(wrong: Wrong, fault: Fault) -> Explanation | None:
             given, g = np.sort(wrong.judged.given[i].ravel()), np.sort(fault.g[i].ravel())
             if g.size < 2 or not (np.abs(given - g) <= fault.room[i].max()).all():
                 return None
-            found.append(Explanation("permuted", f"{wrong.names[i]} has the right numbers at other places"))
+            found.append(Explanation("permuted", f"{wrong.names[i]} has the right numbers in wrong places"))
     return joined(found, fault.names)
 
 
@@ -182,7 +182,7 @@ def _constant(wrong: Wrong, fault: Fault) -> Explanation | None:
         s = coefficients(moves, [changes], fault.leaves, room)
         if s is not None and s[0] < -1e-9:
             share = f"{-float(s[0]):.3g} of it" if s[0] > -0.999999 else "it"
-            text = f"{share} does not follow the parameters, so it belongs to another point"
+            text = f"{share} does not change with the parameters: it belongs to another point"
             return Explanation("stale", f"{enumerated(fault.names)}: {text}", fault.names)
     return None
 
@@ -288,12 +288,12 @@ def _switch_explanation(switch: _switches.Switch, s: float, wrong: Wrong, fault:
         kind, what = "dropped_term", f"is {as_factor(1 + s)} times what it should be"
         if abs(s + 1) < 1e-6 or abs(s + 2) < 1e-6:
             what = "is missing" if round(s) == -1 else "has its sign flipped"
-        text = f"a term {what}: what goes back through {where}"
+        text = f"a term {what}: the cotangent through {where}"
     return Explanation(kind, text, fault.names)
 
 
 def _own_axes(wrong: Wrong, fault: Fault, probes: list[_switches.Probe], cotangents: Leaves) -> Explanation | None:
-    """Test leaves that are sums of a cotangent: over a wrong axis, or of one before a derivative was applied."""
+    """Test leaves that sum a cotangent over a wrong axis, or before a derivative was applied."""
 
     def matches(i: int) -> Iterator[Explanation]:
         for probe, cotangent in zip(probes, cotangents, strict=True):

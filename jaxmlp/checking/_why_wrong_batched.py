@@ -110,13 +110,13 @@ def _leak(trials: list[Trial]) -> str:
         leaks[trial.changed] = False
         if leaks.any():
             i, *others = np.flatnonzero(leaks)
-            also = f", and so do {len(others)} more" if others else ""
-            return f"the output of example {i} changes when example {trial.changed} does{also}"
+            also = f" (and of {len(others)} more)" if others else ""
+            return f"when example {trial.changed} changes, so does the output of example {i}{also}"
     return ""
 
 
 def _reduced_leak(trials: list[Trial], form: Form) -> str:
-    """Return a sentence on an example whose change has another effect than that of its own contribution."""
+    """Return a sentence on an example that changes the sum or mean by more than its own contribution."""
     base = trials[0].judged
     for trial in trials[1:]:
         after = trial.judged

@@ -25,7 +25,7 @@ from jaxmlp.checking.report import Explanation, PointCheck, Report
 
 __all__ = ["check_batched"]
 
-# This many examples at most are changed, one at a time.
+# At most this many examples are changed, one at a time.
 CHANGED = 4
 
 
@@ -38,7 +38,7 @@ def check_batched(
 ) -> Report:
     """Check that the batched form of a function gives each example its own result, and that none leaks into another.
 
-    It does if every result is right with the given and with changed values, in float64 and in the given dtypes.
+    Every result must be right with the given and with changed values, in float64 and in the given dtypes.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def check_batched(
         The examples: trees of arrays [B, ...] of any dtypes, with B of 2 or more. Floating arrays also get other
         values; labels do not.
     reduction
-        "sum" or "mean" if `batched` reduces. If None, the shapes show it, and the better fit of sum and mean is taken.
+        "sum" or "mean" if `batched` reduces. If None, shapes show whether it does, and the better fit is used.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def check_batched(
     True
     >>> report = check_batched(lambda x: x, lambda x: x - x.mean(axis=0), x)
     >>> print(report.explanations[0].text)
-    the output of example 1 changes when example 0 does, and so do 1 more
+    when example 0 changes, so does the output of example 1 (and of 1 more)
     """
     if reduction not in (None, "sum", "mean"):
         raise ValueError(f'reduction must be "sum", "mean" or None, got {reduction!r}')
@@ -149,7 +149,7 @@ def _check(
         explanations = (explain(trials, rows, form),)
     elif any(dtype != np.float64 for dtype in dtypes):
         with ambient():
-            # The rounding of the batched program itself is not imitated: it is what this judges.
+            # Do not imitate the rounding of the batched program: this step judges it.
             own = judge_precision(
                 trials[0].judged._replace(given=to_numpy(first)),
                 dtypes,
@@ -273,7 +273,7 @@ def _changes(
     for i in which:
         new = [drawn(leaf[i], size) for leaf, size in zip(floats, sizes, strict=True)]
         others = [("the data of another example", [leaf[(i + 1) % n] for leaf in floats]), ("new data", new)]
-        # Both signs: a leak may open at one of them only.
+        # Both signs: a leak may occur at one of them only.
         others += [("large data", [factor * values for values in new]) for factor in (16, -16)]
         for label, other in others:
             changed = [leaf.copy() for leaf in floats]

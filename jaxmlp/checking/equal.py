@@ -1,4 +1,4 @@
-"""`check_equal`: do functions return what others return, up to rounding?"""
+"""`check_equal`: do two functions return the same, up to rounding?"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -17,11 +17,11 @@ __all__ = ["check_equal"]
 def check_equal(
     pairs: Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]], *args: Any, truth: str
 ) -> dict[str, Report]:
-    """Check that the two functions of each pair return the same in float64, up to what rounding can do to both.
+    """Check that the two functions of each pair return the same in float64, up to the rounding error of both.
 
-    `pairs` has (function, function that is right) by name, functions of `args` that return like trees of arrays; each
-    name gets a `Report`. `truth` says in the reports what the second functions are. One program computes all pairs. The
-    same infinity on both sides counts as equal.
+    `pairs` maps names to (function, right function): functions of `args` that return trees of arrays of the same
+    shapes. Each name gets a `Report`, in which `truth` describes the right functions. One program computes all pairs.
+    The same infinity on both sides counts as equal.
 
     >>> pairs = {"double": (lambda x: x + x, lambda x: 2 * x), "square": (lambda x: x**3, lambda x: x**2)}
     >>> {name: bool(report) for name, report in check_equal(pairs, np.arange(3.0), truth="the formula").items()}
@@ -35,7 +35,7 @@ def check_equal(
             if not report:
                 try:
                     off = [spread(side)(0, *wide) for side in pairs[name]]
-                except Exception:  # rounding cannot be imitated in every operation: then nothing is excused by it
+                except Exception:  # rounding cannot be imitated in every operation: allow only a few roundings
                     continue
                 reports[name] = _report(name, truth, *results[name], *off)
     return reports

@@ -41,10 +41,10 @@ def check_gradient(
     - The gradient is compared with autodiff of f's own steps (without custom rules and `stop_gradient`), element by
       element. Before that, differences along two random directions confirm autodiff. They miss a fault of autodiff as
       large as the report's `resolution` with a probability below 1e-6, for any number of coordinates.
-    - An element that is off by more than a few roundings may be off by what rounding does to the two programs. That is
-      found by imitating it (Parker, Monte Carlo Arithmetic, 1997): with independent errors of the imitated size, a
+    - An element that is off by more than a few roundings may be off by the rounding error of the two programs, which
+      is found by imitation (Parker, Monte Carlo Arithmetic, 1997): with independent errors of the imitated size, a
       right gradient fails with a probability below 1e-12.
-    - At a kink (relu at 0, a tie of max) every gradient between those right beside the point is a subgradient, and
+    - At a kink (relu at 0, a tie of max) every gradient between those just beside the point is a subgradient, and
       right.
     - If they still disagree, the values of f along the direction of the disagreement decide: extrapolated central
       differences (Richardson), with an error estimate from their convergence and from the rounding of f.
@@ -54,9 +54,9 @@ def check_gradient(
     The same is done at three more points: one nearby, one with many ties and zeros, one of large values. A point where
     f is not finite is skipped.
 
-    For speed, close over JAX arrays, not NumPy arrays. For a function that closes over NumPy arrays each call clears
-    JAX's caches while x64 is off, and the whole process compiles anew. `gradient_checker` clears them once if the
-    arrays have 32 bits, and at every check if they have 64 bits, such as labels from `data.prepare`.
+    For speed, close over JAX arrays, not NumPy arrays. If x64 is off, a check of a function that closes over NumPy
+    arrays clears JAX's caches, and the process must compile again. `gradient_checker` clears them once if the arrays
+    have 32 bits, and at every check if they have 64 bits, such as labels from `data.prepare`.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class _Found(NamedTuple):
 
     @property
     def reference(self) -> Leaves:
-        """Return the gradient to compare a shorter dtype with: the one given at a kink or without autodiff."""
+        """Return the reference for shorter dtypes: the given gradient at a kink or without autodiff."""
         return self.judged.given if self.judged.kink or self.truth is None else self.judged.expected
 
 

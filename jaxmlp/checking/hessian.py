@@ -29,7 +29,7 @@ def check_hessian_vector_product(
 
     H v is the gradient of w -> D_v f(w), with D_v f by JAX; `check_gradient` checks it for two random v. Two notes add
     evidence: how fast |f(w + h v) - f(w) - h g.v - h^2/2 v.H v| falls with h, and whether u.H v equals v.H u. JAX must
-    be able to differentiate f. `product(params, v)`, v like the parameters, returns a tree like them.
+    be able to differentiate f. v and `product(params, v)` are trees like the parameters.
 
     >>> w = jnp.array([1.0, 2.0])
     >>> bool(check_hessian_vector_product(lambda w: (w**3).sum(), lambda w, v: 6 * w * v, w))

@@ -29,7 +29,7 @@ __all__ = ["check_custom_rule", "check_jvp", "check_vjp"]
 # With up to this many output elements, each is pulled back separately to find the wrong ones.
 ONE_BY_ONE = 256
 NAMED = 5
-# An output is named if its derivative is off by this share of itself and of the worst error.
+# An output is named if its error exceeds this share of its derivative and of the worst error.
 LOCATED = 1e-7
 
 
@@ -39,7 +39,7 @@ def check_vjp(f: Callable[..., Any], my_vjp: Callable[..., Any], *args: Any, see
     `my_vjp(*args)` returns `(outputs, pull_back)`, as `functools.partial(jax.vjp, f)` does. `pull_back(c)`, with c like
     the outputs and in their dtypes, returns one cotangent for each argument; those of arguments that are not floating
     are ignored. The rule is right if the outputs are those of f, and it is linear and the transpose of f's derivative.
-    If it is wrong, a note names the outputs concerned, unless there are more than 256.
+    If it is wrong, a note names the wrong outputs, unless there are more than 256.
 
     >>> def vjp_of_product(x, y):
     ...     return x * y, lambda c: (c * y, c * x)
@@ -125,7 +125,7 @@ def check_custom_rule(f: Callable[..., Any], *args: Any, seed: int = 0) -> Repor
 
 
 class _Rule(NamedTuple):
-    """A vjp rule and its function; `jvp` is the rule whose transpose it is, or None."""
+    """A vjp rule and its function; `jvp` is the rule that it transposes, or None."""
 
     f_name: str
     name: str
@@ -224,7 +224,7 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
         if wrong.any():
             index = first_index(wrong)
             where = element(name, index)
-            return f"{rule.name} is not linear: for {where} a sum gives {a[index]:.9g}, and its terms {b[index]:.9g}"
+            return f"{rule.name} is not linear: r(c + d) is {a[index]:.9g}, r(c) + r(d) is {b[index]:.9g} for {where}"
     return ""
 
 

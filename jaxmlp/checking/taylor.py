@@ -24,7 +24,7 @@ class TaylorTest(NamedTuple):
     h: np.ndarray  # the steps, in units of the parameters' own sizes
     remainder: np.ndarray  # |f(w + h v) - f(w) - h g.v|, the larger of both sides
     rounding: np.ndarray  # rounding error of the remainder; a smaller remainder means nothing
-    slope: float  # exponent with which the remainder falls, well above rounding; nan if it nowhere is, as for linear f
+    slope: float  # exponent with which the remainder falls; nan if rounding hides it everywhere, as for linear f
     true_remainder: np.ndarray | None  # the remainder with f's own slope in place of g.v; None if they agree
 
 

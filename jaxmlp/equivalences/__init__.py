@@ -1,8 +1,8 @@
-"""What the library claims to be equal, as a table: it checks itself with `jaxmlp.checking`, as its users check theirs.
+"""A table of the library's hand-written formulas and of what they must equal, checked with `jaxmlp.checking`.
 
-Each row sets something written by hand beside an independent truth: a derivative beside autodiff and differences of its
-function, a statistic of per-example gradients beside the naive formula. `ACTIVATIONS` and `LOSSES` make the rows, so a
-new entry is checked without a line here.
+Each row compares a formula with an independent truth: a derivative with autodiff and differences of its function, a
+statistic of per-example gradients with the naive formula. The rows follow `ACTIVATIONS` and `LOSSES`, so a new entry is
+checked without a line here.
 """
 
 from collections.abc import Iterator
@@ -21,15 +21,15 @@ from jaxmlp.network import MLP, Params
 
 __all__ = ["Claim", "Equivalence", "networks", "of_library", "of_model", "rounding_units"]
 
-_EXAMPLES = 256  # of a network's own data: enough to see a wrong formula
-_NUMBERS = 2**24  # in all gradients that are formed one by one: 128 MiB in float64
+_EXAMPLES = 256  # drawn from a network's data: enough to detect a wrong formula
+_NUMBERS = 2**24  # in all gradients of examples together: 128 MiB in float64
 
 
 def of_library(*, n_networks: int | None = None, seed: int = 0) -> Iterator[Equivalence]:
     """List every equivalence of the library; nothing is computed before a row's `check` is called.
 
-    A check takes half a second to a few seconds, most of it to compile. Of `networks`, the first `n_networks` are
-    checked, all if None; the first four have one to four layers. `seed` is that of the numbers to check at.
+    A check takes half a second to a few seconds, mostly to compile. The rows use the first `n_networks` of `networks`,
+    all if None; the first four have one to four layers. `seed` draws the numbers to check at.
 
     >>> rows = {row.name: row for row in of_library()}
     >>> bool(rows["tanh, first derivative"].check())
@@ -43,7 +43,7 @@ def of_library(*, n_networks: int | None = None, seed: int = 0) -> Iterator[Equi
             yield from rows_of_loss(f"{name} of {output}", entry, ACTIVATIONS[output], rng)
     for mlp in islice(networks(), n_networks):
         yield from rows_of_network(mlp, *drawn(mlp, rng), seed)
-    # With cross-entropy no example has a gradient of zeros, for which every formula gives zeros.
+    # With cross-entropy no gradient is zero; at zero, wrong formulas give zeros too.
     deepest = max(networks(), key=lambda mlp: (len(mlp.sizes), mlp.loss == "cross_entropy"))
     yield from rows_of_statistics(deepest, *drawn(deepest, rng), seed)
 
@@ -53,7 +53,7 @@ def of_model(
 ) -> Iterator[Equivalence]:
     """List the equivalences of one network on its own data, x: [N, n_0] and N targets of any kind, as `of_library`.
 
-    256 examples are drawn from the data. `seed` is that of the draw and of the directions of the checks.
+    `seed` draws 256 examples from the data, and the directions of the checks.
 
     >>> from jax.random import key
     >>> from jaxmlp.network import init
@@ -73,7 +73,7 @@ def of_model(
 def networks() -> Iterator[MLP]:
     """Make small networks, of one to four layers in turn.
 
-    Together they have every pair of loss and output, and every activation of a hidden layer.
+    Together they have every pair of loss and output, and every hidden activation.
 
     >>> [len(mlp.activations) for mlp in networks()][:5]
     [1, 2, 3, 4, 1]

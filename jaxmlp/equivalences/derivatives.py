@@ -1,4 +1,4 @@
-"""Rows for derivatives written by hand: phi', delta, gradients and second-order products, beside what they must equal.
+"""Rows for derivatives written by hand: phi', delta, gradients and second-order products.
 
 The truth is autodiff, confirmed by differences of the function itself (`check_gradient`).
 """
@@ -26,12 +26,12 @@ def weighted_inputs(rng: np.random.Generator) -> Array:
 
 
 def _batched(part: Callable[..., Array]) -> Callable[..., Array]:
-    """Return a function of one example for [K, n], in the dtype of its first argument: a check calls it in several."""
+    """Batch a function of one example, to [K, n], in its first argument's dtype: checks use several dtypes."""
     return lambda z, *others: jax.vmap(part)(z, *(other.astype(z.dtype) for other in others))
 
 
 def rows_of_activation(name: str, activation: Activation, rng: np.random.Generator) -> Iterator[Equivalence]:
-    """List phi' and phi - t beside phi, and phi'' beside phi'."""
+    """List rows: phi' and phi - t against phi, phi'' against phi'."""
     z = weighted_inputs(rng)
     g, u, t = (normal(z.shape, rng) for _ in range(3))
     phi, pullback = _batched(activation.phi), _batched(activation.pullback)
@@ -56,7 +56,7 @@ def rows_of_activation(name: str, activation: Activation, rng: np.random.Generat
 
 
 def rows_of_loss(name: str, entry: Loss, output: Activation, rng: np.random.Generator) -> Iterator[Equivalence]:
-    """List delta beside the loss, the change of delta beside delta, and the Gauss-Newton part beside autodiff."""
+    """List rows: delta against the loss, its change against delta, the Gauss-Newton part against autodiff."""
     z = weighted_inputs(rng)
     t, u = target_rows(z.shape, rng), normal(z.shape, rng)
     parts = entry.value, entry.delta, entry.delta_change, entry.gauss_newton
@@ -77,7 +77,7 @@ def rows_of_loss(name: str, entry: Loss, output: Activation, rng: np.random.Gene
 
 
 def rows_of_network(mlp: MLP, params: Params, x: Array, t: Array, seed: int) -> Iterator[Equivalence]:
-    """List the gradient beside the loss, and both second-order products beside those of autodiff."""
+    """List rows: the gradient against the loss, both second-order products against autodiff."""
     direction = normal_like(params, np.random.default_rng(seed))
 
     def mean_loss(params: Params) -> Array:
@@ -99,7 +99,7 @@ def rows_of_network(mlp: MLP, params: Params, x: Array, t: Array, seed: int) -> 
 
 
 def _gauss_newton(mlp: MLP, params: Params, x: Array, direction: Params) -> Params:
-    """Multiply by J^T H J of the mean loss by autodiff: J of z_L, and H of the loss as a function of z_L, at t = y."""
+    """Return J^T H J v by autodiff: the Jacobian J of z_L, and the Hessian H of the mean loss in z_L at t = y."""
 
     def last(params: Params) -> Array:
         return jax.vmap(partial(forward, mlp, params))(x).z[-1]

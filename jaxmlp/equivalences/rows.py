@@ -39,7 +39,7 @@ class Equivalence(NamedTuple):
 
 
 def gradient_row(group: str, name: str, claim: Claim, root: str) -> Equivalence:
-    """Make the row of a claim; `root` is what a report calls the parameters."""
+    """Make the row of a claim; `root` names the parameters in the report."""
     return Equivalence(group, name, partial(check_gradient, *claim, name=name, root=root), claim)
 
 
@@ -86,7 +86,7 @@ def target_rows(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 
 def exact_targets(mlp: MLP, t: np.ndarray) -> Array:
-    """Return soft targets that sum to exactly 1: only for those is y - t the delta of cross-entropy."""
+    """Return soft targets that sum to exactly 1; else y - t is not the delta of cross-entropy."""
     if mlp.loss != "cross_entropy" or jnp.ndim(t) != 2:
         return jnp.asarray(t)
     rows = np.round(np.asarray(t, np.float64) * 2**16) / 2**16
@@ -95,7 +95,7 @@ def exact_targets(mlp: MLP, t: np.ndarray) -> Array:
 
 
 def drawn(mlp: MLP, rng: np.random.Generator) -> tuple[Params, Array, Array]:
-    """Draw parameters and six examples, x: [6, n_0] and t: [6, n_L]; a bias of 0 would hide what is done to it."""
+    """Draw parameters and six examples, x: [6, n_0] and t: [6, n_L]; a bias of 0 would hide faults in its use."""
     pairs = pairwise(mlp.sizes)
     params = tuple(Layer(normal((n, n_in), rng) / n_in**0.5, 0.1 * normal((n,), rng)) for n_in, n in pairs)
     return params, normal((6, mlp.sizes[0]), rng), target_rows((6, mlp.sizes[-1]), rng)

@@ -1,4 +1,4 @@
-"""Rows for the statistics of `per_example`, beside the naive formulas on every example's gradient by `jax.grad`."""
+"""Rows for the statistics of `per_example`, against naive formulas on every example's gradient by `jax.grad`."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,7 +28,7 @@ class _Naive(NamedTuple):
     y_in: tuple[Array, ...]
 
 
-# Each statistic of the factors f beside the plain formula of all gradients g, which needs memory for B of them.
+# Each statistic of the factors f, and its naive formula on all B gradients g, which needs memory for all.
 # `c`: [B], and v has the shapes of the parameters.
 STATISTICS: dict[str, tuple[Statistic, Callable[[_Naive, Array, Params], Tree]]] = {
     "gradients": (lambda f, c, v: per_example.gradients(f), lambda g, c, v: g.tree),
@@ -87,7 +87,7 @@ STATISTICS: dict[str, tuple[Statistic, Callable[[_Naive, Array, Params], Tree]]]
 
 
 def rows_of_statistics(mlp: MLP, params: Params, x: Array, t: Array, seed: int) -> Iterator[Equivalence]:
-    """List every statistic of `per_example` beside its naive formula."""
+    """List rows: every statistic of `per_example` against its naive formula."""
     rng = np.random.default_rng(seed)
     c, v = normal((len(x),), rng), normal_like(params, rng)
 

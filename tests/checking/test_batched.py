@@ -51,7 +51,7 @@ def test_a_reduced_loss_is_right_and_a_note_names_the_reduction(reduce, word):
 def test_batch_normalisation_is_a_leak():
     report = check_batched(linear, lambda x: ((x - x.mean(0)) / x.std(0)) @ W.T, X)
     assert explanation(report) == "leak"
-    assert report.explanations[0].text == ("the output of example 1 changes when example 0 does, and so do 4 more")
+    assert report.explanations[0].text == ("when example 0 changes, so does the output of example 1 (and of 4 more)")
 
 
 def test_a_leak_that_only_large_values_cause_is_found():
@@ -67,7 +67,7 @@ def test_a_leak_that_only_large_values_cause_is_found():
 def test_a_leak_from_the_last_example_alone_is_found():
     report = check_batched(linear, lambda x: (x @ W.T).at[0].add(1e-3 * jnp.maximum(x[-1, 0] - 2, 0)), X)
     assert explanation(report) == "leak"
-    assert report.explanations[0].text == "the output of example 0 changes when example 5 does"
+    assert report.explanations[0].text == "when example 5 changes, so does the output of example 0"
 
 
 @pytest.mark.parametrize(

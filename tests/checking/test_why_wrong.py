@@ -128,7 +128,7 @@ FAULTS = {
     "an overflow": (
         one_element("w1", (0, 0), lambda g: np.inf), "precision", ("w1",), "it is not finite"
     ),
-    "a constant": (lambda p: backprop(THERE), "stale", ALL, "does not follow the parameters"),
+    "a constant": (lambda p: backprop(THERE), "stale", ALL, "does not change with the parameters"),
     "after a step": (lambda p: backprop(moved(p, -0.05)), "stale", ALL, "another point, w - 0.05 grad"),
     "weight decay": (
         lambda p: Layers(*[g + 0.03 * w for g, w in zip(backprop(p), p, strict=True)]),
