@@ -1,4 +1,4 @@
-"""Types of options for argparse: numbers, names, widths, NAME=VALUES; each says what it expected of a wrong text."""
+"""Types of options for argparse: numbers, names, widths, NAME=VALUES; errors say what was expected."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -21,10 +21,10 @@ def number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
 
 
 def names(text: str) -> list[str]:
-    """Read names with commas or colons between them."""
+    """Read names separated by commas or colons."""
     parts = [part.strip() for part in text.replace(":", ",").split(",")]
     if not all(parts):
-        raise ArgumentTypeError(f"expected names with commas between them, got {shortened(text)}")
+        raise ArgumentTypeError(f"expected comma-separated names, got {shortened(text)}")
     return parts
 
 
@@ -41,7 +41,7 @@ def widths(text: str) -> list[int]:
     except ValueError:
         parts = [0]
     if min(parts) < 1:
-        raise ArgumentTypeError(f"expected whole numbers, each 1 or larger, as 128:64, or none, got {shortened(text)}")
+        raise ArgumentTypeError(f"expected whole numbers, each 1 or larger, like 128:64 or none, got {shortened(text)}")
     return parts
 
 
@@ -53,7 +53,7 @@ def axis(text: str) -> tuple[str, str]:
     """
     name, equals, values = (part.strip() for part in text.partition("="))
     if not (name and equals):
-        raise ArgumentTypeError(f"expected NAME=VALUES, as learning_rate=0.01,0.1, got {shortened(text)}")
+        raise ArgumentTypeError(f"expected NAME=VALUES, like learning_rate=0.01,0.1, got {shortened(text)}")
     return name.replace("-", "_"), values
 
 

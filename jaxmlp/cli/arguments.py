@@ -1,4 +1,4 @@
-"""The commands, their options and help, and one line for what was mistyped. Imports nothing slow."""
+"""The commands, their options and help; errors are one line. Imports nothing slow."""
 
 import re
 import sys
@@ -36,13 +36,13 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "track": [],  # a list, as it is in a run's configuration file
 }
 
-# Help for each number of `TrainConfig`; the default is appended.
+# Help for each option of `TrainConfig`; the default is appended.
 _CONFIG_HELP = {
     "epochs": "number of passes over the training examples",
     "batch_size": "number of examples in a step",
     "learning_rate": "factor on the mean gradient of a batch",
     "momentum": "fraction of the last step that is added to the next: 0 or larger and below 1",
-    "weight_decay": "factor on half the sum of squared weights, a term of the loss",
+    "weight_decay": "factor on half the sum of squared weights, added to the loss",
     "nesterov": "use Nesterov's momentum",
     "schedule": "learning-rate schedule: constant, cosine or step",
     "warmup_epochs": "number of epochs in which the learning rate grows from 0",
@@ -54,7 +54,7 @@ _CONFIG_HELP = {
     "track": f"statistics of the gradients to record each epoch, separated by commas: {', '.join(TRACKED)}",
 }
 
-# From messages of argparse to messages that name the next step.
+# Messages of argparse, and ours, which name the next step.
 _MESSAGES = {
     "the following arguments are required: (.*)": r"\1 is missing; see {prog} --help",
     "unrecognized arguments: (.*)": r"unexpected argument \1; see {prog} --help",
@@ -127,7 +127,7 @@ def _add_train(parser: ArgumentParser) -> None:
 
 
 def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
-    """Add the options of a run; a sweep has the same ones for what its trials have in common."""
+    """Add the options of a run; in a sweep, all trials have them in common."""
     data = parser.add_argument_group("data")
     _add(data, "--target COLUMN", "column of a table to predict")
     task = "kind of the targets: classes or values (default: classes for text and whole numbers, else values)"
@@ -138,10 +138,10 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
     fraction = "fraction of the examples held out for testing, if SOURCE has no test part (default: 0.2)"
     _add(data, "--test-fraction X", fraction, type=number(float))
     network = parser.add_argument_group("network")
-    hidden = "widths of the hidden layers, as 128 or 128:64, or none (default: 128)"
+    hidden = "widths of the hidden layers, like 128 or 128:64, or none (default: 128)"
     _add(network, "--hidden N:N", hidden, type=widths)
     activation = (
-        "activation of the hidden layers, one name or one for each, as relu:tanh: identity, sigmoid, tanh, relu, "
+        "activation of the hidden layers, one name or one for each, like relu:tanh: identity, sigmoid, tanh, relu, "
         "leaky_relu, elu, softplus, silu, gelu, gelu_exact (default: relu)"
     )
     _add(network, "--activation NAME", activation, type=names)
@@ -160,7 +160,7 @@ def _add_config_option(group: Any, name: str, text: str) -> None:
         case list():
             _add(group, f"{option} NAMES", text, type=names)
         case bool():
-            _add(group, option, text, action="store_true")  # absent unless given: a resumed run has its own
+            _add(group, option, text, action="store_true")  # absent unless given: a resumed run keeps its own
         case str():
             _add(group, f"{option} NAME", f"{text} (default: {default})")
         case _:
@@ -184,10 +184,10 @@ def _add_sweep(parser: ArgumentParser) -> None:
     _add(sweep, "--asynchronous", "with --halving: decide on each trial without waiting for the others")
     out = "folder for the results (default: a new one under runs/); the same command continues a sweep"
     _add(sweep, "--out DIR", out)
-    keep = "number of best trials to keep models of, or all (default: 10)"
+    keep = "number of best trials whose models are kept, or all (default: 10)"
     _add(sweep, "--keep N", keep, type=count_or_all, default=10)
-    _add(sweep, "--plan", "print what would be run, and run nothing")
-    _add(sweep, "--memory GB", "largest amount of memory to use (default: half of what is free)", type=number(float))
+    _add(sweep, "--plan", "print the plan of the sweep, and run nothing")
+    _add(sweep, "--memory GB", "largest amount of memory to use (default: half of the free memory)", type=number(float))
     _add(
         sweep,
         "--lanes N",
@@ -208,7 +208,7 @@ def _add_space(parser: ArgumentParser) -> None:
     for option, text in (
         ("--grid NAME=V,V", "list of values"),
         ("--uniform NAME=LOW:HIGH", "range of real numbers, drawn uniformly"),
-        ("--log-uniform NAME=LOW:HIGH", "the same, drawn uniformly on a logarithmic scale"),
+        ("--log-uniform NAME=LOW:HIGH", "range of real numbers, uniform on a logarithmic scale"),
         ("--integers NAME=LOW:HIGH", "range of whole numbers, both bounds included"),
     ):
         _add(space, option, text, type=axis, action="append")
@@ -220,7 +220,7 @@ def _add_space(parser: ArgumentParser) -> None:
 
 def _add_sweep_report(parser: ArgumentParser) -> None:
     _add_sweep_folder(parser)
-    _add(parser, "--png", "write the pictures as PNG files as well")
+    _add(parser, "--png", "also write the pictures as PNG files")
 
 
 def _add_sweep_best(parser: ArgumentParser) -> None:
@@ -278,11 +278,11 @@ def _add_info(parser: ArgumentParser) -> None:
 def _add_check(parser: ArgumentParser) -> None:
     what = (
         "nothing: the gradients of this library; MODEL SOURCE: those of a trained network at examples of SOURCE; "
-        "MODULE:FUNCTION: a function of yours, imported as `python -m` would"
+        "MODULE:FUNCTION: your own function, imported as by `python -m`"
     )
     _add(parser, "what WHAT", what, nargs="*", default=[])
-    function = parser.add_argument_group("a function of yours")
-    at = "arguments to check it at: a tuple, a single argument, or a function that returns either"
+    function = parser.add_argument_group("your own function")
+    at = "arguments for the check: a tuple, a single argument, or a function that returns either"
     _add(function, "--at MODULE:NAME", at)
     gradient = (
         "its gradient with respect to the first argument, a function of the same arguments "
@@ -290,7 +290,7 @@ def _add_check(parser: ArgumentParser) -> None:
     )
     _add(function, "--gradient MODULE:NAME", gradient)
     _add_target(parser)
-    _add(parser, "--seed N", "seed for the directions and points to check at (default: 0)", type=number(int), default=0)
+    _add(parser, "--seed N", "seed for directions and points of the check (default: 0)", type=number(int), default=0)
     plot = "PNG file for a Taylor test: its remainder falls as h^2 for a right gradient, as h^1 for a wrong one"
     _add(parser, "--plot FILE", plot)
     _add_common(parser)
@@ -304,7 +304,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "info": ("Show the layers of a trained network, and how it was trained", _add_info),
     "datasets": ("List the embedded data sets", lambda parser: _add_printing(parser)),
     "check": ("Check the gradients of this library, of a trained network, or of your own function", _add_check),
-    "sweep": ("Train many networks of different hyperparameters side by side", _add_sweep),
+    "sweep": ("Train many networks with different hyperparameters side by side", _add_sweep),
     "sweep report": ("Write a sweep's report, one HTML file", _add_sweep_report),
     "sweep best": ("Show a sweep's best setting, and save its model", _add_sweep_best),
     "sweep export": ("Write a sweep's trials to a table", _add_sweep_export),
@@ -317,7 +317,7 @@ def _add_model_and_source(parser: ArgumentParser) -> None:
 
 
 def _add_target(parser: ArgumentParser) -> None:
-    _add(parser, "--target COLUMN", "target column of SOURCE (default: the one of training)")
+    _add(parser, "--target COLUMN", "target column of SOURCE (default: as in training)")
 
 
 def _add_common(group: Any) -> None:
@@ -331,7 +331,7 @@ def _add_printing(group: Any) -> None:
 
 
 def _add(group: Any, usage: str, text: str, **options: Any) -> None:
-    """Add an argument written as in a usage line, such as "--out DIR"; a flag if nothing says more."""
+    """Add an argument written as in a usage line, such as "--out DIR"; without options, a flag."""
     name, _, metavar = usage.partition(" ")
     if metavar:
         options["metavar"] = metavar

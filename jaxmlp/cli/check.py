@@ -1,4 +1,4 @@
-"""`jaxmlp check`: check the gradients of the library, of a trained network, or of a function of the user."""
+"""`jaxmlp check`: check the gradients of the library, of a trained network, or of the user's function."""
 
 from argparse import Namespace
 from collections import Counter
@@ -31,7 +31,7 @@ __all__ = ["run"]
 
 
 def run(arguments: Namespace) -> int:
-    """Check; return 0 if all is right, 1 if anything is wrong or undecided."""
+    """Run the checks; return 0 if all are right, 1 if any is wrong or undecided."""
     what = arguments.what
     is_function = bool(what) and ":" in what[0] and not Path(what[0]).exists()
     _check_arguments(arguments, what, is_function)
@@ -57,13 +57,13 @@ def _check_arguments(arguments: Namespace, what: Sequence[str], is_function: boo
     if "target" in arguments and (is_function or not what):
         raise ValueError("--target requires MODEL SOURCE: it names a column of SOURCE")
     if is_function and "at" not in arguments:
-        raise ValueError(f"{what[0]} requires --at MODULE:NAME, the arguments to check it at")
+        raise ValueError(f"{what[0]} requires --at MODULE:NAME, the arguments of the check")
     if arguments.seed < 0:
         raise ValueError(f"--seed must be 0 or larger, got {arguments.seed}")
     if "plot" in arguments:
         plot = Path(arguments.plot)
         if plot.suffix.lower() != ".png":
-            raise ValueError(f"--plot {plot}: expected the name of a PNG file, as taylor.png")
+            raise ValueError(f"--plot {plot}: expected the name of a PNG file, like taylor.png")
         check_place(plot)
 
 
@@ -149,7 +149,7 @@ def _check_function(arguments: Namespace, name: str) -> int:
 
 @contextmanager
 def _checked_code(name: str) -> Iterator[None]:
-    """Raise `UserError` for exceptions of the user's function. A check adds a note to them, but not to its own."""
+    """Raise `UserError` for exceptions of the user's function, but not for the check's own, which have no note."""
     try:
         with user_code(f"{name} raised this while it was checked"):
             yield
@@ -174,7 +174,7 @@ def _of_first(f: Callable[..., Any], gradient: Callable[..., Any], args: tuple[A
 
 
 def _claim_of_rule(f: Callable[..., Any], args: tuple[Any, ...], seed: int) -> Claim:
-    """Return f with a custom rule as a claim: for random c, JAX takes the gradient of c . f by the rule."""
+    """Return the claim that JAX, by f's custom rule, computes the gradient of c . f, for a random c."""
     leaves, tree = jax.tree.flatten(args)
     moving = [n for n, leaf in enumerate(leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
 

@@ -26,7 +26,7 @@ __all__ = ["run"]
 _SCORES = {"loss": "losses", "error_norm": "error_norms", "norm": "norms", "margin": "margins"}
 _MOST_PAIRS = 10  # pairs of a label and a wrong prediction in the table
 _MOST_IMAGES = 200  # images in the picture
-_MOST_OF_KIND = 96  # images in it that helped, and that harmed
+_MOST_OF_KIND = 96  # images of each kind, helped and harmed
 _NAME_LENGTH = 8  # characters of a class name in a caption
 
 
@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> int:
     if by not in _SCORES:
         raise ValueError(unknown_name("score", by, _SCORES))
     if index is not None and "by" in arguments:
-        raise ValueError(f"--influence {index} ranks by influence, --by {by} by a score: leave one of them out")
+        raise ValueError(f"--influence {index} ranks by influence, --by {by} by a score: leave one out")
     if arguments.top < 1:
         raise ValueError(f"--top must be 1 or larger, got {arguments.top}")
     out = Path(getattr(arguments, "out", "examples.csv" if index is None else "influence.csv"))
@@ -85,7 +85,7 @@ def _rank(arguments: Namespace, model: Model, source: Source, encoding: Encoding
 
 
 def _scored(model: Model, source: Source, encoding: Encoding, part: Part) -> pl.DataFrame:
-    """Return row, label, prediction, and of probability, scores and suspected those that apply, for each example."""
+    """Return row, label, prediction and, if they apply, probability, scores and suspected for each example."""
     data = encoding.encode(part.x, part.t, source.class_names)
     y = predict_finite(model, part.x, source.name)
     found = scores(model.mlp, model.params, data)._asdict()
@@ -197,7 +197,7 @@ def _labels_and_predictions(source: Source, encoding: Encoding, part: Part, y: n
 
 
 def _printed(frame: pl.DataFrame, title: str, optional: Sequence[str] = ()) -> Table:
-    """Return a table of all columns; in a narrow terminal without the first optional ones, as many as it takes."""
+    """Return a table of all columns; in a narrow terminal, drop optional columns in turn until it fits."""
     wide, room = Console(width=1000, markup=False), Console().width
     for name in optional if sys.stdout.isatty() else ():
         if wide.measure(_table(frame, title)).maximum > room:

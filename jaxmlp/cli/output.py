@@ -56,7 +56,7 @@ def show(arguments: Namespace, values: Mapping[str, Any], *tables: RenderableTyp
 
 
 def console_width() -> int:
-    """Return the width to print in; programs search in what is piped, so lines are not folded at 80 columns there."""
+    """Return the width to print in; wide in a pipe, so that programs find lines that are not folded."""
     return Console().width if sys.stdout.isatty() else 200
 
 
@@ -72,7 +72,7 @@ def table(values: Mapping[str, Any], title: str | None = None) -> Table:
 
 
 def grid(columns: Mapping[str, bool], title: str | None = None) -> Table:
-    """Return an empty table with these columns; True marks numbers, which stand at the right and are never folded."""
+    """Return an empty table with these columns; True marks numbers, which are right-aligned and never folded."""
     empty = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name, is_number in columns.items():
         empty.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
@@ -82,7 +82,7 @@ def grid(columns: Mapping[str, bool], title: str | None = None) -> Table:
 def check_out(out: Path, inputs: Collection[str], *, with_picture: bool = False) -> None:
     """Refuse, before any work, a CSV file that cannot be written or that would replace an input."""
     if out.suffix.lower() == ".png":
-        raise ValueError(f"--out {out}: expected the name of a CSV file, as {out.with_suffix('.csv')}")
+        raise ValueError(f"--out {out}: expected the name of a CSV file, like {out.with_suffix('.csv')}")
     check_place(out)  # first, because a folder such as "." has no suffix to change
     for path in (out, out.with_suffix(".png")) if with_picture else (out,):
         check_place(path)

@@ -1,4 +1,4 @@
-"""Find a saved model, and read data as that model needs them."""
+"""Find a saved model, and read data in the form that it needs."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -47,7 +47,7 @@ def read_labelled(arguments: Namespace, model: Model, given: str) -> tuple[Sourc
 
 
 def split_of_training(model: Model, source: Source) -> Split | None:
-    """Return the split of the model's training; None if it had other data, or a test part of its own."""
+    """Return the split of the model's training; None for other data, or data with a test part."""
     options = model.about.get("options", {})
     if source.t is None or source.x_test is not None or not {"test_fraction", "seed"} <= set(options):
         return None

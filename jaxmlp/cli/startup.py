@@ -1,4 +1,4 @@
-"""Surroundings of every command: streams, Ctrl-C, notes on standard error, and JAX's cache and devices."""
+"""What all commands share: streams, Ctrl-C, notes on standard error, and JAX's cache and devices."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ __all__ = ["error_line", "guard_streams", "interrupts_kept", "keep_compiled_prog
 
 
 def guard_streams() -> None:
-    """Make printing safe: to streams that the caller closed, and in encodings that lack a character."""
+    """Make printing safe if the caller closed a stream, or the encoding lacks a character."""
     # Python sets a closed stream to None, and print(file=None) would print elsewhere.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    # Python itself escapes on standard error what the encoding lacks.
+    # Python itself escapes such characters on standard error.
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
-    # It would warn of a cache folder of its own that cannot be written.
+    # matplotlib would warn if it cannot write its own cache folder.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
@@ -62,7 +62,7 @@ def warnings_noted(arguments: Namespace) -> Iterator[None]:
 
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """Raise a Ctrl-C again that arrived in a callback whose exceptions Python drops.
+    """Raise Ctrl-C again if it arrived in a callback whose exceptions Python drops.
 
     JAX registers such a callback with the garbage collector, which runs often while a program is traced or compiled.
     """
@@ -70,7 +70,7 @@ def interrupts_kept() -> Iterator[None]:
 
     def keep(dropped: "sys.UnraisableHookArgs") -> None:
         if isinstance(dropped.exc_value, KeyboardInterrupt):
-            # Later, because this hook runs inside of the callback. Should that one be dropped too, it comes here again.
+            # Later, because this hook runs inside the callback. If the signal is dropped again, the hook runs again.
             timer = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
             timer.daemon = True
             timer.start()

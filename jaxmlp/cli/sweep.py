@@ -52,9 +52,9 @@ def _space(arguments: Namespace) -> sweep.Space:
     space = typed_space(arguments)
     for name in space.names:
         if name in arguments and name != "seed":
-            raise ValueError(f"{name} varies, and --{name.replace('_', '-')} gives it one value: leave one of them out")
+            raise ValueError(f"{name} varies, and --{name.replace('_', '-')} gives it one value: leave one out")
     if "halving" in arguments and "epochs" in space.names:
-        raise ValueError("--halving compares trials after the same epochs, but epochs varies: leave one of them out")
+        raise ValueError("--halving compares trials after the same epochs, but epochs varies: leave one out")
     return space
 
 
@@ -104,7 +104,7 @@ def _limits(arguments: Namespace) -> dict[str, int | None]:
 
 
 def _check_folder(folder: Path, material: Material) -> None:
-    """Refuse a folder of something else, or of a sweep that began with other data or options."""
+    """Refuse a folder without a sweep, or whose sweep began with other data or options."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -117,12 +117,12 @@ def _check_folder(folder: Path, material: Material) -> None:
     if saved.keys() != material.about.keys():
         return  # run from Python: the store itself checks data and numbers
     if saved["data"] != material.about["data"]:
-        raise ValueError(f"{folder}: the sweep began with other data; give it those, or choose another --out")
+        raise ValueError(f"{folder}: the sweep began with other data; use those, or choose another --out")
     check_same_options(f"{folder}: the sweep began", saved["options"], material.about["options"])
 
 
 def _base(material: Material, space: sweep.Space) -> tuple[MLP, TrainConfig]:
-    """Return network and configuration of the options; of the first trial if the options alone are not valid."""
+    """Return network and configuration from the options, or from the first trial if the options alone are invalid."""
     options = material.about["options"]
     first = as_options(dict(zip(space.names, space.rows[0], strict=True)))
     try:

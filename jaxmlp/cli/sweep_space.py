@@ -58,7 +58,7 @@ def typed_space(arguments: Namespace) -> Space:
 
 
 def as_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a trial's values as options of `train`, without the seed: there it also is the seed of the split.
+    """Return a trial's values as options of `train`, without the seed, which would also change the split.
 
     >>> as_options({"hidden": (64, 32), "activation": "tanh", "clip": None, "seed": 3})
     {'hidden': [64, 32], 'activation': ['tanh'], 'clip': None}
@@ -77,14 +77,14 @@ def _check_names(names: list[str], has_seeds: bool) -> None:
         if names.count(name) > 1:
             raise ValueError(f"{name} is given twice: give all its values in one --grid or one range")
     if has_seeds and "seed" in names:
-        raise ValueError("seed is given twice, by --seeds and as a hyperparameter: leave one of them out")
+        raise ValueError("seed is given twice, by --seeds and as a hyperparameter: leave one out")
 
 
 def _parts(name: str, text: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         got = f"an empty one in {text!r}" if text else "none"
-        raise ValueError(f"{name} must have values with commas between them, got {got}")
+        raise ValueError(f"{name} must have comma-separated values, got {got}")
     return parts
 
 
@@ -93,7 +93,7 @@ def _range(kind: str, name: str, text: str) -> Distribution:
         raise ValueError(f"{name} cannot be drawn from a range: list its values with --grid {name}=...")
     low, colon, high = text.partition(":")
     if not (low and colon and high):
-        raise ValueError(f"{name} must be a range LOW:HIGH, as 0.001:1, got {text!r}")
+        raise ValueError(f"{name} must be a range LOW:HIGH, like 0.001:1, got {text!r}")
     bounds = [_number(name, bound.strip(), "a number") for bound in (low, high)]
     try:
         return _RANGES[kind](*bounds)
@@ -114,7 +114,7 @@ def _value(name: str, text: str) -> Any:
 
 def _width(text: str) -> int:
     if not text.isdecimal() or len(text) > 20:
-        raise ValueError(f"hidden must be widths as 64:32, or none, got {shortened(text)}")
+        raise ValueError(f"hidden must be widths like 64:32, or none, got {shortened(text)}")
     return int(text)
 
 

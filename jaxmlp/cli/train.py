@@ -39,16 +39,16 @@ def run(arguments: Namespace) -> int:
     mlp, config = network_of(material, about["options"]), config_of(about["options"])
     check_training(mlp, prepared.train, config, prepared.test)
     if saved is not None and saved["data"] != about["data"]:
-        raise ValueError(f"{folder}: the run began with other data; give it those, or choose another --out")
+        raise ValueError(f"{folder}: the run began with other data; use those, or choose another --out")
     keep_compiled_programs(arguments)
-    key = jax.random.key(about["options"]["seed"])  # fails without a device, so before there is a folder
+    key = jax.random.key(about["options"]["seed"])  # before the folder is made: fails without a device
     folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
     opened = start_run(folder, {"source": arguments.source, "options": about["options"], "data": about["data"]}, mlp)
     return _train(arguments, opened, mlp, config, material, key)
 
 
 def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | None) -> dict[str, Any]:
-    """Return the value of each option: as typed, else as the resumed run has it, else the default."""
+    """Return the value of each option: the typed one, else the resumed run's, else the default."""
     given = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
     if saved is None:
         return TRAIN_DEFAULTS | given

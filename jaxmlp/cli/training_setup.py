@@ -37,7 +37,7 @@ def config_of(options: Mapping[str, Any]) -> TrainConfig:
 
 
 def network_of(material: Material, options: Mapping[str, Any]) -> MLP:
-    """Return the network that the options give; the data decide what is left open."""
+    """Return the network that the options give; missing ones depend on the data."""
     data, encoding = material.prepared.train, material.prepared.encoding
     classes, loss = encoding.class_names, options["loss"]
     if classes is None and loss not in (None, "quadratic"):
@@ -64,7 +64,7 @@ def check_same_options(began: str, before: Mapping[str, Any], now: Mapping[str, 
         if value != old and not is_reordered:
             option = f"--{name.replace('_', '-')}"
             had = f"without {option}" if old in (None, [], False) else f"with {option} {_as_typed(name, old)}"
-            raise ValueError(f"{began} {had}, got {_as_typed(name, value)}; leave it so, or choose another --out")
+            raise ValueError(f"{began} {had}, got {_as_typed(name, value)}; keep the first, or choose another --out")
 
 
 def _as_typed(name: str, value: Any) -> str:
@@ -72,7 +72,7 @@ def _as_typed(name: str, value: Any) -> str:
 
 
 def _weighted(prepared: Prepared, kind: str | None) -> Prepared:
-    """Weight the training examples; those of the test part keep equal weights."""
+    """Weight the training examples; test examples keep equal weights."""
     if kind is None:
         return prepared
     if kind != "balanced":

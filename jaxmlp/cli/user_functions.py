@@ -35,7 +35,7 @@ def _place(error: BaseException | None) -> str:
 
 @contextmanager
 def user_code(doing: str) -> Iterator[None]:
-    """Turn exceptions of the user's code into a `UserError`, and its printing to standard error."""
+    """Raise a `UserError` for exceptions of the user's code, and print its output to standard error."""
     try:
         with redirect_stdout(sys.stderr):
             yield

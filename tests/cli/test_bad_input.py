@@ -108,7 +108,7 @@ REFUSED = {
     "a value for a flag": (["train", "iris", "--json=3"], ["--json takes no value, got '3'"]),
     "one word too many": (["info", "a", "b"], ["unexpected argument b; see jaxmlp info --help"]),
     "a folder below a file": (["train", "iris", "--out", "good.csv/run"], ["good.csv/run: Not a directory"]),
-    "a table for a picture": (["predict", "nothing", "iris", "--out", "p.png"], ["p.png", "CSV file, as p.csv"]),
+    "a table for a picture": (["predict", "nothing", "iris", "--out", "p.png"], ["p.png", "CSV file, like p.csv"]),
     "an occupied folder": (["train", "iris", "--out", "occupied"], ["occupied", "files"]),
     "a file for a folder": (["train", "iris", "--out", "good.csv"], ["good.csv", "file"]),
     "an empty source": (["train", ""], ["SOURCE is empty"]),
