@@ -153,7 +153,7 @@ def test_phi_is_the_closed_form(name):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_derivative_is_that_of_autodiff(name):
+def test_derivative_matches_autodiff(name):
     values = values_and_slopes(at_zero=False)[name]
     # No derivative and no term of one is larger than 2, and neither side rounds more than 16 times.
     np.testing.assert_allclose(values.derivative, values.slope, rtol=0, atol=16 * EPS)
@@ -161,7 +161,7 @@ def test_derivative_is_that_of_autodiff(name):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_derivative_at_zero_is_that_of_autodiff_of_phi(name):
+def test_derivative_at_zero_matches_autodiff_of_phi(name):
     values = values_and_slopes(at_zero=True)[name]
     np.testing.assert_array_equal(values.derivative, values.slope)
 
@@ -179,7 +179,7 @@ def test_second_derivative_is_autodiff_of_the_derivative(name, at_zero):
     ("name", "peer", "slope"),
     [("relu", jax.nn.relu, 0.0), ("leaky_relu", jax.nn.leaky_relu, 1.0), ("elu", jax.nn.elu, 1.0)],
 )
-def test_derivative_at_the_kink_is_that_of_jax_nn(name, peer, slope):
+def test_derivative_at_the_kink_matches_jax_nn(name, peer, slope):
     at_zero = float(ACTIVATIONS[name].derivative(jnp.asarray(0.0)))
     assert at_zero == float(jax.grad(peer)(0.0)) == slope
 
@@ -269,7 +269,7 @@ def test_pullback_change_is_autodiff_of_the_product_with_the_transposed_jacobian
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_gain_undoes_what_phi_does_to_a_standard_normal_signal(name):
+def test_gain_restores_the_size_of_a_standard_normal_signal(name):
     def density(z):
         return float(CLOSED_FORMS[name](np.float64(z))) ** 2 * np.exp(-(z**2) / 2) / sqrt(2 * pi)
 
@@ -341,7 +341,7 @@ def test_everything_is_finite_and_of_the_same_type_up_to_ten_thousand(name, dtyp
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("gelu")])
-def test_derivatives_of_gelu_are_constant_beyond_what_can_be_cubed(name):
+def test_derivatives_of_gelu_are_constant_where_z_cubed_overflows(name):
     z = jnp.array([-1e35, -1e20, -100.0, 100.0, 1e20, 1e35], jnp.float32)
     np.testing.assert_array_equal(ACTIVATIONS[name].derivative(z), [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(ACTIVATIONS[name].second_derivative(z), 0)

@@ -145,7 +145,7 @@ def assert_agree(ours, theirs, terms) -> None:
 
 @pytest.mark.usefixtures("x64")
 @EVERY_COMBINATION
-def test_gradient_is_that_of_autodiff(mlp):
+def test_gradient_matches_autodiff(mlp):
     assert_agree(*in_float64(mlp))
 
 
@@ -166,14 +166,14 @@ def drawn_networks(n: int) -> list[MLP]:
 @pytest.mark.parametrize(
     "mlp", drawn_networks(5), ids=lambda mlp: f"{mlp.sizes}-{'-'.join(mlp.activations)}-{mlp.loss}"
 )
-def test_gradient_is_that_of_autodiff_at_every_depth_and_width(mlp):
+def test_gradient_matches_autodiff_at_every_depth_and_width(mlp):
     compiled = jax.jit(by_hand_by_autodiff_and_terms, static_argnums=0)
     assert_agree(*compiled(mlp, *batch_of(mlp)))
 
 
 @pytest.mark.usefixtures("x64")
 @EVERY_COMBINATION
-def test_gradient_is_that_of_central_differences(mlp):
+def test_gradient_matches_central_differences(mlp):
     params, x, t = jax.tree.map(lambda leaf: leaf[KINDS["random"]], batch_of(mlp))
     rng = np.random.default_rng(6)
     direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape[1:])), params)
@@ -233,7 +233,7 @@ def by_second_framework(mlp: MLP, params, x, t) -> list:
 
 @pytest.mark.usefixtures("x64")
 @EVERY_COMBINATION
-def test_gradient_is_that_of_a_second_framework(mlp):
+def test_gradient_matches_a_second_framework(mlp):
     batch = batch_of(mlp)
     theirs = by_second_framework(mlp, batch[0], np.asarray(batch[1]), np.asarray(batch[2]))
     ours, _, terms = in_float64(mlp)
@@ -265,14 +265,14 @@ def assert_no_worse_than_autodiff(mlp: MLP, ours, theirs, dtype: str) -> None:
 
 @pytest.mark.usefixtures("x64")
 @ONE_EACH_OF_ALL
-def test_float32_gradient_is_at_most_twice_as_far_off_as_that_of_autodiff(mlp):
+def test_float32_gradient_is_at_most_twice_as_far_off_as_autodiff(mlp):
     batch = batch_of(mlp, "float32")
     assert_no_worse_than_autodiff(mlp, by_hand(mlp, *batch), by_autodiff(mlp, *batch), "float32")
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("hidden", HIDDEN)
-def test_bfloat16_gradient_is_at_most_twice_as_far_off_as_that_of_autodiff(hidden):
+def test_bfloat16_gradient_is_at_most_twice_as_far_off_as_autodiff(hidden):
     mlp = MLP((6, 6, 6), hidden)
     compiled = jax.jit(lambda *batch: (by_hand(mlp, *batch), by_autodiff(mlp, *batch)))
     assert_no_worse_than_autodiff(mlp, *compiled(*batch_of(mlp, "bfloat16")), "bfloat16")
@@ -350,7 +350,7 @@ def test_backprop_gives_the_same_under(transform, one_batch):
 
 
 @pytest.mark.parametrize("precision", ["highest", "float32"])
-def test_backprop_is_that_of_float64_under_matmul_precision(precision, one_batch):
+def test_backprop_matches_float64_under_matmul_precision(precision, one_batch):
     mlp, params, x, t = one_batch
     compiled = jax.jit(jax.vmap(partial(backprop, mlp), (None, 0, 0)))
     with jax.enable_x64(True):
@@ -412,7 +412,7 @@ def test_quadratic_loss_with_sigmoid_is_equation_5(one_batch):
 
 
 @pytest.mark.parametrize(("x", "t"), [(jnp.ones((2, 6)), 0), (jnp.ones(6), jnp.zeros((2, 6))), (jnp.ones(4), 0)])
-def test_what_is_not_one_example_is_a_value_error_of_one_line(x, t, one_batch):
+def test_anything_but_one_example_is_a_value_error_of_one_line(x, t, one_batch):
     mlp, params, _, _ = one_batch
     with pytest.raises(ValueError, match=r"^[xt] must be one example.*batch with jax\.vmap$"):
         backprop(mlp, params, x, t)
@@ -429,7 +429,7 @@ def test_factors_have_the_dtype_of_the_parameters_whatever_the_input_is(dtype, g
     np.testing.assert_array_equal(np.asarray(factors[0].y_in, np.float32), x)
 
 
-def test_one_example_is_no_batch_even_if_all_layers_are_equally_wide():
+def test_one_example_is_not_a_batch_even_if_all_layers_are_equally_wide():
     mlp = MLP((3, 3, 3))
     params = init(mlp, jax.random.key(0))
     factors = backprop(mlp, params, jnp.ones(3), 1).factors

@@ -176,14 +176,14 @@ def of_order_one(tree):
 
 @pytest.mark.usefixtures("x64")
 @EVERY_NETWORK
-def test_hessian_product_is_that_of_autodiff(mlp):
+def test_hessian_product_matches_autodiff(mlp):
     products, direction = in_float64(mlp), cast(examples(mlp.loss)[-1], float)
     assert_products_agree(*map(of_order_one, (products.hessian, products.hessian_by_autodiff, direction)))
 
 
 @pytest.mark.usefixtures("x64")
 @EVERY_NETWORK
-def test_gauss_newton_product_is_that_of_autodiff(mlp):
+def test_gauss_newton_product_matches_autodiff(mlp):
     products, direction = in_float64(mlp), cast(examples(mlp.loss)[-1], float)
     assert_products_agree(*map(of_order_one, (products.gauss_newton, products.gauss_newton_by_autodiff, direction)))
 
@@ -267,7 +267,7 @@ def several_products(mlp: MLP, n: int) -> Several:
 
 @pytest.mark.usefixtures("x64")
 @EVERY_DEPTH
-def test_products_are_those_of_autodiff_at_every_depth_width_and_batch(mlp, n):
+def test_products_match_autodiff_at_every_depth_width_and_batch(mlp, n):
     *_, u, v = batch(mlp, n)
     for direction, found in zip((u, v), several_products(mlp, n)[:2], strict=True):
         ones = jax.tree.map(lambda leaf: leaf[None], (found, direction))
@@ -331,7 +331,7 @@ def test_product_with_every_unit_vector_under_jit_and_vmap_is_the_dense_hessian(
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mlp", MIXED[4::7], ids=lambda mlp: "-".join((*mlp.activations, mlp.loss)))
-def test_float32_hessian_product_is_at_most_twice_as_far_off_as_that_of_autodiff(mlp):
+def test_float32_hessian_product_is_at_most_twice_as_far_off_as_autodiff(mlp):
     exact = of_order_one(in_float64(mlp).hessian_by_autodiff)
     given = of_order_one(cast(examples(mlp.loss), "float32"))
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(exact))
@@ -385,7 +385,7 @@ def test_direction_of_another_shape_is_a_value_error_of_one_line(function, small
 
 
 @pytest.mark.parametrize("function", [hessian_vector_product, gauss_newton_vector_product, taylor])
-def test_x_that_is_no_batch_is_a_value_error_of_one_line(function, small):
+def test_x_that_is_not_a_batch_is_a_value_error_of_one_line(function, small):
     mlp, params, x, t, direction = small
     with pytest.raises(ValueError, match=r"^x must be a batch of shape \[B, 3\], got \(3,\)$"):
         function(mlp, params, x[0], t[0], direction)

@@ -63,7 +63,7 @@ def assert_is_the_largest(mlp: MLP, params: Params, x, t, *tolerances: float) ->
 
 
 @pytest.mark.usefixtures("x64")
-def test_largest_eigenvalue_is_that_of_the_dense_hessian():
+def test_largest_eigenvalue_matches_the_dense_hessian():
     mlp = MLP((4, 5, 3), "tanh")  # 43 parameters: more than Lanczos keeps vectors of
     params, x, t = batch(mlp, 12)
     eigenvalues = assert_is_the_largest(mlp, params, x, t, 1e-3, 1e-8)
@@ -80,7 +80,7 @@ def bent_down(n_bent_up: int) -> tuple:
 
 
 @pytest.mark.usefixtures("x64")
-def test_largest_eigenvalue_is_the_largest_by_sign_where_that_of_largest_magnitude_is_negative():
+def test_largest_eigenvalue_is_the_largest_by_sign_not_by_magnitude():
     eigenvalues = assert_is_the_largest(*bent_down(n_bent_up=20), 1e-6)
     assert 0 < 3 * eigenvalues[-1] < -eigenvalues[0]
 
@@ -95,7 +95,7 @@ def test_largest_eigenvalue_is_negative_where_all_are():
 
 
 @pytest.mark.usefixtures("x64")
-def test_largest_eigenvalue_of_the_smallest_network_is_that_of_two_by_two():
+def test_largest_eigenvalue_of_the_smallest_network_matches_its_two_by_two_hessian():
     mlp = MLP((1, 1), output="identity", loss="quadratic")
     params, x, t = batch(mlp, 4)
     eigenvalues = assert_is_the_largest(mlp, params, x, t, 1e-3)
@@ -112,7 +112,7 @@ def test_largest_eigenvalue_of_a_zero_hessian_is_zero():
     assert float(length(vector)) == pytest.approx(1, rel=8 * 2.0**-23)  # eight numbers of float32
 
 
-def test_largest_eigenvalue_in_float32_is_that_of_float64(small):
+def test_largest_eigenvalue_in_float32_matches_float64(small):
     mlp, params, x, t = small
     found = largest_eigenvalue(mlp, params, x, t, key=jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(found.vector)} == {jnp.dtype("float32")}
@@ -136,7 +136,7 @@ def test_largest_eigenvalue_is_reproducible_by_its_key(small):
     )
 
 
-def test_largest_eigenvalue_of_what_is_no_batch_is_a_value_error_of_one_line(small):
+def test_largest_eigenvalue_refuses_x_that_is_not_a_batch_in_one_line(small):
     mlp, params, x, t = small
     with pytest.raises(ValueError, match=r"^x must be a batch") as caught:
         largest_eigenvalue(mlp, params, x[0], t[0], key=jax.random.key(0))

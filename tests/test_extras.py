@@ -15,7 +15,7 @@ def hide(package, monkeypatch):
 
 
 @pytest.mark.parametrize(("module", "package"), [("sklearn.datasets", "scikit-learn"), ("plotly.offline", "plotly")])
-def test_a_missing_package_is_called_by_the_name_that_pip_knows(module, package, monkeypatch):
+def test_a_missing_package_has_its_pip_name_in_the_error(module, package, monkeypatch):
     hide(module.partition(".")[0], monkeypatch)
     with pytest.raises(ImportError) as caught:
         optional(module, "sweep")

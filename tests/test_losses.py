@@ -229,7 +229,7 @@ def test_gauss_newton_is_the_product_with_the_hessian_of_a_loss_that_is_convex(n
 
 @pytest.mark.usefixtures("x64")
 @EVERY_PAIR
-def test_gauss_newton_is_what_is_left_of_delta_change_where_the_residual_is_zero(name, output):
+def test_gauss_newton_equals_delta_change_where_the_residual_is_zero(name, output):
     found = curvatures_of_all_pairs()[f"{name}/{output}"]
     np.testing.assert_allclose(found.gauss_newton, found.delta_change_without_residual, **OF_CURVATURE)
 

@@ -36,7 +36,7 @@ def test_bad_sizes_are_refused_and_named(sizes):
     assert str(sizes) in message
 
 
-def test_unknown_activation_is_told_the_nearest():
+def test_error_for_an_unknown_activation_names_the_nearest():
     assert refusal((3, 4, 2), "rellu").startswith("unknown activation 'rellu', did you mean 'relu'?")
     assert refusal((3, 4, 4, 2), ("relu", "sigmoidd")).startswith(
         "unknown activation 'sigmoidd', did you mean 'sigmoid'?"
@@ -44,11 +44,11 @@ def test_unknown_activation_is_told_the_nearest():
     assert refusal((3, 2), output="softmx").startswith("unknown activation 'softmx', did you mean 'softmax'?")
 
 
-def test_unknown_loss_is_told_the_nearest():
+def test_error_for_an_unknown_loss_names_the_nearest():
     assert refusal((3, 2), loss="crossentropy").startswith("unknown loss 'crossentropy', did you mean 'cross_entropy'?")
 
 
-def test_a_function_in_place_of_a_name_is_told_what_to_write():
+def test_error_for_a_function_says_which_name_to_write():
     assert refusal((3, 4, 2), jnp.tanh) == "activation must be a name, got the function tanh; write 'tanh'"
     assert refusal((3, 2), jax.nn.relu).endswith("write 'relu'")
     assert refusal((3, 4, 2), (jax.nn.silu,)).endswith("write 'silu'")
@@ -61,7 +61,7 @@ def test_a_function_in_place_of_a_name_is_told_what_to_write():
 
 @pytest.mark.parametrize("hidden", [3, None, ("relu", 3), "rellu"])
 @pytest.mark.parametrize("sizes", [(3, 2), (3, 4, 4, 2)])
-def test_what_is_no_activation_is_refused_with_the_names_even_without_hidden_layers(hidden, sizes):
+def test_a_wrong_activation_is_refused_with_the_names_even_without_hidden_layers(hidden, sizes):
     message = refusal(sizes, hidden)
     assert message.startswith("unknown activation")
     assert f"known: {', '.join(sorted(ACTIVATIONS))})" in message
@@ -134,14 +134,14 @@ def test_wrong_count_of_activations_is_refused(hidden):
     assert message == f"activation must be one name, or one for each of the 2 hidden layers, got {hidden}"
 
 
-def test_lists_are_accepted_and_equal_tuples():
+def test_lists_are_accepted_and_equal_to_tuples():
     given = MLP([3, 4, 4, 2], ["relu", "tanh"])
     assert given == MLP((3, 4, 4, 2), ("relu", "tanh"))
     assert hash(given) == hash(MLP((3, 4, 4, 2), ("relu", "tanh")))
     assert given != MLP((3, 4, 4, 2), ("tanh", "relu"))
 
 
-def test_activations_are_one_a_layer_the_outputs_last():
+def test_activations_has_one_name_a_layer_and_the_output_last():
     assert MLP((3, 4, 5, 2), "tanh").activations == ("tanh", "tanh", "softmax")
     assert MLP((3, 2), "tanh").activations == ("softmax",)
     assert MLP((3, 4, 5, 2), ("tanh", "relu")).activations == ("tanh", "relu", "softmax")
@@ -181,7 +181,7 @@ def test_outputs_z_begin_at_a_tenth_with_identity_and_at_one_with_softmax_at_any
     np.testing.assert_allclose(float(jnp.sqrt(jnp.mean(z**2))), size, rtol=0.28)
 
 
-def test_before_an_identity_output_every_layer_shrinks_alike():
+def test_before_an_identity_output_every_layer_shrinks_by_one_factor():
     hidden = ("relu", "identity", "tanh")
     ours, full = (
         init(MLP((5, 4, 4, 4, 3), hidden, output, "quadratic"), jax.random.key(0)) for output in ("identity", "softmax")
@@ -191,7 +191,7 @@ def test_before_an_identity_output_every_layer_shrinks_alike():
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
-def test_weights_are_the_draw_of_the_key_itself_layer_after_layer(impl):
+def test_weights_are_drawn_from_the_key_layer_after_layer(impl):
     # A published seed must give the same weights in the next version.
     mlp, key = MLP((3, 4, 2), "identity"), jax.random.key(7, impl=impl)
     layers = init(mlp, key, scale=2.0)
@@ -269,7 +269,7 @@ def test_forward_is_the_formula_layer_by_layer():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_predict_and_loss_are_what_forward_says(name):
+def test_predict_and_loss_match_forward(name):
     output = list(LOSSES[name].outputs)[-1]
     mlp = MLP((4, 3, 2), "tanh", output, name)
     params, x, t = init(mlp, jax.random.key(0)), jnp.arange(4.0), jnp.array([0.25, 0.75])
@@ -280,7 +280,7 @@ def test_predict_and_loss_are_what_forward_says(name):
 
 
 @pytest.mark.parametrize("shape", [(3,), (5,), (2, 4), (4, 1), ()])
-def test_wrong_shape_of_x_is_told_to_batch_with_vmap(shape):
+def test_error_for_a_wrong_shape_of_x_suggests_vmap(shape):
     mlp = MLP((4, 3, 2))
     params = init(mlp, jax.random.key(0))
     for f in (forward, predict, lambda *three: loss(*three, 0)):
@@ -297,7 +297,7 @@ def test_parameters_of_another_network_are_refused(sizes):
 
 # A layer of two neurons holds two rows, which look like a pair.
 @pytest.mark.parametrize("sizes", [(4, 3), (4, 2), (4, 2, 2), (4, 3, 3, 2)])
-def test_params_that_are_no_tuple_of_layers_are_told_what_they_are(sizes):
+def test_error_for_params_that_are_not_layers_names_their_type(sizes):
     mlp = MLP(sizes)
     params = init(mlp, jax.random.key(0))
     given = {
@@ -315,7 +315,7 @@ def test_params_that_are_no_tuple_of_layers_are_told_what_they_are(sizes):
             forward(mlp, wrong, jnp.ones(4))
 
 
-def test_loss_of_a_bare_number_is_that_of_a_row_of_one():
+def test_loss_of_a_bare_number_matches_a_row_of_one():
     mlp = MLP((4, 3, 1), "relu", "identity", "quadratic")
     params = init(mlp, jax.random.key(0))
     assert loss(mlp, params, jnp.ones(4), 0.5) == loss(mlp, params, jnp.ones(4), jnp.array([0.5]))

@@ -317,7 +317,7 @@ def network_batch(mlp: MLP) -> tuple[Batch, Truth]:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mlp", NETWORKS, ids=lambda mlp: f"{'-'.join(mlp.activations)}-{mlp.loss}")
 @EVERY_STATISTIC
-def test_statistic_is_that_of_the_gradients_of_autodiff(name, mlp):
+def test_statistic_matches_the_gradients_of_autodiff(name, mlp):
     batch, truth = network_batch(mlp)
     assert_is_naive(name, STATISTICS[name].ours(batch), truth)
 
@@ -415,7 +415,7 @@ def sizes_of_results(jaxpr: Jaxpr) -> list[int]:
 
 
 @EVERY_STATISTIC
-def test_no_value_is_as_large_as_all_gradients_of_a_layer_but_those_of_gradients(name):
+def test_only_gradients_makes_a_value_as_large_as_all_gradients_of_a_layer(name):
     # 16 x 16 x 16 numbers are a layer's gradients; all else is of two of these axes, or a few more for the bias.
     n = 16
     factors = tuple(Factors(jnp.ones((n, n)), jnp.ones((n, n))) for _ in range(2))
@@ -508,7 +508,7 @@ def test_statistics_of_scaled_gradients_are_scaled(factors, power, sign):
 @pytest.mark.usefixtures("x64")
 @PROPERTY
 @given(factors=drawn_factors(), power=st.integers(-900, 900))
-def test_ratios_and_norms_are_the_same_where_squares_are_not_to_be_had(factors, power):
+def test_ratios_and_norms_are_the_same_where_squares_overflow_or_underflow(factors, power):
     # In float64 a number of 2^600 has no square, nor has one of 2^-600. Exact, as above.
     before, after = all_of(factors), all_of(scaled(factors, 2.0**power))
     for name in ("cosines", "cosines of two batches", "diversity"):
@@ -536,7 +536,7 @@ def test_examples_in_another_order_have_their_statistics_in_that_order(factors, 
 @pytest.mark.usefixtures("x64")
 @PROPERTY
 @given(factors=drawn_factors(n=1))
-def test_one_example_does_not_vary(factors):
+def test_one_example_has_no_variance(factors):
     names = ("gradients", "norms", "clipped_mean", "variance", "cosines", "diversity")  # noise_scale needs two
     result = all_of(factors, names=names)
     chex.assert_trees_all_equal(result["variance"], jax.tree.map(np.zeros_like, result["variance"]))  # exactly
@@ -723,7 +723,7 @@ def test_rounding_takes_no_cosine_beyond_one():
     np.testing.assert_allclose(np.diag(cosines), 1, rtol=1e-6)  # some 10 roundings of 2^-24
 
 
-def test_variance_that_rounding_alone_makes_is_never_negative():
+def test_variance_from_rounding_alone_is_never_negative():
     # delta y is 1 in every example: the variance is 0, and terms of order 1 cancel, to some 1e-7 of either sign.
     delta = np.random.default_rng(0).uniform(0.5, 2, (8, 64)).astype(np.float32)
     variances = jax.vmap(lambda d: per_example.variance((Factors(d[:, None], 1 / d[:, None]),))[0].w)(
@@ -735,7 +735,7 @@ def test_variance_that_rounding_alone_makes_is_never_negative():
 
 @pytest.mark.parametrize("size", [1e-30, 1e-10, 1.0, 1e10, 1e30])
 @pytest.mark.parametrize("which", ["delta", "both"])
-def test_norms_of_float32_are_right_where_squares_are_not_to_be_had(size, which):
+def test_norms_of_float32_are_right_where_squares_overflow_or_underflow(size, which):
     factors = jax.tree.map(lambda leaf: leaf.astype("float32"), normal_factors((5, 3, 4), N))
     size_of_y = size if which == "both" and size < 1 else 1.0  # what has no norm in float32 is nobody's fault
     factors = tuple(Factors(delta * jnp.float32(size), y * jnp.float32(size_of_y)) for delta, y in factors)
@@ -757,7 +757,7 @@ NOT_A_BATCH = r"^factors must be those of a batch.*jax\.vmap of backprop.*got sh
 
 @pytest.mark.parametrize("factors", [ONE_EXAMPLE, UNEQUAL, ()], ids=["one example", "unequal B", "no layer"])
 @EVERY_STATISTIC
-def test_what_is_no_batch_is_refused_by_every_function(name, factors):
+def test_every_function_refuses_factors_that_are_not_a_batch(name, factors):
     batch = Batch(factors, factors, np.ones(3), NETWORK, 1.0, np.ones(2))
     with pytest.raises(ValueError, match=NOT_A_BATCH if factors else r"^factors must be those.*got shapes \[\]$"):
         STATISTICS[name].ours(batch)
@@ -768,7 +768,7 @@ def test_what_is_no_batch_is_refused_by_every_function(name, factors):
     [(FACTORS[0], "Factors"), ([FACTORS], "list of tuple"), (FACTORS[0][:1], "tuple of ndarray"), (None, "NoneType")],
 )
 @EVERY_STATISTIC
-def test_what_are_no_factors_is_named_by_every_function(name, factors, what):
+def test_every_function_names_an_argument_that_is_not_factors(name, factors, what):
     batch = Batch(factors, factors, np.ones(3), NETWORK, 1.0, np.ones(2))
     with pytest.raises(ValueError, match=rf"^factors must be those of a batch.* returns them, got {what}$"):
         STATISTICS[name].ours(batch)
@@ -812,6 +812,6 @@ def test_what_are_no_factors_is_named_by_every_function(name, factors, what):
         ),
     ],
 )
-def test_what_cannot_be_is_a_value_error_that_says_so(call, message):
+def test_wrong_arguments_are_value_errors_that_say_so(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -139,7 +139,7 @@ def test_a_setting_changes_no_result(plain, setting, name):
         np.testing.assert_allclose(leaf, expected, **CLOSE, err_msg=jax.tree_util.keystr(path))
 
 
-def test_a_sweep_is_what_its_trials_are_alone_under_a_setting(setting):
+def test_a_sweep_equals_its_trials_alone_under_a_setting(setting):
     config = TrainConfig(epochs=1, batch_size=7, clip=0.5, track=("noise_scale", "clipped"))
     space = sweep.grid(learning_rate=[0.05, 0.2])
     results = sweep.run(space, DATA, config, mlp=NETWORK, test=TEST, keep="all")

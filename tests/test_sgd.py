@@ -40,7 +40,7 @@ def naive(params: list, gradients: list, eta: float, alpha: float, decay: float,
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9])
-def test_many_steps_are_those_of_equation_3(alpha, decay, nesterov):
+def test_many_steps_match_equation_3(alpha, decay, nesterov):
     start, gradients = trees(40)
     params = as_params(start)
     state = sgd.init(params)

@@ -14,7 +14,7 @@ def test_whole_numbers_of_any_library_become_ints(value):
 
 
 @pytest.mark.parametrize("value", [True, np.True_, 3.0, np.float32(3), "3", None, [3], np.array([3, 4]), float("nan")])
-def test_other_values_are_no_whole_numbers(value):
+def test_other_values_are_refused(value):
     with pytest.raises(ValueError, match=r"^n must be a whole number, 0 or larger, got ") as caught:
         whole_number("n", value, least=0)
     assert str(caught.value).endswith(repr(value))

@@ -83,7 +83,7 @@ def test_five_wrong_outputs_of_a_vjp_rule_are_named_and_the_rest_counted():
     assert wanted in report.notes
 
 
-def test_outputs_unlike_those_of_f_are_found_in_both_modes():
+def test_wrong_outputs_of_a_rule_are_found_in_both_modes():
     x = X[:3]
     vjp = check_vjp(jnp.sin, lambda x: (jnp.sin(x) * 1.001, lambda c: (c * jnp.cos(x),)), x)
     jvp = check_jvp(jnp.sin, lambda x, v: (jnp.sin(*x) * 1.001, v[0] * jnp.cos(*x)), x)

@@ -182,7 +182,7 @@ def explained():
     return of
 
 
-def test_the_handwritten_gradient_is_that_of_autodiff(x64):
+def test_the_handwritten_gradient_matches_autodiff(x64):
     for ours, autodiff in zip(backprop(HERE), jax.jit(jax.grad(loss))(HERE), strict=True):
         np.testing.assert_allclose(ours, autodiff, rtol=1e-12)
 

@@ -269,7 +269,7 @@ def test_predictions_do_not_overwrite_data_or_model(jaxmlp, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_the_task_of_training_is_that_of_evaluation(jaxmlp, tmp_path):
+def test_evaluation_uses_the_task_of_training(jaxmlp, tmp_path):
     lines = [f"{i % 7},{i % 5}" for i in range(60)]
     (tmp_path / "counts.csv").write_text("\n".join(["a,count", *lines]) + "\n")
     argv = ("train", "counts.csv", "--target", "count", "--task", "values", *QUICK, "--out", "run")
@@ -476,7 +476,7 @@ def test_brackets_in_names_are_shown_as_they_are(jaxmlp, tmp_path):
         assert name in shown
 
 
-def test_training_continues_when_nobody_reads_its_progress(without_a_reader):
+def test_training_continues_if_the_reader_of_its_progress_is_gone(without_a_reader):
     folder, code = without_a_reader
     assert code == 0
     assert (folder / "run" / "model.safetensors").exists()

@@ -21,7 +21,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_capital_letters_in_an_ending_change_nothing(kind, jaxmlp, tmp_path):
+def test_capital_letters_in_a_file_ending_change_nothing(kind, jaxmlp, tmp_path):
     plain = tmp_path / f"data.{kind}"
     WRITERS[kind](plain)
     target = [] if kind == "npz" else ["--target", "y"]

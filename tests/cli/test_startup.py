@@ -211,7 +211,7 @@ def test_faults_of_the_program_are_not_hidden():
     assert error_line(AssertionError()) is None
 
 
-def test_a_line_that_nobody_reads_is_no_error(monkeypatch):
+def test_a_line_without_a_reader_is_no_error(monkeypatch):
     class Broken(io.StringIO):
         def write(self, text):
             raise BrokenPipeError

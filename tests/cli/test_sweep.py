@@ -89,7 +89,7 @@ def test_the_table_shows_half_of_the_interval(tmp_path):
     assert [line.split()[-2] for line in lines] == [f"{(each.high - each.low) / 2:.2g}" for each in found]
 
 
-def test_asynchronous_halving_is_that_of_python():
+def test_asynchronous_halving_matches_python():
     arguments = parse(["sweep", "iris", "--seeds", "9", "--halving", "4", "--asynchronous"])
     assert command_sweep._halving(arguments) == sweep.Halving(4, asynchronous=True)
 
@@ -189,7 +189,7 @@ def test_a_single_value_is_noted_and_a_sweep_fails_only_if_every_trial_diverges(
     assert best.err.endswith("every trial diverged: try lower learning rates, or scale the inputs\n")
 
 
-def test_nothing_is_wider_than_a_narrow_terminal(swept, jaxmlp, monkeypatch):
+def test_no_output_is_wider_than_a_narrow_terminal(swept, jaxmlp, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")

@@ -172,7 +172,7 @@ def test_soft_targets_that_sum_to_1_only_in_float32_are_not_called_wrong(monkeyp
     assert row.check()
 
 
-def test_rounding_units_are_those_of_each_leafs_dtype_and_inf_for_nan():
+def test_rounding_units_follow_each_leafs_dtype_and_are_inf_for_nan():
     leaf = LeafError("w", (1,), "float64", (0,), 1.0, 1.0, 0.0, 2.0**-50, 0)
     report = Report("f", "right", "", (leaf, leaf._replace(dtype="float32")))
     assert rounding_units(report) == 4
