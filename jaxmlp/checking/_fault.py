@@ -28,7 +28,7 @@ class Wrong(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A wrong gradient: its error d, the true gradient g, the room for rounding, and the leaves that are wrong."""
+    """A wrong gradient: its error d, the true gradient g, the error that rounding allows, and the wrong leaves."""
 
     d: Leaves
     g: Leaves
@@ -47,7 +47,7 @@ class Fault(NamedTuple):
 
 
 def coefficients(d: Leaves, errors: list[Leaves], leaves: list[int], room: Leaves) -> np.ndarray | None:
-    """Return s with d = sum_h s_h e_h on the leaves, up to the room of each element, or None."""
+    """Return s with d = sum_h s_h e_h on the leaves, up to the rounding of each element, or None."""
     if not all(d[i].any() for i in leaves):
         return None
     weights = [1 / float(np.linalg.norm(d[i])) for i in leaves]

@@ -104,7 +104,7 @@ def _one_element(wrong: Wrong, fault: Fault) -> Explanation | None:
         kind, what = "sign", " has its sign flipped"
     else:
         kind, what = "factor", f", {as_factor(given / expected)} times what it should be" if expected else ""
-    return Explanation(kind, f"one element alone is wrong: {element(wrong.names[i], index)}{what}", fault.names)
+    return Explanation(kind, f"only one element is wrong: {element(wrong.names[i], index)}{what}", fault.names)
 
 
 def _parameters(wrong: Wrong, fault: Fault) -> Explanation | None:
@@ -112,8 +112,8 @@ def _parameters(wrong: Wrong, fault: Fault) -> Explanation | None:
     s = fault.share(to_numpy(wrong.params))
     if s is None or sum(fault.d[i].size for i in fault.leaves) < 2:
         return None
-    kind, verb, rest = ("dropped_term", "lacks", "") if s < 0 else ("extra_term", "has", " too much")
-    text = f"{enumerated(fault.names)} {verb} {as_factor(abs(s))} times the parameters{rest} (weight decay?)"
+    kind, verb = ("dropped_term", "lacks") if s < 0 else ("extra_term", "has an extra")
+    text = f"{enumerated(fault.names)} {verb} {as_factor(abs(s))} times the parameters (weight decay?)"
     return Explanation(kind, text, fault.names)
 
 
@@ -317,7 +317,7 @@ def _probe_explanation(probe: _switches.Probe, text: str, s: float, name: str) -
     elif probe.kind == "wrong_axis":
         kind, what = probe.kind, f"is summed over the wrong axis of {probe.where} ({text})"
     else:
-        kind, what = probe.kind, f"is without the derivative of {probe.where} ({text})"
+        kind, what = probe.kind, f"lacks the derivative of {probe.where} ({text})"
     return Explanation(kind, f"{name} {what}{as_share(s)}")
 
 
@@ -363,6 +363,6 @@ def _other_data(wrong: Wrong, fault: Fault) -> Explanation | None:
             continue
         s = fault.share([a - b for a, b in zip(there, fault.g, strict=True)])
         if s is not None:
-            text = f"it is that of other examples: {name}, moved by one{as_share(s)}"
+            text = f"it belongs to other examples: {name}, moved by one{as_share(s)}"
             return Explanation("other_example", text, fault.names)
     return None

@@ -73,11 +73,11 @@ def _other_examples(judged: Judged, rows: Leaves) -> Explanation | None:
         if not fits.size:
             return None
         source[i] = fits[0]
-    pairs = [f"that of example {source[i]} for example {i}" for i in np.flatnonzero(wrong)[:4]]
+    pairs = [f"example {i} has that of {source[i]}" for i in np.flatnonzero(wrong)[:4]]
     more = f" and {wrong.sum() - 4} more" if wrong.sum() > 4 else ""
     if len(set(source)) == len(source):
         return Explanation("permuted", f"the outputs are in another order: {', '.join(pairs)}{more}")
-    return Explanation("other_example", f"outputs are those of other examples: {', '.join(pairs)}{more}")
+    return Explanation("other_example", f"outputs belong to other examples: {', '.join(pairs)}{more}")
 
 
 def _left_out(judged: Judged, rows: Leaves, form: Form) -> Explanation | None:

@@ -155,7 +155,7 @@ def gradient_checker(
 
 
 class _State(NamedTuple):
-    """Parameters, and the judgement of the gradient there, computed only when it is needed."""
+    """Parameters, and a function that judges the gradient there if needed."""
 
     params: Any
     judged: Callable[[], Judged]
@@ -245,7 +245,7 @@ def _beside_autodiff(
 def _elsewhere(
     functions: Functions, basis: Basis, label: str, point: Any, rng: np.random.Generator, seed: int, *, tried: bool
 ) -> tuple[PointCheck, _State | None]:
-    """Check at one more point, which may have been surveyed; the function may not be defined there."""
+    """Check at one more point; it may be in the survey, and the function may be undefined there."""
     try:
         look = point if isinstance(point, Look) else _look(functions, basis.truth, to_float64(point))
     except Exception as error:  # the user's code may reject such parameters

@@ -38,7 +38,7 @@ def check_vjp(f: Callable[..., Any], my_vjp: Callable[..., Any], *args: Any, see
 
     `my_vjp(*args)` returns `(outputs, pull_back)`, as `functools.partial(jax.vjp, f)` does. `pull_back(c)`, with c like
     the outputs and in their dtypes, returns one cotangent for each argument; those of arguments that are not floating
-    are ignored. The rule is right if the outputs are those of f, and it is linear and the transpose of f's derivative.
+    are ignored. The rule is right if its outputs equal f's, and if it is linear and the transpose of f's derivative.
     If it is wrong, a note names the wrong outputs, unless there are more than 256.
 
     >>> def vjp_of_product(x, y):

@@ -120,10 +120,10 @@ FAULTS = {
         "p.w1 is 2 times what it should be",
     ),
     "one element's sign": (
-        one_element("w2", (1, 2), np.negative), "sign", ("w2",), "one element alone is wrong: p.w2[1, 2] has its sign"
+        one_element("w2", (1, 2), np.negative), "sign", ("w2",), "only one element is wrong: p.w2[1, 2] has its sign"
     ),
     "one element lost": (
-        one_element("b1", 3, np.zeros_like), "zero", ("b1",), "one element alone is wrong: p.b1[3] is zero"
+        one_element("b1", 3, np.zeros_like), "zero", ("b1",), "only one element is wrong: p.b1[3] is zero"
     ),
     "an overflow": (
         one_element("w1", (0, 0), lambda g: np.inf), "precision", ("w1",), "it is not finite"
@@ -132,7 +132,7 @@ FAULTS = {
     "after a step": (lambda p: backprop(moved(p, -0.05)), "stale", ALL, "another point, w - 0.05 grad"),
     "weight decay": (
         lambda p: Layers(*[g + 0.03 * w for g, w in zip(backprop(p), p, strict=True)]),
-        "extra_term", ALL, "0.03 times the parameters too much",
+        "extra_term", ALL, "has an extra 0.03 times the parameters",
     ),
     "no derivative of tanh": (
         lambda p: backprop(p, lambda a, y: 1 + 1), "missing_derivative", HIDDEN, "the derivative of tanh"
