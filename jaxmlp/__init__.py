@@ -5,8 +5,7 @@
 >>> params = jaxmlp.init(mlp, jax.random.key(0))
 >>> loss, y, factors = jaxmlp.backprop(mlp, params, jax.numpy.ones(4), 2)
 
-The names offered here are those of `__init__.pyi`. Nothing is imported before it is used: `jaxmlp --help` answers
-without waiting for JAX.
+`__init__.pyi` lists the public names. Each is imported when it is first used, so `jaxmlp --help` need not wait for JAX.
 """
 
 import lazy_loader

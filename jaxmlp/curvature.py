@@ -134,7 +134,7 @@ def gauss_newton_vector_product(mlp: MLP, params: Params, x: Array, t: Array, di
     G is the mean of J^T H_L J, where J is the Jacobian of z_L (of y_L for the quadratic loss) with respect to the
     parameters, and H_L the Hessian of the loss with respect to z_L (y_L). It is the Hessian without the curvature of
     the network, and positive semidefinite. With the losses of this library it does not depend on t. It takes less than
-    twice the arithmetic of the gradient. ValueErrors are those of `hessian_vector_product`.
+    twice the arithmetic of the gradient. Errors are as for `hessian_vector_product`.
 
     >>> mlp = MLP((1, 1), output="identity", loss="quadratic")
     >>> params = (Layer(jnp.array([[2.0]]), jnp.array([0.0])),)

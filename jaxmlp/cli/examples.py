@@ -161,7 +161,7 @@ def _sides(model: Model, source: Source, index: int) -> tuple[Part, Part, str]:
         return test, everything, "the training part"
     train, origin = everything, "all other examples"
     if (drawn := split_of_training(model, source)) is not None:
-        train, origin = drawn.train, "what the network was trained with"
+        train, origin = drawn.train, "the examples of its training"
     train = _take(train, train.rows != index)
     if not len(train.rows):
         raise ValueError(f"{source.name}: row {index} is the only example, expected others to rank by their influence")

@@ -1,4 +1,4 @@
-"""`jaxmlp sweep`: train many networks of different hyperparameters side by side, and print the best settings."""
+"""`jaxmlp sweep`: train many networks with different hyperparameters side by side, and print the best settings."""
 
 import shlex
 import time
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
     """Run a sweep, print its plan, or print results; everything is checked before the folder is made."""
     if arguments.command in FINISHED:
         return FINISHED[arguments.command](arguments)
-    with suppress(RuntimeError):  # JAX may run already, as in a test: then its devices stay
+    with suppress(RuntimeError):  # if JAX runs already, as in a test, its devices stay
         sweep.use_all_cores()
     keep_compiled_programs(arguments)
     halving, space = _halving(arguments), _space(arguments)
@@ -65,7 +65,7 @@ def _show_plan(arguments: Namespace, plan: sweep.Plan, halving: sweep.Halving | 
     if halving is not None:
         epochs = plan.groups[0].epochs
         values["halving_share"] = halving.epochs(plan.n_trials, epochs) / (plan.n_trials * epochs)
-        text += f"\n  of these epochs, halving by {halving.factor} runs about {100 * values['halving_share']:.0f} %"
+        text += f"\n  halving by {halving.factor} runs about {100 * values['halving_share']:.0f} % of these epochs"
     show(arguments, values | plan.to_json(), text)
     return 0
 

@@ -178,7 +178,7 @@ def gradients(mlp, params, x, t):
 @pytest.mark.parametrize(
     ("source_name", "origin"),
     [
-        ("clean.npz", "what the network was trained with"),
+        ("clean.npz", "the examples of its training"),
         ("wrong.npz", "all other examples"),
         ("parts.npz", "the training part"),
     ],
@@ -218,7 +218,7 @@ def test_helped_examples_have_positive_influence_and_harmed_ones_negative(jaxmlp
     assert (frame.filter(pl.col("kind") == "helped")["influence"] > 0).all()
     assert (frame.filter(pl.col("kind") == "harmed")["influence"] < 0).all()
     assert sorted(frame["row"]) == sorted(parts.train.rows)  # each of them moved it, one way or the other
-    for text in (f"helped row {index} most", f"harmed row {index} most", "what the network was trained with"):
+    for text in (f"helped row {index} most", f"harmed row {index} most", "the examples of its training"):
         assert text in shown.out
 
 

@@ -123,7 +123,7 @@ def test_a_plan_is_printed_and_nothing_is_run(jaxmlp, tmp_path):
     assert json.loads(jaxmlp(*wide, "--memory", "0.2", "--json").out)["memory"] <= 0.2e9
     assert "may be used" in jaxmlp(*wide, "--memory", "0.002").err
     halved = jaxmlp("sweep", "iris", "--seeds", "9", "--epochs", "9", "--halving", "--plan")
-    assert halved.out.splitlines()[-1] == "  of these epochs, halving by 3 runs about 26 %"  # 21 of 81
+    assert halved.out.splitlines()[-1] == "  halving by 3 runs about 26 % of these epochs"  # 21 of 81
     assert not list(tmp_path.iterdir())
 
 
