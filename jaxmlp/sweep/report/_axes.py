@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from jaxmlp.sweep.results import Results
 
-FEW_VALUES = 12  # that get a place each on an axis; more are drawn as a continuum
+FEW_VALUES = 12  # each with a place on an axis; more are drawn on a continuous axis
 BAD = "#c2410c"
 
 
@@ -100,7 +100,7 @@ def metric_axis(results: "Results", table: "pl.DataFrame") -> MetricAxis:
     if not finite:
         return MetricAxis(values, lost, label(results.metric), False, is_high, 0, 1)
     is_log = not is_high and finite[0] > 0 and finite[-1] > 20 * finite[0]
-    # Far outliers on the worse side would leave no room for the rest: they are held at the edge of the axis.
+    # Far outliers on the worse side would leave no room for the rest: they are drawn at the edge of the axis.
     held = hold(np.log10(finite) if is_log else np.array(finite), is_high)
     low, high = float(held.min()), float(held.max())
     pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
@@ -126,7 +126,7 @@ def shortened(text: Any, length: int = 18) -> str:
 
 
 def lay_out(axes: "Axes", how: Scale, values: Sequence[Any]) -> None:
-    """Set range, scale and ticks of the x axis of a hyperparameter; no text of a user is markup."""
+    """Set range, scale and ticks of the x axis of a hyperparameter; a user's text is never markup."""
     places = [place for place in axis_places(how, values) if math.isfinite(place)]
     low, high = min(places), max(places)
     if how.kind == "log":
@@ -144,7 +144,7 @@ def lay_out(axes: "Axes", how: Scale, values: Sequence[Any]) -> None:
 
 
 def name_places(axes: "Axes", names: Sequence[str], room: int) -> None:
-    """Name the places 0, 1, ... of the x axis, in slanted text if it has more letters than there is room for."""
+    """Name the places 0, 1, ... of the x axis, slanted if they have more than `room` letters."""
     slant: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > room else {}
     axes.set_xticks(range(len(names)), names, parse_math=False, **slant)
 

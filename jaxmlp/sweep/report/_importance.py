@@ -1,4 +1,4 @@
-"""Which hyperparameters matter: what a random forest loses when one of them is shuffled on held-out trials."""
+"""Which hyperparameters matter: the R2 that a random forest loses on held-out trials when one is shuffled."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from jaxmlp.sweep.report._axes import hold
 if TYPE_CHECKING:
     import polars as pl
 
-_FEWEST = 10  # settings, below which no forest is grown: two a fold
+_FEWEST = 10  # settings that a forest needs: two for each fold
 _FEW = 30
 _FOLDS, _TREES, _SHUFFLES = 5, 100, 10
 _GOOD, _POOR = 0.7, 0.3  # R2 on held-out trials
 
 
 class Bar(NamedTuple):
-    """One hyperparameter: the R2 lost when it is shuffled, and the smallest and largest loss of a fold."""
+    """One hyperparameter: the R2 lost when it is shuffled, and the least and most lost in a fold."""
 
     name: str
     drop: float
@@ -48,8 +48,8 @@ def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Impo
     """Return the importance of each hyperparameter: the R2 lost on held-out settings when it is shuffled.
 
     A forest is grown on four fifths of the settings and tested on the fifth, five times; all seeds of a setting are in
-    the same fifth, so that no setting is both. Losses enter as logarithms, and far outliers on the worse side as in
-    `hold`: else one trial that nearly diverged would be the whole variance. Trials without a finite metric are left
+    the same fifth, so that no setting is in both. Losses enter as logarithms, and far outliers on the worse side as in
+    `hold`: else one trial that nearly diverged would make all of the variance. Trials without a finite metric are left
     out, and counted in the words.
     """
     numbers = np.array(numbered(names, table.select(names).rows()))
@@ -81,7 +81,7 @@ def _cross_validated(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[
     for train, test in folds.split(x, y, groups):
         forest = forests.RandomForestRegressor(_TREES, random_state=0).fit(x[train], y[train])
         errors[test] = (forest.predict(x[test]) - y[test]) ** 2
-        # Divided by the whole variance: a fold's own may be next to nothing.
+        # Divided by the variance of all trials: that of a fold may be nearly 0.
         shuffled = inspection.permutation_importance(
             forest, x[test], y[test], scoring="neg_mean_squared_error", n_repeats=_SHUFFLES, random_state=0
         )

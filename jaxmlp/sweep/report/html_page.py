@@ -1,8 +1,8 @@
 """The report of a sweep: one HTML file that opens without a network, and static pictures. Needs the extra `sweep`.
 
-Python writes the numbers and grows the forest. The browser groups and draws, as it has to draw again whenever the
-reader filters trials or selects another metric. All that the browser needs is in the folder `page` and packed into the
-file: nothing is fetched, and the page's own security policy forbids it.
+Python writes the numbers and grows the forest. The browser groups and draws, because it must redraw whenever the
+reader filters trials or selects another metric. The file contains all that the browser needs, from the folder `page`;
+the page's security policy forbids fetching anything.
 """
 
 import base64
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["write_pictures", "write_report"]
 
 _METRICS = ("test_accuracy", "test_r2", "test_loss", "train_loss")
-_CHOSEN = 5  # trials that are selected at first
+_CHOSEN = 5  # trials selected at first
 _MOST_EPOCHS = 200  # of a curve; a screen shows no more
 _DIGITS = 4
 # The parts of the page's script, in this order.

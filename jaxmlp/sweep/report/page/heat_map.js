@@ -117,7 +117,7 @@ function drawMap() {
   );
   const n = marks.reduce((sum, m) => sum + m.bad, 0);
   $("map-note").textContent =
-    `A cell is the ${pick} of its trials with a value, over seeds and all other hyperparameters.` +
+    `A cell shows the ${pick} of its trials with a value, over seeds and all other hyperparameters.` +
     (n ? ` Grey with a cross: all diverged. ✕ 1/4: one of four diverged, and the ${pick} is that of the others.` : "");
 }
 const ink = (axis, at) => {
