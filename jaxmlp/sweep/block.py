@@ -1,7 +1,7 @@
 """A block of trials, trained together epoch by epoch: `jaxmlp.train` for many networks in one program.
 
-The program is that of `jaxmlp.sweep.lanes`; what happens between epochs is `jaxmlp.training`'s own. A trial that ends
-early leaves its lane, and those that go on are packed together again.
+`jaxmlp.sweep.lanes` has the program; between epochs the functions of `jaxmlp.training` are called. A trial that ends
+early leaves its lane, and the others are packed together. `planning` defines block, chunk and lane.
 """
 
 import math
@@ -53,7 +53,7 @@ def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
 
 
 def prepare(job: Job, group: Group) -> None:
-    """Compile what a group's blocks will run, ahead of them."""
+    """Compile the program of a group's blocks before they run."""
     _program(job, group, _Shape.of(job, group.blocks))
 
 
@@ -67,8 +67,8 @@ def run_block(
 ) -> dict[int, Trained]:
     """Train a block's trials up to an epoch, or to their own ends; if memory runs out, one half after the other.
 
-    The trials are all after the same epoch. `callback` is called after every epoch with the trials so far: their
-    history and status are current, their arrays of the epoch in which they were last copied out of the lanes.
+    All trials must be after the same epoch. `callback` is called after every epoch with the trials so far: their
+    history and status are current, their arrays as they were last copied out of the lanes.
     """
     try:
         return _run(job, group, block, trained, until, callback)
@@ -92,7 +92,7 @@ def _halves(block: Block) -> list[Block]:
 
 
 class _Shape(NamedTuple):
-    """The shape of a program's arrays: chunks on each device, lanes of each, and batch orders."""
+    """The shape of a program's arrays: chunks on each device, lanes of each chunk, and batch orders."""
 
     n_devices: int
     n_chunks: int
@@ -111,7 +111,7 @@ class _Shape(NamedTuple):
 class _Layout(NamedTuple):
     """Which trial is in which lane of which chunk."""
 
-    who: np.ndarray  # [D C, n] trial numbers, a device's chunks one after another; empty lanes double another
+    who: np.ndarray  # [D C, n] trial numbers, a device's chunks one after another; empty lanes repeat a trial
     n_chunks: np.ndarray  # [D]: how many chunks of each device have trials
     place: dict[int, int]  # the index of each trial into `who`, flattened
 
@@ -131,7 +131,7 @@ class _Layout(NamedTuple):
 class _Lanes:
     """Parameters and states of all lanes, [D C, n, ...], after an epoch; copied to the host when first asked for.
 
-    `place` is each trial's index into the lanes, flattened.
+    `place` has each trial's index into the lanes, flattened.
     """
 
     def __init__(self, tree: tuple[Params, sgd.State], place: Mapping[int, int]) -> None:
@@ -143,7 +143,7 @@ class _Lanes:
         return jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), self._tree)
 
     def copied(self, number: int, trained: Trained) -> Trained:
-        """Return a trial with the arrays of its lane, copied: else the arrays of all would be held for one."""
+        """Return a trial with a copy of its lane's arrays: a view would hold the arrays of all lanes."""
         params, state = jax.tree.map(lambda leaf: leaf[self.place[number]].copy(), self.on_host)
         is_best = trained.best_epoch == len(trained.history)
         return trained._replace(params=params if is_best else trained.params, state=state, last_params=params)
@@ -173,7 +173,7 @@ def _run(
     while drawn is not None and running:
         began = time.perf_counter()
         outputs = program(drawn.inputs._replace(params=params, state=state))
-        # Drawn while the devices compute.
+        # Draw while the devices compute.
         coming = _draw(job, group, shape, layout, drawn.epoch + 1) if drawn.epoch + 1 < until else None
         rows = _rows(job, layout, outputs, running, drawn)
         seconds = (time.perf_counter() - began) / len(running)
@@ -198,9 +198,9 @@ def _run(
 def _after(
     number: int, trained: Trained, config: TrainConfig, row: tuple[Epoch, bool], before: _Lanes | None, after: _Lanes
 ) -> Trained:
-    """Return a trial after an epoch; its arrays are copied out of its lane only if they are kept."""
+    """Return a trial after an epoch; copy its arrays out of its lane only if they are needed."""
     epoch, is_diverged = row
-    if is_diverged:  # then it falls back to the epoch before
+    if is_diverged:  # fall back to the epoch before
         return after_epoch(before.copied(number, trained) if before else trained, config, epoch, None)
     trained = after_epoch(trained, config, epoch, (trained.last_params, trained.state))
     is_kept = config.patience is not None and trained.best_epoch == len(trained.history)
@@ -237,7 +237,7 @@ def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) ->
     def of_lanes(column: Sequence[Any]) -> Any:
         return None if column[0] is None else np.asarray(column, dtype)[where]
 
-    # By column: a tree map over as many trees as there are trials takes four times as long.
+    # By column: a tree map over one tree for each trial takes four times as long.
     numbers = Hyperparameters(*map(of_lanes, zip(*of_trials, strict=True)))
     on_host = layout.n_chunks, numbers, which[:, 0] if group.is_shared else which
     n_chunks, numbers, which = lanes.split(job.devices, on_host)
@@ -273,7 +273,7 @@ def _program(job: Job, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], 
 def _rows(
     job: Job, layout: _Layout, outputs: lanes.Outputs, running: Sequence[int], drawn: _Drawn
 ) -> list[tuple[Epoch, bool]]:
-    """Return each running trial's epoch, as `train` makes it of its outputs but without time; and if it diverged."""
+    """Return each running trial's row of history, as `train` makes it but without time, and if it diverged."""
     losses = _flat(np.asarray(outputs.losses))
     statistics, measures = jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), (outputs.statistics, outputs.measures))
     means = losses.mean(axis=-1, dtype=np.float64)
@@ -303,7 +303,7 @@ def _flat(leaf: np.ndarray) -> np.ndarray:
 
 def _finite(leaf: jax.Array) -> np.ndarray:
     """Tell which lanes of [D C, n, ...] are finite: [D C n]."""
-    # Part by part: on the host the whole would be a copy.
+    # Shard by shard, because NumPy would copy an array that lies on several devices.
     shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     parts = [_flat(np.asarray(shard.data)) for shard in shards]
     return np.concatenate([np.isfinite(part).reshape(len(part), -1).all(axis=1) for part in parts])

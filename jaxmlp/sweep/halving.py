@@ -1,4 +1,4 @@
-"""Successive halving: at each rung only the best share of the trials goes on."""
+"""Successive halving: trials are compared at each rung, an epoch after which only the best continue."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ class Halving:
     Parameters
     ----------
     factor
-        At a rung one of `factor` trials goes on, at least one, and for `factor` times as many epochs.
+        After a rung, one in `factor` trials (at least one) continues, to `factor` times as many epochs.
     first
         The epochs before the first rung.
     asynchronous
-        If True, a block does not wait for the others: a trial goes on if it is among the best share of those that have
+        If True, a block does not wait for the others: a trial continues if it is among the best of those that have
         reached the rung so far (as in ASHA, Li et al. 2020, arXiv 1810.05934, but a stopped trial stays stopped). This
         is quicker with several processes, but the result depends on their order. If False, all trials reach a rung
-        before any goes on (Jamieson and Talwalkar 2016, arXiv 1502.07943).
+        before any continues (Jamieson and Talwalkar 2016, arXiv 1502.07943).
 
     Examples
     --------
@@ -52,13 +52,13 @@ class Halving:
         return (*rungs, epochs)
 
     def n_survivors(self, n: int) -> int:
-        """Return how many of `n` trials go on."""
+        """Return how many of `n` trials continue."""
         return max(1, n // self.factor)
 
     def epochs(self, n: int, epochs: int) -> int:
-        """Return how many epochs `n` trials take in all, if none of them ends by itself.
+        """Return how many epochs `n` trials take in all, if no trial ends by itself.
 
-        >>> Halving(factor=3).epochs(9, 9)  # 9 to the first epoch, 3 on to the third, 1 to the last
+        >>> Halving(factor=3).epochs(9, 9)  # 9 trials to epoch 1, 3 to epoch 3, 1 to epoch 9
         21
         """
         total, before = 0, 0
@@ -69,9 +69,9 @@ class Halving:
 
 
 def survivors(halving: Halving, at_rung: Mapping[int, Epoch | None], metric: str) -> set[int]:
-    """Return the numbers of the trials that go on; of equal ones the lowest number does.
+    """Return the numbers of the trials that continue; ties go to the lowest number.
 
-    `at_rung` has each trial's epoch at the rung; None if it ended before, which ranks last.
+    `at_rung` has each trial's epoch at the rung, or None if the trial ended before; these rank last.
 
     >>> epochs = {n: Epoch(1, 0.1, loss, None, None, None, 0.1) for n, loss in enumerate([0.3, 0.1, 0.2, 0.1])}
     >>> survivors(Halving(2), epochs, "train_loss"), survivors(Halving(4), epochs, "train_loss")

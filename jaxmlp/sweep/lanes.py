@@ -1,7 +1,7 @@
-"""One epoch of many networks as one program: lanes side by side under `vmap`, chunks of them in turn, on every device.
+"""One epoch of many networks as one program: lanes side by side under `vmap`, chunks in turn, on every device.
 
-The lanes of a chunk share a batch order where they can: the first layer of all of them is then one matrix product. Each
-lane is `jaxmlp.training.epoch.run_epoch`; a chunk of one lane is exactly that.
+`planning` defines chunk and lane. The lanes of a chunk share a batch order where possible: their first layers are then
+one matrix product. Each lane is `jaxmlp.training.epoch.run_epoch`; a single lane runs without `vmap`.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class Inputs(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """The program's results, all [D C, n, ...]: after the epoch, of every step, and the sums over the test data."""
+    """The program's results, all [D C, n, ...]: after the epoch, for every step, and on the test data."""
 
     params: Params
     state: sgd.State
@@ -71,14 +71,14 @@ def replicate(devices: tuple[jax.Device, ...], tree: Any) -> Any:
 
 
 def split(devices: tuple[jax.Device, ...], tree: Any) -> Any:
-    """Copy the host's arrays [D C, ...] to the devices, a part of C rows to each."""
+    """Copy the host's arrays [D C, ...] to the devices, C rows to each."""
     return jax.device_put(tree, _sharding(devices, _SPLIT), may_alias=True)
 
 
 def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
     """Return the compiled epoch of a block for inputs of these shapes, given as a hashable `(leaves, tree)`.
 
-    It is compiled ahead, so that another thread can do it, and kept for later calls, as `jax.jit` would keep it.
+    It is compiled ahead of time, so that another thread can do it, and cached, as `jax.jit` would do.
     """
     config: Any = jax.config
     if config.jax_disable_jit:
@@ -88,7 +88,7 @@ def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
 
 @cache
 def _compiled(key: Program, shapes: Any, precision: str | None) -> Callable[[Inputs], Outputs]:
-    """Compile a program; the precision of products is JAX's setting, and named here to tell programs apart."""
+    """Compile a program; `precision`, which is JAX's setting, is only part of the cache's key."""
     leaves, tree = shapes
     inputs = Inputs(*jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]))
 

@@ -1,4 +1,4 @@
-"""Metrics, which rank the trials; settings, trials that differ in their seed alone; and the words for both."""
+"""Metrics, which rank trials; settings, which are trials that differ only in their seed; and words for both."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ METRICS = ("train_loss", "test_loss", "test_accuracy", "test_r2")
 
 
 def is_better_high(metric: str) -> bool:
-    """Tell whether a larger value is better: not of a loss, but of accuracy and R2."""
+    """Tell whether a larger value is better, as for accuracy and R2 but not for a loss."""
     return not metric.endswith("loss")
 
 
 def score(row: Any, metric: str) -> float:
-    """Return a number that is larger where a row, of a trial or an epoch, is better; -inf where it has no value.
+    """Return a number that is larger for a better row (of a trial or an epoch); -inf if the row has no value.
 
     >>> from jaxmlp import Epoch
     >>> row = Epoch(1, 0.1, 2.0, 1.5, 0.75, None, 0.1)
@@ -33,7 +33,7 @@ def label(metric: str) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """Return a number of things: `1 trial`, `2,000 trials`."""
+    """Return a number with its noun: `1 trial`, `2,000 trials`."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
@@ -45,7 +45,7 @@ class Setting(NamedTuple):
     hyperparameters
         The setting's values, without the one that is averaged over.
     metric, mean, low, high
-        The metric's name, its mean over the trials, and the 95 % interval of that (Student's t; nan for one trial).
+        The metric's name, its mean over the trials, and the mean's 95 % interval (Student's t; nan for one trial).
     trials
         The trials' numbers, the best first.
     """
@@ -59,7 +59,7 @@ class Setting(NamedTuple):
 
 
 def numbered(names: Sequence[str], rows: Iterable[Sequence[Any]], over: str | None = "seed") -> list[int]:
-    """Return the number of each row's setting, from 0: rows with the same number differ in `over` alone.
+    """Return the number of each row's setting, from 0: rows with the same number differ only in `over`.
 
     >>> numbered(("momentum", "seed"), [(0.5, 0), (0.9, 0), (0.5, 1)])
     [0, 1, 0]

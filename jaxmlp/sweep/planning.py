@@ -2,9 +2,9 @@
 
 - A group is the trials with the same compiled values (sizes, activation, loss, batch size, ...): one program is
   compiled for it. All other numbers are traced, so any networks of a group can run side by side.
-- A block is the trials of a group that are run, and kept, as a whole: a kill loses a block at most.
+- A block is the trials of a group that are run and saved as a whole: a kill loses a block at most.
 - A chunk is the trials of a block that one device runs side by side. A device runs its chunks one after another.
-- A lane is a place in a chunk: one network, trained beside those of the other lanes.
+- A lane is a place in a chunk; its network is trained beside those of the other lanes.
 """
 
 import math
@@ -31,17 +31,17 @@ class _Machine(NamedTuple):
     """A device: how fast it is, for estimates only, and how many networks to run side by side."""
 
     flops: float  # operations a second in the matrix products of small networks
-    seconds_a_step: float  # the cost of a step beside its products
+    seconds_a_step: float  # the cost of a step without its products
     most_lanes: int
     lane_bytes: int  # the bytes of parameters, over all lanes, that fit its fast memory
-    alone_bytes: float  # the bytes of parameters from which a network keeps the device busy alone
+    alone_bytes: float  # a network with as many bytes of parameters keeps the device busy alone
 
 
 # Measured on two processors with ten networks: those with more than 8,000 parameters were up to a fifth faster alone
 # than eight side by side, smaller ones up to a third slower.
 _CPU = _Machine(flops=3e10, seconds_a_step=2e-5, most_lanes=8, lane_bytes=2**19, alone_bytes=2**15)
 _ACCELERATOR = _Machine(flops=3e12, seconds_a_step=1e-4, most_lanes=4096, lane_bytes=2**30, alone_bytes=math.inf)
-# A kill or a Ctrl-C loses a block at most; it is short enough to show progress.
+# Short, because a kill or a Ctrl-C loses a block, and to show progress.
 _BLOCK_SECONDS = 20.0
 _SHARE_OF_MEMORY = 0.5  # of the memory that is free
 
@@ -53,9 +53,9 @@ class Group:
     Attributes
     ----------
     mlp, batch_size, epochs, nesterov, has_clip
-        What all of them have; each clips gradients to its own norm.
+        The values that all trials share; with `has_clip` each has its own `clip`.
     n_lanes, is_shared
-        How many networks run side by side, and whether they share their batch order; then a chunk has one seed.
+        How many networks run side by side, and whether they share a batch order; if so, a chunk has one seed.
     blocks
         Each is a tuple of chunks of at most `n_lanes` trial numbers.
     memory, seconds
@@ -144,10 +144,10 @@ def make_plan(
     lanes: int | None = None,
     trials_a_block: int | None = None,
 ) -> Plan:
-    """Plan the trials, for some training examples and the bytes of all data that lie on each device.
+    """Plan the trials, for `n_examples` training examples and `data_bytes` of data on each device.
 
     `devices`, `memory`, `lanes` and `trials_a_block` are those of `jaxmlp.sweep.run`. A block has at least one chunk on
-    each device, even if that is more than `trials_a_block`. It is a ValueError if not even one network of a group fits.
+    each device, even if that is more than `trials_a_block`. Raises a ValueError if no network of a group fits.
     """
     machine = _CPU if devices[0].platform == "cpu" else _ACCELERATOR
     memory = _free_memory(devices) if memory is None else memory
@@ -163,7 +163,7 @@ def make_plan(
 
 
 def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tuple[int, ...]]:
-    """Return chunks of at most `n_lanes` trial numbers, each of one seed if its lanes share their batch order.
+    """Return chunks of at most `n_lanes` trial numbers, each with one seed if its lanes share a batch order.
 
     >>> from jaxmlp import TrainConfig
     >>> some = [Trial(i, {}, MLP((2, 2)), TrainConfig(), seed=i % 2) for i in range(5)]
@@ -177,7 +177,7 @@ def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tupl
 
 
 def n_slots(n_chunks: int) -> int:
-    """Return how many chunks a program of a device has room for: a power of 2, so sweeps of similar size share one.
+    """Return how many chunks a program has room for: a power of 2, so that sweeps of similar size share a program.
 
     >>> [n_slots(n) for n in (1, 2, 3, 4, 5)]
     [1, 2, 4, 4, 8]
@@ -199,7 +199,7 @@ def _group(
     n_steps = n_examples // config.batch_size
     # A lane between epochs: parameters and last step, before and after; all rates and losses.
     kept_bytes = 4 * (4 * mlp.n_parameters + 2 * n_steps)
-    # Beside them while it runs: parameters, step, gradient; a batch's x, z, y, delta; a test block.
+    # In addition while it runs: parameters, step, gradient; a batch's x, z, y, delta; a test block.
     of_batch = 4 * config.batch_size * sum(mlp.sizes)
     working_bytes = 4 * (5 * mlp.n_parameters + of_batch + 2048 * sum(mlp.sizes[1:]))
     bytes_a_lane = n_devices * (kept_bytes + working_bytes)
@@ -211,16 +211,16 @@ def _group(
     while n_lanes * bytes_a_lane > memory:
         n_lanes //= 2
     chunks = chunked(trials, n_lanes, is_shared)
-    # A step has three matrix products of each layer, but the first layer sends no delta back.
+    # A step has three matrix products for each layer, but the first layer passes no delta back.
     products = [n_in * n_out for n_in, n_out in pairwise(mlp.sizes)]
     lane_seconds = 2 * config.batch_size * (3 * sum(products) - products[0]) / machine.flops
     chunk_seconds = config.epochs * n_steps * (n_lanes * lane_seconds + machine.seconds_a_step)
     by_memory = (memory // n_devices - n_lanes * working_bytes) // (n_lanes * kept_bytes)
     by_time = max(1, int(_BLOCK_SECONDS / chunk_seconds))
     wanted = len(chunks) if trials_a_block is None else trials_a_block // (n_lanes * n_devices)
-    # A program has room for a power of 2 of chunks, see `n_slots`: the largest that is not above `by_memory`.
+    # A program has room for a power of 2 of chunks (see `n_slots`): take the largest one up to `by_memory`.
     a_device = max(1, min(1 << (by_memory.bit_length() - 1), by_time, wanted))
-    # Blocks of one size, so that the last one is not nearly empty.
+    # Blocks of equal size, so that the last one is not nearly empty.
     n_blocks = math.ceil(len(chunks) / (a_device * n_devices))
     a_device = math.ceil(len(chunks) / n_blocks / n_devices)
     blocks = tuple(tuple(chunks[i : i + a_device * n_devices]) for i in range(0, len(chunks), a_device * n_devices))
@@ -238,14 +238,14 @@ def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int,
     is_shared = _is_shared(trials, most)
     if not is_shared:
         return most, False
-    # The fewest lanes with which the busiest device has as few chunks to run.
+    # The fewest lanes for which the busiest device has the fewest chunks.
     candidates = range(1, most + 1)
     rounds = {lanes: math.ceil(len(chunked(trials, lanes, True)) / n_devices) for lanes in candidates}
     return min(lanes for lanes in candidates if rounds[lanes] == min(rounds.values())), True
 
 
 def _is_shared(trials: list[Trial], n_lanes: int) -> bool:
-    """Tell whether chunks of one seed each are full enough: a batch order of its own costs a lane less than double."""
+    """Tell whether chunks of one seed each are full enough: a batch order for each lane costs less than double."""
     return len(chunked(trials, n_lanes, True)) <= 1.5 * math.ceil(len(trials) / n_lanes)
 
 
@@ -257,7 +257,7 @@ def _free_memory(devices: Sequence[jax.Device]) -> int:
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):  # not Linux: half of all memory, as other programs use some
+    except (OSError, KeyError, ValueError):  # not Linux: half of all memory, because others use some
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
     return int(_SHARE_OF_MEMORY * free)
 

@@ -1,4 +1,4 @@
-"""How far a sweep is, for whoever watches it."""
+"""The progress of a running sweep, for a callback."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -20,7 +20,7 @@ class Progress(NamedTuple):
     Attributes
     ----------
     done, total, diverged
-        The number of trials that have ended, of all, and of those that diverged.
+        The numbers of trials that have ended, of all trials, and of diverged trials.
     best
         The best value so far of the metric that trials are ranked by, and its trial; None before the first.
     seconds_left
@@ -36,7 +36,7 @@ class Progress(NamedTuple):
 
 @dataclass
 class Reporter:
-    """Calls back with the `Progress`; it counts the epochs of this process, to estimate the time left."""
+    """Calls back with the `Progress`; counts the epochs of this process, to estimate the time left."""
 
     store: Store
     trials: Mapping[int, Trial]
@@ -48,11 +48,11 @@ class Reporter:
     _reached: dict[int, int] = field(default_factory=dict)
 
     def begin(self, trained: Mapping[int, Trained]) -> None:
-        """Take note of how far the trials of a block are before it is run."""
+        """Note how many epochs the trials of a block have before it is run."""
         self._reached |= {number: len(each.history) for number, each in trained.items()}
 
     def report(self, trained: Mapping[int, Trained] | None = None) -> None:
-        """Call back, given the trials of the block that is being run."""
+        """Call back, given the trials of the running block."""
         if self.callback is None:
             return
         trained = trained or {}
@@ -73,10 +73,10 @@ class Reporter:
         self.callback(Progress(len(ended), len(self.trials), n_diverged, best_so_far, seconds_left))
 
     def _epochs_left(self, reached: Mapping[int, int], over: Collection[int]) -> int:
-        """Return how many epochs of all trials are still to come, if no other ends early."""
+        """Return how many epochs remain, over all trials, if no other ends early."""
         left = sum(trial.config.epochs - reached.get(n, 0) for n, trial in self.trials.items() if n not in over)
         if self.halving is None:
             return left
-        # At most: which trials a rung will stop is not known yet.
+        # An upper bound: the trials that a rung will stop are not known yet.
         epochs = next(iter(self.trials.values())).config.epochs
         return min(left, max(0, self.halving.epochs(len(self.trials), epochs) - sum(reached.values())))

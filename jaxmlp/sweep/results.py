@@ -35,15 +35,15 @@ class Results:
     Attributes
     ----------
     names, metric
-        The hyperparameters that varied, and what trials are ranked by unless told otherwise.
+        The hyperparameters that varied, and the metric that ranks trials by default.
     title, folder
-        The title of pictures and reports, and the folder that everything is kept in; None if it is in memory.
+        The title of pictures and reports, and the folder of the sweep; None if the sweep is in memory.
     about
-        What `run` was given as `about`.
+        The argument `about` of `run`.
     """
 
     def __init__(self, store: Store, listed: Sequence[Trial] | None = None) -> None:
-        """Read what a store says of its sweep, and its trials if they are not given."""
+        """Read the description of a sweep from its store, and its trials if they are not given."""
         self._store = store
         self.folder = store.folder
         self.names: tuple[str, ...] = tuple(store.about("names"))
@@ -67,7 +67,7 @@ class Results:
         return f"{sum(counts.values())} of {len(self)} trials{f': {ended}' if ended else ''}"
 
     def rows(self) -> list[Row]:
-        """Return the outcome of every trial that has one, by number."""
+        """Return the outcome of every trial that has ended, by number."""
         return [row for row in self._store.rows() if row.status != "paused"]
 
     def counts(self) -> dict[str, int]:
@@ -113,13 +113,13 @@ class Results:
     def settings(self, metric: str | None = None, over: str | None = "seed") -> list[Setting]:
         """Return the settings, the best first: trials that differ in `over` only are averaged.
 
-        A setting with a diverged trial is left out, and so are trials that a halving stopped. An unknown name is a
+        A setting with a diverged trial is left out, and so are trials stopped by halving. An unknown name raises a
         ValueError.
 
         Parameters
         ----------
         metric
-            One of "train_loss", "test_loss", "test_accuracy", "test_r2"; `self.metric` if None. Losses are best low.
+            One of "train_loss", "test_loss", "test_accuracy", "test_r2"; `self.metric` if None. A low loss is best.
         over
             A hyperparameter to average over. If it is None, or does not vary, every trial is a setting.
         """
@@ -145,7 +145,7 @@ class Results:
     def best(self, metric: str | None = None, over: str | None = "seed") -> Setting:
         """Return the best of `settings`; a ValueError says why there is none.
 
-        A name is unknown, the metric was not measured, no trial has ended, or every setting has a diverged trial.
+        The reasons: an unknown name, an unmeasured metric, no ended trial, or a diverged trial in every setting.
         """
         found = self.settings(metric, over)
         if found:
@@ -173,7 +173,7 @@ class Results:
         return self._store.curve(trial)
 
     def params(self, trial: int) -> Params:
-        """Return a trial's parameters; a ValueError if `run` kept those of others only: see its `keep`."""
+        """Return a trial's parameters; raise a ValueError if `run` did not keep them (see its `keep`)."""
         return jax.tree.map(jnp.asarray, self.model(trial).params)
 
     def model(self, trial: int) -> Model:
@@ -201,7 +201,7 @@ class Results:
 def load(folder: str | PathLike[str]) -> Results:
     """Open the results of a sweep that was run with `out=folder`, finished or not.
 
-    It is a FileNotFoundError if there is none, and a ValueError if the file is something else, or damaged.
+    Raises a FileNotFoundError if there is none, and a ValueError if the file is something else or damaged.
     """
     store = Store.open(Path(folder))
     results = Results(store)
@@ -210,7 +210,7 @@ def load(folder: str | PathLike[str]) -> Results:
 
 
 def is_cut_short(row: Row, config: TrainConfig) -> bool:
-    """Tell whether a halving stopped a trial, and not its own patience: that is no outcome of its setting."""
+    """Tell whether halving, not patience, stopped a trial: such a trial does not count for its setting."""
     return row.status == "stopped" and (config.patience is None or row.epochs - row.best_epoch < config.patience)
 
 
@@ -223,7 +223,7 @@ def with_typed_layers(table: "polars.DataFrame") -> "polars.DataFrame":
 
 
 def _column(values: list[Any]) -> Any:
-    """Return a hyperparameter's values as a column: lists if it has one of each layer, also for equal layers."""
+    """Return a hyperparameter's values as a column: lists if some value has one entry for each layer."""
     pl = optional("polars", "sweep")
     if any(isinstance(value, tuple) for value in values):
         lists = [list(value) if isinstance(value, tuple) else [value] for value in values]

@@ -1,7 +1,7 @@
-"""The rungs of a sweep, one after another; without halving there is one. Its blocks are shared among processes.
+"""Run a sweep rung by rung (without halving there is one), and share its blocks among processes.
 
-Every process makes the same plan, claims a block that nobody else has, runs it, keeps it, and claims the next one.
-Every outcome is kept, and the parameters of the best trials.
+Every process makes the same plan, claims a block that no other process has, runs it, saves its results, and claims the
+next. Every outcome is saved, and the parameters of the best trials.
 """
 
 import time
@@ -25,9 +25,9 @@ __all__ = ["Sweep", "run_rungs", "tidy"]
 
 
 class Sweep(NamedTuple):
-    """All that running a sweep takes: what is trained, and where its outcomes are kept.
+    """The arguments for running a sweep: what to train, and where to save the outcomes.
 
-    `metric` ranks the trials, and the parameters of the best `keep` are kept. `make_plan` plans some of the trials.
+    `metric` ranks the trials; the parameters of the best `keep` are saved. `make_plan` plans some of the trials.
     """
 
     job: Job
@@ -77,17 +77,17 @@ def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
         while blocks := {at: block for at, block in blocks.items() if not sweep.store.has(block, until)}:
             at = next((at for at in blocks if sweep.store.claim(blocks[at][0][0])), None)
             if at is None:
-                time.sleep(0.2)  # other processes have the rest
+                time.sleep(0.2)  # other processes run the rest
                 sweep.reporter.report()
                 continue
             group, block = plan.groups[at[0]], blocks[at]
-            if not sweep.store.has(block, until):  # another process may have kept it since the last look
+            if not sweep.store.has(block, until):  # another process may have run it since the last look
                 # This group's program is compiled while weights are drawn, the next one's while this block runs.
                 for g in (at[0], *sorted({g for g, _ in blocks} - {at[0]})[:1]):
                     if g not in compiled:
                         compiled[g] = compiler.submit(_in_same_mode(prepare), sweep.job, plan.groups[g])
                 trained = _begin(sweep, group, block)
-                # If compilation failed, as for want of memory, `run_block` meets that again and halves the block.
+                # If compilation failed, perhaps for lack of memory, `run_block` fails too and halves the block.
                 wait([compiled[at[0]]])
                 _keep_block(sweep, _run_block(sweep, group, block, trained, until))
                 sweep.reporter.report()
@@ -107,7 +107,7 @@ def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _begin(sweep: Sweep, group: Group, block: Block) -> dict[int, Trained]:
-    """Return what a block's trials go on from: fresh weights, or what was kept at the last rung."""
+    """Return the state in which each trial of a block begins: initial weights, or as saved at the last rung."""
     paused = sweep.store.paused()
     numbers = [number for chunk in block for number in chunk]
     trained = begin([sweep.job.trials[number] for number in numbers if number not in paused])
@@ -139,7 +139,7 @@ def _stop_worse(sweep: Sweep, halving: Halving, rung: int, trained: dict[int, Tr
 
 
 def _keep_block(sweep: Sweep, trained: Mapping[int, Trained]) -> None:
-    """Keep a block that was run: first the files, then all outcomes at once, so that a kill leaves no outcome alone."""
+    """Save a finished block: files first, then all outcomes at once, so a kill leaves no outcome without its files."""
     for number, each in trained.items():
         if each.status == "running":
             sweep.store.pause(number, each)
@@ -151,19 +151,19 @@ def _keep_block(sweep: Sweep, trained: Mapping[int, Trained]) -> None:
 
 
 def _stop(sweep: Sweep, numbers: Sequence[int]) -> None:
-    """End paused trials; a few of them may still be among the best."""
+    """Stop paused trials, and save the parameters of any that are still among the best."""
     rows = sweep.store.rows()
     waiting = {row.trial for row in rows if row.status == "paused"} & set(numbers)
     for number in waiting & sweep.best(rows):
         trial = sweep.job.trials[number]
-        with suppress(FileNotFoundError):  # another process has just stopped it, and kept the same
+        with suppress(FileNotFoundError):  # another process has just stopped it, and saved the same
             sweep.store.save_model(trial, sweep.store.resume(number, trial.mlp).params)
     sweep.store.stop(waiting)
     tidy(sweep)
 
 
 def tidy(sweep: Sweep) -> None:
-    """Remove the parameters of ended trials that are not among the best, and what was kept to go on with them."""
+    """Remove the checkpoints of ended trials, and the parameters of those that are not among the best."""
     rows = sweep.store.rows()  # once: another process may add to them at any time
     ended = {row.trial for row in rows if row.status != "paused"}
     sweep.store.remove(models=ended - sweep.best(rows), paused=ended)

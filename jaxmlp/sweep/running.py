@@ -1,4 +1,4 @@
-"""`run` a sweep: train every trial of a space, many at a time; or `plan` one, and train nothing."""
+"""`run` trains every trial of a space, many at a time; `plan` says how, and trains nothing."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -36,8 +36,8 @@ __all__ = ["plan", "run", "use_all_cores"]
 def use_all_cores() -> None:
     """Make every core of the CPU a device of JAX, so that a sweep runs on all of them.
 
-    Call it before JAX computes anything; else it is a RuntimeError. The setting is JAX's own and holds for the whole
-    process, so the library never changes it by itself. It has no effect on accelerators.
+    Call it before JAX computes anything; later it raises a RuntimeError. The setting is JAX's own and holds for the
+    whole process, so the library never changes it by itself. It has no effect on accelerators.
     """
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     config: Any = jax.config
@@ -95,9 +95,9 @@ def run(
     """Train every trial of a space.
 
     A trial is the run `train(mlp, data, config, key=jax.random.key(seed), test=test)` with its values: the same initial
-    weights and batch orders, the same code. In a lane of its own its parameters are the same to the last bit. Side by
-    side with others they differ by rounding in the order of sums, which training carries on as it does any rounding.
-    The tested bound: they lie at most twice as far from the same training in float64 as those of `train` do, plus one
+    weights and batch orders, the same code. Alone (`lanes=1`) its parameters are the same to the last bit. Beside other
+    trials they differ by rounding, because sums have another order, and training propagates this like any rounding. The
+    tests check that they lie at most twice as far from the same training in float64 as those of `train` do, plus one
     rounding of each parameter.
 
     Parameters
@@ -105,15 +105,15 @@ def run(
     space, data
         The space, made by `grid` or `random`, and the training data.
     config
-        The numbers that the space does not vary; `TrainConfig()` if None.
+        The values that the space does not vary; `TrainConfig()` if None.
     mlp
-        The network where the space does not vary it. If None: inputs and outputs as the data have them, a hidden
-        layer of 128, and for classes cross-entropy with softmax, else the quadratic loss with identity.
+        The network, except for what the space varies. If None: inputs and outputs that fit the data, a hidden layer of
+        128, and for classes cross-entropy with softmax, else the quadratic loss with identity.
     test
         Evaluated after every epoch.
     out
-        A folder to keep everything in. The same call again goes on where it was interrupted, and gives the results of
-        an uninterrupted run; other processes may make the same call at the same time, and share the work.
+        A folder to save everything in. Repeating the call continues an interrupted sweep, with the results of an
+        uninterrupted one; processes that make the same call at the same time share the work.
     keep
         The number of best trials whose parameters are kept, or "all".
     halving
@@ -124,20 +124,20 @@ def run(
     about
         Plain JSON values that are kept with the models, see `jaxmlp.Model`.
     devices, memory
-        Where to run, all local devices if None (see `use_all_cores`); and the bytes to use, half of the free if None.
+        The devices, all local ones if None (see `use_all_cores`); the bytes to use, half of the free ones if None.
     lanes, trials_a_block
-        How many networks run side by side; and how many trials are run, and kept, as a whole: a kill costs a block.
-        Chosen if None.
+        How many networks run side by side; how many trials are run and saved as a whole, so that a kill loses these.
+        Chosen for you if None.
     callback
         Called with the `Progress` after every epoch of a block, and when trials have ended.
 
     Raises
     ------
     TypeError
-        If an argument is of another type.
+        If an argument has the wrong type.
     ValueError
         If a number or a trial (named by its number) is invalid, the data do not fit, or `out` holds another or a
-        damaged sweep; before any work.
+        damaged sweep; raised before any work.
     OSError
         If `out` cannot be written; what was written before is safe.
 
@@ -158,7 +158,7 @@ def run(
     if out is not None and not (isinstance(out, str | PathLike) and os.fspath(out)):
         raise TypeError(f"out must be the path of a folder, got {out!r}")
     planned = _planner(data, test, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
-    made_plan = planned(listed)  # which refuses too little memory before anything is written
+    made_plan = planned(listed)  # refuses too little memory before anything is written
     identity = _identity(space, data, config, base, test, halving, encoding, about)
     store = Store.create(None if out is None else Path(out), identity)
     try:
@@ -174,10 +174,10 @@ def run(
             Reporter(store, job.trials, identity["metric"], halving, callback),
         )
         run_rungs(sweep)
-        tidy(sweep)  # what a process has left that was killed after its last block
+        tidy(sweep)  # files of a process that was killed after its last block
     except KeyboardInterrupt as interrupt:
         done = sum(row.status != "paused" for row in store.rows())
-        again = f"; the same call with out={str(out)!r} goes on" if out is not None else ""
+        again = f"; repeat the call with out={str(out)!r} to continue" if out is not None else ""
         raise KeyboardInterrupt(f"{done} of {len(listed)} trials are done{again}") from interrupt
     finally:
         store.release_all()
@@ -194,7 +194,7 @@ def _identity(
     encoding: Encoding | None,
     about: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return all that tells one sweep from another, checked: a store goes on only with the same."""
+    """Return all that identifies a sweep, checked: a store continues only the same sweep."""
     try:
         to_json(dict(about or {}))
     except (TypeError, ValueError) as error:
@@ -255,7 +255,7 @@ def _planner(
 
 
 def _network(data: Dataset, test: Dataset | None) -> MLP:
-    """Return the network that suits the data."""
+    """Return the default network for the data."""
     t = np.asarray(data.t)
     if t.ndim == 1 and t.dtype.kind in "iu":
         highest = max(int(np.asarray(each.t).max()) for each in (data, test) if each is not None)

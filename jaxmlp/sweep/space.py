@@ -1,7 +1,7 @@
-"""What a sweep varies: a space of named hyperparameters, as the plain list of its trials.
+"""The space of a sweep: the hyperparameters that vary, and the plain list of its trials.
 
-A trial is one training run. It has its own values; all others are those of the network and the `TrainConfig` that the
-sweep is run with.
+A trial is one training run. It has its own values; all other values come from the network and the `TrainConfig` of the
+sweep.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from jaxmlp.training.config import TrainConfig
 
 __all__ = ["Distribution", "Space", "Trial", "grid", "integers", "log_uniform", "random", "uniform"]
 
-# All that can be varied: these of the network, those of `TrainConfig`, and the seed.
+# All that can vary: these values of the network, the fields of `TrainConfig`, and the seed.
 _OF_NETWORK = ("hidden", "activation", "output", "loss")
 _OF_TRAINING = tuple(field.name for field in fields(TrainConfig) if field.name != "track")
 NAMES = (*_OF_TRAINING, *_OF_NETWORK, "seed")
@@ -35,7 +35,7 @@ class Space:
     rows: tuple[tuple[Any, ...], ...]
 
     def __post_init__(self) -> None:
-        """Turn lists and arrays into tuples and Python's own numbers: a sweep keeps its space as JSON."""
+        """Convert lists and arrays to tuples of Python numbers: a sweep saves its space as JSON."""
         object.__setattr__(self, "rows", plain(self.rows))
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class Distribution:
             raise ValueError(f"{self.kind} must begin below its end, got {self.low!r} to {self.high!r}")
 
     def at(self, share: float) -> float | int:
-        """Return the quantile: the number that this share (0 to 1) of all draws lies below."""
+        """Return a quantile: the number below which this share (0 to 1) of all draws lies."""
         if self.kind == "log_uniform":
             exponent = math.log(self.low) + share * (math.log(self.high) - math.log(self.low))
             return min(max(math.exp(exponent), self.low), self.high)
@@ -124,7 +124,7 @@ def grid(**axes: Iterable[Any]) -> Space:
     Raises
     ------
     ValueError
-        If a name is unknown, or an axis is empty or no list of values.
+        If a name is unknown, or an axis is empty or not a list of values.
 
     Warns
     -----
@@ -155,12 +155,12 @@ def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distributio
         `"random"`: independent draws; `"sobol"`: a scrambled Sobol sequence, which fills the space more evenly
         (Owen 1998), best with a power of 2.
     draw
-        The seed of the draws: the same one gives the same settings.
+        The seed of the draws: equal seeds give equal settings.
     **axes
         Distributions (`uniform`, `log_uniform`, `integers`), or lists to draw from. `seed` is not drawn: every setting
-        is trained with each of its values.
+        is trained with every seed.
 
-    The errors and warnings are those of `grid`; also of an unknown method, and of `n` or `draw` out of range.
+    Raises and warns like `grid`; also raises for an unknown method, and for `n` or `draw` out of range.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def _sobol(n: int, n_axes: int, draw: int) -> np.ndarray:
     from scipy.stats import qmc  # it takes a third of a second to import
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of an n that is no power of 2, which costs a little balance only
+        warnings.simplefilter("ignore", UserWarning)  # if n is no power of 2, which is only a little less even
         return qmc.Sobol(n_axes, scramble=True, rng=np.random.default_rng(draw)).random(n)
 
 
@@ -211,7 +211,7 @@ def _check_count(n: int) -> None:
 
 
 def _values(name: str, axis: Any) -> tuple[Any, ...]:
-    """Return the values of an axis, checked, as Python's own numbers."""
+    """Return the values of an axis, checked, as Python numbers."""
     _check_name(name)
     if isinstance(axis, Distribution):
         raise ValueError(f"{name} must be a list of values here, got a distribution; `random` draws from one")
@@ -220,7 +220,7 @@ def _values(name: str, axis: Any) -> tuple[Any, ...]:
     values = tuple(plain(value) for value in axis)
     if not values:
         raise ValueError(f"{name} must have at least one value, got none")
-    # An equal value trains a trial twice, and a single one compares nothing: not wrong, but seldom meant.
+    # A repeated value trains a trial twice, and a single one compares nothing: allowed, but rarely meant.
     if len(values) == 1 and name not in (*_OF_NETWORK, "seed"):
         warnings.warn(f"{name} has a single value, {values[0]!r}: nothing is compared", UserWarning, stacklevel=4)
     if len(set(values)) < len(values):
@@ -229,7 +229,7 @@ def _values(name: str, axis: Any) -> tuple[Any, ...]:
 
 
 def plain(value: Any) -> Any:
-    """Return lists as tuples, and numbers and arrays of NumPy and JAX as Python's own, also inside a dict."""
+    """Convert lists to tuples, and numbers and arrays of NumPy and JAX to Python's, also inside a dict."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
@@ -240,7 +240,7 @@ def plain(value: Any) -> Any:
 def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     """Return every trial with its network and its configuration, checked: an error names the trial and its values.
 
-    `base` and `config` are the network and the numbers that the space does not vary.
+    `base` and `config` hold the values that the space does not vary.
 
     >>> trials(grid(momentum=[0.5, 1.0]), MLP((2, 3)), TrainConfig())
     Traceback (most recent call last):

@@ -1,6 +1,6 @@
 """The store of a sweep: an SQLite file with every finished block and its curves, and models in safetensors beside it.
 
-A block is written in one transaction, so that a process killed at any moment leaves whole blocks. Several processes
+A block is written in one transaction, so a process killed at any moment leaves only whole blocks. Several processes
 may work on one store: each takes blocks that no other living process has taken.
 """
 
@@ -24,7 +24,7 @@ from jaxmlp.training.history import Epoch, Trained
 
 try:
     import fcntl
-except ImportError:  # on Windows, where two processes on one store do some blocks twice: slower, but not wrong
+except ImportError:  # on Windows, where two processes may run the same block: slower, but not wrong
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FILE", "Row", "Store", "damaged", "outcome"]
@@ -75,7 +75,7 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
-        """Open a store, or begin one; `about` is all that tells its sweep from others, as JSON values."""
+        """Open or create a store; `about` is all that identifies its sweep, as JSON values."""
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder)
@@ -93,7 +93,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
-        """Open a store that is there."""
+        """Open an existing store."""
         if not (folder / FILE).is_file():
             raise FileNotFoundError(f"{folder}: there is no {FILE}, expected the folder of a sweep")
         store = cls(folder)
@@ -107,11 +107,11 @@ class Store:
 
     def __del__(self) -> None:
         """Close the file when the store is no longer used; Python warns of open ones."""
-        if hasattr(self, "_file"):  # not so where it could not be opened
+        if hasattr(self, "_file"):  # false if it could not be opened
             self._file.close()
 
     def about(self, name: str) -> Any:
-        """Return one of the values that the sweep was begun with."""
+        """Return one of the values that identify the sweep, or that `kept` added."""
         found = self.read("select value, digest from sweep where name = ?", (name,))
         if not found:
             raise damaged(self.path, f"{name!r} is missing")
@@ -121,7 +121,7 @@ class Store:
         return json.loads(text)
 
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return a JSON value that is made once, by whichever process comes first."""
+        """Return a JSON value that the first process to ask for it makes and saves."""
         if not self.read("select 1 from sweep where name = ?", (name,)):
             made = make()
             with self._named_errors(), self._transaction():
@@ -156,13 +156,13 @@ class Store:
         """Return a trial's history."""
         found = self.read(f"select epoch, {_CURVES} from curves where trial = ? order by epoch", (trial,))
         if not all(value is None or isinstance(value, int | float) for row in found for value in row):
-            raise damaged(self.path, f"the curve of trial {trial} holds something else than numbers")
+            raise damaged(self.path, f"the curve of trial {trial} holds values that are not numbers")
         epochs = [Epoch(*row) for row in found]
-        # SQL knows no nan.
+        # SQL has no nan.
         return [epoch._replace(train_loss=math.nan) if epoch.train_loss is None else epoch for epoch in epochs]
 
     def commit(self, trained: Mapping[int, Trained]) -> None:
-        """Keep the outcomes of a block, with their curves, whole or not at all."""
+        """Save the outcomes of a block with their curves, all or none."""
         rows = [outcome(number, each) for number, each in trained.items()]
         curves = [(number, *epoch) for number, each in trained.items() for epoch in each.history]
         marks = ", ".join("?" * (1 + len(Epoch._fields)))
@@ -177,45 +177,45 @@ class Store:
             self._file.executemany("update trials set status = 'stopped' where trial = ?", [(n,) for n in trials])
 
     def claim(self, block: int) -> bool:
-        """Take a block, named by its first trial, unless another process has it; tell whether it was taken.
+        """Lock a block, named by its first trial; return False if another process has the lock.
 
-        The lock is the operating system's, as that ends with its process, however it ends and on whatever machine. A
-        process number in a file would say nothing: another process may have it by now.
+        The operating system releases the lock when the process ends, in any way and on any machine. A process number
+        in a file would not be enough: another process may have that number by now.
         """
         if self.folder is None or fcntl is None:
             return True
         self._locks = self._locks or open(self.folder / "sweep.locks", "ab")  # noqa: SIM115 - held until `release_all`
         try:
             fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, block)
-        except (BlockingIOError, PermissionError):  # which one is the system's choice
+        except (BlockingIOError, PermissionError):  # which one depends on the system
             return False
         return True
 
     def release(self, block: int) -> None:
-        """Let go of a block."""
+        """Unlock a block."""
         if self._locks is not None:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, block)
 
     def release_all(self) -> None:
-        """Let go of every block: a process may live on for long after its sweep was interrupted."""
+        """Unlock every block: a process may run on for long after its sweep was interrupted."""
         if self._locks is not None:
             self._locks.close()
             self._locks = None
 
     @cached_property
     def encoding(self) -> Encoding | None:
-        """Return the encoding that turns raw data into the sweep's, None if there is none."""
+        """Return the encoding from raw data to the sweep's data, None if there is none."""
         saved = self.about("encoding")
         return None if saved is None else Encoding.from_json(saved)
 
     def save_model(self, trial: Trial, params: Params) -> None:
-        """Keep a trial's parameters, with all that a model needs to take raw inputs."""
+        """Save a trial's parameters, with all that a model needs to take raw inputs."""
         hyperparameters = json.loads(to_json({**trial.values, "seed": trial.seed}))
         about = {**self.about("about"), "trial": trial.number, "hyperparameters": hyperparameters}
         if self.folder is None:
             self._models[trial.number] = Model(trial.mlp, params, self.encoding, about)
             return
-        # It replaces what a killed process may have left; with asynchronous halving that may be an earlier epoch.
+        # Replace a file that a killed process left: with asynchronous halving it may be of an earlier epoch.
         path = self._arrays("models", trial.number)
         with self._named_errors():
             path.parent.mkdir(exist_ok=True)
@@ -234,16 +234,16 @@ class Store:
         return model
 
     def remove(self, models: Collection[int], paused: Collection[int]) -> None:
-        """Remove the models of some trials, and what was kept to go on with some."""
+        """Remove the models of some trials, and the checkpoints of some."""
         for kind, numbers, kept in (("models", models, self._models), ("paused", paused, self._paused)):
-            # Named one by one: other files may be of a block that another process is about to commit.
+            # One by one: other files may belong to a block that another process is about to commit.
             for number in numbers:
                 kept.pop(number, None)
                 if self.folder is not None:
                     self._arrays(kind, number).unlink(missing_ok=True)
 
     def pause(self, number: int, trained: Trained) -> None:
-        """Keep all that is needed to go on with a trial."""
+        """Save a checkpoint of a trial, to resume it later."""
         if self.folder is None:
             self._paused[number] = trained
             return
@@ -258,12 +258,12 @@ class Store:
             return self._paused[number]
         path = self._arrays("paused", number)
         if not path.exists():
-            raise FileNotFoundError(str(damaged(path, "it is gone")))
+            raise FileNotFoundError(str(damaged(path, "it is missing")))
         trained = load_training(path, mlp)
         history = tuple(self.curve(number))
         if to_json(trained.history) != to_json(history):
             raise damaged(path, f"it is not the training of trial {number}")
-        return trained._replace(history=history)  # which has infinite losses, where JSON has null
+        return trained._replace(history=history)  # the checkpoint has null for infinite losses
 
     def read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """Return all rows of a query at once: an open cursor would lock other processes out."""
@@ -311,7 +311,7 @@ def outcome(number: int, trained: Trained) -> Row:
 
 
 def damaged(path: Path, what: str) -> ValueError:
-    """Return the error for a file that something else than a sweep has changed."""
+    """Return the error for a file that something other than a sweep has changed."""
     return ValueError(f"{path} is damaged: {what}; restore it from a copy, or run the sweep into a new folder")
 
 

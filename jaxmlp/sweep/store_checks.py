@@ -1,4 +1,4 @@
-"""Is a store whole? A sweep is not read from one that holds what no sweep writes."""
+"""Checks that a store is intact: it must hold only what a sweep writes."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _ORPHANS = "select distinct trial from curves where trial not in (select trial f
 
 
 def check_outcomes(store: Store, trials: Sequence[Trial]) -> None:
-    """Check every outcome against its trial and its curve: an outcome repeats the numbers of its best epoch."""
+    """Check every outcome against its trial and its curve: it must repeat the numbers of its best epoch."""
     is_halved = store.about("halving") is not None
     for found in store.read(_OUTCOMES):
         row = Row(*found[:_N])
@@ -45,7 +45,7 @@ def _fault(row: Row, curve: Sequence[Any], trials: Sequence[Trial], is_halved: b
         return f"{row.epochs!r} epochs of {config.epochs}"
     if (first, last, n) != (1, row.epochs, row.epochs):
         return f"{row.epochs} epochs, but a curve of {n}"
-    last_finite = row.epochs - is_diverged  # which is the best epoch where there is no patience
+    last_finite = row.epochs - is_diverged  # without patience this is the best epoch
     least = last_finite if config.patience is None else min(1, last_finite)
     if not (isinstance(row.best_epoch, int) and least <= row.best_epoch <= last_finite):
         return f"its best epoch {row.best_epoch!r} of {row.epochs}"

@@ -135,7 +135,7 @@ def test_after_an_interruption_the_same_call_goes_on_to_the_same_results(tmp_pat
     lock_in_another_process(tmp_path).communicate("\n")  # what was claimed is free, though this process lives on
     assert (
         str(caught.value)
-        == f"{n_done} of {len(SPACE)} trials are done; the same call with out={str(tmp_path)!r} goes on"
+        == f"{n_done} of {len(SPACE)} trials are done; repeat the call with out={str(tmp_path)!r} to continue"
     )
     before = sweep.load(tmp_path).rows()
     results = run(tmp_path)

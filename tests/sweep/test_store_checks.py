@@ -212,7 +212,7 @@ def test_a_changed_number_is_refused_or_changes_no_answer(whole, tmp_path_factor
 def test_a_curve_that_holds_words_is_refused(whole, tmp_path):
     folder = copied(whole, tmp_path)
     execute(folder, "update curves set learning_rate = 'fast' where trial = 0 and epoch = 1")
-    with pytest.raises(ValueError, match="the curve of trial 0 holds something else than numbers"):
+    with pytest.raises(ValueError, match="the curve of trial 0 holds values that are not numbers"):
         sweep.load(folder).history(0)
 
 
@@ -238,7 +238,7 @@ def test_the_paused_training_of_another_trial_is_refused_and_one_that_is_gone_is
     assert_one_line(caught.value)
     for path in (folder / "paused").iterdir():
         path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"paused/trial-\d+.safetensors is damaged: it is gone") as caught:
+    with pytest.raises(FileNotFoundError, match=r"paused/trial-\d+.safetensors is damaged: it is missing") as caught:
         run(folder, halving=2)
     assert_one_line(caught.value)
 
