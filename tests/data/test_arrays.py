@@ -349,7 +349,7 @@ def test_the_error_for_a_single_example_says_how_to_make_a_batch(encoding, tmp_p
 
 @pytest.mark.parametrize("encoding", [NAMED, UNNAMED, None], ids=["named", "unnamed", "none"])
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_every_model_refuses_numbers_that_are_not_finite_by_place(encoding, number, tmp_path, refusal):
+def test_every_model_names_the_place_of_a_number_that_is_not_finite(encoding, number, tmp_path, refusal):
     sentence = refusal(lambda: model(tmp_path, encoding).predict([[1.0, 2.0], [3.0, number]]))
     assert f"x must be finite, got {number} in row 1, column 1" in sentence
 

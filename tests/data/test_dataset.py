@@ -117,7 +117,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("x", "t", "parts"), REFUSED.values(), ids=REFUSED)
-def test_the_error_for_a_wrong_array_names_it_the_rule_and_what_was_given(x, t, parts, refusal):
+def test_the_error_for_a_wrong_array_has_name_rule_and_value(x, t, parts, refusal):
     sentence = refusal(lambda: Dataset(x, t))
     for part in parts:
         assert part in sentence

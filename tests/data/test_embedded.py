@@ -35,7 +35,7 @@ def test_classes_carry_the_names_that_scikit_learn_gives_them():
     assert read("digits").class_names == tuple("0123456789")
 
 
-def test_task_values_makes_real_values_of_classes():
+def test_task_values_converts_classes_to_real_values():
     source = read("digits", task="values")
     assert source.class_names is None
     assert set(source.t) == set(range(10))

@@ -20,7 +20,7 @@ def test_classes_are_matched_by_name():
     assert np.array_equal(data.t, [2, 0, 2])
 
 
-def test_a_class_that_no_example_has_need_not_be_known():
+def test_a_class_without_examples_may_be_unknown():
     assert np.array_equal(CLASSES.encode(X, np.array([1, 1, 1]), ("yak", "dog")).t, [1, 1, 1])
 
 

@@ -60,7 +60,7 @@ def test_real_and_row_targets_are_values(y, tmp_path):
     assert np.array_equal(source.t, y)
 
 
-def test_classes_have_one_number_in_both_parts(tmp_path):
+def test_a_class_has_one_number_in_both_parts(tmp_path):
     source = read(save(tmp_path, x=X, y=Y, x_test=X[:2], y_test=np.array([8, 3])))
     assert source.class_names == ("1", "3", "7", "8")
     assert np.array_equal(source.t, [1, 0, 1, 2])

@@ -141,6 +141,6 @@ def test_classes_that_are_words_get_no_hint_at_real_values(refusal):
 
 
 @pytest.mark.parametrize("other", ["iris", (np.ones((2, 2)), np.array([0, 1])), Dataset([[1.0], [2.0]], [0, 1])])
-def test_what_is_no_source_is_told_what_to_pass(other):
+def test_the_error_for_another_type_says_what_to_pass(other):
     with pytest.raises(TypeError, match=r"^source must be a Source, as data\.read returns, got (str|tuple|Dataset); "):
         prepare(other)

@@ -16,7 +16,7 @@ def test_a_mistyped_data_set_is_answered_with_the_nearest(refusal):
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "no/such/folder", "two\nlines", "nul\0byte"])
-def test_a_missing_file_is_a_file_not_found(name, refusal):
+def test_a_missing_file_raises_file_not_found_error(name, refusal):
     assert "no such file or folder" in refusal(lambda: read(name), FileNotFoundError)
 
 

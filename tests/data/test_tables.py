@@ -63,7 +63,7 @@ def test_given_features_are_read_in_their_order_and_others_ignored(table):
     assert read(table, labelled=False, features=["height"]).x.shape == (3, 1)
 
 
-def test_without_labels_the_target_may_be_missing_or_there(table):
+def test_without_labels_the_target_may_be_missing_or_present(table):
     features = ["width", "height"]
     assert read(table, labelled=False, features=features).t is None
     assert read(table, labelled=False, features=features, target="species").t is None
@@ -177,7 +177,7 @@ def test_integers_in_text_are_classes_in_order_of_number_and_words_of_letter(tmp
     assert read(write_csv(tmp_path, "a,y\n1,10\n1,9\n1,x\n"), target="y").class_names == ("10", "9", "x")
 
 
-def test_text_that_is_no_number_is_named_if_values_are_asked_for(tmp_path, refusal):
+def test_text_among_real_valued_targets_is_named(tmp_path, refusal):
     path = write_csv(tmp_path, "a,y\n1,1.5\n1,none\n")
     sentence = refusal(lambda: read(path, target="y", task="values"))
     for part in ["row 3", "'y'", "'none'", "expected a number"]:

@@ -37,7 +37,7 @@ def test_real_numbers_and_rows_are_values(column):
 
 
 @given(st.lists(st.integers(-(10**6), 10**6), min_size=1))
-def test_whole_real_numbers_forced_to_classes_are_those_of_the_integers(numbers):
+def test_whole_real_numbers_as_classes_equal_integers(numbers):
     whole, real = (encode_targets(np.array(numbers, kind), "classes", where) for kind in (np.int64, np.float64))
     assert whole.class_names == real.class_names
     assert np.array_equal(whole.t, real.t)
@@ -60,7 +60,7 @@ def test_integers_and_numbers_in_text_can_be_forced_to_values():
         (np.array(["1", "nan"]), "values", ["row 1", "nan"]),
     ],
 )
-def test_a_task_that_does_not_suit_the_targets_names_the_first_such_row(column, task, parts, refusal):
+def test_the_error_for_an_unsuitable_task_names_the_first_row(column, task, parts, refusal):
     sentence = refusal(lambda: encode_targets(column, task, where))
     for part in parts:
         assert part in sentence

@@ -85,7 +85,7 @@ def test_every_word_changes_the_picture():
 
 
 @pytest.mark.parametrize("text", ["$x_1", "$\\frac$", "[bold]", "猫", "a\tb", "x" * 10_000, ""])
-def test_any_text_is_drawn_as_it_is(text):
+def test_any_text_is_drawn_verbatim(text):
     sheet = decoded(plain_images([0, 6]), [text, "b"], text, groups=[(text, 2)])
     assert sheet.shape[1] < 2000
 
@@ -107,7 +107,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "options", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_drawn_is_refused_in_one_line(arguments, options, words):
+def test_wrong_arguments_are_refused_in_one_line(arguments, options, words):
     with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
         contact_sheet(*arguments, **options)
     assert all(word in str(caught.value) for word in words)

@@ -84,7 +84,7 @@ def test_a_gradient_that_is_not_finite_has_a_picture():
     assert taylor_plot(taylor_test(f, lambda w: w * jnp.nan, W))[1:4] == b"PNG"
 
 
-def test_both_axes_are_logarithmic_small_steps_to_the_right_and_what_rounding_hides_is_grey():
+def test_axes_are_logarithmic_with_small_steps_right_and_rounding_grey():
     test = taylor_test(f, gradient, W)
     (axes,) = draw_taylor(test).axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
@@ -96,7 +96,7 @@ def test_both_axes_are_logarithmic_small_steps_to_the_right_and_what_rounding_hi
     assert names == ["$h^1$", "$h^2$", f"this gradient: $h^{{{test.slope:.2f}}}$", "rounding"]
 
 
-def test_what_is_drawn_is_in_the_file_with_its_title_as_it_is():
+def test_the_file_shows_the_figure_with_its_title_verbatim():
     test = taylor_test(f, lambda w: 2 * gradient(w), W)
     picture = taylor_plot(test, "a title with $ and _")
     pixels = imread(BytesIO(picture))[:, :, :3]

@@ -84,7 +84,7 @@ def test_lines_of_one_panel_have_colours_of_their_own_and_a_legend_that_names_th
             assert legend == {line.get_label(): line.get_color() for line in drawn}
 
 
-def test_the_epoch_that_was_kept_is_marked_in_every_panel():
+def test_the_kept_epoch_is_marked_in_every_panel():
     history = every_column(7)
     for axes in panels(draw_curves(history, best_epoch=4)):
         (marked,) = (line for line in axes.get_lines() if line.get_label() == "kept")
@@ -96,7 +96,7 @@ def test_the_epoch_that_was_kept_is_marked_in_every_panel():
 
 
 @pytest.mark.parametrize("n_epochs", [1, 20])
-def test_what_is_drawn_is_in_the_file(n_epochs):
+def test_the_file_shows_the_figure(n_epochs):
     history = [row(n, train_loss=1 / n, test_loss=2 / n) for n in range(1, n_epochs + 1)]
     plain, marked = (imread(BytesIO(curves(history, best_epoch=best)))[:, :, :3] for best in (None, n_epochs))
     for color in ("C0", "C1", "black"):
@@ -106,7 +106,7 @@ def test_what_is_drawn_is_in_the_file(n_epochs):
 
 
 @pytest.mark.parametrize("title", ["digits: 64-32-10, relu", "$\\frac$", "猫"])
-def test_any_title_is_drawn_as_it_is(title):
+def test_any_title_is_drawn_verbatim(title):
     history = [row(1, train_loss=1.0)]
     assert draw_curves(history, title).get_suptitle() == title
     assert curves(history, title) != curves(history)
@@ -151,6 +151,6 @@ def test_a_run_that_diverged_keeps_the_panel_of_its_scores():
 
 
 @pytest.mark.parametrize("history", [(), (1.0, 0.5), Trained(None, None, (), None, 0, "running")])
-def test_what_is_no_history_is_refused_in_one_line(history):
+def test_anything_but_a_history_is_refused_in_one_line(history):
     with pytest.raises(ValueError, match=r"^history must be one epoch or more, as trained\.history, got "):
         curves(history)

@@ -40,7 +40,7 @@ def test_a_model_comes_back_to_the_last_bit(tmp_path, iris, dtype):
     chex.assert_trees_all_equal(model.params, params, strict=True)
 
 
-def test_the_same_model_is_the_same_bytes(tmp_path, iris):
+def test_equal_models_have_equal_bytes(tmp_path, iris):
     files = [saved_model(tmp_path / name, encoding=iris.encoding) for name in ("a", "b")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -149,7 +149,7 @@ def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path, iris, sizes, mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_place_of_a_model_is_told_of_the_file_in_it(tmp_path):
+def test_the_error_for_a_folder_names_the_model_in_it(tmp_path):
     with pytest.raises(ValueError, match=r"a folder, expected a file such as .*model\.safetensors$"):
         load(tmp_path)
 

@@ -60,7 +60,7 @@ def test_the_longest_name_that_the_disk_allows_can_be_written(tmp_path):
     assert os.listdir(tmp_path) == ["m" * 255]
 
 
-def test_a_place_that_cannot_be_written_is_known_before(tmp_path):
+def test_a_path_that_cannot_be_written_is_refused_beforehand(tmp_path):
     (tmp_path / "folder").mkdir()
     check_place(tmp_path / "new.csv")
     with pytest.raises(FileNotFoundError, match="no/such"):
@@ -121,7 +121,7 @@ def test_writers_that_are_killed_while_others_write_the_same_files_disturb_nobod
     assert sorted(os.listdir(tmp_path)) == ["model-0", "model-1"]
 
 
-def test_threads_may_write_one_file_at_a_time_that_is_whole(tmp_path):
+def test_a_file_that_several_threads_write_is_always_whole(tmp_path):
     errors = []
 
     def write(number):
@@ -141,7 +141,7 @@ def test_threads_may_write_one_file_at_a_time_that_is_whole(tmp_path):
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_what_a_living_process_writes_aside_is_left_alone_for_an_hour(tmp_path):
+def test_a_file_that_a_living_process_writes_aside_stays_for_an_hour(tmp_path):
     aside = tmp_path / ".unfinished" / f"{os.getppid()}-0123"
     aside.parent.mkdir()
     aside.write_bytes(b"half")
@@ -154,7 +154,7 @@ def test_what_a_living_process_writes_aside_is_left_alone_for_an_hour(tmp_path):
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_a_write_whose_file_aside_another_process_removed_begins_again(tmp_path, monkeypatch):
+def test_a_write_begins_again_if_another_process_removed_its_file(tmp_path, monkeypatch):
     replace, removed = os.replace, []
 
     def remove_first(old, new):

@@ -26,14 +26,14 @@ def test_a_new_folder_takes_the_first_free_number(tmp_path):
         assert folder.is_dir()
 
 
-def test_what_a_run_was_started_with_is_read_back(tmp_path):
+def test_the_configuration_of_a_run_is_read_back(tmp_path):
     start_run(tmp_path / "run", CONFIG, MLP((4, 2)))
     assert read_config(tmp_path / "run", resume=True) == CONFIG
     with pytest.raises(ValueError, match="--resume"):
         read_config(tmp_path / "run", resume=False)
 
 
-def test_a_folder_that_a_kill_left_before_its_configuration_can_be_used(tmp_path):
+def test_a_folder_that_a_kill_left_without_configuration_can_be_used(tmp_path):
     (tmp_path / ".unfinished").mkdir()
     (tmp_path / ".unfinished" / "1-0123").write_text("{")
     assert read_config(tmp_path, resume=False) is None
@@ -98,7 +98,7 @@ def test_a_finished_run_holds_its_parameters_history_and_picture(tmp_path):
 
 
 @pytest.mark.parametrize("blocked", ["history.csv", "curves.png"])
-def test_where_a_result_cannot_be_written_there_is_no_model(tmp_path, blocked):
+def test_no_model_is_written_if_another_result_cannot_be(tmp_path, blocked):
     (tmp_path / "run" / blocked).mkdir(parents=True)
     with pytest.raises(ValueError, match=blocked):
         finished(tmp_path / "run")
@@ -115,7 +115,7 @@ def test_where_a_result_cannot_be_written_there_is_no_model(tmp_path, blocked):
         ({"config.json": '{"options": {}}'}, "config.json: not the configuration of a run"),
     ],
 )
-def test_a_folder_of_something_else_is_refused(tmp_path, content, sentence):
+def test_a_folder_with_other_files_is_refused(tmp_path, content, sentence):
     for name, text in content.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=sentence):

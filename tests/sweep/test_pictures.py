@@ -172,7 +172,7 @@ def test_the_numbers_of_the_report_are_those_of_the_table(results_of):
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=5, max_size=40), st.booleans())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_only_values_far_on_the_worse_side_are_held_and_at_a_value_that_is_there(values, is_high):
+def test_only_outliers_on_the_worse_side_move_and_to_an_existing_value(values, is_high):
     array = np.array(values)
     held = hold(array, is_high)
     first, third = np.quantile(array, [0.25, 0.75], method="nearest")

@@ -232,7 +232,7 @@ def test_the_direction_of_the_metric_is_respected(page):
     assert "lower" in page.js("document.getElementById('metric').selectedOptions[0].textContent")
 
 
-def test_nothing_is_requested_and_nothing_complains(page):
+def test_the_page_requests_nothing_and_logs_no_error(page):
     page.draw_all()
     assert page.errors() == []
     urls = page.requests()
@@ -306,7 +306,7 @@ CASES["no column of the metric"][0].table = lambda: WITHOUT_TEST
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_there_is_little_of_is_said_and_drawn_without_error(driver, tmp_path, case):
+def test_the_page_of_few_results_says_so_and_has_no_errors(driver, tmp_path, case):
     results, words = CASES[case]
     write_report(results, tmp_path / "report.html")
     page = Page(driver, tmp_path / "report.html")
@@ -320,7 +320,7 @@ def test_what_there_is_little_of_is_said_and_drawn_without_error(driver, tmp_pat
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pictures_are_drawn_of_whatever_there_is(tmp_path, case):
+def test_pictures_are_drawn_of_any_results(tmp_path, case):
     paths = write_pictures(CASES[case][0], tmp_path / "pictures")
     assert sorted(paths) == sorted((tmp_path / "pictures").iterdir())
     assert all(path.read_bytes()[1:4] == b"PNG" for path in paths)

@@ -64,7 +64,7 @@ def random_space(draw):
 
 
 @pytest.mark.parametrize("draw", [0, 1])
-def test_in_a_lane_of_its_own_a_trial_is_train_to_the_last_bit(draw):
+def test_a_trial_alone_in_its_chunk_equals_train_to_the_last_bit(draw):
     results = sweep.run(random_space(draw), DATA, CONFIG, mlp=MLP((6, 7, 3)), test=TEST, keep="all", lanes=1)
     rows = results.rows()
     for number in range(len(results)):
@@ -89,7 +89,7 @@ def test_in_a_lane_of_its_own_a_trial_is_train_to_the_last_bit(draw):
         ),
     ],
 )
-def test_so_it_is_with_real_values_weights_labels_and_all_that_can_be_tracked(data, base, config):
+def test_a_trial_alone_equals_train_with_real_values_weights_labels_and_tracking(data, base, config):
     space = sweep.grid(learning_rate=[0.01, 0.1], seed=[3, 4])
     results = sweep.run(space, data, config, mlp=base, test=data, keep="all", lanes=1)
     for number in range(4):
@@ -127,7 +127,7 @@ def test_a_sweep_runs_under_strict_options_of_jax(strict):
 
 
 @pytest.mark.parametrize("axes", [{"seed": range(2)}, {"seed": range(12)}])
-def test_side_by_side_a_trial_is_as_near_to_float64_as_train_is(axes):
+def test_a_trial_beside_others_is_as_near_to_float64_as_train(axes):
     """The bound on what lanes change: as training carries rounding on, so does it carry on the rounding of lanes."""
     space = sweep.grid(learning_rate=[0.01, 0.3], momentum=[0.0, 0.9], hidden=[(7,)], **axes)
     options = {"config": TrainConfig(epochs=8, batch_size=16), "keep": "all"}
@@ -185,7 +185,7 @@ def test_a_setting_with_a_diverged_trial_is_never_the_best():
         all_diverged.best()
 
 
-def test_the_best_setting_is_that_of_the_mean_over_seeds_with_students_interval():
+def test_the_best_setting_has_the_best_mean_over_seeds_with_students_interval():
     space = sweep.grid(learning_rate=[0.001, 0.05], momentum=[0.0, 0.9], seed=range(4))
     results = sweep.run(space, DATA, CONFIG, test=TEST)
     table = results.table()
@@ -247,7 +247,7 @@ def config_of(trial, config):
     return replace(config, learning_rate=trial.config.learning_rate, momentum=trial.config.momentum)
 
 
-def test_the_winner_of_halving_is_that_of_an_unfused_one_and_the_others_stopped_at_their_rungs(monkeypatch):
+def test_halving_finds_the_winner_of_an_unfused_one_and_stops_the_others_at_their_rungs(monkeypatch):
     clock = chain([0.0], repeat(1.0))  # it stands still, so that the time left counts epochs, in those that are done
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
@@ -265,7 +265,7 @@ def test_the_winner_of_halving_is_that_of_an_unfused_one_and_the_others_stopped_
     assert results.best().trials == tuple(ended["trial"].to_list())
 
 
-def test_what_a_halving_stopped_is_no_outcome_and_what_its_patience_stopped_is_one():
+def test_a_trial_that_patience_stopped_counts_and_one_that_halving_stopped_does_not():
     by_halving = Row(
         0,
         "stopped",
@@ -283,7 +283,7 @@ def test_what_a_halving_stopped_is_no_outcome_and_what_its_patience_stopped_is_o
     assert not is_cut_short(by_halving._replace(status="finished"), TrainConfig())
 
 
-def test_asynchronous_halving_stops_what_is_not_among_the_best_share_so_far():
+def test_asynchronous_halving_stops_trials_not_among_the_best_so_far():
     space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
     config = TrainConfig(epochs=9, batch_size=16)
     whole = sweep.run(space, DATA, config, test=TEST)
@@ -374,7 +374,7 @@ for number in range(12):
 """
 
 
-def test_every_core_is_a_device_if_asked_in_time():
+def test_use_all_cores_makes_every_core_a_device_if_called_in_time():
     answer = subprocess.run(
         [sys.executable, "-W", "error", "-c", CODE], check=True, capture_output=True, text=True
     ).stdout
@@ -390,7 +390,7 @@ NUMBERS = [("halving", 3), ("keep", 3), ("lanes", 2), ("trials_a_block", 4), ("m
 
 
 @pytest.mark.parametrize(("name", "number"), NUMBERS)
-def test_numpys_whole_numbers_do_as_pythons(name, number):
+def test_whole_numbers_of_numpy_are_accepted(name, number):
     space = sweep.grid(learning_rate=[0.01, 0.05, 0.1, 0.2], seed=[0])
     one, other = (sweep.run(space, DATA, CONFIG, test=TEST, **{name: kind(number)}) for kind in (int, np.int64))
     assert without_time_of_rows(one) == without_time_of_rows(other)
@@ -457,13 +457,13 @@ def without_time_of_rows(results):
         (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("test_r2"), "test_r2 was not measured"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(call, message):
+def test_wrong_arguments_are_refused_in_one_line(call, message):
     with pytest.raises((TypeError, ValueError), match=re.escape(message)) as caught:
         call()
     assert "\n" not in str(caught.value)
 
 
-def test_only_memory_errors_are_taken_for_such(monkeypatch):
+def test_only_memory_errors_halve_a_block(monkeypatch):
     def broken(key, shapes):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 

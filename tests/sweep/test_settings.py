@@ -97,7 +97,7 @@ def test_a_setting_with_a_diverged_trial_is_left_out_and_so_are_trials_that_a_ha
     assert results_of(SPACE, accuracy | by_patience, config=config).best().trials == (0, 1, 2, 3)
 
 
-def test_no_best_is_a_line_that_says_why(results_of):
+def test_the_error_without_a_best_setting_says_why(results_of):
     some = {0: {"test_accuracy": 0.5}, **{number: {"status": "diverged"} for number in range(1, 8)}}
     with pytest.raises(ValueError, match=r"^test_r2 was not measured in this sweep$"):
         results_of(SPACE, some).best("test_r2")

@@ -91,7 +91,7 @@ def test_seeds_are_crossed_with_every_draw():
 
 
 @pytest.mark.parametrize("array", [np.array, jnp.array])
-def test_values_from_arrays_are_those_of_lists(array):
+def test_values_from_arrays_equal_those_from_lists(array):
     listed = sweep.grid(learning_rate=[0.25, 0.5], batch_size=[4, 8], hidden=[(4, 4), (8, 8)])
     rates, sizes = array([0.25, 0.5]), [array(4), array(8)]
     space = sweep.grid(learning_rate=rates, batch_size=sizes, hidden=array([[4, 4], [8, 8]]))
@@ -100,13 +100,13 @@ def test_values_from_arrays_are_those_of_lists(array):
     assert repr(by_hand) == repr(sweep.grid(learning_rate=[0.25, 0.5], hidden=[(4, 4)]))
 
 
-def test_drawn_numbers_are_pythons_own():
+def test_drawn_numbers_are_python_numbers():
     rates = sweep.log_uniform(np.float32(0.1), np.float64(1))
     space = sweep.random(3, momentum=sweep.uniform(0, 0.9), learning_rate=rates)
     assert {type(value) for row in space.rows for value in row} == {float}
 
 
-def test_a_trial_has_its_values_over_those_of_the_base():
+def test_a_trials_values_replace_those_of_the_base():
     space = sweep.grid(hidden=[(), (5, 6)], activation=["tanh", "relu"], clip=[None, 2.0], seed=[7, 8])
     config = TrainConfig(epochs=3, momentum=0.25)
     listed = trials(space, BASE, config)
@@ -139,7 +139,7 @@ def test_a_trial_has_its_values_over_those_of_the_base():
         (lambda: sweep.integers(1, 2.5), "integers must lie between two whole numbers, got 1 and 2.5"),
     ],
 )
-def test_what_makes_no_space_is_refused_in_one_line(make, message):
+def test_wrong_axes_are_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         make()
     assert "\n" not in str(caught.value)
@@ -156,7 +156,7 @@ def test_what_makes_no_space_is_refused_in_one_line(make, message):
         ({"learning_rate": [0.1, "fast"]}, "trial 1 (learning_rate='fast'): learning_rate must be positive"),
     ],
 )
-def test_a_trial_that_cannot_be_is_named(axes, message):
+def test_an_invalid_trial_is_named(axes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         trials(sweep.grid(**axes), BASE, TrainConfig())
 
@@ -177,7 +177,7 @@ def test_a_space_made_by_hand_is_checked_too(space, message):
         trials(space, BASE, TrainConfig())
 
 
-def test_an_axis_of_one_value_or_of_equal_ones_is_warned_of():
+def test_an_axis_with_one_value_or_equal_values_warns():
     with pytest.warns(UserWarning, match="momentum has a single value, 0.5: nothing is compared"):
         sweep.grid(momentum=[0.5])
     with pytest.warns(UserWarning, match="momentum has the same value twice"):

@@ -51,7 +51,7 @@ def test_the_sweep_of_these_tests_has_several_blocks_in_each_of_two_groups():
     assert all(len(group.blocks) >= 3 for group in plan.groups)
 
 
-def test_what_is_in_the_folder_is_what_was_found(tmp_path):
+def test_the_folder_holds_the_results(tmp_path):
     kept, expected = run(tmp_path / "sweep"), run()
     assert_same(outcome(kept), outcome(expected))
     assert_same(outcome(sweep.load(tmp_path / "sweep")), outcome(expected))
@@ -120,7 +120,7 @@ def lock_in_another_process(folder, n_blocks=100):
     return process
 
 
-def test_after_an_interruption_the_same_call_goes_on_to_the_same_results(tmp_path):
+def test_after_an_interruption_the_same_call_continues_to_the_same_results(tmp_path):
     seen = []
 
     def interrupt(progress):
@@ -178,7 +178,7 @@ def run_and_be_killed(folder, place, n, halving=0):
     return subprocess.run(command, check=False).returncode
 
 
-def test_a_sweep_that_is_killed_anywhere_goes_on_to_the_results_of_one_that_was_not(tmp_path):
+def test_a_sweep_killed_anywhere_continues_to_the_uninterrupted_results(tmp_path):
     killed = [
         run_and_be_killed(tmp_path, "in a block", 4),
         run_and_be_killed(tmp_path, "among the models", 3),
@@ -188,7 +188,7 @@ def test_a_sweep_that_is_killed_anywhere_goes_on_to_the_results_of_one_that_was_
     assert_same(outcome(run(tmp_path)), outcome(run()))
 
 
-def test_so_does_one_between_the_rungs_of_a_halving(tmp_path):
+def test_a_halving_killed_between_rungs_continues_to_the_uninterrupted_results(tmp_path):
     assert run_and_be_killed(tmp_path, "in a block", 11, halving=2) == -signal.SIGKILL
     assert sweep.load(tmp_path)._store.paused()
     results = run(tmp_path, halving=2)
@@ -237,7 +237,7 @@ def test_a_process_that_comes_late_to_a_rung_stops_what_another_has_stopped(tmp_
     assert [row._replace(seconds=0.0) for row in results.rows()] == [row._replace(seconds=0.0) for row in expected]
 
 
-def test_what_a_killed_process_left_of_a_trial_gives_way_to_how_it_ended(tmp_path):
+def test_a_model_that_a_killed_process_left_is_replaced(tmp_path):
     results = run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
     opened, trial = Store.open(tmp_path), results.trial(0)
     ended = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, results.params(0))
@@ -292,7 +292,7 @@ def test_a_store_of_another_version_says_so(tmp_path, monkeypatch):
         run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
 
 
-def test_what_is_no_store_is_refused_in_one_line(tmp_path):
+def test_anything_but_a_store_is_refused_in_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected the folder of a sweep"):
         sweep.load(tmp_path)
     (tmp_path / FILE).write_text("not a database, but long enough to be taken for one" * 10)

@@ -153,7 +153,7 @@ def test_a_damage_is_refused_in_one_line_that_names_the_file_and_the_next_step(w
         )
 
 
-def test_a_damaged_plan_is_refused_by_who_goes_on_and_harmless_to_who_reads(whole, tmp_path):
+def test_a_damaged_plan_is_refused_on_resuming_and_harmless_on_reading(whole, tmp_path):
     folder = copied(whole, tmp_path)
     expected = answers(sweep.load(folder))
     execute(folder, "update sweep set value = '{}' where name = 'plan'")
@@ -171,7 +171,7 @@ def test_a_damaged_plan_is_refused_by_who_goes_on_and_harmless_to_who_reads(whol
         ["delete from trials", "delete from curves"],
     ],
 )
-def test_what_is_gone_as_a_whole_is_trained_again_to_the_same_results(whole, tmp_path, commands):
+def test_trials_removed_as_a_whole_are_trained_again_to_the_same_results(whole, tmp_path, commands):
     expected = answers(sweep.load(whole))
     folder = copied(whole, tmp_path)
     execute(folder, *commands)
@@ -249,7 +249,7 @@ def test_an_interrupted_halving_reads_as_one_that_is_not_done(halved):
     assert str(results).startswith("3 of 6 trials: ")
 
 
-def test_a_store_that_was_made_but_not_begun_is_begun(tmp_path):
+def test_an_empty_store_can_be_used(tmp_path):
     sqlite3.connect(tmp_path / FILE).close()
     with pytest.raises(ValueError, match="not the store of a sweep") as caught:
         sweep.load(tmp_path)
@@ -257,7 +257,7 @@ def test_a_store_that_was_made_but_not_begun_is_begun(tmp_path):
     assert len(run(tmp_path).rows()) == len(SPACE)
 
 
-def test_what_is_kept_of_a_sweep_is_what_was_said(whole):
+def test_the_store_holds_the_arguments_of_the_sweep(whole):
     model = load(whole / "models" / "trial-000003.safetensors")
     assert model.about == {"trial": 3, "hyperparameters": {"learning_rate": 0.1, "seed": 1}}
     file = sqlite3.connect(whole / FILE)

@@ -111,7 +111,7 @@ def test_the_largest_numbers_of_float32_are_accepted():
     evaluate(NETWORK, init(NETWORK, KEY), Dataset(x, DATA.t))
 
 
-def test_a_column_of_classes_is_told_how_to_become_classes():
+def test_the_error_for_a_column_of_classes_says_how_to_convert_it():
     frame = pd.DataFrame({"class": np.arange(6) % 4})
     for t in (frame, frame.to_numpy()):
         with pytest.raises(ValueError, match=r"t has rows of 1, .* 4 outputs: if they are classes, pass t\[:, 0\]$"):

@@ -51,7 +51,7 @@ BAD = {
 }
 
 
-def test_every_number_has_bad_values_here():
+def test_every_field_has_bad_values_in_the_table():
     assert set(BAD) == {field.name for field in fields(TrainConfig)}
 
 
@@ -123,7 +123,7 @@ def test_numbers_of_numpy_and_jax_become_pythons_own():
     assert hash(config) == hash(TrainConfig(**{name: value.item() for name, value in numbers.items()}))
 
 
-def test_unknown_schedule_is_told_the_nearest():
+def test_error_for_unknown_schedule_names_the_nearest():
     with pytest.raises(ValueError, match=r"^unknown schedule 'cosin', did you mean 'cosine'"):
         TrainConfig(schedule="cosin")
 
@@ -190,6 +190,6 @@ def test_warm_up_grows_linearly_from_0_on_top_of_any_schedule(schedule, warmup):
     np.testing.assert_allclose(run(**numbers, warmup_epochs=warmup), run(**numbers) * ramp, rtol=10 * 2.0**-52)
 
 
-def test_rate_is_the_schedules_factor_times_the_learning_rate():
+def test_rate_is_the_learning_rate_times_the_schedules_factor():
     config = TrainConfig(learning_rate=0.125, schedule="constant")
     np.testing.assert_array_equal(learning_rates(config, 3, 4), [0.125] * 4)

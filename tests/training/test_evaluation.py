@@ -81,7 +81,7 @@ def test_one_hot_rows_give_the_result_of_classes():
     assert by_class == by_row
 
 
-def test_accuracy_of_one_sigmoid_output_is_that_of_y_above_one_half(n):
+def test_accuracy_of_one_sigmoid_output_has_threshold_one_half(n):
     rng, x = random_data(n)
     mlp, params, t = MLP((4, 1), output="sigmoid", loss="binary_cross_entropy"), one_layer(1), rng.integers(0, 2, n)
     z = by_numpy(mlp, params, x)[:, 0]
@@ -102,7 +102,7 @@ def test_accuracy_of_several_labels_is_the_share_of_right_labels():
     assert result.accuracy == pytest.approx(((by_numpy(mlp, params, x) > 0) == t).mean(), rel=1e-12)
 
 
-def test_accuracy_of_classes_with_several_sigmoids_is_that_of_the_largest():
+def test_accuracy_of_classes_with_several_sigmoids_takes_the_largest():
     rng, x = random_data(50)
     mlp, params = MLP((4, 3), output="sigmoid", loss="binary_cross_entropy"), one_layer(3)
     t = rng.integers(0, 3, 50)

@@ -42,14 +42,14 @@ def assert_is_the_answer_at_once(found: Answer, n: int) -> None:
     ids=lambda number: str(number),
 )
 @pytest.mark.parametrize("transform", [lambda function: function, jax.jit], ids=["plain", "jit"])
-def test_answer_in_blocks_is_that_at_once(n, size, transform):
+def test_result_in_blocks_equals_that_of_one_call(n, size, transform):
     found = transform(lambda *arrays: in_blocks(of_batch, *arrays, size=size))(*map(jnp.asarray, examples(n)))
     assert_is_the_answer_at_once(found, n)
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
 @settings(max_examples=8, deadline=None)  # each pair compiles
-def test_answer_in_blocks_is_that_at_once_for_any_number_and_size(n, size):
+def test_result_in_blocks_equals_that_of_one_call_for_any_number_and_size(n, size):
     assert_is_the_answer_at_once(in_blocks(of_batch, *map(jnp.asarray, examples(n)), size=size), n)
 
 
@@ -65,7 +65,7 @@ def test_function_is_traced_once_for_blocks_of_one_size(n, size, expected):
     assert lengths == expected
 
 
-def test_arrays_of_any_type_and_rank_keep_both():
+def test_arrays_keep_their_type_and_rank():
     x, t = jnp.arange(24, dtype="uint8").reshape(6, 2, 2), jnp.arange(6) > 2
     found = in_blocks(lambda x, t: {"x": x, "t": t}, x, t, size=4)
     assert (found["x"].dtype, found["t"].dtype) == (jnp.uint8, jnp.bool_)
@@ -73,13 +73,13 @@ def test_arrays_of_any_type_and_rank_keep_both():
     np.testing.assert_array_equal(found["t"], t)
 
 
-def test_autodiff_of_an_answer_in_blocks_counts_every_example_once():
+def test_autodiff_of_a_result_in_blocks_counts_every_example_once():
     x = jnp.arange(7.0)
     slope = jax.grad(lambda x: in_blocks(lambda x: x**2, x, size=3).sum())(x)
     np.testing.assert_array_equal(slope, 2 * x)
 
 
-def test_memory_for_what_is_in_between_does_not_grow_with_the_number_of_examples():
+def test_memory_for_intermediate_arrays_does_not_grow_with_the_number_of_examples():
     def temporary(n: int) -> int:
         def wide(x):
             return jnp.sort(jnp.sin(x[:, None] * jnp.arange(1000.0)), axis=1)[:, 0]

@@ -90,7 +90,7 @@ def sigmoid_quadratic_delta(z, t):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("batch_size", [1, 5, 17])
 @pytest.mark.parametrize("which", ["relu and softmax with cross-entropy", "sigmoid and quadratic loss"])
-def test_training_is_that_of_three_nested_loops(which, batch_size):
+def test_training_equals_three_nested_loops(which, batch_size):
     data = classes()
     data = Dataset(data.x.astype(np.float64), data.t)
     if which.startswith("relu"):
@@ -184,7 +184,7 @@ def test_every_example_is_left_out_of_some_epoch():
 # ----- weights -----
 
 
-def test_weights_of_1_change_nothing_and_an_example_of_weight_0_might_be_any_other():
+def test_weights_of_1_change_nothing_and_examples_of_weight_0_do_not_matter():
     config = TrainConfig(epochs=3, batch_size=5)
     data = classes()
     plain = train(MLP_OF_CLASSES, data, config, key=KEY)
@@ -201,7 +201,7 @@ def test_weights_of_1_change_nothing_and_an_example_of_weight_0_might_be_any_oth
 # ----- compiling -----
 
 
-def test_other_numbers_compile_nothing_again(caplog):
+def test_other_numbers_do_not_recompile(caplog):
     mlp, data, test = MLP((3, 7, 4)), classes(), classes(9, seed=1)
 
     def messages(**numbers) -> list[str]:
@@ -242,7 +242,7 @@ def overfitting() -> tuple[MLP, Dataset, Dataset, TrainConfig]:
     return MLP((3, 16, 4), "tanh"), classes(20), classes(30, seed=1), config
 
 
-def test_patience_stops_after_so_many_epochs_and_keeps_the_parameters_of_the_best():
+def test_patience_stops_in_time_and_keeps_the_parameters_of_the_best_epoch():
     mlp, data, test, config = overfitting()
     seen = []
     trained = train(mlp, data, config, key=KEY, test=test, callback=seen.append)
@@ -257,7 +257,7 @@ def test_patience_stops_after_so_many_epochs_and_keeps_the_parameters_of_the_bes
     assert [one.status for one in seen] == ["running"] * (best + 2) + ["stopped"]
 
 
-def test_without_test_data_patience_goes_by_the_training_loss():
+def test_without_test_data_patience_watches_the_training_loss():
     mlp, data, _, config = overfitting()
     trained = train(mlp, data, config, key=KEY)
     losses = [row.train_loss for row in trained.history]
@@ -284,7 +284,7 @@ def test_history_holds_the_evaluation_after_every_epoch():
         assert one.history == trained.history[: number + 1]
 
 
-def test_patience_changes_what_is_kept_and_not_the_path():
+def test_patience_changes_the_kept_parameters_but_not_the_path():
     mlp, data, test, _ = overfitting()
     paths = []
     for patience in (None, 60):
@@ -423,7 +423,7 @@ def test_data_that_do_not_fit_are_refused_in_one_line(x, t, batch_size, sentence
 # ----- going on -----
 
 
-def test_a_finished_run_goes_on_when_it_is_given_more_epochs():
+def test_a_finished_run_continues_if_given_more_epochs():
     short, long = (TrainConfig(epochs=epochs, batch_size=5, schedule="constant") for epochs in (2, 4))
     first = train(MLP_OF_CLASSES, classes(), short, key=KEY)
     assert first.status == "finished"
@@ -440,7 +440,7 @@ def test_an_interrupted_run_that_has_all_its_epochs_is_finished():
     assert_identical(resumed, seen[1]._replace(status="finished"))
 
 
-def test_a_run_cannot_go_on_to_fewer_epochs_than_it_has():
+def test_a_run_cannot_resume_with_fewer_epochs_than_it_has():
     long = train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=3, batch_size=5), key=KEY)
     with pytest.raises(ValueError, match="at least the 3 of resume, got 2"):
         train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=2, batch_size=5), key=KEY, resume=long)

@@ -73,7 +73,7 @@ def expected(data, config):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("clip", [None, 2.2])
 @pytest.mark.parametrize("weights", [None, np.arange(N) / 10])
-def test_an_epochs_statistics_and_path_are_those_of_every_examples_gradient(clip, weights):
+def test_an_epochs_statistics_and_path_follow_from_every_examples_gradient(clip, weights):
     data = classes(weights)
     track = tuple(name for name in TRACKED if name != "curvature" and (clip is not None or name != "clipped"))
     config = TrainConfig(epochs=1, batch_size=B, learning_rate=0.02, schedule="constant", clip=clip, track=track)
@@ -193,7 +193,7 @@ def test_statistics_that_are_not_finite_are_none(number):
     assert set(row) == {column for name in config.track for column in TRACKED[name]}
 
 
-def test_a_run_goes_on_where_its_curvature_is_not_finite(monkeypatch):
+def test_a_run_continues_if_its_curvature_is_not_finite(monkeypatch):
     def never(*_, **__):
         raise NoEigenvalue("none")
 
