@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set as it is in its file.
+    """A data set as read from its file.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ def save_training(path: Path, trained: Trained) -> None:
 
 
 def load_training(path: Path, mlp: MLP) -> Trained:
-    """Return the training run in a file that `save_training` wrote; raises what `load` raises."""
+    """Return the training run in a file that `save_training` wrote; raises the errors of `load`."""
     tensors, header = _read(path)
     try:
         history = tuple(_epoch(row) for row in header["history"])

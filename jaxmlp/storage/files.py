@@ -21,7 +21,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
     A reader sees the old content or the new, never a part. Any number of processes may write the same file: the last
     one wins. Files that killed processes left aside are removed. If `path` is a link, the file that it points to
-    is replaced. Raises what `check_place` raises.
+    is replaced. Raises the errors of `check_place`.
     """
     path = Path(os.path.realpath(path))
     while True:

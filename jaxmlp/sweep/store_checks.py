@@ -34,7 +34,7 @@ def check_outcomes(store: Store, trials: Sequence[Trial]) -> None:
 
 
 def _fault(row: Row, curve: Sequence[Any], trials: Sequence[Trial], is_halved: bool) -> str | None:
-    """Return what is wrong with an outcome, in words."""
+    """Return the fault of an outcome in words, None if there is none."""
     n, first, last, seconds, *at_best = curve
     if not (isinstance(row.trial, int) and 0 <= row.trial < len(trials)):
         return f"an outcome, but the trials are 0 to {len(trials) - 1}"

@@ -37,7 +37,7 @@ class Measures(NamedTuple):
 
 
 def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
-    """Evaluate a network on a data set; raises what `train` raises for arguments that do not fit.
+    """Evaluate a network on a data set; raises the errors of `train` for arguments that do not fit.
 
     Accuracy is the fraction of right classes (of right labels with `binary_cross_entropy`). r2 is 1 - (squared
     errors) / (squared deviations from the mean), averaged over the outputs. With weights all means are weighted means.

@@ -54,7 +54,7 @@ function drawMap() {
     title: title(name),
     showgrid: false,
   });
-  // Not the axis's own title: Plotly draws that over the ticks if the colour bar is horizontal.
+  // Plotly would draw the axis's own title over the ticks if the colour bar is horizontal.
   const below = {
     text: title(x.name).text,
     xref: "paper",

@@ -139,7 +139,7 @@ function drawEach(name) {
     },
   });
 }
-// Places on the metric's axis are logarithms already where it is logarithmic: so are its ticks.
+// On a logarithmic metric axis, places are already logarithms, and so are the ticks.
 const metricTicks = axis => {
   if (!axis.isLog) return { range: axis.range };
   const [low, high] = axis.range,

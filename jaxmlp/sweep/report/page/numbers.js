@@ -35,7 +35,7 @@ const round = (low, high) => {
     step = unit * [1, 2, 5, 10].find(s => s * unit >= rough);
   return range(Math.ceil(low / step), Math.floor(high / step)).map(i => i * step);
 };
-// The marks that remain if none may be closer than `gap` to the one before.
+// The marks that are more than `gap` from the last one kept.
 const apart = (marks, gap, at) => {
   const kept = [];
   for (const mark of marks.toSorted((a, b) => at(a) - at(b)))
@@ -61,7 +61,7 @@ const ticks = (name, most) => {
   };
 };
 const range = (from, to) => Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i);
-// The metric's axis: logarithmic for losses that differ much; far outliers on the bad side are held at its end.
+// The metric's axis: logarithmic for losses that differ much; far outliers on the bad side are drawn at its end.
 const metricAxis = rows => {
   const values = rows.map(value).filter(v => v !== null),
     [low, high] = extent(values);

@@ -179,7 +179,7 @@ const restyle = () => {
 new MutationObserver(restyle).observe(document.documentElement, { attributes: true, attributeFilter: ["class"] });
 matchMedia("(max-width: 800px)").addEventListener("change", restyle);
 for (const id of pictures.keys()) watcher.observe($(id));
-await new Promise(requestAnimationFrame); // so the table shows before the larger half of the script is read
+await new Promise(requestAnimationFrame); // show the table before the larger half of the script is read
 const script = document.createElement("script");
 script.textContent = await unpack("plotly");
 document.head.append(script);

@@ -5,7 +5,7 @@ const unpack = async id => {
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 };
-// Libraries take text for markup, so every text with a user's name in it is escaped.
+// Libraries read text as markup, so every text with a user's name in it is escaped.
 const escape = text => String(text).replace(/[&<>"']/g, c => `&#${c.charCodeAt(0)};`);
 const D = JSON.parse(await unpack("data")),
   all = D.settings.map((_, row) => row);
