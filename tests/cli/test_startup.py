@@ -147,6 +147,7 @@ def jax_config():
     """Restore the options of JAX that the compilation cache has."""
     names = ("compilation_cache_dir", "enable_compilation_cache", "persistent_cache_min_compile_time_secs")
     before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    jax.config.update("jax_enable_compilation_cache", True)  # another test may have run a command with --no-cache
     yield
     for name, value in before.items():
         jax.config.update(name, value)

@@ -119,8 +119,12 @@ class Page:
         return self.js(f"[...document.querySelectorAll('#trials tbody {cells}')].map(e => e.textContent)")
 
     def sort_by(self, name):
-        titles = self.driver.find_elements(By.CSS_SELECTOR, "#trials th .dt-column-title")
-        next(title for title in titles if title.text == name).click()
+        """Click a column's title, and wait until the table says that its order has changed."""
+        headers = self.driver.find_elements(By.CSS_SELECTOR, "#trials thead th")
+        header = next(header for header in headers if header.text == name)
+        before = header.get_attribute("aria-sort")
+        header.find_element(By.CSS_SELECTOR, ".dt-column-title").click()
+        WebDriverWait(self.driver, 30).until(lambda _: header.get_attribute("aria-sort") != before)
 
     def n_lines(self, name):
         return self.js(f"document.querySelectorAll('#{name} .scatterlayer .trace .js-line').length")

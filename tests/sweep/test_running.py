@@ -98,34 +98,6 @@ def test_a_trial_alone_equals_train_with_real_values_weights_labels_and_tracking
         assert without_time(results.history(number)) == without_time(alone.history)
 
 
-@pytest.fixture(
-    params=[
-        ("jax_numpy_rank_promotion", "raise"),
-        ("jax_numpy_dtype_promotion", "strict"),
-        ("jax_debug_nans", True),
-        ("jax_disable_jit", True),
-    ],
-    ids=str,
-)
-def strict(request):
-    """Set an option of JAX as some programs do, for all threads."""
-    name, value = request.param
-    before = getattr(jax.config, name)
-    lanes._compiled.cache_clear()
-    jax.config.update(name, value)
-    yield
-    jax.config.update(name, before)
-    lanes._compiled.cache_clear()
-
-
-def test_a_sweep_runs_under_strict_options_of_jax(strict):
-    space = sweep.grid(learning_rate=[0.01, 0.1], seed=[0, 1])
-    config = TrainConfig(epochs=2, batch_size=75, clip=1.0, track=("norms", "noise_scale"))
-    results = sweep.run(space, DATA, config, mlp=MLP((6, 3)), test=TEST, halving=2)
-    assert len(results.rows()) == 4
-    assert results.best().mean > 0.3
-
-
 @pytest.mark.parametrize("axes", [{"seed": range(2)}, {"seed": range(12)}])
 def test_a_trial_beside_others_is_as_near_to_float64_as_train(axes):
     """The bound on what lanes change: as training carries rounding on, so does it carry on the rounding of lanes."""
