@@ -109,8 +109,9 @@ def _check_folder(folder: Path, material: Material) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"{folder}: a file, expected a folder for the sweep")
-    if not (folder / FILE).exists():
-        if not all(is_leftover(entry) for entry in folder.iterdir()):
+    store = folder / FILE
+    if not (store.exists() and store.stat().st_size):  # a process killed before its first commit leaves an empty file
+        if not all(is_leftover(entry) or entry.name.startswith(FILE) for entry in folder.iterdir()):
             raise ValueError(f"{folder}: holds files but no sweep, expected a new or an empty folder")
         return
     saved = sweep.load(folder).about

@@ -35,8 +35,8 @@ class Model:
     """A trained network together with the scaling that it needs to predict from raw inputs.
 
     The `encoding` encodes raw inputs for the network, and decodes its outputs; it is None for a network trained on raw
-    data. `about` holds notes on how the network was trained, as JSON values; the
-    program `jaxmlp` writes `source`, `target`, `options` and `results`.
+    data. `about` holds notes on how the network was trained, as JSON values; the program `jaxmlp` writes `source`,
+    `target`, `options` and `results`.
     """
 
     mlp: MLP

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import platform
 import secrets
 import time
 from contextlib import suppress
@@ -34,7 +35,7 @@ def _write_aside(path: Path, content: bytes) -> None:
     folder = path.parent / _ASIDE
     with suppress(FileExistsError):  # `exist_ok=True` fails if another process removes it meanwhile
         folder.mkdir()
-    aside = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+    aside = folder / f"{platform.node()}-{os.getpid()}-{secrets.token_hex(8)}"
     try:
         with open(aside, "xb") as file:
             file.write(content)
@@ -52,10 +53,11 @@ def _write_aside(path: Path, content: bytes) -> None:
 
 def _is_abandoned(aside: Path) -> bool:
     """Tell whether the process that wrote this file has ended, or, on another machine, the file is an hour old."""
-    if os.name == "posix":  # on Windows `os.kill` ends the process
+    machine, _, pid = aside.name.rpartition("-")[0].rpartition("-")
+    if machine == platform.node() and os.name == "posix":  # on Windows `os.kill` ends the process
         try:
-            os.kill(int(aside.name.partition("-")[0]), 0)
-        except (ProcessLookupError, ValueError):
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
             return True
         except OSError:
             pass

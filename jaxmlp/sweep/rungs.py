@@ -39,8 +39,8 @@ class Sweep(NamedTuple):
     reporter: Reporter
 
     def best(self, rows: Sequence[Row]) -> set[int]:
-        """Return the trials whose parameters to keep."""
-        scores = {row.trial: score(row, self.metric) for row in rows}
+        """Return the trials whose parameters to keep: the best of those that have ended."""
+        scores = {row.trial: score(row, self.metric) for row in rows if row.status != "paused"}
         ranked = sorted(scores, key=lambda number: (-scores[number], number))
         return set(ranked if self.keep == "all" else ranked[: self.keep])
 
@@ -154,7 +154,8 @@ def _stop(sweep: Sweep, numbers: Sequence[int]) -> None:
     """Stop paused trials, and save the parameters of any that are still among the best."""
     rows = sweep.store.rows()
     waiting = {row.trial for row in rows if row.status == "paused"} & set(numbers)
-    for number in waiting & sweep.best(rows):
+    as_stopped = [row._replace(status="stopped") if row.trial in waiting else row for row in rows]
+    for number in waiting & sweep.best(as_stopped):
         trial = sweep.job.trials[number]
         with suppress(FileNotFoundError):  # another process has just stopped it, and saved the same
             sweep.store.save_model(trial, sweep.store.resume(number, trial.mlp).params)

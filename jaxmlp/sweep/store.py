@@ -261,9 +261,11 @@ class Store:
             raise FileNotFoundError(str(damaged(path, "it is missing")))
         trained = load_training(path, mlp)
         history = tuple(self.curve(number))
-        if to_json(trained.history) != to_json(history):
+        # The checkpoint is written first: it is ahead of the curve if a process was killed before it could commit.
+        committed, ahead = trained.history[: len(history)], trained.history[len(history) :]
+        if to_json(committed) != to_json(history):
             raise damaged(path, f"it is not the training of trial {number}")
-        return trained._replace(history=history)  # the checkpoint has null for infinite losses
+        return trained._replace(history=(*history, *ahead))  # the checkpoint has null for infinite losses
 
     def read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """Return all rows of a query at once: an open cursor would lock other processes out."""

@@ -62,7 +62,7 @@ def evaluation_of(mlp: MLP, examples: Examples, measures: Measures) -> Evaluatio
     loss, right, r2 = map(np.asarray, measures)
     if is_classification(mlp, examples.t):
         accuracy = np.average(right, axis=0, weights=examples.weights).mean()
-        return Evaluation(float(loss), float(accuracy), None)
+        return Evaluation(float(loss), min(float(accuracy), 1.0), None)  # weights may round it above 1
     return Evaluation(float(loss), None, float(r2))
 
 

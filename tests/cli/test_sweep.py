@@ -235,3 +235,10 @@ def test_a_report_that_cannot_be_written_is_noted_and_the_summary_printed(jaxmlp
     done = jaxmlp("sweep", "iris", "--grid", "learning_rate=0.01,0.1", *QUICK, "--out", "full", "--json")
     assert (done.code, json.loads(done.out)["finished"], json.loads(done.out)["report"]) == (0, 2, None)
     assert json.loads(done.out)["notes"] == ["no report was written: No space left on device"]
+
+
+def test_a_sweep_killed_before_its_first_commit_is_begun_again(jaxmlp, tmp_path):
+    (tmp_path / "swept").mkdir()
+    (tmp_path / "swept" / "sweep.sqlite").touch()
+    assert jaxmlp("sweep", "iris", "--seeds", "2", *QUICK, "--out", "swept").code == 0
+    assert len(sweep.load(tmp_path / "swept").rows()) == 2

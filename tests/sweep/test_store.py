@@ -188,8 +188,13 @@ def test_a_sweep_killed_anywhere_continues_to_the_uninterrupted_results(tmp_path
     assert_same(outcome(run(tmp_path)), outcome(run()))
 
 
-def test_a_halving_killed_between_rungs_continues_to_the_uninterrupted_results(tmp_path):
-    assert run_and_be_killed(tmp_path, "in a block", 11, halving=2) == -signal.SIGKILL
+@pytest.mark.parametrize(
+    ("place", "n"),
+    # The second one has written the checkpoints of the second rung, and not its outcomes.
+    [("in a block", 11), ("in the transaction", len(SPACE) + 1)],
+)
+def test_a_halving_killed_after_a_rung_continues_to_the_uninterrupted_results(place, n, tmp_path):
+    assert run_and_be_killed(tmp_path, place, n, halving=2) == -signal.SIGKILL
     assert sweep.load(tmp_path)._store.paused()
     results = run(tmp_path, halving=2)
     expected = run(halving=2)
@@ -252,6 +257,16 @@ def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
     assert sorted(int(path.stem[-6:]) for path in (tmp_path / "models").iterdir()) == sorted(best)
     with pytest.raises(ValueError, match="were not kept"):
         results.params(next(number for number in range(len(SPACE)) if number not in best))
+
+
+@pytest.mark.parametrize("trials_a_block", [1, 8])
+def test_halving_keeps_the_parameters_of_the_best_trial(trials_a_block):
+    for draw in range(6):
+        space = sweep.random(8, draw=draw, learning_rate=sweep.log_uniform(0.003, 1.0))
+        options = {"test": TEST, "halving": 2, "keep": 1, "trials_a_block": trials_a_block}
+        results = sweep.run(space, DATA, CONFIG, **options)
+        best = min(results.rows(), key=lambda row: (-row.test_accuracy, row.trial)).trial
+        assert sorted(results._store._models) == [best]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,16 @@ def test_accuracy_of_several_labels_is_the_share_of_right_labels():
     assert result.accuracy == pytest.approx(((by_numpy(mlp, params, x) > 0) == t).mean(), rel=1e-12)
 
 
+@pytest.mark.usefixtures("x64")
+def test_weights_do_not_round_an_accuracy_above_1():
+    rng, x = random_data(50)
+    mlp, params = MLP((4, 3), output="sigmoid", loss="binary_cross_entropy"), one_layer(3)
+    right = (by_numpy(mlp, params, x) > 0).astype(int)
+    for _ in range(20):
+        accuracy = evaluate(mlp, params, Dataset(x, right, rng.random(50))).accuracy
+        assert 1 - 50 * 2.0**-52 <= accuracy <= 1
+
+
 def test_accuracy_of_classes_with_several_sigmoids_takes_the_largest():
     rng, x = random_data(50)
     mlp, params = MLP((4, 3), output="sigmoid", loss="binary_cross_entropy"), one_layer(3)
