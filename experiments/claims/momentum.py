@@ -40,7 +40,7 @@ ALPHAS = np.array([0, 0.5, 0.9, 0.99])
 FLAT_STEPS, FLAT = 1000, 1e-4  # the effective rate on the plateau, in 1 / kappa
 SHOWN = np.array([1, 2, 4, 7, 12, 20, 35, 60, 100, 180, 320, 560, 1000])  # steps that are drawn
 LONG = 6000  # steps of an oscillator: half a turn of the slowest that is to be seen
-RATES = np.linspace(0.8, 3.0, 23)  # of a network's descents, in 2 (1 + alpha) / lambda_max
+RATES = np.linspace(0.1, 3.0, 30)  # of a network's descents, in 2 (1 + alpha) / lambda_max
 DESCENT = 200
 CONDITIONS = (10, 100, 1000)
 MAPPED = np.linspace(0, 0.99, 34)  # alphas of the map
@@ -286,9 +286,8 @@ def outcome(plateau: np.ndarray, made: Oscillators, ends: np.ndarray, curves: np
         number {CONDITIONS[-1]:,} takes {made.steps[-1].min():.0f} steps to a tenth of the error instead of
         {made.steps[-1, 0]:,.0f}, {fewer[-1]:.0f} times fewer ({fewer[0]:.1f} at {CONDITIONS[0]}). Along a direction
         for which eta is right already, momentum only harms: a step leaves sqrt(alpha) instead of nothing. A network's
-        curvature does not stay: its descents bear more than 2 (1 + alpha) / lambda_max, the more so the less momentum
-        they have ({fails[0]} times that without, {fails[2]} with alpha = {ALPHAS[2]:g}), for they move on to where
-        curvature is lower before they have grown too far.
+        curvature changes along its descent, so 2 (1 + alpha) / lambda_max of its start is no limit: descents fail from
+        {fails[0]} times that without momentum, and from {fails[2]} times with alpha = {ALPHAS[2]:g}.
 
         On digits curves of equal eta / (1 - alpha) stay within 10 % of the one without momentum at every epoch up to
         alpha = {everywhere[0]:g} at a rate of {EFFECTIVE[0]:g}, but only up to {everywhere[2]:g} at {EFFECTIVE[2]:g}
