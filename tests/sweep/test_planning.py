@@ -1,6 +1,7 @@
 """What a sweep will run, before it does."""
 
 import json
+import math
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from jaxmlp import MLP, Dataset, TrainConfig, loss_and_gradient, sweep
 from jaxmlp.network import init
 from jaxmlp.sweep import running
 from jaxmlp.sweep.block import _program, _Shape
-from jaxmlp.sweep.planning import _CPU, Plan, chunked, make_plan
+from jaxmlp.sweep.planning import _ACCELERATOR, _CPU, Plan, _lanes, _seconds, chunked, make_plan
 from jaxmlp.sweep.space import trials
 
 
@@ -188,3 +189,32 @@ def test_a_block_has_at_most_the_trials_asked_for_or_a_chunk_on_each_device(n_de
     sizes = [sum(map(len, chunks)) for chunks in plan.groups[0].blocks]
     assert max(sizes) <= max(most, 4 * n_devices)
     assert max(sizes) - min(sizes[:-1]) == 0
+
+
+@pytest.mark.parametrize("n_devices", [1, 2, 3])
+def test_a_block_is_filled_with_the_trials_asked_for(n_devices):
+    most = 8 * n_devices
+    (group,) = planned(many(4 * most), n_devices=n_devices, lanes=2, trials_a_block=most)[1].groups
+    assert [sum(map(len, block)) for block in group.blocks] == [most] * 4
+
+
+@pytest.mark.parametrize("machine", [_CPU, _ACCELERATOR], ids=["CPU", "accelerator"])
+@pytest.mark.parametrize("width", [4, 2**9, 2**16, 2**21])
+@pytest.mark.parametrize("n_devices", [1, 3])
+def test_lanes_fill_the_fast_memory_and_every_device_with_a_power_of_2(machine, width, n_devices):
+    n, network = 100, MLP((8, width, 3))
+    n_lanes, _ = _lanes(trials(sweep.grid(seed=range(n)), network, TrainConfig()), n_devices, machine)
+
+    def fits(lanes):
+        a_lane = 4 * network.n_parameters
+        is_small = a_lane < machine.alone_bytes and lanes * a_lane <= machine.lane_bytes
+        return lanes == 1 or (is_small and lanes <= min(machine.most_lanes, math.ceil(n / n_devices)))
+
+    assert n_lanes == max(lanes for lanes in 2 ** np.arange(8) if fits(lanes))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(99.9, "99.9 s"), (100, "2 min"), (5999, "100 min"), (6000, "1.7 h"), (0.04, "0.0 s")]
+)
+def test_times_have_the_unit_that_suits_them(seconds, text):
+    assert _seconds(seconds) == text
