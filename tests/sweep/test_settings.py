@@ -11,7 +11,8 @@ from scipy import stats
 
 from jaxmlp import TrainConfig, sgd, sweep
 from jaxmlp.sweep.metrics import METRICS, interval, numbered
-from jaxmlp.sweep.store import _TABLES, Store
+from jaxmlp.sweep.results import _column, is_cut_short
+from jaxmlp.sweep.store import _TABLES, Row, Store
 from jaxmlp.training.history import Epoch, Trained
 
 RATES, SEEDS = [0.1, 0.2, 0.3], [0, 1, 2, 3]
@@ -160,3 +161,30 @@ def test_csv_has_text_for_lists_as_it_is_typed(results_of, tmp_path):
     assert pl.read_csv(tmp_path / "trials.csv")["hidden"].to_list() == ["128", "64:64", "none", "64"]
     results.export(tmp_path / "trials.parquet")
     assert pl.read_parquet(tmp_path / "trials.parquet").equals(results.table())
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 20))
+def test_a_stopped_trial_is_cut_short_unless_its_patience_ran_out(best_epoch, waited, patience):
+    row = Row(0, "stopped", best_epoch + waited, best_epoch, 1.0, *[None] * len(METRICS))
+    assert is_cut_short(row, TrainConfig(epochs=100, patience=patience)) == (waited < patience)
+    assert is_cut_short(row, TrainConfig(epochs=100))
+    assert not is_cut_short(row._replace(status="finished"), TrainConfig(epochs=100, patience=patience))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, 2], pl.Int64),
+        ([1, 0.5], pl.Float64),
+        ([None, 0.5], pl.Float64),
+        ([None, None], pl.Null),
+        (["tanh", "relu"], pl.String),
+        ([True, False], pl.Boolean),
+        ([(64,), ()], pl.List(pl.Int64)),
+        (["tanh", ("relu", "tanh")], pl.List(pl.String)),
+    ],
+)
+def test_a_column_of_hyperparameters_has_their_type(values, dtype):
+    column = _column(values)
+    assert column.dtype == dtype
+    assert column.null_count() == values.count(None)

@@ -1,6 +1,7 @@
 """Training against three nested loops in NumPy; resuming, stopping, diverging; and how often it compiles."""
 
 import logging
+import time
 from functools import partial
 
 import chex
@@ -449,6 +450,22 @@ def test_a_run_cannot_resume_with_fewer_epochs_than_it_has():
 def test_a_network_larger_than_can_be_indexed_is_refused_before_any_work():
     with pytest.raises(ValueError, match="parameters, more than"):
         train(MLP((3, 10**10, 4)), classes(), TrainConfig(batch_size=5), key=KEY)
+
+
+def test_seconds_of_epochs_are_parts_of_the_time_that_training_took():
+    start = time.perf_counter()
+    history = train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=3, batch_size=5), key=KEY).history
+    assert all(row.seconds > 0 for row in history)
+    assert sum(row.seconds for row in history) < time.perf_counter() - start
+
+
+def test_of_equal_losses_the_first_is_the_best():
+    params = init(MLP_OF_CLASSES, KEY)
+    trained = Trained(params, sgd.init(params), (), params, 0, "running")
+    for epoch in (1, 2, 3):
+        row = Epoch(epoch, 0.1, 1.0, 2.0, None, None, 0.0)
+        trained = after_epoch(trained, TrainConfig(epochs=9, patience=2), row, (params, trained.state))
+    assert (trained.best_epoch, trained.status) == (1, "stopped")
 
 
 def test_patience_recovers_from_a_test_loss_that_was_not_a_number():
