@@ -6,6 +6,7 @@ checked and scaled, and the `Encoding` with which a saved model treats new data 
 
 from jaxmlp.data.dataset import Dataset, fingerprint
 from jaxmlp.data.encoding import Encoding
+from jaxmlp.data.expansion import Expansion
 from jaxmlp.data.preparing import Part, Prepared, Split, prepare, split, whole
 from jaxmlp.data.reading import EMBEDDED, is_table, read
 from jaxmlp.data.scaling import Scaling
@@ -15,6 +16,7 @@ __all__ = [
     "EMBEDDED",
     "Dataset",
     "Encoding",
+    "Expansion",
     "Part",
     "Prepared",
     "Scaling",

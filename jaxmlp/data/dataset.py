@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jaxmlp.data.arrays import as_array, as_inputs, check_finite, column_names
+from jaxmlp.data.expansion import Expansion, check_expansion
 
 if TYPE_CHECKING:
     from jaxmlp.data.arrays import Array
@@ -32,6 +33,8 @@ class Dataset:
         Factors of the examples' losses, in training and in evaluation: 0 or larger, and not all 0. In training the
         sum over a batch is still divided by B, so weights of mean 1 suit the same learning rate. "balanced" gives
         every class the same sum of weights, with a mean of 1 over all examples. None: every example has weight 1.
+    expansion : Expansion or None
+        How the columns of x become the inputs of a network, batch by batch. None: they are the inputs.
 
     Examples
     --------
@@ -48,6 +51,7 @@ class Dataset:
     x: Array
     t: Array
     weights: Array | Literal["balanced"] | None = None
+    expansion: Expansion | None = None
 
     def __post_init__(self) -> None:
         """Check each array by itself, then whether they fit together."""
@@ -57,10 +61,17 @@ class Dataset:
             raise ValueError(f"x and t must have equally many rows, got {len(self.x)} and {len(self.t)}")
         if self.weights is not None:
             object.__setattr__(self, "weights", _checked_weights(self.weights, self.t))
+        if self.expansion is not None:
+            check_expansion(self.expansion, self.x.shape[1])
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
         return len(self.x)
+
+    @property
+    def n_inputs(self) -> int:
+        """Return n_0, the number of inputs that a network for these data takes."""
+        return self.x.shape[1] if self.expansion is None else self.expansion.n_inputs
 
 
 def fingerprint(data: Dataset | Source) -> str:
@@ -75,7 +86,8 @@ def fingerprint(data: Dataset | Source) -> str:
     False
     """
     digest = hashlib.sha256()
-    arrays = (getattr(data, name, None) for name in ("x", "t", "weights", "x_test", "t_test"))
+    arrays = [getattr(data, name, None) for name in ("x", "t", "weights", "x_test", "t_test")]
+    arrays += getattr(data, "expansion", None) or ()
     for array in (np.asarray(array) for array in arrays if array is not None):
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxmlp.data import Dataset
+from jaxmlp.data import Dataset, Expansion
 from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP
 
-__all__ = ["Examples", "arrays", "holds_classes", "in_blocks", "is_classification"]
+__all__ = ["Examples", "arrays", "expand", "expanded", "holds_classes", "in_blocks", "is_classification"]
 
 Answer = TypeVar("Answer")
 
@@ -35,6 +35,43 @@ def arrays(mlp: MLP, data: Dataset) -> Examples:
         t = np.asarray(t).astype(jax.dtypes.canonicalize_dtype(float), copy=False)
     on_host: Any = (data.x, t, data.weights)
     return Examples(*jax.device_put(on_host, may_alias=True))
+
+
+def expand(expansion: Expansion | None, x: Array) -> Array:
+    """Return the inputs [n_0] that an `Expansion` makes of the compact columns [C] of one example, in their float dtype.
+
+    Without an expansion these are the columns themselves.
+
+    >>> empty = np.zeros(0, int)
+    >>> both = Expansion(np.array([1]), np.array([True]), empty, empty, empty, np.array([0, 0]), np.array([4, 5]))
+    >>> print(expand(both, jnp.array([5.0, 1e30])))
+    [3. 0. 1.]
+    """
+    if expansion is None:
+        return x
+    x = jnp.asarray(x, jnp.result_type(x, float))  # a float stays as it is
+
+    def columns(which: Array) -> Array:
+        # For a batch this product with zeros and ones costs a tenth of the first layer's forward product on the CPU;
+        # indexing costs two thirds of it. It is exact at full precision.
+        chosen = jnp.arange(len(x))[:, None] == jnp.asarray(which)
+        return jnp.matmul(x, chosen.astype(x.dtype), precision=lax.Precision.HIGHEST)
+
+    passed, smooth, bin_column, low, factor, code_column, code = expansion
+    number = columns(passed)
+    largest = float(jnp.finfo(x.dtype).max) ** 0.5  # its square is finite
+    limited = jnp.clip(number, -largest, largest)
+    number = jnp.where(smooth, limited / jnp.sqrt(1 + (limited / 3) ** 2), number)
+    bins = jnp.clip((columns(bin_column) - jnp.asarray(low, x.dtype)) * jnp.asarray(factor, x.dtype), 0, 1)
+    return jnp.concatenate([number, bins, (columns(code_column) == code).astype(x.dtype)])
+
+
+def expanded(data: Dataset) -> Dataset:
+    """Return the data with the inputs of the network as x, and no expansion left to do."""
+    if data.expansion is None:
+        return data
+    x = jax.jit(jax.vmap(expand, in_axes=(None, 0)))(data.expansion, jnp.asarray(data.x))
+    return Dataset(np.asarray(x), data.t, data.weights)
 
 
 def in_blocks(function: Callable[..., Answer], *examples: Array, size: int) -> Answer:

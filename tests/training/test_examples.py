@@ -1,4 +1,4 @@
-"""Answers put together from blocks are those of all examples at once."""
+"""Answers put together from blocks are those of all examples at once; compact columns expand as NumPy says."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmlp.training.examples import in_blocks
+from jaxmlp.data import Dataset, Expansion
+from jaxmlp.training.examples import expand, expanded, in_blocks
 
 
 class Answer(NamedTuple):
@@ -90,3 +91,51 @@ def test_memory_for_intermediate_arrays_does_not_grow_with_the_number_of_example
     # Four times the examples may take four times the memory of their answers, 4 bytes each and twice (as blocks, and
     # joined), but no more for what is in between, 4,000 bytes an example.
     assert temporary(6400) - temporary(1600) <= 8 * 6400
+
+
+def drawn_expansion(rng: np.random.Generator, n_columns: int, counts: tuple[int, int, int]) -> Expansion:
+    p, q, r = counts
+    passed, bins, codes = (rng.integers(0, n_columns, count) for count in counts)
+    low, factor = rng.normal(size=q), rng.uniform(0.1, 9, q)
+    return Expansion(passed, rng.random(p) < 0.5, bins, low, factor, codes, rng.integers(0, 3, r))
+
+
+def naive(expansion: Expansion, x: np.ndarray) -> np.ndarray:
+    """Expand [N, C] in NumPy, in float64, with loops over the inputs."""
+    inputs = []
+    for column, smooth in zip(expansion.passed, expansion.smooth, strict=True):
+        z = x[:, column].astype(np.float64)
+        inputs.append(3 * np.sin(np.arctan(z / 3)) if smooth else z)
+    for column, low, factor in zip(*expansion[2:5], strict=True):
+        inputs.append(np.clip((x[:, column] - low) * factor, 0, 1))
+    for column, code in zip(*expansion[5:], strict=True):
+        inputs.append(1.0 * (x[:, column] == code))
+    return np.stack(inputs, axis=1)
+
+
+@pytest.mark.parametrize("counts", [(3, 7, 5), (2, 0, 0), (0, 2, 0), (0, 0, 2)], ids=str)
+def test_columns_expand_to_passed_ones_bins_and_codes(x64, counts):
+    rng = np.random.default_rng(sum(counts))
+    x = np.where(rng.random((40, 4)) < 0.5, rng.integers(0, 3, (40, 4)), rng.normal(size=(40, 4)))
+    expansion = drawn_expansion(rng, 4, counts)
+    found = expanded(Dataset(x, np.arange(40), expansion=expansion))
+    assert found.expansion is None
+    np.testing.assert_allclose(found.x, naive(expansion, x), rtol=1e-14, atol=1e-15)  # a few roundings
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_the_largest_numbers_expand_without_overflow_in_their_own_dtype(x64, dtype):
+    largest = float(jnp.finfo(dtype).max)
+    x = jnp.asarray([largest, -largest, 1.0], dtype)
+    one = np.arange(3)
+    found = expand(Expansion(one, one >= 0, one, 0.0 * one - 1, one + 9.0, one, one), x)
+    assert found.dtype == dtype
+    # Clipping at the root of the largest number costs about 9/2 of its inverse, far less than a rounding.
+    np.testing.assert_allclose(
+        np.asarray(found, float), [3, -3, 0.9**0.5, 1, 0, 1, 0, 0, 0], rtol=2 * float(jnp.finfo(dtype).eps)
+    )
+
+
+def test_integer_columns_expand_to_the_default_float():
+    one = np.arange(1)
+    assert expand(Expansion(one, one > 0, one, one + 0.0, one + 1.0, one, one), jnp.array([3])).dtype == jnp.float32
