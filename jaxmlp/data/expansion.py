@@ -43,10 +43,9 @@ class Expansion(NamedTuple):
     --------
     A number, passed smoothly clipped and in two bins, and a column with three categories:
 
-    >>> number = {"passed": [0], "smooth": [True], "bin_column": [0, 0], "bin_low": [0.0, 1.0], "bin_factor": [1.0, 2.0]}
+    >>> number = {"passed": [0], "smooth": [True], "bin_column": [0, 0], "bin_low": [0.0, 1.0], "bin_factor": [1.0, 2]}
     >>> category = {"code_column": [1, 1, 1], "code": [0, 1, 2]}
-    >>> expansion = Expansion(**{name: np.array(value) for name, value in (number | category).items()})
-    >>> expansion.n_inputs
+    >>> Expansion(**{name: np.array(value) for name, value in (number | category).items()}).n_inputs
     6
     """
 

@@ -38,9 +38,9 @@ def arrays(mlp: MLP, data: Dataset) -> Examples:
 
 
 def expand(expansion: Expansion | None, x: Array) -> Array:
-    """Return the inputs [n_0] that an `Expansion` makes of the compact columns [C] of one example, in their float dtype.
+    """Return the inputs [n_0] of a network for one example's compact columns [C], in their float dtype.
 
-    Without an expansion these are the columns themselves.
+    Without an expansion they are the columns themselves.
 
     >>> empty = np.zeros(0, int)
     >>> both = Expansion(np.array([1]), np.array([True]), empty, empty, empty, np.array([0, 0]), np.array([4, 5]))
@@ -54,15 +54,15 @@ def expand(expansion: Expansion | None, x: Array) -> Array:
     def columns(which: Array) -> Array:
         # For a batch this product with zeros and ones costs a tenth of the first layer's forward product on the CPU;
         # indexing costs two thirds of it. It is exact at full precision.
-        chosen = jnp.arange(len(x))[:, None] == jnp.asarray(which)
+        chosen = jnp.arange(len(x))[:, None] == which
         return jnp.matmul(x, chosen.astype(x.dtype), precision=lax.Precision.HIGHEST)
 
-    passed, smooth, bin_column, low, factor, code_column, code = expansion
+    passed, smooth, bin_column, low, factor, code_column, code = map(jnp.asarray, expansion)
     number = columns(passed)
     largest = float(jnp.finfo(x.dtype).max) ** 0.5  # its square is finite
     limited = jnp.clip(number, -largest, largest)
     number = jnp.where(smooth, limited / jnp.sqrt(1 + (limited / 3) ** 2), number)
-    bins = jnp.clip((columns(bin_column) - jnp.asarray(low, x.dtype)) * jnp.asarray(factor, x.dtype), 0, 1)
+    bins = jnp.clip((columns(bin_column) - low.astype(x.dtype)) * factor.astype(x.dtype), 0, 1)
     return jnp.concatenate([number, bins, (columns(code_column) == code).astype(x.dtype)])
 
 
