@@ -24,7 +24,7 @@ from jaxmlp.losses import target_row
 from jaxmlp.network import MLP, Params, check_params, forward
 from jaxmlp.per_example import gram, norms
 from jaxmlp.training.boundary import check_fit
-from jaxmlp.training.examples import arrays, in_blocks, is_classification
+from jaxmlp.training.examples import Examples, arrays, expand, expanded, in_blocks, is_classification
 
 __all__ = ["Influences", "Scores", "TangentKernel", "scores", "suspects", "tangent_kernel", "tracin"]
 
@@ -78,12 +78,14 @@ def scores(mlp: MLP, params: Params, data: Dataset) -> Scores:
     """
     check_fit(mlp, data)
     check_params(mlp, params)
-    x, t, _ = arrays(mlp, data)
-    return Scores(*jax.tree.map(np.asarray, _scores(mlp, params, x, t, is_classification(mlp, data.t))))
+    found = _scores(mlp, params, arrays(mlp, data), is_classification(mlp, data.t))
+    return Scores(*jax.tree.map(np.asarray, found))
 
 
 @partial(jax.jit, static_argnames=("mlp", "with_margins"))
-def _scores(mlp: MLP, params: Params, x: Array, t: Array, with_margins: bool) -> tuple[Array | None, ...]:
+def _scores(mlp: MLP, params: Params, examples: Examples, with_margins: bool) -> tuple[Array | None, ...]:
+    x, t, _, expansion = examples
+
     def error_and_margin(x: Array, t: Array) -> tuple[Array, Array | None]:
         z = forward(mlp, params, x).z[-1]
         row = target_row(t, z, mlp.output)
@@ -91,6 +93,7 @@ def _scores(mlp: MLP, params: Params, x: Array, t: Array, with_margins: bool) ->
         return error, _margin(mlp, z, row, is_class=jnp.ndim(t) == 0) if with_margins else None
 
     def block_scores(x: Array, t: Array) -> tuple[Array | None, ...]:
+        x = jax.vmap(partial(expand, expansion))(x)
         losses, _, factors = jax.vmap(partial(backprop, mlp, params))(x, t)
         errors, margins = jax.vmap(error_and_margin)(x, t)  # XLA merges this forward pass with that of `backprop`
         return norms(factors), errors, losses, margins
@@ -190,6 +193,7 @@ def tracin(
     """
     check_fit(mlp, train, "train")
     check_fit(mlp, test, "test")
+    train, test = expanded(train), expanded(test)
     top = whole_number(f"top, of {len(train)} training examples,", top, 1, len(train))
     rates = np.ones(len(checkpoints)) if learning_rates is None else np.asarray(learning_rates)
     if not len(checkpoints):

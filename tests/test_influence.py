@@ -15,6 +15,7 @@ from jaxmlp.data import Dataset
 from jaxmlp.influence import scores, suspects, tangent_kernel, tracin
 from jaxmlp.losses import target_row
 from jaxmlp.network import MLP, Layer, Params, forward, loss
+from jaxmlp.training.examples import Examples, expanded
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -156,7 +157,8 @@ def test_memory_of_scores_grows_only_by_the_result():
     mlp = MLP((4, 200, 3))
 
     def needed(n: int) -> int:
-        return temporary_memory(influence._scores, mlp, drawn(mlp), jnp.ones((n, 4)), jnp.zeros(n, int), True)
+        examples = Examples(jnp.ones((n, 4)), jnp.zeros(n, int), None)
+        return temporary_memory(influence._scores, mlp, drawn(mlp), examples, True)
 
     # Four answers an example, as blocks and joined, 4 bytes each: one hidden layer would be 800 bytes an example.
     assert needed(16 * 1024) - needed(4 * 1024) <= 2 * 4 * 4 * (12 * 1024)
@@ -406,3 +408,13 @@ def test_tangent_kernel_refuses_wrong_shapes_in_one_line(x, other, sentence):
     with pytest.raises(ValueError, match=r".") as caught:
         tangent_kernel(CLASSES, drawn(CLASSES), x, other)
     assert str(caught.value) == sentence
+
+
+def test_scores_and_influences_of_compact_data_are_those_of_the_expanded(x64, small_blocks, compact):
+    mlp, dense = MLP((11, 5, 3), "tanh"), expanded(compact)
+    params = drawn(mlp)
+    for found, expected in [
+        (scores(mlp, params, compact), scores(mlp, params, dense)),
+        (tracin(mlp, [params], compact, compact, 5), tracin(mlp, [params], dense, dense, 5)),
+    ]:
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), found, expected)

@@ -26,6 +26,7 @@ from jaxmlp.cli.user_functions import UserError, arguments_for, imported_functio
 from jaxmlp.equivalences import Claim, Equivalence, of_library, of_model, rounding_units
 from jaxmlp.plots.taylor import taylor_plot
 from jaxmlp.storage.files import check_place, write_whole
+from jaxmlp.training.examples import expanded
 
 __all__ = ["run"]
 
@@ -70,7 +71,7 @@ def _check_arguments(arguments: Namespace, what: Sequence[str], is_function: boo
 def _rows_of_model(arguments: Namespace, model_name: str, source_name: str) -> list[Equivalence]:
     model = find_model(model_name)
     source, encoding = read_labelled(arguments, model, source_name)
-    data = encoding.encode(source.x, source.t, source.class_names)
+    data = expanded(encoding.encode(source.x, source.t, source.class_names))
     params = jax.tree.map(jnp.asarray, model.params)
     return list(of_model(model.mlp, params, np.asarray(data.x), np.asarray(data.t), seed=arguments.seed))
 

@@ -49,7 +49,7 @@ def network_of(material: Material, options: Mapping[str, Any]) -> MLP:
         output, n_out = "softmax" if loss == "cross_entropy" else "sigmoid", len(classes)
     activation = options["activation"]
     return MLP(
-        (data.x.shape[1], *options["hidden"], n_out),
+        (data.n_inputs, *options["hidden"], n_out),
         activation[0] if len(activation) == 1 else tuple(activation),
         output if options["output"] is None else options["output"],
         loss,

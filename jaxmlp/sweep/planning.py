@@ -20,6 +20,7 @@ import jax
 from jaxmlp.network import MLP
 from jaxmlp.sweep.metrics import counted
 from jaxmlp.sweep.space import Trial, plain
+from jaxmlp.training.evaluation import BLOCK
 
 __all__ = ["Block", "Group", "Plan", "chunked", "make_plan", "n_slots"]
 
@@ -201,7 +202,7 @@ def _group(
     kept_bytes = 4 * (4 * mlp.n_parameters + 2 * n_steps)
     # In addition while it runs: parameters, step, gradient; a batch's x, z, y, delta; a test block.
     of_batch = 4 * config.batch_size * sum(mlp.sizes)
-    working_bytes = 4 * (5 * mlp.n_parameters + of_batch + 2048 * sum(mlp.sizes[1:]))
+    working_bytes = 4 * (5 * mlp.n_parameters + of_batch + BLOCK * sum(mlp.sizes[1:]))
     bytes_a_lane = n_devices * (kept_bytes + working_bytes)
     if bytes_a_lane > memory:
         raise ValueError(

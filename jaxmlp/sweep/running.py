@@ -28,6 +28,7 @@ from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.boundary import check_training
 from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.evaluation import BLOCK
 from jaxmlp.training.examples import arrays, is_classification
 
 __all__ = ["plan", "run", "use_all_cores"]
@@ -250,8 +251,14 @@ def _planner(
     if not all(isinstance(device, jax.Device) for device in devices):
         raise ValueError(f"devices must be devices of JAX, as jax.local_devices() returns, got {devices!r}")
     checked: Any = {name: None if value is None else whole_number(name, value, 1) for name, value in numbers.items()}
-    data_bytes = sum(np.asarray(each.x).nbytes for each in (data, test) if each is not None)
+    parts = [each for each in (data, test) if each is not None]
+    # A block of an evaluation is expanded once for all networks of a device.
+    data_bytes = sum(np.asarray(each.x).nbytes + _expanded_bytes(each) for each in parts)
     return partial(make_plan, n_examples=len(data), data_bytes=data_bytes, devices=devices, **checked)
+
+
+def _expanded_bytes(data: Dataset) -> int:
+    return 0 if data.expansion is None else 4 * min(len(data), BLOCK) * data.n_inputs
 
 
 def _network(data: Dataset, test: Dataset | None) -> MLP:
@@ -259,8 +266,8 @@ def _network(data: Dataset, test: Dataset | None) -> MLP:
     t = np.asarray(data.t)
     if t.ndim == 1 and t.dtype.kind in "iu":
         highest = max(int(np.asarray(each.t).max()) for each in (data, test) if each is not None)
-        return MLP((data.x.shape[1], 128, highest + 1))
-    return MLP((data.x.shape[1], 128, t[0].size), output="identity", loss="quadratic")
+        return MLP((data.n_inputs, 128, highest + 1))
+    return MLP((data.n_inputs, 128, t[0].size), output="identity", loss="quadratic")
 
 
 def _job(listed: Sequence[Trial], data: Dataset, test: Dataset | None, devices: tuple[jax.Device, ...]) -> Job:

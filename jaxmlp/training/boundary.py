@@ -70,8 +70,9 @@ def check_fit(mlp: MLP, data: Dataset, name: str = "data") -> None:
     _check_type(name, data, Dataset, "a Dataset, as Dataset(x, t)")
     where = "" if name == "data" else f"{name}: "
     n_in, n_out = mlp.sizes[0], mlp.sizes[-1]
-    if data.x.shape[1] != n_in:
-        raise ValueError(f"{where}x has {data.x.shape[1]} features, but the network takes {n_in}")
+    if data.n_inputs != n_in:
+        has = "x has" if data.expansion is None else "the expansion of x makes"
+        raise ValueError(f"{where}{has} {data.n_inputs} features, but the network takes {n_in}")
     check_range(f"{where}x", data.x)
     check_range(f"{where}t", data.t)
     t = np.asarray(data.t)

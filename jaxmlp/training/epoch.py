@@ -14,7 +14,7 @@ from jaxmlp.backpropagation import backprop, mean_gradient
 from jaxmlp.network import MLP, Params, init
 from jaxmlp.per_example import clipping_weights, norms, weighted_mean
 from jaxmlp.training.config import TrainConfig
-from jaxmlp.training.examples import Examples
+from jaxmlp.training.examples import Examples, batch
 from jaxmlp.training.tracking import StepStatistics, sampled_steps, step_statistics
 
 __all__ = ["Hyperparameters", "batch_order", "compiled_epoch", "epoch_numbers", "run_epoch", "start", "step_gradient"]
@@ -68,12 +68,11 @@ def run_epoch(
     update = partial(sgd.update, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
     def step(
-        carry: tuple[Params, sgd.State], batch: tuple[Array, ArrayLike, Array]
+        carry: tuple[Params, sgd.State], drawn: tuple[Array, ArrayLike, Array]
     ) -> tuple[tuple[Params, sgd.State], tuple[Array, StepStatistics | None]]:
         params, state = carry
-        rows, learning_rate, sampled = batch
-        drawn = jax.tree.map(lambda array: array[rows], examples)
-        loss, gradient, statistics = step_gradient(mlp, params, drawn, clip, track, sampled)
+        rows, learning_rate, sampled = drawn
+        loss, gradient, statistics = step_gradient(mlp, params, batch(examples, rows), clip, track, sampled)
         params, state = update(params, state, gradient, learning_rate=learning_rate)
         return (params, state), (loss, statistics)
 

@@ -9,15 +9,15 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.activations import ACTIVATIONS
-from jaxmlp.data import Dataset
+from jaxmlp.data import Dataset, Expansion
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Params, check_params, forward
 from jaxmlp.training.boundary import check_fit
-from jaxmlp.training.examples import Examples, arrays, in_blocks, is_classification
+from jaxmlp.training.examples import Examples, arrays, expand, in_blocks, is_classification
 
-__all__ = ["Evaluation", "Measures", "evaluate", "evaluate_examples", "evaluation_of", "measures", "outputs"]
+__all__ = ["BLOCK", "Evaluation", "Measures", "evaluate", "evaluate_examples", "evaluation_of", "measures", "outputs"]
 
-_BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
+BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
 
 
 class Evaluation(NamedTuple):
@@ -66,31 +66,33 @@ def evaluation_of(mlp: MLP, examples: Examples, measures: Measures) -> Evaluatio
     return Evaluation(float(loss), None, float(r2))
 
 
-def outputs(mlp: MLP, params: Params, x: Array) -> Array:
+def outputs(mlp: MLP, params: Params, x: Array, expansion: Expansion | None = None) -> Array:
     """Return the outputs y_L: [N, n_L] for x: [N, n_0], in blocks, so that memory stays bounded.
+
+    With an expansion x holds compact columns, [N, C].
 
     >>> from jaxmlp.network import init
     >>> mlp = MLP((4, 3, 2))
     >>> outputs(mlp, init(mlp, jax.random.key(0)), jnp.ones((5, 4))).shape
     (5, 2)
     """
-    return _outputs(mlp, params, x)[1]
+    return _outputs(mlp, params, x, expansion)[1]
 
 
 @partial(jax.jit, static_argnames="mlp")
-def _outputs(mlp: MLP, params: Params, x: Array) -> tuple[Array, Array]:
+def _outputs(mlp: MLP, params: Params, x: Array, expansion: Expansion | None) -> tuple[Array, Array]:
     def output(x: Array) -> tuple[Array, Array]:
-        z, y = forward(mlp, params, x)
+        z, y = forward(mlp, params, expand(expansion, x))
         return z[-1], y[-1]
 
-    return in_blocks(jax.vmap(output), x, size=_BLOCK)
+    return in_blocks(jax.vmap(output), x, size=BLOCK)
 
 
 def measures(mlp: MLP, params: Params, examples: Examples) -> Measures:
     """Compute the `Measures` of a network; to be compiled by the caller."""
-    x, t, weights = examples
+    x, t, weights, expansion = examples
     weights = None if weights is None else weights.astype(params[0].w.dtype)
-    z, y = _outputs(mlp, params, x)
+    z, y = _outputs(mlp, params, x, expansion)
     rows = jax.vmap(partial(target_row, output_name=mlp.output))(t, z)
     losses = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows)
     if (t.ndim == 2 and mlp.loss == "binary_cross_entropy") or y.shape[1] == 1:

@@ -1,6 +1,7 @@
 """Examples on the device: the kind of their targets, and a map over them block by block."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -12,17 +13,21 @@ from jaxmlp.data import Dataset, Expansion
 from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP
 
-__all__ = ["Examples", "arrays", "expand", "expanded", "holds_classes", "in_blocks", "is_classification"]
+__all__ = ["Examples", "arrays", "batch", "expand", "expanded", "holds_classes", "in_blocks", "is_classification"]
 
 Answer = TypeVar("Answer")
 
 
 class Examples(NamedTuple):
-    """A data set, or a batch of it, on the device: x: [N, n_0], N targets, and [N] weights or None."""
+    """A data set, or a batch of it, on the device: x: [N, n_0], N targets, and [N] weights or None.
+
+    With an expansion x holds compact columns, [N, C].
+    """
 
     x: Array
     t: Array
     weights: Array | None
+    expansion: Expansion | None = None
 
 
 def arrays(mlp: MLP, data: Dataset) -> Examples:
@@ -33,8 +38,15 @@ def arrays(mlp: MLP, data: Dataset) -> Examples:
     t = data.t
     if not is_classification(mlp, t):
         t = np.asarray(t).astype(jax.dtypes.canonicalize_dtype(float), copy=False)
-    on_host: Any = (data.x, t, data.weights)
+    on_host: Any = (data.x, t, data.weights, data.expansion)
     return Examples(*jax.device_put(on_host, may_alias=True))
+
+
+def batch(examples: Examples, rows: Array) -> Examples:
+    """Return some rows of the examples, with their inputs expanded."""
+    x, t, weights, expansion = examples
+    drawn: Any = jax.tree.map(lambda array: array[rows], (x, t, weights))
+    return Examples(jax.vmap(partial(expand, expansion))(drawn[0]), *drawn[1:])
 
 
 def expand(expansion: Expansion | None, x: Array) -> Array:

@@ -23,7 +23,7 @@ from jaxmlp.training.boundary import check_key, check_resume, check_training
 from jaxmlp.training.config import TrainConfig, learning_rates
 from jaxmlp.training.epoch import batch_order, compiled_epoch, epoch_numbers, start
 from jaxmlp.training.evaluation import evaluate_examples
-from jaxmlp.training.examples import Examples, arrays
+from jaxmlp.training.examples import Examples, arrays, batch
 from jaxmlp.training.history import Epoch, Trained, divergence
 from jaxmlp.training.tracking import epoch_statistics
 
@@ -138,7 +138,8 @@ def curvature_after_epoch(mlp: MLP, params: Params, examples: Examples, key: Arr
     """Return the Hessian's largest eigenvalue over the same examples for every epoch, None if none is found."""
     rows = batch_order(key, 0, len(examples.x), min(len(examples.x), _CURVATURE_EXAMPLES))[0]
     try:
-        return largest_eigenvalue(mlp, params, examples.x[rows], examples.t[rows], key=key).value
+        x, t, *_ = batch(examples, rows)
+        return largest_eigenvalue(mlp, params, x, t, key=key).value
     except NoEigenvalue:
         return None
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import warnings
+from functools import partial
 from itertools import chain, repeat
 from types import SimpleNamespace
 
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 
 from jaxmlp import MLP, Dataset, TrainConfig, sweep, train
-from jaxmlp.sweep import block, lanes, progress
+from jaxmlp.sweep import block, lanes, progress, running
 from jaxmlp.sweep.progress import Progress
 from jaxmlp.sweep.results import is_cut_short
 from jaxmlp.sweep.store import Row
+from jaxmlp.training.examples import expanded
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((200, 6)).astype(np.float32)
@@ -442,3 +444,27 @@ def test_only_memory_errors_halve_a_block(monkeypatch):
     monkeypatch.setattr(block.lanes, "program", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         sweep.run(sweep.grid(seed=range(4)), DATA, CONFIG)
+
+
+def test_a_sweep_on_compact_data_equals_one_on_the_expanded(x64, compact):
+    space = sweep.grid(learning_rate=[0.01, 0.1], seed=[0, 1])
+    found, expected = (
+        sweep.run(space, data, CONFIG, test=data, keep="all", lanes=2) for data in (compact, expanded(compact))
+    )
+    assert found.trial(0).mlp.sizes == (11, 128, 3)
+    for number in range(4):
+        # The inputs are the same numbers, but the two programs may sum in another order.
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), found.params(number), expected.params(number)
+        )
+        assert found.rows()[number].test_accuracy == expected.rows()[number].test_accuracy
+
+
+def test_a_plan_counts_compact_data_and_one_expanded_block(compact):
+    def memory(data):
+        return running._planner(data, None, None).keywords["data_bytes"]
+
+    x = np.repeat(compact.x, 100, axis=0)
+    many = Dataset(x, np.repeat(compact.t, 100), expansion=compact.expansion)
+    assert memory(many) == x.nbytes + 4 * 2048 * 11
+    assert memory(compact) == compact.x.nbytes + 4 * 50 * 11

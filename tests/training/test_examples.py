@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmlp.data import Dataset, Expansion
-from jaxmlp.training.examples import expand, expanded, in_blocks
+from jaxmlp.training.examples import Examples, batch, expand, expanded, in_blocks
 
 
 class Answer(NamedTuple):
@@ -139,3 +139,9 @@ def test_the_largest_numbers_expand_without_overflow_in_their_own_dtype(x64, dty
 def test_integer_columns_expand_to_the_default_float():
     one = np.arange(1)
     assert expand(Expansion(one, one > 0, one, one + 0.0, one + 1.0, one, one), jnp.array([3])).dtype == jnp.float32
+
+
+def test_without_an_expansion_a_batch_is_only_gathered():
+    examples, rows = Examples(jnp.ones((5, 3)), jnp.arange(5), jnp.ones(5)), jnp.array([4, 1])
+    gathered = jax.make_jaxpr(lambda examples, rows: jax.tree.map(lambda array: array[rows], examples))
+    assert str(jax.make_jaxpr(batch)(examples, rows)) == str(gathered(examples, rows))

@@ -16,6 +16,7 @@ from jaxmlp.network import MLP, init
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.epoch import batch_order
 from jaxmlp.training.evaluation import evaluate
+from jaxmlp.training.examples import expanded
 from jaxmlp.training.history import Epoch, Trained
 from jaxmlp.training.loop import after_epoch, train
 
@@ -112,6 +113,23 @@ def test_training_equals_three_nested_loops(which, batch_size):
         chex.assert_trees_all_close(
             jax.tree.leaves(ours), jax.tree.leaves(theirs), rtol=0, atol=68 * 20 * 4 * 5 * 2.0**-52
         )
+
+
+@pytest.mark.usefixtures("x64")
+def test_training_on_compact_data_equals_training_on_the_expanded(compact):
+    config = TrainConfig(epochs=3, batch_size=8, track=("norms", "curvature"))
+    found, expected = (
+        train(MLP((11, 5, 3), "tanh"), data, config, key=KEY, test=data) for data in (compact, expanded(compact))
+    )
+    # The inputs are the same numbers, but the two programs may sum in another order.
+    chex.assert_trees_all_close(found.params, expected.params, rtol=1e-12)
+    for ours, theirs in zip(found.history, expected.history, strict=True):
+        chex.assert_trees_all_close(ours._replace(seconds=0.0), theirs._replace(seconds=0.0), rtol=1e-6)
+
+
+def test_network_must_take_as_many_inputs_as_the_expansion_makes(compact):
+    with pytest.raises(ValueError, match="the expansion of x makes 11 features, but the network takes 4"):
+        train(MLP((4, 3)), compact, key=KEY)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 17])
