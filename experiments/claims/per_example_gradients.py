@@ -118,7 +118,7 @@ def run(options: Options) -> Outcome:
 def prepare(options: Options) -> Problem:
     """Read Fashion-MNIST, or digits where there is none, and flip labels."""
     source = data.read(options.data or "digits")
-    train, test, _ = data.prepare(source)
+    train, _, test, _ = data.prepare(source)
     classes = CLASSES if options.data else source.class_names
     n = min(512 if options.quick else 4000, len(train) // 2)
     x, t, random = np.asarray(train.x[: 2 * n]), np.asarray(train.t[: 2 * n]), np.random.default_rng(0)

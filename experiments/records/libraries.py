@@ -92,7 +92,7 @@ def images(source: Source, n_train: int | None = None, validate: int = 0) -> Ima
 
     With `validate`, that many of the last training images are held out instead of the test part.
     """
-    train, test, _ = data.prepare(source)
+    train, _, test, _ = data.prepare(source)
     n_kept = len(train) - validate
     held_out = Dataset(train.x[n_kept:], train.t[n_kept:]) if validate else test
     kept = Dataset(train.x[: n_train or n_kept], train.t[: n_train or n_kept])

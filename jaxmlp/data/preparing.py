@@ -1,4 +1,4 @@
-"""`prepare`: splits a `Source`, then scales both parts by the statistics of the training part."""
+"""`prepare`: splits a `Source`, then scales all parts by the statistics of the training part."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from jaxmlp.data.encoding import Encoding
 from jaxmlp.data.scaling import KINDS, Scaling
 from jaxmlp.data.source import Source
 
+_PARTS = {"test": "test", "validate": "validation"}  # the part that is held out for each purpose
+
 
 class Part(NamedTuple):
     """Some examples of a source, not scaled: inputs [N, n] and targets.
@@ -29,9 +31,10 @@ class Part(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The training part and the test part of a source."""
+    """The parts of a source: to learn from, to choose by (None if nothing is to be chosen), and to report."""
 
     train: Part
+    validation: Part | None
     test: Part
 
 
@@ -39,31 +42,39 @@ class Prepared(NamedTuple):
     """Checked and scaled data, and the encoding that scaled them and scales new data."""
 
     train: Dataset
+    validation: Dataset | None
     test: Dataset
     encoding: Encoding
 
 
-def prepare(source: Source, *, scaling: str = "standard", test_fraction: float = 0.2, seed: int = 0) -> Prepared:
-    """Return the training part and the test part of a source, scaled by the statistics of the training part.
+def prepare(
+    source: Source,
+    *,
+    scaling: str = "standard",
+    test_fraction: float = 0.2,
+    validation_fraction: float | None = None,
+    seed: int = 0,
+) -> Prepared:
+    """Return the parts of a source, scaled by the statistics of the training part.
 
     Parameters
     ----------
     scaling : "standard", "minmax" or "none"
         The scaling of the inputs, see `Scaling.fit`: column by column, or one factor for all pixels of images.
         Real-valued targets are always standardised.
-    test_fraction, seed
+    test_fraction, validation_fraction, seed
         See `split`, also for the errors raised.
 
     Examples
     --------
     >>> from jaxmlp.data import read
-    >>> train, test, encoding = prepare(read("iris"))
-    >>> len(train), len(test), encoding.class_names
-    (120, 30, ('setosa', 'versicolor', 'virginica'))
+    >>> iris = prepare(read("iris"), validation_fraction=0.25)
+    >>> len(iris.train), len(iris.validation), len(iris.test), iris.encoding.class_names
+    (90, 30, 30, ('setosa', 'versicolor', 'virginica'))
     """
     if scaling not in KINDS:
         raise ValueError(unknown_name("scaling", scaling, KINDS))
-    parts = split(source, test_fraction=test_fraction, seed=seed)
+    parts = split(source, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=seed)
     # Scaling pixel by pixel would magnify the noise of border pixels that are nearly always empty.
     is_image = source.image_shape is not None or (not source.feature_names and source.x.dtype.kind in "iu")
     encoding = Encoding(
@@ -73,34 +84,69 @@ def prepare(source: Source, *, scaling: str = "standard", test_fraction: float =
         inputs=Scaling.fit(parts.train.x, scaling, shared=is_image),
         targets=Scaling.fit(parts.train.t, "standard") if source.class_names is None else None,
     )
-    train, test = (encoding.encode(part.x, part.t, source.class_names) for part in parts)
-    return Prepared(train, test, encoding)
+
+    def encoded(part: Part) -> Dataset:
+        return encoding.encode(part.x, part.t, source.class_names)
+
+    validation = None if parts.validation is None else encoded(parts.validation)
+    return Prepared(encoded(parts.train), validation, encoded(parts.test), encoding)
 
 
-def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split:
-    """Return the source's own training and test part; if it has no test part, draw one.
+def split(
+    source: Source, *, test_fraction: float = 0.2, validation_fraction: float | None = None, seed: int = 0
+) -> Split:
+    """Return the training, validation and test part of a source.
+
+    The test part is the source's own; if it has none, it is drawn. The validation part is drawn from the training part.
+    Every class is divided in the same proportion.
 
     Parameters
     ----------
     test_fraction
-        The share of examples in the test part, between 0 and 1; every class is divided in this proportion.
+        The share of all examples in the test part, between 0 and 1.
+    validation_fraction
+        The share of the training part that becomes the validation part, between 0 and 1; None draws none.
     seed
-        Seed of the draw, from 0 to 2**32 - 1.
+        Seed of the draws, from 0 to 2**32 - 1. The test part does not depend on `validation_fraction`.
 
     Raises
     ------
     ValueError
-        If an option is out of range, or if there are no targets, or too few examples or classes to learn and to test.
+        If an option is out of range, or if there are no targets, or too few examples or classes to learn, to validate
+        and to test.
 
     Examples
     --------
     >>> from jaxmlp.data import read
-    >>> np.bincount(split(read("iris"), test_fraction=0.1).test.t)
-    array([5, 5, 5])
+    >>> [np.bincount(part.t).tolist() for part in split(read("iris"), test_fraction=0.1, validation_fraction=0.2)]
+    [[36, 36, 36], [9, 9, 9], [5, 5, 5]]
     """
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
+    for name, fraction in (("test_fraction", test_fraction), ("validation_fraction", validation_fraction)):
+        if fraction is not None and not 0 < fraction < 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {fraction}")
     seed = whole_number("seed", seed, 0, 2**32 - 1)
+    t = _targets(source)
+    train, validation = whole(source.x, t), None
+    if source.x_test is None:
+        train, test = _divided(source, train, test_fraction, seed, "test")
+    else:
+        test = whole(source.x_test, source.t_test)
+    if validation_fraction is not None:
+        train, validation = _divided(source, train, validation_fraction, seed, "validate")
+    return Split(train, validation, test)
+
+
+def whole(x: Any, t: Any) -> Part:
+    """Return all examples of x and t as a part.
+
+    >>> whole(np.ones((3, 2)), np.array([0, 1, 1])).rows
+    array([0, 1, 2])
+    """
+    return Part(x, t, np.arange(len(x)))
+
+
+def _targets(source: Source) -> NDArray[Any]:
+    """Return the targets of a source, checked."""
     if not isinstance(source, Source):
         given = type(source).__name__
         raise TypeError(f"source must be a Source, as data.read returns, got {given}; arrays go into Dataset(x, t)")
@@ -113,29 +159,22 @@ def split(source: Source, *, test_fraction: float = 0.2, seed: int = 0) -> Split
     if source.class_names is not None and len(np.unique(source.t)) < 2:
         only = quoted(source.class_names[source.t[0]])
         raise ValueError(f"{plain(source.name)}: every target is of class {only}, expected two classes or more")
-    if source.x_test is not None and source.t_test is not None:
-        return Split(whole(source.x, source.t), whole(source.x_test, source.t_test))
-    held_out = math.ceil(test_fraction * len(source.t))
-    _check_counts(source, source.t, held_out)
-    train, test = optional("sklearn.model_selection").train_test_split(
-        np.arange(len(source.t)),
-        test_size=held_out,
-        random_state=seed,
-        stratify=None if source.class_names is None else source.t,
+    return source.t
+
+
+def _divided(source: Source, part: Part, fraction: float, seed: int, purpose: str) -> tuple[Part, Part]:
+    """Return what is left of a part to train with, and the share of it that is held out for a purpose."""
+    held_out = math.ceil(fraction * len(part.t))
+    _check_counts(source, part.t, held_out, purpose)
+    stratify = None if source.class_names is None else part.t
+    sides = optional("sklearn.model_selection").train_test_split(
+        np.arange(len(part.t)), test_size=held_out, random_state=seed, stratify=stratify
     )
-    return Split(Part(source.x[train], source.t[train], train), Part(source.x[test], source.t[test], test))
+    left, taken = (Part(part.x[side], part.t[side], part.rows[side]) for side in sides)
+    return left, taken
 
 
-def whole(x: Any, t: Any) -> Part:
-    """Return all examples of x and t as a part.
-
-    >>> whole(np.ones((3, 2)), np.array([0, 1, 1])).rows
-    array([0, 1, 2])
-    """
-    return Part(x, t, np.arange(len(x)))
-
-
-def _check_counts(source: Source, t: NDArray[Any], held_out: int) -> None:
+def _check_counts(source: Source, t: NDArray[Any], held_out: int, purpose: str) -> None:
     """Raise a ValueError if the examples are too few for every class to be in both parts."""
     least = 1
     if source.class_names is not None:
@@ -143,15 +182,16 @@ def _check_counts(source: Source, t: NDArray[Any], held_out: int) -> None:
         least = len(classes)
         if counts.min() < 2:
             name = source.class_names[classes[np.argmin(counts)]]
+            of = "training " if purpose == "validate" else ""
             hint = " (--task values takes the targets as real values)" if _is_number(name) else ""
             raise ValueError(
-                f"{plain(source.name)}: only one example of class {quoted(name)}, expected two or more "
-                f"to train and to test with{hint}"
+                f"{plain(source.name)}: only one {of}example of class {quoted(name)}, expected two or more "
+                f"to train and to {purpose} with{hint}"
             )
     if min(held_out, len(t) - held_out) < least:
         raise ValueError(
-            f"{plain(source.name)}: {len(t) - held_out} examples to train and {held_out} to test with, expected "
-            f"at least {least} of both: change the test fraction or bring more examples"
+            f"{plain(source.name)}: {len(t) - held_out} examples to train and {held_out} to {purpose} with, expected "
+            f"at least {least} of both: change the {_PARTS[purpose]} fraction or bring more examples"
         )
 
 
