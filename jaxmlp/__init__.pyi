@@ -23,9 +23,11 @@ from .data import Dataset as Dataset
 from .network import MLP as MLP
 from .network import Forward as Forward
 from .network import Layer as Layer
+from .network import Network as Network
 from .network import forward as forward
 from .network import init as init
 from .network import loss as loss
+from .network import networks as networks
 from .network import predict as predict
 from .storage import Model as Model
 from .storage import checkpoint as checkpoint

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -29,7 +30,20 @@ from jaxmlp._validation import pair_shapes, unknown_name, whole_number
 from jaxmlp.activations import ACTIVATIONS, Activation
 from jaxmlp.losses import LOSSES, Loss, target_row
 
-__all__ = ["MLP", "Forward", "Layer", "Params", "check_params", "forward", "init", "loss", "predict"]
+__all__ = [
+    "MLP",
+    "Forward",
+    "Layer",
+    "Network",
+    "Params",
+    "check_params",
+    "forward",
+    "init",
+    "loss",
+    "networks",
+    "predict",
+    "unstacked",
+]
 
 
 class Layer(NamedTuple):
@@ -99,6 +113,32 @@ class MLP:
     def n_parameters(self) -> int:
         """The number of weights and biases."""
         return sum(n_out * (n_in + 1) for n_in, n_out in pairwise(self.sizes))
+
+
+class Network(NamedTuple):
+    """A network: its configuration and its parameters."""
+
+    mlp: MLP
+    params: Params
+
+
+def networks(mlp: MLP, params: Params) -> tuple[Network, ...]:
+    """Return the networks of these parameters: one, or K if all arrays have a leading axis K, as `jaxmlp.train` makes.
+
+    >>> mlp = MLP((2, 3))
+    >>> len(networks(mlp, (Layer(np.ones((8, 3, 2)), np.ones((8, 3))),)))
+    8
+    """
+    leaves = jax.tree.leaves(params)
+    if not leaves or np.ndim(leaves[0]) != 3:
+        return (Network(mlp, params),)
+    return tuple(Network(mlp, of_one) for of_one in unstacked(params, len(leaves[0])))
+
+
+@partial(jax.jit, static_argnums=1)  # one program, because each array alone would compile its own
+def unstacked(tree: Any, n: int) -> list[Any]:
+    """Return n trees for a tree whose arrays have a leading axis n."""
+    return [jax.tree.map(itemgetter(k), tree) for k in range(n)]
 
 
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:

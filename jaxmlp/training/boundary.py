@@ -9,12 +9,12 @@ import numpy as np
 from jaxmlp.data import Dataset
 from jaxmlp.data.arrays import check_range
 from jaxmlp.losses import LOSSES
-from jaxmlp.network import MLP, check_params
+from jaxmlp.network import MLP, check_params, networks
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.examples import holds_classes
 from jaxmlp.training.history import Trained
 
-__all__ = ["check_fit", "check_key", "check_resume", "check_training"]
+__all__ = ["check_fit", "check_key", "check_resume", "check_training", "is_several"]
 
 _MOST_PARAMETERS = 2**31 - 1  # XLA aborts the whole process if an index is larger
 _SUM_TOLERANCE = 1e-3  # of soft targets: no more than rounding a row to float16 causes
@@ -40,21 +40,39 @@ def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset |
         raise ValueError(f"sizes {mlp.sizes} make {mlp.n_parameters:,} parameters, more than {_MOST_PARAMETERS:,}")
 
 
-def check_key(key: Any) -> None:
-    """Raise a TypeError if `key` is not one key of `jax.random`, typed or raw."""
-    if isinstance(key, jax.Array):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
-            return
-        if key.dtype == np.uint32 and key.ndim == 1:
-            return
-    got = f"an array of shape {key.shape}" if isinstance(key, jax.Array | np.ndarray) else repr(key)
-    raise TypeError(f"key must be one key, as jax.random.key(0), got {got}")
+def check_key(key: Any, config: TrainConfig) -> None:
+    """Raise an error if `key` is not one key of `jax.random`, typed or raw, or an array [K] of them."""
+    got = repr(key)
+    if isinstance(key, jax.Array | np.ndarray):
+        got = f"an array of shape {key.shape}"
+        is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if isinstance(key, jax.Array) and (is_typed or key.dtype == np.uint32) and key.size:
+            n_axes = key.ndim - (not is_typed)
+            if n_axes == 1 and config.track:
+                raise ValueError(f"track follows the gradients of one network, got {len(key)} keys: leave track out")
+            if n_axes in (0, 1):
+                return
+    raise TypeError(f"key must be one key, as jax.random.key(0), or an array of keys [K], got {got}")
 
 
-def check_resume(mlp: MLP, config: TrainConfig, resume: Trained) -> None:
-    """Raise an error if training cannot go on from `resume` with this network and configuration."""
+def is_several(key: jax.Array) -> bool:
+    """Tell whether this is an array [K] of keys.
+
+    >>> is_several(jax.random.key(0)), is_several(jax.random.split(jax.random.key(0), 8))
+    (False, True)
+    """
+    return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
+
+
+def check_resume(mlp: MLP, config: TrainConfig, resume: Trained, key: jax.Array) -> None:
+    """Raise an error if training cannot go on from `resume` with this network, configuration and key."""
     _check_type("resume", resume, Trained, "a Trained, as train returns")
-    check_params(mlp, resume.last_params, "resume.last_params")
+    resumed = networks(mlp, resume.last_params)
+    for network in resumed:
+        check_params(*network, "resume.last_params")
+    if len(resumed) != (len(key) if is_several(key) else 1):
+        wanted = f"{len(key)} keys" if is_several(key) else "one key"
+        raise ValueError(f"key must have a key for each network of resume, {len(resumed)}, got {wanted}")
     if len(resume.history) > config.epochs:
         raise ValueError(f"epochs must be at least the {len(resume.history)} of resume, got {config.epochs}")
 

@@ -1,7 +1,7 @@
 """One epoch as one compiled program: for every batch forward, backward, the mean gradient, the momentum update."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,23 @@ from jax.typing import ArrayLike
 
 from jaxmlp import sgd
 from jaxmlp.backpropagation import backprop, mean_gradient
-from jaxmlp.network import MLP, Params, init
+from jaxmlp.network import MLP, Params, init, unstacked
 from jaxmlp.per_example import clipping_weights, norms, weighted_mean
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.examples import Examples, batch
 from jaxmlp.training.tracking import StepStatistics, sampled_steps, step_statistics
 
-__all__ = ["Hyperparameters", "batch_order", "compiled_epoch", "epoch_numbers", "run_epoch", "start", "step_gradient"]
+__all__ = [
+    "Hyperparameters",
+    "batch_order",
+    "compiled_epoch",
+    "epoch_numbers",
+    "run_epoch",
+    "run_networks",
+    "start",
+    "start_networks",
+    "step_gradient",
+]
 
 
 class Hyperparameters(NamedTuple):
@@ -84,6 +94,55 @@ def run_epoch(
 compiled_epoch = jax.jit(run_epoch, static_argnames=("mlp", "nesterov", "track"), donate_argnames=("params", "state"))
 
 
+def run_networks(
+    mlp: MLP,
+    params: Params,
+    state: sgd.State,
+    examples: Examples,
+    orders: Array | np.ndarray,
+    hyperparameters: Hyperparameters,
+    *,
+    nesterov: bool = False,
+    in_turn: bool | None = None,
+) -> tuple[Params, sgd.State, Array]:
+    """Run one epoch of K networks, each as `run_epoch`; `params`, `state`, the batch orders and results have an axis K.
+
+    In turn if None: on a CPU. There two cores took 1.4 times as long for eight networks 300-256-256-10 side by side as
+    in turn, because the parameters of all do not fit the cache. An accelerator runs them side by side.
+    """
+    in_turn = jax.default_backend() == "cpu" if in_turn is None else in_turn
+    given = (examples, hyperparameters)
+    if not in_turn:
+        return _side_by_side(mlp, params, state, orders, *given, nesterov)
+    starts = unstacked((params, state), len(orders))
+    ends = [
+        compiled_epoch(mlp, *start, examples, order, hyperparameters, nesterov=nesterov)[:3]
+        for start, order in zip(starts, orders, strict=True)
+    ]
+    return _stacked(ends)
+
+
+@partial(jax.jit, static_argnames=("mlp", "nesterov"), donate_argnames=("params", "state"))
+def _side_by_side(
+    mlp: MLP,
+    params: Params,
+    state: sgd.State,
+    orders: Array,
+    examples: Examples,
+    hyperparameters: Hyperparameters,
+    nesterov: bool,
+) -> tuple[Params, sgd.State, Array]:
+    def run(params: Params, state: sgd.State, order: Array) -> tuple[Params, sgd.State, Array]:
+        return run_epoch(mlp, params, state, examples, order, hyperparameters, nesterov=nesterov)[:3]
+
+    return jax.vmap(run)(params, state, orders)
+
+
+@jax.jit
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 def step_gradient(
     mlp: MLP,
     params: Params,
@@ -122,6 +181,11 @@ def start(mlp: MLP, key: Array, scale: ArrayLike) -> tuple[Params, sgd.State]:
     """Draw the initial parameters, and return them with the state before the first step."""
     params = init(mlp, key, scale=scale)
     return params, sgd.init(params)
+
+
+def start_networks(mlp: MLP, keys: Array, scale: ArrayLike) -> tuple[Params, sgd.State]:
+    """Return `start` of each key, in arrays with a leading axis K."""
+    return _stacked([start(mlp, key, scale) for key in keys])
 
 
 def epoch_numbers(config: TrainConfig, rates: np.ndarray) -> Hyperparameters:

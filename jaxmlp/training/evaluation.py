@@ -1,21 +1,33 @@
 """Evaluation of a network on a data set: its outputs, mean loss, accuracy, coefficient of determination (R2)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, nn
 
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.data import Dataset, Expansion
 from jaxmlp.losses import LOSSES, target_row
-from jaxmlp.network import MLP, Params, check_params, forward
+from jaxmlp.network import MLP, Network, Params, check_params, forward, networks
 from jaxmlp.training.boundary import check_fit
 from jaxmlp.training.examples import Examples, arrays, expand, in_blocks, is_classification
 
-__all__ = ["BLOCK", "Evaluation", "Measures", "evaluate", "evaluate_examples", "evaluation_of", "measures", "outputs"]
+__all__ = [
+    "BLOCK",
+    "Evaluation",
+    "Measures",
+    "evaluate",
+    "evaluate_examples",
+    "evaluate_networks",
+    "evaluation_of",
+    "mean_output",
+    "measures",
+    "outputs",
+]
 
 BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
 
@@ -39,6 +51,8 @@ class Measures(NamedTuple):
 def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     """Evaluate a network on a data set; raises the errors of `train` for arguments that do not fit.
 
+    The parameters of K networks, as `train` returns them for K keys, are evaluated by the mean of the outputs.
+
     Accuracy is the fraction of right classes (of right labels with `binary_cross_entropy`). r2 is 1 - (squared
     errors) / (squared deviations from the mean), averaged over the outputs. With weights all means are weighted means.
 
@@ -47,14 +61,28 @@ def evaluate(mlp: MLP, params: Params, data: Dataset) -> Evaluation:
     >>> evaluate(MLP((2, 2)), (Layer(jnp.eye(2), jnp.zeros(2)),), data).accuracy
     1.0
     """
-    check_fit(mlp, data)
-    check_params(mlp, params)
-    return evaluate_examples(mlp, params, arrays(mlp, data))
+    return evaluate_networks(networks(mlp, params), data)
 
 
-def evaluate_examples(mlp: MLP, params: Params, examples: Examples) -> Evaluation:
+def evaluate_networks(networks: Sequence[Network], data: Dataset) -> Evaluation:
+    """Evaluate the mean output of networks: the mean of their probabilities, or of their values.
+
+    Their hidden layers may differ, but not their inputs, outputs and loss. See `evaluate`.
+    """
+    for mlp, params in networks:
+        check_fit(mlp, data)
+        check_params(mlp, params)
+    return evaluate_examples(networks, arrays(networks[0].mlp, data))
+
+
+def evaluate_examples(networks: Sequence[Network], examples: Examples) -> Evaluation:
     """Evaluate on examples that are on the device and known to fit, as training does after every epoch."""
-    return evaluation_of(mlp, examples, _compiled_measures(mlp, params, examples))
+    mlp, params = networks[0]
+    if len(networks) == 1:
+        return evaluation_of(mlp, examples, _compiled_measures(mlp, params, examples))
+    # One by one: networks of the same sizes share a program, and memory holds the hidden layers of one.
+    z = [_outputs(*network, examples.x, examples.expansion)[0] for network in networks]
+    return evaluation_of(mlp, examples, _measures_of_mean(mlp, z, examples))
 
 
 def evaluation_of(mlp: MLP, examples: Examples, measures: Measures) -> Evaluation:
@@ -90,19 +118,47 @@ def _outputs(mlp: MLP, params: Params, x: Array, expansion: Expansion | None) ->
 
 def measures(mlp: MLP, params: Params, examples: Examples) -> Measures:
     """Compute the `Measures` of a network; to be compiled by the caller."""
-    x, t, weights, expansion = examples
-    weights = None if weights is None else weights.astype(params[0].w.dtype)
-    z, y = _outputs(mlp, params, x, expansion)
+    z, y = _outputs(mlp, params, examples.x, examples.expansion)
+    return _measures_of(mlp, mlp.output, z, y, examples)
+
+
+_compiled_measures = jax.jit(measures, static_argnames="mlp")
+
+
+@partial(jax.jit, static_argnames="mlp")
+def _measures_of_mean(mlp: MLP, z: list[Array], examples: Examples) -> Measures:
+    output, of_mean = mean_output(mlp, jnp.stack(z))
+    return _measures_of(mlp, output, of_mean, jax.vmap(ACTIVATIONS[output].phi)(of_mean), examples)
+
+
+def mean_output(mlp: MLP, z: Array) -> tuple[str, Array]:
+    """Return the name of an output and z: [N, n_L], such that phi(z) is the mean of the outputs of z: [K, N, n_L].
+
+    Losses are computed from z, because a probability may have been rounded to 0 or 1.
+
+    >>> labels = MLP((2, 1), output="sigmoid", loss="binary_cross_entropy")
+    >>> print(*mean_output(labels, jnp.array([[[40.0]], [[-40.0]]])))
+    sigmoid [[0.]]
+    """
+    if mlp.output == "softmax":
+        return "softmax", nn.logsumexp(nn.log_softmax(z), axis=0)  # log K is left out: softmax ignores a constant
+    if mlp.output == "sigmoid":
+        return "sigmoid", nn.logsumexp(nn.log_sigmoid(z), axis=0) - nn.logsumexp(nn.log_sigmoid(-z), axis=0)
+    if "identity" in LOSSES[mlp.loss].outputs:  # then the loss is a function of y alone
+        return "identity", jax.vmap(jax.vmap(ACTIVATIONS[mlp.output].phi))(z).mean(axis=0)
+    raise ValueError(f"loss {mlp.loss!r} of several networks needs output softmax or sigmoid, got {mlp.output!r}")
+
+
+def _measures_of(mlp: MLP, output: str, z: Array, y: Array, examples: Examples) -> Measures:
+    t = examples.t
+    weights = None if examples.weights is None else examples.weights.astype(z.dtype)
     rows = jax.vmap(partial(target_row, output_name=mlp.output))(t, z)
-    losses = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[mlp.output]))(z, rows)
+    losses = jax.vmap(partial(LOSSES[mlp.loss].value, ACTIVATIONS[output]))(z, rows)
     if (t.ndim == 2 and mlp.loss == "binary_cross_entropy") or y.shape[1] == 1:
         right = (y > 0.5) == (rows > 0.5)
     else:
         right = y.argmax(1) == rows.argmax(1)
     return Measures(jnp.average(losses, axis=0, weights=weights), right, _r2(y, rows, weights))
-
-
-_compiled_measures = jax.jit(measures, static_argnames="mlp")
 
 
 def _r2(y: Array, t: Array, weights: Array | None) -> Array:

@@ -18,10 +18,10 @@ from jax import Array
 from jaxmlp import sgd
 from jaxmlp.curvature import NoEigenvalue, largest_eigenvalue
 from jaxmlp.data import Dataset
-from jaxmlp.network import MLP, Params
-from jaxmlp.training.boundary import check_key, check_resume, check_training
+from jaxmlp.network import MLP, Params, networks
+from jaxmlp.training.boundary import check_key, check_resume, check_training, is_several
 from jaxmlp.training.config import TrainConfig, learning_rates
-from jaxmlp.training.epoch import batch_order, compiled_epoch, epoch_numbers, start
+from jaxmlp.training.epoch import batch_order, compiled_epoch, epoch_numbers, run_networks, start, start_networks
 from jaxmlp.training.evaluation import evaluate_examples
 from jaxmlp.training.examples import Examples, arrays, batch
 from jaxmlp.training.history import Epoch, Trained, divergence
@@ -42,7 +42,7 @@ def train(
     callback: Callable[[Trained], object] | None = None,
     resume: Trained | None = None,
 ) -> Trained:
-    """Train a network.
+    """Train a network, or several.
 
     Parameters
     ----------
@@ -53,7 +53,10 @@ def train(
         `TrainConfig()` if None.
     key
         One key, as `jax.random.key(0)`. It determines the initial weights, `init(mlp, key, scale=config.init_scale)`,
-        and, with an epoch's number, the order of its examples.
+        and, with an epoch's number, the order of its examples. An array of K keys, as
+        `jax.random.split(jax.random.key(0), 8)`, trains K networks, each as its key alone would. Parameters then have
+        a leading axis K (see `jaxmlp.networks`), the training loss is the mean over the networks, and evaluation is
+        that of their mean output.
     test
         A data set to evaluate on after every epoch.
     callback
@@ -83,12 +86,12 @@ def train(
     """
     config = TrainConfig() if config is None else config
     check_training(mlp, data, config, test)
-    check_key(key)
+    check_key(key, config)
     if resume is None:
-        params, state = start(mlp, key, config.init_scale)
+        params, state = (start_networks if is_several(key) else start)(mlp, key, config.init_scale)
         trained = Trained(params, state, (), params, 0, "running")
     else:
-        check_resume(mlp, config, resume)
+        check_resume(mlp, config, resume, key)
         trained = resume
         if resume.status in ("running", "finished"):
             trained = resume._replace(status="running" if len(resume.history) < config.epochs else "finished")
@@ -112,20 +115,28 @@ def _train_epoch(
 ) -> Trained:
     start = time.perf_counter()
     epoch = len(trained.history)
-    order = batch_order(key, epoch, len(examples.x), config.batch_size)
     dtype = jax.tree.leaves(trained.last_params)[0].dtype
-    rates = learning_rates(config, epoch, len(order))
+    rates = learning_rates(config, epoch, len(examples.x) // config.batch_size)
     numbers = jax.tree.map(lambda number: np.asarray(number, dtype), epoch_numbers(config, rates))
     # The compiled epoch overwrites the copies. A callback may hold the originals; a diverged run falls back to them.
     params, state = _copy((trained.last_params, trained.state))
-    params, state, losses, statistics = compiled_epoch(
-        mlp, params, state, examples, order, numbers, nesterov=config.nesterov, track=config.track
-    )
+    orders = [
+        batch_order(one, epoch, len(examples.x), config.batch_size) for one in (key if is_several(key) else [key])
+    ]
+    if is_several(key):
+        statistics = None
+        params, state, losses = run_networks(
+            mlp, params, state, examples, np.stack(orders), numbers, nesterov=config.nesterov
+        )
+    else:
+        params, state, losses, statistics = compiled_epoch(
+            mlp, params, state, examples, orders[0], numbers, nesterov=config.nesterov, track=config.track
+        )
     # Checked on the host: in the compiled epoch this took a quarter of the compilation time.
     diverged = not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((losses, params)))
     scores: tuple[float | None, float | None, float | None] = (None, None, None)
     if test_examples is not None and not diverged:
-        scores = evaluate_examples(mlp, params, test_examples)
+        scores = evaluate_examples(networks(mlp, params), test_examples)
     loss = float(np.asarray(losses).mean(dtype=np.float64))
     tracked = epoch_statistics(config, statistics)
     if "curvature" in config.track and not diverged:

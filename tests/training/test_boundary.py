@@ -29,10 +29,22 @@ REFUSED = {
     "an empty dict as config": ({"config": {}}, "config must be a TrainConfig, as TrainConfig(epochs=10), got dict"),
     "sizes as network": ({"mlp": (3, 4)}, "mlp must be an MLP, as MLP((4, 16, 3)), got tuple"),
     "parameters as network": ({"mlp": init(NETWORK, KEY)}, "mlp must be an MLP, as MLP((4, 16, 3)), got tuple"),
-    "a seed as key": ({"key": 0}, "key must be one key, as jax.random.key(0), got 0"),
-    "no key": ({"key": None}, "key must be one key, as jax.random.key(0), got None"),
-    "several keys": ({"key": jax.random.split(KEY)}, "key must be one key, as jax.random.key(0), got"),
-    "numbers as key": ({"key": jnp.ones(2)}, "key must be one key, as jax.random.key(0), got"),
+    "a seed as key": ({"key": 0}, "key must be one key, as jax.random.key(0), or an array of keys [K], got 0"),
+    "no key": ({"key": None}, "key must be one key, as jax.random.key(0), or an array of keys [K], got None"),
+    "a table of keys": (
+        {"key": jax.random.split(KEY, (2, 2))},
+        "key must be one key, as jax.random.key(0), or an array of keys [K], got an array of shape (2, 2)",
+    ),
+    "no key in an array": ({"key": jax.random.split(KEY, 2)[:0]}, "key must be one key, as jax.random.key(0), or"),
+    "statistics of several networks": (
+        {"key": jax.random.split(KEY, 2), "config": TrainConfig(epochs=1, batch_size=3, track=("norms",))},
+        "track follows the gradients of one network, got 2 keys: leave track out",
+    ),
+    "one network to resume with several keys": (
+        {"key": jax.random.split(KEY, 2), "mlp": MLP((3, 4)), "resume": OF_ANOTHER_NETWORK},
+        "key must have a key for each network of resume, 1, got 2 keys",
+    ),
+    "numbers as key": ({"key": jnp.ones(2)}, "key must be one key, as jax.random.key(0), or"),
     "parameters to resume": ({"resume": init(NETWORK, KEY)}, "resume must be a Trained, as train returns, got tuple"),
     "another network to resume": (
         {"resume": OF_ANOTHER_NETWORK},
