@@ -13,7 +13,7 @@ from rich.table import Table
 
 from jaxmlp.storage.files import to_json, write_whole
 
-__all__ = ["RESULTS", "environment", "print_table", "write_json"]
+__all__ = ["RESULTS", "environment", "markdown", "print_table", "write_json"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -44,14 +44,25 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     """Print a table; as Markdown where the output is piped, for documentation."""
     console = Console()
     if not console.is_terminal:
-        lines = [header, ["---"] * len(header), *rows]
-        cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
-        print(f"{title}\n", *("| " + " | ".join(line) + " |" for line in cells), "", sep="\n")
+        print(f"{title}\n\n{markdown(header, rows)}\n")
         return
     table = Table(*header, title=title, title_justify="left")
     for row in rows:
         table.add_row(*map(str, row))
     console.print(table)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table as Markdown writes it.
+
+    >>> print(markdown(("n", "n^2"), [(3, 9)]))
+    | n | n^2 |
+    | --- | --- |
+    | 3 | 9 |
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def write_json(name: str, values: dict[str, Any], folder: Path = RESULTS) -> Path:

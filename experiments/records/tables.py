@@ -7,6 +7,7 @@ from statistics import median
 
 import numpy as np
 
+from experiments._report import markdown
 from experiments.claims._experiment import Table, interval
 from experiments.records.libraries import LIBRARIES
 from experiments.records.runs import LEVELS, PUBLISHED, Run
@@ -88,8 +89,7 @@ def write_history(runs: list[Run], path: Path = HISTORY) -> None:
 
 
 def _markdown(table: Table) -> str:
-    rows = [table.header, ["---"] * len(table.header), *table.rows]
-    return f"## {table.title}\n\n" + "\n".join(map(_row, rows)) + "\n"
+    return f"## {table.title}\n\n{markdown(table.header, table.rows)}\n"
 
 
 def _row(cells: Sequence[object]) -> str:
