@@ -6,11 +6,11 @@ machine is measured between the turns.
 
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from math import nan
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -116,10 +116,40 @@ def turn_of(call: Callable[[], object], seconds: float = 0.2) -> Callable[[], fl
     return turn
 
 
-def in_fresh_process(function: Callable[..., Answer], *arguments: Any) -> Answer:
-    """Call a module's function in a new interpreter, where nothing is imported or compiled yet."""
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+def in_fresh_process(function: Callable[..., Answer], *arguments: Any, limit: float | None = None) -> Answer:
+    """Call a module's function in a new interpreter, where nothing is imported or compiled yet.
+
+    Parameters
+    ----------
+    function, *arguments
+        What to call.
+    limit
+        Seconds after which the process is ended, with a TimeoutError here.
+    """
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sender, function, arguments))
+    process.start()
+    sender.close()  # so that the end of the process is the end of the pipe
+    try:
+        if not receiver.poll(limit):
+            process.kill()
+            raise TimeoutError(f"longer than {limit:g} s")
+        answer, error = receiver.recv()
+    except EOFError:
+        raise RuntimeError("the process ended without an answer") from None
+    finally:
+        process.join()
+    if error is not None:
+        raise error
+    return answer
+
+
+def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        sender.send((function(*arguments), None))
+    except Exception as error:
+        sender.send((None, error))
 
 
 def is_installed(package: str) -> bool:
