@@ -6,19 +6,22 @@ says: neither a wrong header nor a small archive that expands without end can ex
 
 import gzip
 import math
+import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxmlp.data._quoting import plain
+from jaxmlp.data._quoting import listed, plain
 from jaxmlp.data.source import Request, Source, encode_targets
 
 _IMAGES, _LABELS = "{}-images-idx3-ubyte", "{}-labels-idx1-ubyte"
+# EMNIST writes emnist-letters-test-images-idx3-ubyte, and others train-images.idx3-ubyte.
+_FILE = re.compile(r"(|.*-)(train|t10k|test)-(images|labels)[-.](idx[13]-ubyte)(?:\.gz)?")
 _UNSIGNED_BYTE = 0x08
 _BLOCK = 1 << 20
 
@@ -28,11 +31,14 @@ Bytes: TypeAlias = NDArray[np.uint8]
 def read_idx(name: str, request: Request) -> Source:
     """Read `train-images-idx3-ubyte` and its three companions, each plain or with `.gz`, from the folder `name`.
 
-    The test pair (`t10k-...`) may be missing. If the training pair is missing, the test pair becomes x and t, so that
-    a folder with only a test pair can be evaluated.
+    `train-images.idx3-ubyte`, and names with a prefix as in `emnist-letters-train-images-idx3-ubyte`, are known too.
+    The test pair (`t10k-...` or `test-...`) may be missing. If the training pair is missing, the test pair becomes x
+    and t, so that a folder with only a test pair can be evaluated.
     """
     folder = Path(name)
-    parts = [part for stem in ("train", "t10k") if (part := _read_part(folder, stem, request.labelled)) is not None]
+    files = _find_files(folder)
+    found = [_read_part(folder, files, stem, request.labelled) for stem in ("train", "t10k")]
+    parts = [part for part in found if part is not None]
     if not parts:
         raise FileNotFoundError(f"{plain(name)}: no {_IMAGES.format('train')} in this folder, plain or with .gz")
     images, labels = zip(*parts, strict=True)
@@ -56,8 +62,8 @@ def _encode(
     return [None if part is None else part.astype(np.int64) for part in labels], names
 
 
-def _read_part(folder: Path, stem: str, labelled: bool) -> tuple[Bytes, Bytes | None] | None:
-    image_file, label_file = (_find(folder, name.format(stem)) for name in (_IMAGES, _LABELS))
+def _read_part(folder: Path, files: Mapping[str, Path], stem: str, labelled: bool) -> tuple[Bytes, Bytes | None] | None:
+    image_file, label_file = (files.get(name.format(stem)) for name in (_IMAGES, _LABELS))
     if image_file is None and label_file is None:
         return None
     if image_file is None or (label_file is None and labelled):
@@ -71,10 +77,18 @@ def _read_part(folder: Path, stem: str, labelled: bool) -> tuple[Bytes, Bytes | 
     return images, labels
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    """Return the path of a file, plain or with `.gz`; upper and lower case are the same."""
-    files = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
-    return files.get(name, files.get(f"{name}.gz"))
+def _find_files(folder: Path) -> dict[str, Path]:
+    """Return the files of the data set by their names in MNIST; a plain file counts before one with `.gz`."""
+    files, prefixes = {}, set()
+    for path in sorted(folder.iterdir(), reverse=True):
+        if path.is_file() and (match := _FILE.fullmatch(path.name.lower())):
+            prefix, stem, kind, suffix = match.groups()
+            prefixes.add(prefix.rstrip("-"))
+            files["-".join(("t10k" if stem == "test" else stem, kind, suffix))] = path
+    if len(prefixes) > 1:
+        sets = listed(sorted(prefixes))
+        raise ValueError(f"{plain(folder)}: files of several data sets, {sets}, expected one: give each its own folder")
+    return files
 
 
 def _read_file(path: Path, rank: int) -> Bytes:

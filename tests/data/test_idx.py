@@ -61,6 +61,34 @@ def test_file_names_may_have_capital_letters(change, tmp_path):
     assert np.array_equal(read(tmp_path).x, IMAGES.reshape(5, 12))
 
 
+EMNIST = {
+    TRAIN_IMAGES: "emnist-letters-train-images-idx3-ubyte",
+    TRAIN_LABELS: "emnist-letters-train-labels-idx1-ubyte",
+    TEST_IMAGES: "emnist-letters-test-images-idx3-ubyte",
+    TEST_LABELS: "emnist-letters-test-labels-idx1-ubyte",
+}
+WITH_DOTS = {name: name.replace("-idx", ".idx") for name in VALID}
+
+
+@pytest.mark.parametrize("names", [EMNIST, WITH_DOTS], ids=["EMNIST", "dots"])
+def test_the_names_of_other_sets_mean_the_same(names, tmp_path):
+    source = read(write(tmp_path, {names[name]: content for name, content in VALID.items()}))
+    assert np.array_equal(source.x, IMAGES.reshape(5, 12))
+    assert np.array_equal(source.t, LABELS)
+    assert np.array_equal(source.x_test, IMAGES[:2].reshape(2, 12))
+    assert np.array_equal(source.t_test, LABELS[:2])
+
+
+def test_a_plain_file_counts_before_a_compressed_one(tmp_path):
+    others = {f"{name}.gz": gzip.compress(idx(IMAGES[:1] if "idx3" in name else LABELS[:1])) for name in VALID}
+    assert len(read(write(tmp_path, VALID | others)).x) == 5
+
+
+def test_a_folder_of_two_data_sets_is_refused(tmp_path, refusal):
+    write(tmp_path, VALID | {EMNIST[name]: content for name, content in VALID.items()})
+    assert "'', 'emnist-letters', expected one" in refusal(lambda: read(tmp_path))
+
+
 def test_classes_are_counted_over_both_parts(tmp_path):
     write(tmp_path, VALID | {TEST_LABELS: idx(np.array([9, 0], np.uint8))})
     assert len(read(tmp_path).class_names) == 10
