@@ -1,5 +1,7 @@
 """NumPy archives (`.npz`) with the arrays x and y, and x_test and y_test if there is a test part.
 
+The customary names of these arrays are known too, see `_NAMES`; X is x.
+
 NumPy reads an array in blocks: a header that promises more bytes than follow costs address space, but no memory.
 Nothing is ever unpickled.
 """
@@ -20,20 +22,26 @@ from jaxmlp.data.source import Request, Source, encode_targets
 
 _X, _Y = "real numbers of shape [N, n] or [N, ...]", "real numbers or text of shape [N], or numbers of shape [N, K]"
 _EXPECTED = {"x": _X, "y": _Y, "x_test": _X, "y_test": _Y}
+_NAMES = (
+    ("x", "y", "x_test", "y_test"),
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),
+)
+"""What archives call the four arrays, in upper or lower case; the first line of which x is there counts."""
 
 
 def read_npz(name: str, request: Request) -> Source:
     """Read the archive `name`: x of shape [N, n] (a higher rank is flattened to it), y of shape [N] or [N, K]."""
     path = Path(name)
-    arrays = _read_arrays(path, request.labelled)
+    arrays, names = _read_arrays(path, request.labelled)
     for x, y in (("x", "y"), ("x_test", "y_test")):
         if y in arrays and len(arrays[x]) != len(arrays[y]):
-            raise ValueError(f"{plain(path)}: {len(arrays[x])} rows in {x} but {len(arrays[y])} in {y}")
-    inputs = {key: _inputs(path, key, arrays[key]) for key in ("x", "x_test") if key in arrays}
+            raise ValueError(f"{plain(path)}: {len(arrays[x])} rows in {names[x]} but {len(arrays[y])} in {names[y]}")
+    inputs = {key: _inputs(path, names[key], arrays[key]) for key in ("x", "x_test") if key in arrays}
     widths = [x.shape[1] for x in inputs.values()]
     if widths[0] != widths[-1]:
-        raise ValueError(f"{plain(path)}: {widths[0]} columns in x but {widths[1]} in x_test")
-    targets, class_names = _targets(path, arrays, request.task)
+        raise ValueError(f"{plain(path)}: {widths[0]} columns in {names['x']} but {widths[1]} in {names['x_test']}")
+    targets, class_names = _targets(path, arrays, names, request.task)
     t, t_test, x_test = targets.get("y"), targets.get("y_test"), inputs.get("x_test")
     shape = _image_shape([arrays[key] for key in inputs])
     return Source(name, inputs["x"], t, x_test, t_test, class_names=class_names, image_shape=shape)
@@ -62,7 +70,7 @@ def _inputs(path: Path, key: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _targets(
-    path: Path, arrays: Mapping[str, NDArray[Any]], task: str | None
+    path: Path, arrays: Mapping[str, NDArray[Any]], names: Mapping[str, str], task: str | None
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | None]:
     """Encode y and y_test as one column, so that a class has the same number in both."""
     keys = [key for key in ("y", "y_test") if key in arrays]
@@ -71,23 +79,26 @@ def _targets(
     columns = [arrays[key] for key in keys]
     first, last = columns[0], columns[-1]
     if (first.dtype.kind, first.shape[1:]) != (last.dtype.kind, last.shape[1:]):
-        found = f"y holds {first.dtype} of shape {first.shape}, y_test {last.dtype} of shape {last.shape}"
-        raise ValueError(f"{plain(path)}: {found}, expected the same kind")
+        found = f"{names['y']} holds {first.dtype} of shape {first.shape}"
+        other = f"{names['y_test']} {last.dtype} of shape {last.shape}"
+        raise ValueError(f"{plain(path)}: {found}, {other}, expected the same kind")
 
     def where(row: int) -> str:
         key, index = (keys[0], row) if row < len(first) else (keys[-1], row - len(first))
-        return f"{plain(path)}: {key}[{index}]"
+        return f"{plain(path)}: {names[key]}[{index}]"
 
     encoded = encode_targets(np.concatenate(columns), task, where)
     parts = np.split(encoded.t, [len(first)])
     return dict(zip(keys, parts, strict=False)), encoded.class_names
 
 
-def _read_arrays(path: Path, labelled: bool) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path, labelled: bool) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the arrays and their names in the file, by the keys of `_EXPECTED`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            arrays = {key: _read_array(archive, key) for key in _EXPECTED if key in names}
+            found = [name.removesuffix(".npy") for name in archive.namelist()]
+            names = _named(found)
+            arrays = {key: _read_array(archive, key, names[key]) for key in _EXPECTED if names[key] in found}
     except OSError as error:
         raise ValueError(f"{plain(path)}: {plain(error)}") from error
     # zipfile, zlib, struct, ast and NumPy each raise their own exceptions for a damaged file.
@@ -97,26 +108,33 @@ def _read_arrays(path: Path, labelled: bool) -> dict[str, NDArray[Any]]:
     if "x_test" in arrays or "y_test" in arrays:
         needed |= {"x_test", "y_test"} if labelled else {"x_test"}
     if missing := sorted(needed - set(arrays)):
-        raise ValueError(f"{plain(path)}: no array {missing[0]!r}, found {listed(names) or 'none'}")
+        raise ValueError(f"{plain(path)}: no array {names[missing[0]]!r}, found {listed(found) or 'none'}")
     for key, array in arrays.items():
-        _check(f"{plain(path)}: {key}", key, array)
-    return arrays
+        _check(f"{plain(path)}: {names[key]}", key, array)
+    return arrays, names
 
 
-def _read_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
-    name = f"{key}.npy"
+def _named(found: list[str]) -> dict[str, str]:
+    """Return what an archive calls each array, or would call one that it lacks."""
+    as_written = {name.lower(): name for name in reversed(found)} | {name: name for name in found}
+    line = next((line for line in _NAMES if line[0] in as_written), _NAMES[0])
+    return {key: as_written.get(name, name) for key, name in zip(_EXPECTED, line, strict=True)}
+
+
+def _read_array(archive: zipfile.ZipFile, key: str, called: str) -> NDArray[Any]:
+    name = f"{called}.npy"
     # The decoders of other methods take as much memory as the file asks for.
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{key} is compressed by a method that NumPy does not use")
+        raise ValueError(f"{called} is compressed by a method that NumPy does not use")
     with archive.open(name) as file, warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy repairs some broken headers, and warns on stderr
         try:
             array = npy.read_array(file, allow_pickle=False)
         except ValueError as error:
-            raise ValueError(f"{key} holds no {_EXPECTED[key]}: {error}") from error
+            raise ValueError(f"{called} holds no {_EXPECTED[key]}: {error}") from error
         if file.read(1):  # reading to the end also verifies the checksum
             header = f"{array.dtype} of shape {array.shape}"
-            raise ValueError(f"{key} has a header that says {header}, but more bytes follow")
+            raise ValueError(f"{called} has a header that says {header}, but more bytes follow")
     return array
 
 

@@ -67,6 +67,26 @@ def test_a_class_has_one_number_in_both_parts(tmp_path):
     assert np.array_equal(source.t_test, [3, 1])
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("X", "y", "X_test", "y_test"),
+        ("X_train", "y_train", "X_test", "y_test"),
+        ("x_train", "y_train", "x_test", "y_test"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+    ],
+)
+def test_customary_names_of_the_arrays_are_known(names, tmp_path, refusal):
+    arrays = dict(zip(names, (X, Y, X[:2], Y[:2]), strict=True))
+    source = read(save(tmp_path, **arrays))
+    assert np.array_equal(source.x, X)
+    assert np.array_equal(source.t, [1, 0, 1, 2])
+    assert np.array_equal(source.x_test, X[:2])
+    assert np.array_equal(source.t_test, [1, 0])
+    assert f"'{names[3]}'" in refusal(lambda: read(save(tmp_path, **{key: arrays[key] for key in names[:3]})))
+    assert f"{names[0]}[0, 1] is nan" in refusal(lambda: read(save(tmp_path, **arrays | {names[0]: X * [1, np.nan]})))
+
+
 def test_images_are_flattened_and_stay_bytes(tmp_path):
     images = np.arange(4 * 2 * 3, dtype=np.uint8).reshape(4, 2, 3)
     source = read(save(tmp_path, x=images, y=Y))
