@@ -10,6 +10,7 @@ from rich.table import Table
 from jaxmlp.cli.argument_types import as_typed
 from jaxmlp.cli.output import grid, show, table, why_lost
 from jaxmlp.cli.saved_model import find_model
+from jaxmlp.data import Columns
 from jaxmlp.network import MLP
 from jaxmlp.storage.checkpoint import Model
 
@@ -42,8 +43,11 @@ def _summary(model: Model) -> dict[str, Any]:
     encoding = model.encoding
     if encoding is None:
         return values | {"inputs": "not scaled"}
-    shared = "one factor for all" if encoding.inputs.factor.size < encoding.feature_count else "one factor for each"
-    values["inputs"] = f"{encoding.feature_count}, scaled by {shared}"
+    if isinstance(encoding.inputs, Columns):
+        values["inputs"] = f"{encoding.n_inputs}, from {encoding.feature_count} columns"
+    else:
+        shared = "one factor for all" if encoding.inputs.factor.size < encoding.feature_count else "one factor for each"
+        values["inputs"] = f"{encoding.feature_count}, scaled by {shared}"
     if encoding.feature_names:
         values["features"] = _some(encoding.feature_names)
     if encoding.class_names is None:

@@ -12,6 +12,8 @@ from jaxmlp.data.arrays import as_array, as_inputs, check_finite, column_names
 from jaxmlp.data.expansion import Expansion, check_expansion
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from jaxmlp.data.arrays import Array
     from jaxmlp.data.source import Source
 
@@ -86,12 +88,26 @@ def fingerprint(data: Dataset | Source) -> str:
     False
     """
     digest = hashlib.sha256()
-    arrays = [getattr(data, name, None) for name in ("x", "t", "weights", "x_test", "t_test")]
-    arrays += getattr(data, "expansion", None) or ()
-    for array in (np.asarray(array) for array in arrays if array is not None):
+    parts = [getattr(data, name, None) for name in ("x", "t", "weights", "x_test", "t_test")]
+    parts += getattr(data, "expansion", None) or ()
+    if hasattr(data.x, "get_column"):
+        parts = [*_arrays_of(data.x), *parts[1:]]
+    for array in (np.asarray(part) for part in parts if part is not None):
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]
+
+
+def _arrays_of(frame: Any) -> list[NDArray[Any]]:
+    """Return the cells of a frame as arrays that depend on no version of polars."""
+    arrays = [np.array(frame.columns)]
+    for cells in frame:
+        if (cells.dtype.is_numeric() and not cells.dtype.is_decimal()) or cells.dtype.is_temporal():
+            values = cells.to_physical().fill_null(0).to_numpy()
+        else:
+            values = np.frombuffer("\0".join(map(str, cells.to_list())).encode(), np.uint8)
+        arrays += [cells.is_null().to_numpy(), values]
+    return arrays
 
 
 def _checked_inputs(given: Any) -> Array:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxmlp.data._foreign import as_polars
 from jaxmlp.data._quoting import listed, plain, quoted
 from jaxmlp.data.arrays import as_array, as_inputs, check_finite, column_names, take_columns
+from jaxmlp.data.columns import Columns
 from jaxmlp.data.dataset import Dataset
+from jaxmlp.data.expansion import Expansion
 from jaxmlp.data.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -25,13 +28,13 @@ class Encoding:
     Parameters
     ----------
     feature_count
-        n, the number of inputs.
+        n, the number of raw inputs.
     feature_names
-        Names of the n inputs; empty if they have none.
+        Names of the n raw inputs; empty if they have none.
     class_names
         Names of the classes, in the order of the network's outputs; None for real values.
     inputs
-        Scaling of x.
+        Scaling of arrays, or the columns of tables.
     targets
         Scaling of real values, so that one learning rate suits any unit; None for classes.
 
@@ -46,26 +49,39 @@ class Encoding:
     feature_count: int
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...] | None
-    inputs: Scaling
+    inputs: Scaling | Columns
     targets: Scaling | None
 
     def __post_init__(self) -> None:
         """Check that names and scalings fit together."""
         if self.feature_count < 1 or len(self.feature_names) not in (0, self.feature_count):
             raise ValueError(f"{len(self.feature_names)} feature names for {self.feature_count} features")
-        if self.inputs.offset.size not in (1, self.feature_count):
+        if isinstance(self.inputs, Columns):
+            if self.feature_names != self.inputs.names:
+                raise ValueError(f"feature_names must be those of the columns, got {listed(self.feature_names)}")
+        elif self.inputs.offset.size not in (1, self.feature_count):
             raise ValueError(f"inputs must scale {self.feature_count} features, got {self.inputs.offset.size}")
         if (self.class_names is None) == (self.targets is None):
             raise ValueError("an encoding must have either class_names or a scaling of its targets")
         if self.class_names is not None and len(set(self.class_names)) < max(2, len(self.class_names)):
             raise ValueError(f"class_names must be two or more distinct names, got {listed(self.class_names)}")
 
+    @property
+    def expansion(self) -> Expansion | None:
+        """Return how encoded inputs become the inputs of a network; None if they are these inputs."""
+        return self.inputs.expansion if isinstance(self.inputs, Columns) else None
+
+    @property
+    def n_inputs(self) -> int:
+        """Return n_0, the number of inputs of the network."""
+        return self.inputs.n_inputs if isinstance(self.inputs, Columns) else self.feature_count
+
     def encode_inputs(self, x: Any) -> NDArray[np.float32]:
-        """Return scaled inputs [N, n] for raw ones, an array or a frame.
+        """Return inputs [N, n] scaled, or the compact columns [N, m] of a table, for raw ones.
 
         Where the features have names, the columns of a frame (pandas, polars, pyarrow) are taken by name: their order
-        does not matter, and others are left out. Raises a `ValueError` if x is not [N, n], lacks a feature, or has an
-        entry that is not finite.
+        does not matter, and others are left out. Raises a `ValueError` if x is not [N, n], lacks a feature, has an
+        entry that is not finite (or infinite, in a table), or is an array where a table is needed.
         """
         scaled, columns = self._scale_inputs(x)
         check_finite("x", scaled, columns)
@@ -78,9 +94,12 @@ class Encoding:
         the encoding. Raises a `ValueError` if the number of features or values differs, one side has classes and the
         other real values, or a class is unknown.
         """
-        return Dataset(self._scale_inputs(x)[0], self._encode_targets(as_array("t", t), class_names))
+        inputs = self._scale_inputs(x)[0]
+        return Dataset(inputs, self._encode_targets(as_array("t", t), class_names), expansion=self.expansion)
 
     def _scale_inputs(self, x: Any) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        if isinstance(self.inputs, Columns):
+            return self.inputs.encode(as_polars("x", x)), ()
         columns = column_names(x)
         if columns and self.feature_names:
             x, columns = take_columns("x", x, self.feature_names), self.feature_names
@@ -116,7 +135,7 @@ class Encoding:
             "feature_count": self.feature_count,
             "feature_names": list(self.feature_names),
             "class_names": None if self.class_names is None else list(self.class_names),
-            "inputs": lists(self.inputs),
+            "inputs": self.inputs.to_json() if isinstance(self.inputs, Columns) else lists(self.inputs),
             "targets": None if self.targets is None else lists(self.targets),
         }
 
@@ -141,7 +160,7 @@ class Encoding:
                     count,
                     _names("feature_names", names),
                     None if classes is None else _names("class_names", classes),
-                    _scaling("inputs", inputs),
+                    Columns.from_json(inputs) if "columns" in inputs else _scaling("inputs", inputs),
                     None if targets is None else _scaling("targets", targets),
                 )
         expected = "feature_count, feature_names, class_names, inputs and targets"

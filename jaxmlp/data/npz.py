@@ -60,13 +60,9 @@ def _image_shape(parts: list[NDArray[Any]]) -> tuple[int, int] | None:
 
 def _inputs(path: Path, key: str, array: NDArray[Any]) -> NDArray[Any]:
     array = array.reshape(len(array), -1)
-    if array.dtype == np.uint8:
-        return array
-    with np.errstate(all="ignore"):
-        x = array.astype(np.float32)
-    if (bad := first_not_finite(x)) is not None:
-        raise ValueError(f"{plain(path)}: {key}[{bad[0]}, {bad[1]}] is {array[bad]}, expected a finite float32")
-    return x
+    if (bad := first_not_finite(array)) is not None:
+        raise ValueError(f"{plain(path)}: {key}[{bad[0]}, {bad[1]}] is {array[bad]}, expected a finite number")
+    return array
 
 
 def _targets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name, whole_number
+from jaxmlp.data._column_kinds import SCALINGS
 from jaxmlp.data._quoting import plain, quoted
+from jaxmlp.data.columns import Columns
 from jaxmlp.data.dataset import Dataset
 from jaxmlp.data.encoding import Encoding
 from jaxmlp.data.scaling import KINDS, Scaling
@@ -50,18 +53,23 @@ class Prepared(NamedTuple):
 def prepare(
     source: Source,
     *,
-    scaling: str = "standard",
+    scaling: str | None = None,
+    numbers: Collection[str] = (),
+    categories: Collection[str] = (),
     test_fraction: float = 0.2,
     validation_fraction: float | None = None,
     seed: int = 0,
 ) -> Prepared:
-    """Return the parts of a source, scaled by the statistics of the training part.
+    """Return the parts of a source, encoded by the statistics of the training part.
 
     Parameters
     ----------
-    scaling : "standard", "minmax" or "none"
-        The scaling of the inputs, see `Scaling.fit`: column by column, or one factor for all pixels of images.
-        Real-valued targets are always standardised.
+    scaling : str or None
+        For arrays "standard" (the default), "minmax" or "none", see `Scaling.fit`: column by column, or one factor for
+        all pixels of images. For tables also "robust" or "piecewise" (the default), see `Columns.fit`. Real-valued
+        targets are always standardised.
+    numbers, categories
+        Columns of a table to take for numbers or for categories, whatever they look like.
     test_fraction, validation_fraction, seed
         See `split`, also for the errors raised.
 
@@ -72,16 +80,14 @@ def prepare(
     >>> len(iris.train), len(iris.validation), len(iris.test), iris.encoding.class_names
     (90, 30, 30, ('setosa', 'versicolor', 'virginica'))
     """
-    if scaling not in KINDS:
-        raise ValueError(unknown_name("scaling", scaling, KINDS))
     parts = split(source, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=seed)
-    # Scaling pixel by pixel would magnify the noise of border pixels that are nearly always empty.
-    is_image = source.image_shape is not None or (not source.feature_names and source.x.dtype.kind in "iu")
+    inputs = _fit_inputs(source, parts.train.x, scaling, numbers, categories)
+    names = inputs.names if isinstance(inputs, Columns) else source.feature_names
     encoding = Encoding(
-        feature_count=source.x.shape[1],
-        feature_names=source.feature_names,
+        feature_count=len(names) or source.x.shape[1],
+        feature_names=names,
         class_names=source.class_names,
-        inputs=Scaling.fit(parts.train.x, scaling, shared=is_image),
+        inputs=inputs,
         targets=Scaling.fit(parts.train.t, "standard") if source.class_names is None else None,
     )
 
@@ -90,6 +96,22 @@ def prepare(
 
     validation = None if parts.validation is None else encoded(parts.validation)
     return Prepared(encoded(parts.train), validation, encoded(parts.test), encoding)
+
+
+def _fit_inputs(
+    source: Source, x: Any, scaling: str | None, numbers: Collection[str], categories: Collection[str]
+) -> Scaling | Columns:
+    known = KINDS if not source.is_table else SCALINGS
+    if scaling is not None and scaling not in known:
+        raise ValueError(unknown_name("scaling", scaling, known))
+    if source.is_table:
+        said: Any = {"numbers": numbers, "categories": categories, "missing": source.missing}
+        return Columns.fit(x, scaling=scaling or "piecewise", **said)
+    if numbers or categories:
+        raise ValueError(f"{plain(source.name)} is not a table: leave out numbers and categories")
+    # Scaling pixel by pixel would magnify the noise of border pixels that are nearly always empty.
+    is_image = source.image_shape is not None or (not source.feature_names and x.dtype.kind in "iu")
+    return Scaling.fit(x, scaling or "standard", shared=is_image)
 
 
 def split(

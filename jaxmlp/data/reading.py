@@ -10,8 +10,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
 from jaxmlp.data._frames import READERS as TABLES
@@ -53,6 +51,9 @@ def read(
     target: str | None = None,
     task: str | None = None,
     features: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    missing: Sequence[str] | None = None,
+    separator: str | None = None,
     labelled: bool = True,
 ) -> Source:
     """Read a data set.
@@ -65,12 +66,20 @@ def read(
     target
         The column to learn, if the source is a table; a table that is `labelled` needs it.
     task : "classes", "values" or None
-        The kind of targets. By default text, booleans and integers are classes, and floats are real values.
+        The kind of targets. By default text, booleans and integers of at most 20 values are classes, and other numbers
+        are real values; a note of the source says which.
     features
         Names of the features to read, in this order, as a trained model needs them; other columns are left out. If
         the source has no feature names, only the number of features is compared.
+    drop
+        Names of columns of a table that are no features.
+    missing
+        Texts that mean a missing cell of a table, in upper or lower case; by default those of `MISSING`.
+    separator
+        What separates the cells of a `.csv` file; by default it is recognised.
     labelled
-        Whether targets are needed. If not, they may be missing, and then `t` is None.
+        Whether targets are needed. If not, a table's target is not read, and the targets of other sources may be
+        missing; then `t` is None.
 
     Raises
     ------
@@ -90,7 +99,7 @@ def read(
     Traceback (most recent call last):
     FileNotFoundError: unknown data set 'irs', did you mean 'iris'? ..., and there is no such file or folder
     """
-    name, request = fspath(source), Request(target, task, features, labelled)
+    name, request = fspath(source), Request(target, task, features, drop, missing, separator, labelled)
     if task is not None and task not in TASKS:
         raise ValueError(unknown_name("task", task, TASKS))
     try:
@@ -132,7 +141,7 @@ def _read_embedded(name: str, request: Request) -> Source:
     t, class_names = encode_targets(bunch.target, request.task, lambda row: f"{name}: target[{row}]")
     if class_names is not None and "target_names" in bunch:
         class_names = tuple(str(bunch.target_names[int(label)]) for label in class_names)
-    features, x = tuple(map(str, bunch.feature_names)), bunch.data.astype(np.float32)
+    features, x = tuple(map(str, bunch.feature_names)), bunch.data
     return Source(name, x, t, feature_names=features, class_names=class_names, image_shape=entry.image_shape)
 
 

@@ -32,7 +32,7 @@ class Scaling:
     >>> scaling([[5.0, 5.0]])
     array([[0.5, 0. ]], dtype=float32)
     >>> scaling.inverse([[0.5, 0.0]])
-    array([[5., 5.]], dtype=float32)
+    array([[5., 5.]])
     """
 
     offset: Float64s
@@ -69,9 +69,9 @@ class Scaling:
         """Return (x - offset) * factor, computed in float64 and rounded once."""
         return _by_blocks(lambda block: (block - self.offset) * self.factor, as_array("x", x))
 
-    def inverse(self, y: ArrayLike) -> NDArray[np.float32]:
-        """Return y / factor + offset, the inverse of the scaling."""
-        return _by_blocks(lambda block: block / self.factor + self.offset, as_array("y", y))
+    def inverse(self, y: ArrayLike) -> Float64s:
+        """Return y / factor + offset, the inverse of the scaling, in float64: Unix seconds need more than 24 bits."""
+        return np.asarray(as_array("y", y), np.float64) / self.factor + self.offset
 
 
 def _by_blocks(apply: Callable[[Float64s], Float64s], given: Array) -> NDArray[np.float32]:

@@ -25,6 +25,9 @@ class Request:
     target: str | None = None
     task: str | None = None
     features: Sequence[str] | None = None
+    drop: Sequence[str] = ()
+    missing: Sequence[str] | None = None
+    separator: str | None = None
     labelled: bool = True
 
 
@@ -36,9 +39,9 @@ class Source:
     ----------
     name
         Name of the embedded set, the file or the folder.
-    x : [N, n] float32, or uint8 for images
-        The inputs, finite.
-    t : [N] int64, [N] float32, [N, K] float32, or None
+    x : [N, n] array, or a frame of polars
+        The inputs: finite real numbers, uint8 for images; of a table the feature columns as they were read.
+    t : [N] int64, [N] float64, [N, K] float64, or None
         Targets: positions in `class_names`, real values, rows of real values, or none.
     x_test, t_test : like x and t, or None
         The data set's own test part, if it has one.
@@ -50,6 +53,10 @@ class Source:
         The name of the target's column, if it has one.
     image_shape
         Height and width, if each row of x is an image, pixel by pixel.
+    missing
+        The texts that mean a missing cell of a table.
+    notes
+        Lines for the user: what the target was taken for, and rows that were left out.
 
     Examples
     --------
@@ -58,7 +65,7 @@ class Source:
     """
 
     name: str
-    x: NDArray[Any]
+    x: Any
     t: NDArray[Any] | None = None
     x_test: NDArray[Any] | None = None
     t_test: NDArray[Any] | None = None
@@ -66,6 +73,13 @@ class Source:
     class_names: tuple[str, ...] | None = None
     target: str | None = None
     image_shape: tuple[int, int] | None = None
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_table(self) -> bool:
+        """Tell whether x is a frame, whose columns may hold anything."""
+        return hasattr(self.x, "get_column")
 
 
 class Targets(NamedTuple):
@@ -105,10 +119,9 @@ def _classes(column: NDArray[Any], where: Where) -> Targets:
 def _values(column: NDArray[Any], where: Where) -> Targets:
     if column.dtype.kind in "OU":
         column = np.array([_number(text, row, where) for row, text in enumerate(column)])
-    with np.errstate(over="ignore"):
-        t = column.astype(np.float32)
+    t = column.astype(np.float64)
     if (bad := first_not_finite(t)) is not None:
-        raise ValueError(f"{where(bad[0])}: {column[bad]}, expected a number within the range of float32")
+        raise ValueError(f"{where(bad[0])}: {column[bad]}, expected a finite number")
     return Targets(t, None)
 
 

@@ -1,7 +1,8 @@
-"""Tables (`.csv`, `.parquet`): one column is the target, the others are the features."""
+"""Tables: one column is the target, the others are the features, which may hold anything."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,39 +11,89 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmlp._extras import optional
+from jaxmlp._validation import unknown_name
+from jaxmlp.data import _cells
+from jaxmlp.data._foreign import as_polars
 from jaxmlp.data._frames import READERS
 from jaxmlp.data._quoting import check_features, listed, plain, quoted, unknown_among
-from jaxmlp.data.arrays import first_not_finite
-from jaxmlp.data.source import Request, Source, Targets, encode_targets
+from jaxmlp.data.source import TASKS, Request, Source, Targets, encode_targets
 
 if TYPE_CHECKING:
     import polars
 
+MOST_CLASSES = 20
+"""Whole numbers of more distinct values than this are real values."""
+
 
 class _Table(NamedTuple):
-    path: Path
+    name: str
     frame: polars.DataFrame
     row: Callable[[int], int]
 
     def where(self, index: int, column: str) -> str:
-        return f"{plain(self.path)}, row {self.row(index)}, column {quoted(column)}"
-
-    def cell(self, index: int, column: str) -> str:
-        value = self.frame.get_column(column)[index]
-        return "empty" if value is None or value == "" else quoted(value)
+        return f"{plain(self.name)}, row {self.row(index)}, column {quoted(column)}"
 
 
 def read_table(name: str, request: Request) -> Source:
-    """Read the table `name`: its cells are numbers, except in the target column, which may hold text."""
+    """Read the table in the file `name`."""
     path = Path(name)
-    table = _Table(path, *READERS[path.suffix.lower()](path))
+    return _source(_Table(name, *READERS[path.suffix.lower()](path)), request)
+
+
+def from_frame(
+    frame: Any,
+    *,
+    target: str,
+    task: str | None = None,
+    features: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    missing: Sequence[str] | None = None,
+    name: str = "frame",
+) -> Source:
+    """Return a data frame as a source: one of pandas, polars, pyarrow, or with the Arrow PyCapsule protocol.
+
+    The options are those of `jaxmlp.data.read`. The index of a pandas frame is ignored. Raises a `ValueError` that
+    names the frame `name`, the row (counted from 0), the column, and what was expected.
+
+    >>> import polars as pl
+    >>> source = from_frame(pl.DataFrame({"size": [1, 2, 3], "kind": ["dog", None, "cat"]}), target="kind")
+    >>> print(*source.notes, sep=chr(10))
+    1 row has no target 'kind' and is left out
+    target 'kind': 2 classes: cat, dog
+    """
+    if task is not None and task not in TASKS:
+        raise ValueError(unknown_name("task", task, TASKS))
+    table = _Table(name, as_polars("frame", frame), lambda index: index)
+    return _source(table, Request(target, task, features, drop, missing))
+
+
+def _source(table: _Table, request: Request) -> Source:
+    pl = optional("polars")
     if not table.frame.height:
-        raise ValueError(f"{plain(path)}: a header and no rows, expected at least one row")
+        raise ValueError(f"{plain(table.name)}: a header and no rows, expected at least one row")
     target = _find_target(table, request)
-    features = _find_features(table, target, request.features)
-    t, class_names = _targets(table, target, request.task) if target is not None else (None, None)
-    x = _inputs(table, features)
-    return Source(name, x, t, feature_names=tuple(features), class_names=class_names, target=target)
+    features = _find_features(table, target, request)
+    missing = _cells.MISSING if request.missing is None else tuple(request.missing)
+    t, class_names, notes = None, None, list[str]()
+    if target is not None and request.labelled:
+        cells = _target_cells(table.frame.get_column(target), request.missing)
+        table, notes = _without_missing(table, cells)
+        (t, class_names), note = _targets(table, cells.drop_nulls(), bool(notes), request.task)
+        notes.append(note)
+    # frame.select(features) would read a name like "*" or "^x$" as a pattern.
+    x = pl.DataFrame([table.frame.get_column(name) for name in features])
+    for cells in x:
+        _check_finite(table, _cells.cleaned(cells, missing))
+    return Source(
+        table.name,
+        x,
+        t,
+        feature_names=tuple(features),
+        class_names=class_names,
+        target=target,
+        missing=missing,
+        notes=tuple(notes),
+    )
 
 
 def _find_target(table: _Table, request: Request) -> str | None:
@@ -52,57 +103,86 @@ def _find_target(table: _Table, request: Request) -> str | None:
     if not request.labelled:
         return None
     if target is None:
-        raise ValueError(f"{plain(table.path)}: no target named, give --target COLUMN, one of: {listed(columns)}")
-    raise ValueError(f"{plain(table.path)}: {unknown_among('column', target, columns)}")
+        raise ValueError(f"{plain(table.name)}: no target named, give --target COLUMN, one of: {listed(columns)}")
+    raise ValueError(f"{plain(table.name)}: {unknown_among('column', target, columns)}")
 
 
-def _find_features(table: _Table, target: str | None, wanted: Sequence[str] | None) -> list[str]:
-    columns = table.frame.columns
-    check_features(plain(table.path), wanted or (), columns)
-    features = list(wanted or (name for name in columns if name != target))
-    if not features:
-        raise ValueError(f"{plain(table.path)}: no column but the target {quoted(target)}, expected features")
-    return features
+def _find_features(table: _Table, target: str | None, request: Request) -> list[str]:
+    columns, where = table.frame.columns, plain(table.name)
+    features, drop = list(request.features or ()), list(request.drop)
+    for option, names in (("features", features), ("drop", drop)):
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"{where}: --{option} names {quoted(twice[0])} twice, expected distinct columns")
+        if request.labelled and target in names:
+            raise ValueError(f"{where}: --{option} names the target {quoted(target)}: take it out")
+    for name in drop:
+        if name not in columns:
+            raise ValueError(f"{where}: {unknown_among('column', name, columns)}")
+    check_features(where, features, columns)
+    kept = [name for name in features or columns if name not in (target, *drop)]
+    if not kept:
+        raise ValueError(f"{where}: no column but the target {quoted(target)} is left, expected features")
+    return kept
 
 
-def _inputs(table: _Table, features: list[str]) -> NDArray[np.float32]:
+def _target_cells(column: polars.Series, missing: Sequence[str] | None) -> polars.Series:
+    """Return the cells of the target with null where missing; text becomes numbers if every other cell is one."""
     pl = optional("polars")
-    # frame.select(features) would read a name like "*" or "^x$" as a pattern.
-    frame: polars.DataFrame = pl.DataFrame([table.frame.get_column(name) for name in features])
-    for name, dtype in frame.schema.items():
-        if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
-            raise ValueError(f"{plain(table.path)}, column {quoted(name)}: {dtype} cells, expected numbers")
-    # One expression lets polars hold the stripped text of a few columns at a time, not of the whole table.
-    text = pl.selectors.string().str.strip_chars().cast(pl.Float32, strict=False)
-    x: NDArray[np.float32] = frame.with_columns(text).cast(pl.Float32, strict=False).to_numpy(order="c")
-    if (bad := first_not_finite(x)) is not None:
-        index, name = bad[0], features[bad[1]]
-        raise ValueError(f"{table.where(index, name)}: {table.cell(index, name)}, expected a finite number of float32")
-    return x
+    if column.dtype == pl.Duration:
+        column = _cells.numbers(column)
+    is_text = column.dtype == pl.String
+    cells = _cells.cleaned(column, _cells.MISSING if missing is None else missing)
+    if not is_text:
+        return cells
+    numbers = _cells.numbers(cells)
+    # 001 is the name of a class, as is "none" among other names.
+    if numbers.null_count() == cells.null_count() and not cells.str.contains(r"^[+-]?0\d").any():
+        whole = cells.cast(pl.Int64, strict=False)
+        return whole if whole.null_count() == cells.null_count() else numbers
+    return cells if missing else _cells.cleaned(column, [text for text in _cells.MISSING if text != "none"])
 
 
-def _targets(table: _Table, target: str, task: str | None) -> Targets:
+def _without_missing(table: _Table, cells: polars.Series) -> tuple[_Table, list[str]]:
+    """Return the rows that have a target, and a note about the others."""
+    if not (count := cells.null_count()):
+        return table, []
+    rows = cells.is_not_null().arg_true().to_numpy()
+    target = quoted(cells.name)
+    if not len(rows):
+        raise ValueError(f"{plain(table.name)}: no row has a target {target}, expected some to learn")
+    kept = _Table(table.name, table.frame[rows], lambda index: table.row(int(rows[index])))
+    has = "1 row has" if count == 1 else f"{count:,} rows have"
+    return kept, [f"{has} no target {target} and {'is' if count == 1 else 'are'} left out"]
+
+
+def _targets(table: _Table, cells: polars.Series, some_were_missing: bool, task: str | None) -> tuple[Targets, str]:
+    """Return the encoded targets, and a note about what they are taken for."""
     pl = optional("polars")
-    column = table.frame.get_column(target)
-    if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
-        column = column.cast(pl.String)
-    if is_text := column.dtype == pl.String:
-        column = column.str.strip_chars().replace("", None)
-    if column.null_count():
-        index = column.is_null().arg_true()[0]
-        raise ValueError(f"{table.where(index, target)}: {table.cell(index, target)}, expected a target")
-    if not (is_text or column.dtype.is_numeric() or column.dtype == pl.Boolean):
-        where = f"{plain(table.path)}, column {quoted(target)}"
-        raise ValueError(f"{where}: {column.dtype} cells, expected text or numbers")
-    return encode_targets(_to_numpy(column), task, lambda index: table.where(index, target))
+    name = cells.name
+    if not (cells.dtype == pl.String or cells.dtype.is_numeric() or cells.dtype == pl.Boolean):
+        raise ValueError(f"{plain(table.name)}, column {quoted(name)}: {cells.dtype} cells, expected text or numbers")
+    if cells.dtype.is_decimal():
+        cells = cells.cast(pl.Float64)
+    column: NDArray[Any] = np.array(cells.to_list(), object) if cells.dtype == pl.String else cells.to_numpy()
+    # Pandas writes whole numbers with a decimal point where some are missing.
+    is_whole = column.dtype.kind in "iu" or (some_were_missing and column.dtype.kind == "f" and (column % 1 == 0).all())
+    n_distinct = cells.n_unique() if is_whole else 0
+    if task is None and is_whole:
+        task = "values" if n_distinct > MOST_CLASSES else "classes"
+    encoded = encode_targets(column, task, lambda index: table.where(index, name))
+    if encoded.class_names is None:
+        described = f"real values from {encoded.t.min():.6g} to {encoded.t.max():.6g}"
+        other = f" ({n_distinct:,} whole numbers; --task classes takes each for a class)" if n_distinct else ""
+    else:
+        names = encoded.class_names
+        described = f"{len(names):,} classes: {', '.join(plain(name, 40) for name in names[:10])}"
+        described += ", …" if len(names) > 10 else ""
+        other = " (--task values takes them for real values)" if column.dtype.kind in "iuf" else ""
+    return encoded, f"target {quoted(name)}: {described}{other}"
 
 
-def _to_numpy(column: polars.Series) -> NDArray[Any]:
-    """Return a target column as NumPy; text becomes numbers if every cell is one, since a CSV file is all text."""
+def _check_finite(table: _Table, cells: polars.Series) -> None:
+    """Raise a ValueError that names the row of an infinite number, here where the rows of the file are known."""
     pl = optional("polars")
-    if column.dtype == pl.String:
-        for kind in (pl.Int64, pl.Float64):
-            if not (numbers := column.cast(kind, strict=False)).null_count():
-                return numbers.to_numpy()
-        return np.array(column.to_list(), dtype=object)
-    return (column.cast(pl.Float64) if column.dtype.is_decimal() else column).to_numpy()
+    if (cells.dtype == pl.String or cells.dtype.is_float()) and (row := _cells.first_infinite(cells)) is not None:
+        raise ValueError(f"{table.where(row, cells.name)}: {quoted(cells[row])}, expected a finite number")

@@ -110,8 +110,8 @@ def _check_notes(mlp: MLP, encoding: Any, about: Any) -> None:
     """Check that the encoding fits, and the types of the notes that commands rely on: a file may come from anywhere."""
     if not isinstance(encoding, Encoding | None):
         raise ValueError(f"encoding must be an Encoding, as data.prepare returns, got {type(encoding).__name__}")
-    if encoding is not None and encoding.feature_count != mlp.sizes[0]:
-        raise ValueError(f"the encoding has {encoding.feature_count} features, but the network takes {mlp.sizes[0]}")
+    if encoding is not None and encoding.n_inputs != mlp.sizes[0]:
+        raise ValueError(f"the encoding has {encoding.n_inputs} features, but the network takes {mlp.sizes[0]}")
     if encoding is not None and len(encoding.class_names or ()) not in (0, mlp.sizes[-1]):
         raise ValueError(f"{len(encoding.class_names or ())} classes, but the network has {mlp.sizes[-1]} outputs")
     if not isinstance(about, dict):

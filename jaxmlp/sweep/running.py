@@ -202,8 +202,8 @@ def _identity(
         raise TypeError(f"about must be a dict of JSON values, got {about!r}") from error
     if encoding is not None and not isinstance(encoding, Encoding):
         raise TypeError(f"encoding must be of type Encoding, got {type(encoding).__name__}")
-    if encoding is not None and encoding.feature_count != base.sizes[0]:
-        raise ValueError(f"encoding makes {encoding.feature_count} features, but the network takes {base.sizes[0]}")
+    if encoding is not None and encoding.n_inputs != base.sizes[0]:
+        raise ValueError(f"encoding makes {encoding.n_inputs} features, but the network takes {base.sizes[0]}")
     of_test = "test_accuracy" if is_classification(base, data.t) else "test_r2"
     return {
         "jaxmlp": __version__,
