@@ -29,7 +29,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "output": None,
     "loss": None,
     "class_weights": None,
-    "scaling": "standard",
+    "scaling": None,
     "test_fraction": 0.2,
     "seed": 0,
     **{field.name: field.default for field in fields(TrainConfig)},
@@ -130,9 +130,10 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
     """Add the options of a run; in a sweep, all trials have them in common."""
     data = parser.add_argument_group("data")
     _add(data, "--target COLUMN", "column of a table to predict")
-    task = "kind of the targets: classes or values (default: classes for text and whole numbers, else values)"
+    task = "kind of the targets: classes or values (default: classes for text and few whole numbers)"
     _add(data, "--task KIND", task)
-    _add(data, "--scaling KIND", "scaling of the features: standard, minmax or none (default: standard)")
+    scaling = "what numbers become: piecewise (default for tables), robust, standard (default for arrays), minmax, none"
+    _add(data, "--scaling KIND", scaling)
     weights = "weights of the training examples: balanced gives each class the same total (default: equal weights)"
     _add(data, "--class-weights KIND", weights)
     fraction = "fraction of the examples held out for testing, if SOURCE has no test part (default: 0.2)"

@@ -2,13 +2,15 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from jaxmlp.cli.output import check_out, show, table
 from jaxmlp.cli.saved_model import find_model, predict_finite, read_for
-from jaxmlp.cli.startup import keep_compiled_programs
+from jaxmlp.cli.startup import keep_compiled_programs, note
+from jaxmlp.data import Columns
 from jaxmlp.storage.files import write_whole
 
 __all__ = ["run"]
@@ -21,8 +23,11 @@ def run(arguments: Namespace) -> int:
     keep_compiled_programs(arguments)
     model = find_model(arguments.model)
     source, encoding = read_for(model, arguments.source, labelled=False)
+    x: Any
     x, origin = (source.x, "all examples") if source.x_test is None else (source.x_test, "the test part")
     y = predict_finite(model, x, source.name)
+    if isinstance(encoding.inputs, Columns) and (line := encoding.inputs.surprises(x)):
+        note(arguments, line)
     write_whole(out, _frame(y, encoding.class_names).write_csv().encode())
     values = {"examples": len(y), "origin": origin, "out": str(out)}
     show(arguments, values, table(values))

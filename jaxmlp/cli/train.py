@@ -35,7 +35,9 @@ def run(arguments: Namespace) -> int:
     options = _options(arguments, saved, folder)
     is_new_batch = "batch_size" not in arguments and saved is None
     material = read_material(arguments.source, options, fit_batch=is_new_batch)
-    prepared, about = material
+    prepared, about, notes = material
+    for line in notes:
+        note(arguments, line)
     mlp, config = network_of(material, about["options"]), config_of(about["options"])
     check_training(mlp, prepared.train, config, prepared.test)
     if saved is not None and saved["data"] != about["data"]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
-from jaxmlp.data import Prepared, fingerprint, prepare, read
+from jaxmlp.data import Columns, Prepared, fingerprint, prepare, read
 from jaxmlp.network import MLP
 from jaxmlp.training.config import TrainConfig
 
@@ -14,10 +14,11 @@ __all__ = ["Material", "check_same_options", "config_of", "network_of", "read_ma
 
 
 class Material(NamedTuple):
-    """The data of a run, and notes for its saved model: source, target, data (a fingerprint), options."""
+    """The data of a run, notes for its saved model (source, target, data: a fingerprint, options), lines to print."""
 
     prepared: Prepared
     about: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def read_material(source_name: str, options: Mapping[str, Any], *, fit_batch: bool) -> Material:
@@ -27,8 +28,12 @@ def read_material(source_name: str, options: Mapping[str, Any], *, fit_batch: bo
     prepared = _weighted(prepared, options["class_weights"])
     if fit_batch:
         options = {**options, "batch_size": min(options["batch_size"], len(prepared.train))}
+    notes = source.notes
+    if isinstance(columns := prepared.encoding.inputs, Columns):
+        notes += columns.notes
+        source = replace(source, x=source.x[list(columns.names)])  # what a trained model will read
     about = {"source": source.name, "target": source.target, "data": fingerprint(source), "options": dict(options)}
-    return Material(prepared, about)
+    return Material(prepared, about, notes)
 
 
 def config_of(options: Mapping[str, Any]) -> TrainConfig:

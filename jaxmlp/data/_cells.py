@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmlp._extras import optional
-from jaxmlp.data._quoting import quoted
 
 if TYPE_CHECKING:
     import polars
@@ -60,8 +59,12 @@ _FORMATS = (
 
 
 def cleaned(cells: polars.Series, missing: Sequence[str]) -> polars.Series:
-    """Return cells with null where they are missing; text is stripped, and categoricals become text."""
+    """Return cells with null where they are missing; text is stripped, and categoricals become text.
+
+    The series has no name: polars would take one such as "^x$" for a pattern.
+    """
     pl = optional("polars")
+    cells = cells.alias("")
     if isinstance(cells.dtype, pl.Categorical | pl.Enum):
         cells = cells.cast(pl.String)
     if cells.dtype == pl.String:
@@ -80,7 +83,7 @@ def numbers(cells: polars.Series) -> polars.Series:
     if cells.dtype == pl.Duration:
         return cells.dt.total_nanoseconds().cast(pl.Float64) / 1e9
     if cells.dtype.is_temporal() or cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
-        raise ValueError(f"column {quoted(cells.name)}: {cells.dtype} cells, expected numbers")
+        raise ValueError(f"{cells.dtype} cells, expected numbers")
     return cells.cast(pl.Float64, strict=False).fill_nan(None)
 
 
@@ -105,7 +108,7 @@ def times(cells: polars.Series, spelling: str) -> polars.Series:
     if cells.dtype == pl.Datetime:
         cells = cells.dt.replace_time_zone(None)
     elif cells.dtype not in (pl.Date, pl.Null):
-        raise ValueError(f"column {quoted(cells.name)}: {cells.dtype} cells, expected dates or times")
+        raise ValueError(f"{cells.dtype} cells, expected dates or times")
     return cells.cast(pl.Datetime("us"))
 
 
@@ -113,7 +116,7 @@ def texts(cells: polars.Series) -> polars.Series:
     """Return cells as text; a whole number has no decimal point, whatever its type."""
     pl = optional("polars")
     if cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
-        raise ValueError(f"column {quoted(cells.name)}: {cells.dtype} cells, expected text")
+        raise ValueError(f"{cells.dtype} cells, expected text")
     if cells.dtype == pl.Boolean:
         return cells.replace_strict([True, False], ["True", "False"], default=None, return_dtype=pl.String)
     if cells.dtype.is_float() or cells.dtype.is_decimal():

@@ -145,17 +145,17 @@ class Number:
     scale: Scale
 
     @classmethod
-    def fit(cls, cells: polars.Series, scaling: str, spelling: str) -> Number:
+    def fit(cls, name: str, cells: polars.Series, scaling: str, spelling: str) -> Number:
         """Return the column fitted to cleaned cells."""
         read = _cells.numbers(cells)
-        return cls(cells.name, bool(read.null_count()), Scale.fit(read.drop_nulls().to_numpy(), scaling))
+        return cls(name, bool(read.null_count()), Scale.fit(read.drop_nulls().to_numpy(), scaling))
 
     def encode(self, cells: polars.Series) -> Encoded:
         """Return z, and the indicator."""
         read = _cells.numbers(cells)
         if (infinite := read.is_infinite().fill_null(False)).any():
             row = infinite.arg_true()[0]
-            raise ValueError(f"x: row {row}, column {quoted(self.name)}: {cells[row]}, expected a finite number")
+            raise ValueError(f"{cells[row]} in row {row}, expected a finite number")
         is_missing = read.is_null().to_numpy()
         x = self.scale(read.to_numpy())[:, None]
         new = Counter({"odd": read.null_count() - cells.null_count()})
@@ -188,9 +188,9 @@ class Boolean:
     missing: bool
 
     @classmethod
-    def fit(cls, cells: polars.Series, scaling: str, spelling: str) -> Boolean:
+    def fit(cls, name: str, cells: polars.Series, scaling: str, spelling: str) -> Boolean:
         """Return the column fitted to cleaned cells."""
-        return cls(cells.name, bool(_cells.booleans(cells).null_count()))
+        return cls(name, bool(_cells.booleans(cells).null_count()))
 
     def encode(self, cells: polars.Series) -> Encoded:
         """Return the truth value, and the indicator."""
@@ -236,15 +236,15 @@ class Category:
             raise ValueError(f"categories must be 1 to {MOST_CATEGORIES} distinct names, got {len(self.categories)}")
 
     @classmethod
-    def fit(cls, cells: polars.Series, scaling: str, spelling: str) -> Category | LeftOut:
+    def fit(cls, name: str, cells: polars.Series, scaling: str, spelling: str) -> Category | LeftOut:
         """Return the column fitted to cleaned cells; it is left out if every category is rare."""
         texts = _cells.texts(cells)
         counts = sorted(Counter(texts.drop_nulls().to_list()).items(), key=lambda pair: (-pair[1], pair[0]))
         least = min(RARE, len(cells) / 50)
-        kept = [name for name, count in counts[:MOST_CATEGORIES] if count >= least]
+        kept = [text for text, count in counts[:MOST_CATEGORIES] if count >= least]
         if not kept:
-            return LeftOut(cells.name, f"no category of {RARE} rows")
-        return cls(cells.name, bool(texts.null_count()), tuple(kept), len(kept) < len(counts))
+            return LeftOut(name, f"no category of {RARE} rows")
+        return cls(name, bool(texts.null_count()), tuple(kept), len(kept) < len(counts))
 
     def encode(self, cells: polars.Series) -> Encoded:
         """Return the codes; -1 for none."""
@@ -295,15 +295,15 @@ class Date:
     circles: tuple[str, ...]
 
     @classmethod
-    def fit(cls, cells: polars.Series, scaling: str, spelling: str) -> Date | LeftOut:
+    def fit(cls, name: str, cells: polars.Series, scaling: str, spelling: str) -> Date | LeftOut:
         """Return the column fitted to cleaned cells; it is left out if nothing of it varies."""
         read = _cells.times(cells, spelling)
         present = read.drop_nulls()
         circles = tuple(name for name, turns in _CIRCLES.items() if len(np.unique(turns(present))) > 1)
         year = Scale.fit(_years(present), scaling) if present.dt.year().n_unique() > 1 else None
         if year is None and not circles:
-            return LeftOut(cells.name, "constant")
-        return cls(cells.name, bool(read.null_count()), spelling, year, circles)
+            return LeftOut(name, "constant")
+        return cls(name, bool(read.null_count()), spelling, year, circles)
 
     def encode(self, cells: polars.Series) -> Encoded:
         """Return the year, cosine and sine of each circle, and the indicator."""

@@ -39,14 +39,21 @@ def to_json(value: Any) -> dict[str, Any]:
     return {field.name: entry_of(getattr(value, field.name)) for field in fields(value)}
 
 
-def from_json(cls: Any, saved: Mapping[str, Any]) -> Any:
-    """Return the dataclass that `to_json` saved; a `ValueError` names what has the wrong type."""
+def from_json(cls: Any, saved: Mapping[str, Any], **parts: Any) -> Any:
+    """Return the dataclass that `to_json` saved; `parts` are the classes of its fields that are dataclasses or None.
+
+    A `ValueError` names what has the wrong type.
+    """
     names = {field.name: str(field.type) for field in fields(cls)}
     if set(saved) != set(names):
         raise ValueError(f"a saved {cls.__name__} must have {', '.join(names)}, got {plain(sorted(saved))}")
     for name, kind in names.items():
         if kind in _CHECKS and not _CHECKS[kind](saved[name]):
             raise ValueError(f"{cls.__name__}.{name} must be of type {kind}, got {plain(saved[name])}")
+    for name in names.keys() & parts.keys():
+        if not (isinstance(saved[name], dict) or (saved[name] is None and "None" in names[name])):
+            raise ValueError(f"{cls.__name__}.{name} must be of type {names[name]}, got {plain(saved[name])}")
+        saved = {**saved, name: saved[name] and from_json(parts[name], saved[name])}
     try:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
     except OverflowError as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
 from jaxmlp.data import _cells
-from jaxmlp.data._column_kinds import KINDS, MOST_CATEGORIES, SCALINGS, Column, LeftOut, Used
+from jaxmlp.data._column_kinds import KINDS, MOST_CATEGORIES, SCALINGS, Column, Encoded, LeftOut, Scale, Used
 from jaxmlp.data._quoting import check_features, listed, plain, quoted, unknown_among
 from jaxmlp.data._saving import from_json, to_json
 from jaxmlp.data.expansion import Expansion
@@ -131,7 +131,7 @@ class Columns:
             cells = _cells.cleaned(raw, missing)
             column = _fit_column(raw, cells, said.get(raw.name), scaling)
             columns.append(column)
-            if not isinstance(column, LeftOut) and (odd := column.encode(cells).new["odd"]):
+            if not isinstance(column, LeftOut) and (odd := _encode(column, cells).new["odd"]):
                 notes.append(f"{quoted(raw.name)}: {_odd_cells(column, cells, odd)}")
         left_out = [f"{quoted(column.name)} ({column.reason})" for column in columns if isinstance(column, LeftOut)]
         if left_out:
@@ -187,14 +187,14 @@ class Columns:
         x = np.empty((len(frame), sum(column.width for column in self.used)), np.float32)
         groups = self.groups
         for column, cells in self._cells(frame):
-            x[:, groups[column.name]] = column.encode(cells).x
+            x[:, groups[column.name]] = _encode(column, cells).x
         return x
 
     def surprises(self, frame: polars.DataFrame) -> str:
         """Return one line about cells unlike those of training, "" if there are none."""
         found = []
         for column, cells in self._cells(frame):
-            counts = [f"{count:,} {_NEW[what]}" for what, count in column.encode(cells).new.items() if count]
+            counts = [f"{count:,} {_NEW[what]}" for what, count in _encode(column, cells).new.items() if count]
             found += [f"{quoted(column.name)} ({', '.join(counts)})"] if counts else []
         more = f", … ({len(found) - 10} more columns)" if len(found) > 10 else ""
         return f"unlike in training: {', '.join(found[:10])}{more}" if found else ""
@@ -222,6 +222,13 @@ class Columns:
         raise ValueError(f"saved columns must have scaling, missing, columns and notes, got {plain(saved)}")
 
 
+def _encode(column: Used, cells: polars.Series) -> Encoded:
+    try:
+        return column.encode(cells)
+    except ValueError as error:
+        raise ValueError(f"x, column {quoted(column.name)}: {error}") from None
+
+
 def _said(names: Collection[str], numbers: Collection[str], categories: Collection[str]) -> dict[str, str]:
     if twice := [name for name, count in Counter([*numbers, *categories]).items() if count > 1]:
         raise ValueError(f"column {quoted(twice[0])} is given twice as a number or a category: name it once")
@@ -237,16 +244,16 @@ def _fit_column(raw: polars.Series, cells: polars.Series, said: str | None, scal
     kind, spelling = _cells.kind_of(cells, isinstance(raw.dtype, pl.Categorical | pl.Enum))
     if said is not None:
         kind = said
-    elif reason := _why_left_out(cells, kind):
+    elif reason := _why_left_out(raw.name, cells, kind):
         return LeftOut(raw.name, reason)
     if said == "number":
-        _check_numbers(cells)
+        _check_numbers(raw.name, cells)
     if cells.null_count() == len(cells):
         return LeftOut(raw.name, "no cell has a value")
-    return KINDS[kind].fit(cells, scaling, spelling)
+    return KINDS[kind].fit(raw.name, cells, scaling, spelling)
 
 
-def _why_left_out(cells: polars.Series, kind: str) -> str:
+def _why_left_out(name: str, cells: polars.Series, kind: str) -> str:
     if not kind:
         return f"{cells.dtype} cells"
     n_distinct = cells.n_unique()
@@ -255,7 +262,7 @@ def _why_left_out(cells: polars.Series, kind: str) -> str:
     n_present = len(cells) - cells.null_count()
     if kind == "category" and cells.drop_nulls().n_unique() > _MOST_DISTINCT * n_present:
         return "differs in every row"
-    if kind == "number" and _COUNTERS.fullmatch(cells.name) and n_distinct == n_present == len(cells):
+    if kind == "number" and _COUNTERS.fullmatch(name) and n_distinct == n_present == len(cells):
         numbers = _cells.numbers(cells).to_numpy()
         # A training part holds at least a quarter of the rows.
         if (numbers % 1 == 0).all() and np.ptp(numbers) < 4 * len(cells) + 4:
@@ -263,12 +270,11 @@ def _why_left_out(cells: polars.Series, kind: str) -> str:
     return ""
 
 
-def _check_numbers(cells: polars.Series) -> None:
+def _check_numbers(name: str, cells: polars.Series) -> None:
     read = _cells.numbers(cells)
     if read.null_count() - cells.null_count() > _cells.MOST_ODD * (len(cells) - cells.null_count()):
         odd = cells.filter(read.is_null() & cells.is_not_null())[0]
-        name = quoted(cells.name)
-        raise ValueError(f"column {name}: {quoted(odd)}, expected a number; take {name} out of --numbers")
+        raise ValueError(f"column {quoted(name)}: {quoted(odd)}, expected a number: take it out of --numbers")
 
 
 def _odd_cells(column: Used, cells: polars.Series, count: int) -> str:
@@ -280,5 +286,6 @@ def _odd_cells(column: Used, cells: polars.Series, count: int) -> str:
 def _column_from_json(saved: Any) -> Column:
     match saved:
         case {"kind": str(kind)} if kind in KINDS:
-            return from_json(KINDS[kind], {name: value for name, value in saved.items() if name != "kind"})
+            rest = {name: value for name, value in saved.items() if name != "kind"}
+            return from_json(KINDS[kind], rest, scale=Scale, year=Scale)
     raise ValueError(f"a saved column must have one of the kinds {', '.join(KINDS)}, got {plain(saved)}")

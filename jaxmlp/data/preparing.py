@@ -28,7 +28,7 @@ class Part(NamedTuple):
     `rows` [N] holds their positions in the source's x, or in its x_test if this is the source's own test part.
     """
 
-    x: NDArray[Any]
+    x: Any
     t: NDArray[Any]
     rows: NDArray[np.int64]
 

@@ -77,13 +77,13 @@ def _source(table: _Table, request: Request) -> Source:
     t, class_names, notes = None, None, list[str]()
     if target is not None and request.labelled:
         cells = _target_cells(table.frame.get_column(target), request.missing)
-        table, notes = _without_missing(table, cells)
-        (t, class_names), note = _targets(table, cells.drop_nulls(), bool(notes), request.task)
+        table, notes = _without_missing(table, target, cells)
+        (t, class_names), note = _targets(table, target, cells.drop_nulls(), bool(notes), request.task)
         notes.append(note)
     # frame.select(features) would read a name like "*" or "^x$" as a pattern.
     x = pl.DataFrame([table.frame.get_column(name) for name in features])
     for cells in x:
-        _check_finite(table, _cells.cleaned(cells, missing))
+        _check_finite(table, cells.name, _cells.cleaned(cells, missing))
     return Source(
         table.name,
         x,
@@ -130,6 +130,7 @@ def _target_cells(column: polars.Series, missing: Sequence[str] | None) -> polar
     pl = optional("polars")
     if column.dtype == pl.Duration:
         column = _cells.numbers(column)
+    column = column.alias("")
     is_text = column.dtype == pl.String
     cells = _cells.cleaned(column, _cells.MISSING if missing is None else missing)
     if not is_text:
@@ -142,23 +143,23 @@ def _target_cells(column: polars.Series, missing: Sequence[str] | None) -> polar
     return cells if missing else _cells.cleaned(column, [text for text in _cells.MISSING if text != "none"])
 
 
-def _without_missing(table: _Table, cells: polars.Series) -> tuple[_Table, list[str]]:
+def _without_missing(table: _Table, target: str, cells: polars.Series) -> tuple[_Table, list[str]]:
     """Return the rows that have a target, and a note about the others."""
     if not (count := cells.null_count()):
         return table, []
     rows = cells.is_not_null().arg_true().to_numpy()
-    target = quoted(cells.name)
     if not len(rows):
-        raise ValueError(f"{plain(table.name)}: no row has a target {target}, expected some to learn")
+        raise ValueError(f"{plain(table.name)}: no row has a target {quoted(target)}, expected some to learn")
     kept = _Table(table.name, table.frame[rows], lambda index: table.row(int(rows[index])))
     has = "1 row has" if count == 1 else f"{count:,} rows have"
-    return kept, [f"{has} no target {target} and {'is' if count == 1 else 'are'} left out"]
+    return kept, [f"{has} no target {quoted(target)} and {'is' if count == 1 else 'are'} left out"]
 
 
-def _targets(table: _Table, cells: polars.Series, some_were_missing: bool, task: str | None) -> tuple[Targets, str]:
+def _targets(
+    table: _Table, name: str, cells: polars.Series, some_were_missing: bool, task: str | None
+) -> tuple[Targets, str]:
     """Return the encoded targets, and a note about what they are taken for."""
     pl = optional("polars")
-    name = cells.name
     if not (cells.dtype == pl.String or cells.dtype.is_numeric() or cells.dtype == pl.Boolean):
         raise ValueError(f"{plain(table.name)}, column {quoted(name)}: {cells.dtype} cells, expected text or numbers")
     if cells.dtype.is_decimal():
@@ -175,14 +176,14 @@ def _targets(table: _Table, cells: polars.Series, some_were_missing: bool, task:
         other = f" ({n_distinct:,} whole numbers; --task classes takes each for a class)" if n_distinct else ""
     else:
         names = encoded.class_names
-        described = f"{len(names):,} classes: {', '.join(plain(name, 40) for name in names[:10])}"
+        described = f"{len(names):,} classes: {', '.join(plain(one, 40) for one in names[:10])}"
         described += ", …" if len(names) > 10 else ""
         other = " (--task values takes them for real values)" if column.dtype.kind in "iuf" else ""
     return encoded, f"target {quoted(name)}: {described}{other}"
 
 
-def _check_finite(table: _Table, cells: polars.Series) -> None:
+def _check_finite(table: _Table, name: str, cells: polars.Series) -> None:
     """Raise a ValueError that names the row of an infinite number, here where the rows of the file are known."""
     pl = optional("polars")
     if (cells.dtype == pl.String or cells.dtype.is_float()) and (row := _cells.first_infinite(cells)) is not None:
-        raise ValueError(f"{table.where(row, cells.name)}: {quoted(cells[row])}, expected a finite number")
+        raise ValueError(f"{table.where(row, name)}: {quoted(cells[row])}, expected a finite number")

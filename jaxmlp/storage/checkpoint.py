@@ -56,8 +56,9 @@ class Model:
             check_finite("x", raw, column_names(x))
             check_range("x", raw, column_names(x))
             return np.asarray(outputs(self.mlp, self.params, jnp.asarray(raw)))
-        y = np.asarray(outputs(self.mlp, self.params, jnp.asarray(self.encoding.encode_inputs(x))))
-        return y if self.encoding.targets is None else self.encoding.targets.inverse(y)
+        encoding = self.encoding
+        y = np.asarray(outputs(self.mlp, self.params, jnp.asarray(encoding.encode_inputs(x)), encoding.expansion))
+        return y if encoding.targets is None else encoding.targets.inverse(y)
 
 
 def save(

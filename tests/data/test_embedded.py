@@ -10,7 +10,7 @@ from jaxmlp.data import EMBEDDED, read
 def test_every_embedded_set_is_read(name):
     source = read(name)
     assert source.name == name
-    assert source.x.dtype == np.float32
+    assert source.x.dtype == np.float64
     assert source.x.shape == (len(source.t), len(source.feature_names))
     assert f"{len(source.t):,}" in EMBEDDED[name].description
     assert source.x_test is None
@@ -26,7 +26,7 @@ def test_every_class_has_a_name_and_examples(name):
 def test_diabetes_is_raw_and_real_valued():
     source = read("diabetes")
     assert source.class_names is None
-    assert source.t.dtype == np.float32
+    assert source.t.dtype == np.float64
     assert source.x[:, source.feature_names.index("age")].min() == 19
 
 

@@ -114,7 +114,7 @@ def test_labels_may_be_missing_where_they_are_not_needed(tmp_path):
 def test_labels_can_be_real_values(tmp_path):
     source = read(write(tmp_path, VALID), task="values")
     assert source.class_names is None
-    assert source.t.dtype == np.float32
+    assert source.t.dtype == np.float64
     assert np.array_equal(source.t_test, LABELS[:2])
 
 

@@ -133,7 +133,7 @@ def test_images_share_one_offset_and_one_factor_and_named_columns_do_not():
 
 
 REFUSED = {
-    "scaling": (source_of([0, 1], "ab"), {"scaling": "minmx"}, ["scaling 'minmx'", "'minmax'"]),
+    "scaling": (source_of([0, 1] * 5, "ab"), {"scaling": "minmx"}, ["scaling 'minmx'", "'minmax'"]),
     "test fraction": (
         source_of([0, 1], "ab"),
         {"test_fraction": 1.0},

@@ -32,7 +32,7 @@ def test_integers_booleans_and_text_are_classes_in_their_own_order(column, names
 def test_real_numbers_and_rows_are_values(column):
     t, class_names = encode_targets(column, None, where)
     assert class_names is None
-    assert t.dtype == np.float32
+    assert t.dtype == np.float64
     assert np.array_equal(t, column)
 
 
@@ -56,7 +56,6 @@ def test_integers_and_numbers_in_text_can_be_forced_to_values():
         (np.array(["1", "two\n"]), "values", ["row 1", "two", "expected a number"]),
         (np.array([1.0, np.nan]), None, ["row 1", "nan", "finite"]),
         (np.array([1.0, np.inf]), "classes", ["row 1", "inf", "finite"]),
-        (np.array([1.0, 1e300]), "values", ["row 1", "1e+300", "float32"]),
         (np.array(["1", "nan"]), "values", ["row 1", "nan"]),
     ],
 )
