@@ -132,7 +132,7 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
     _add(data, "--target COLUMN", "column of a table to predict")
     task = "kind of the targets: classes or values (default: classes for text and few whole numbers)"
     _add(data, "--task KIND", task)
-    scaling = "what numbers become: piecewise (default for tables), robust, standard (default for arrays), minmax, none"
+    scaling = "piecewise, robust, standard, minmax or none (default: piecewise for tables, else standard)"
     _add(data, "--scaling KIND", scaling)
     weights = "weights of the training examples: balanced gives each class the same total (default: equal weights)"
     _add(data, "--class-weights KIND", weights)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxmlp.data import _cells
 from jaxmlp.data._foreign import as_polars
 from jaxmlp.data._quoting import listed, plain, quoted
 from jaxmlp.data.arrays import as_array, as_inputs, check_finite, column_names, take_columns
@@ -100,7 +101,7 @@ class Encoding:
     def _scale_inputs(self, x: Any) -> tuple[NDArray[np.float32], tuple[str, ...]]:
         if isinstance(self.inputs, Columns):
             return self.inputs.encode(as_polars("x", x)), ()
-        columns = column_names(x)
+        x, columns = _as_numbers(x), column_names(x)
         if columns and self.feature_names:
             x, columns = take_columns("x", x, self.feature_names), self.feature_names
         return self.inputs(as_inputs("x", x, self.feature_count)), columns
@@ -165,6 +166,13 @@ class Encoding:
                 )
         expected = "feature_count, feature_names, class_names, inputs and targets"
         raise ValueError(f"a saved encoding must have {expected}, got {plain(saved)}")
+
+
+def _as_numbers(x: Any) -> Any:
+    """Return a frame of polars with text cells as numbers, because a CSV file is all text; anything else unchanged."""
+    if not hasattr(x, "get_column"):
+        return x
+    return type(x)([_cells.numbers(_cells.cleaned(cells, ())).alias(cells.name) for cells in x])
 
 
 def _scaling(side: str, saved: dict[str, Any]) -> Scaling:
