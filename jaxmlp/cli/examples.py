@@ -179,7 +179,8 @@ def _write(out: Path, frame: pl.DataFrame, drawn: bytes | None) -> dict[str, str
 
 def _take(part: Part, which: Any) -> Part:
     """Return the examples of a part that positions or a mask select."""
-    return Part(*(array[which] for array in part))
+    places = np.arange(len(part.rows))[which]  # a frame takes no mask
+    return Part(*(rows[places] for rows in part))
 
 
 def _labels_and_predictions(source: Source, encoding: Encoding, part: Part, y: np.ndarray) -> pl.DataFrame:
