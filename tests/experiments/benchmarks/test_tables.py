@@ -1,6 +1,6 @@
 """Properties of the benchmark of tables: its splits, what it keeps, and how it ranks."""
 
-from time import sleep
+from time import perf_counter, sleep
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,7 @@ from experiments.benchmarks._fits import Fit, keep, kept
 from experiments.benchmarks._ranking import CONSTANT, compare, seconds, standings
 from experiments.benchmarks._tables import DEVELOPMENT, REPORT, TABLES, Table, split
 from experiments.benchmarks._tables_page import HALVES, all_tables, draw, write_page
-from experiments.benchmarks.peers.tables import PEERS
+from experiments.benchmarks.peers.tables import PEERS, Fitted, Peer
 from experiments.benchmarks.tables import verdicts
 
 TASKS = {"classes": "species", "values": "weight"}
@@ -67,12 +67,25 @@ def test_a_learner_predicts_targets_of_rows_with_holes_and_unseen_text(name, tas
     assert set(y) <= {"cod", "trout"} if task == "classes" else np.isfinite(y).all()
 
 
-def test_the_score_is_that_of_the_test_rows(mixed, monkeypatch):
+def _by_heart(frame, seen, table, _):
+    """Return what knows the targets of the rows for training, and only those."""
+    known = dict(zip(frame["weight"][seen], frame[table.target][seen], strict=True))
+    return Fitted(lambda rows: np.array([known.get(weight, "?") for weight in rows["weight"]]))
+
+
+def test_a_learner_is_scored_on_rows_that_it_has_not_seen(mixed, monkeypatch):
     monkeypatch.setitem(TABLES, "mixed", Table("", "species", "classes"))
+    monkeypatch.setitem(PEERS, "by heart", Peer("", (), _by_heart))
     monkeypatch.setattr(_fits, "load", lambda _: mixed)
-    value, spent = _fits.score("mixed", CONSTANT, 0)
-    assert value == pytest.approx((mixed["species"] == "trout").mean(), abs=1 / 40)
-    assert spent > 0
+    assert _fits.score("mixed", "by heart", 0)[0] == 0.0
+
+
+def test_a_program_that_reports_another_score_was_tested_on_other_rows(mixed, monkeypatch):
+    monkeypatch.setitem(TABLES, "mixed", Table("", "species", "classes"))
+    monkeypatch.setitem(PEERS, "liar", Peer("", (), lambda *_: Fitted(lambda rows: np.full(len(rows), "cod"), 1.0)))
+    monkeypatch.setattr(_fits, "load", lambda _: mixed)
+    with pytest.raises(ValueError, match="it was tested on other rows"):
+        _fits.score("mixed", "liar", 0)
 
 
 def test_fits_are_kept_and_replace_older_ones(tmp_path, monkeypatch):
@@ -87,8 +100,10 @@ def test_fits_are_kept_and_replace_older_ones(tmp_path, monkeypatch):
 
 
 def test_a_process_that_takes_too_long_is_ended():
+    start = perf_counter()
     with pytest.raises(TimeoutError, match="longer than"):
         in_fresh_process(sleep, 60, limit=0.1)
+    assert perf_counter() - start < 50
 
 
 def test_an_error_in_a_fresh_process_is_raised_here():
