@@ -22,7 +22,7 @@ class Standing(NamedTuple):
     rank
         The mean over tables of its rank by mean score, 1 for the best; equal scores share the mean of their ranks.
     normalised
-        The mean over tables of its score on a scale of 0, a constant prediction or worse, to 1, the best learner.
+        The mean over tables of (score - worst) / (best - worst); the worst may be a constant prediction.
     wins
         On how many tables no learner is better.
     """
@@ -93,10 +93,9 @@ def standings(means: Mapping[str, np.ndarray], constant: np.ndarray) -> dict[str
     from scipy.stats import rankdata
 
     table = np.array(list(means.values())).round(DIGITS)  # [learner, table]
-    best, ranks = table.max(0), rankdata(-table, axis=0)
-    gain = best - constant
-    # Where no learner is better than a constant, only the best ones count as good.
-    normalised = np.where(gain > 0, (table - constant) / np.where(gain > 0, gain, 1), table == best).clip(0, 1)
+    best, worst, ranks = table.max(0), np.minimum(table.min(0), constant), rankdata(-table, axis=0)
+    gain = np.where(best > worst, best - worst, 1)
+    normalised = np.where(best > worst, (table - worst) / gain, 1)
     rows = zip(ranks.mean(1), normalised.mean(1), (table == best).sum(1), strict=True)
     return {
         name: Standing(float(rank), round(float(share), DIGITS), int(wins))

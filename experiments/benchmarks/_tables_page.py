@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import TYPE_CHECKING
 
 from experiments._report import markdown
@@ -79,11 +79,15 @@ def _metric(table: str) -> str:
 def _score(fits: Fits, table: str, learner: str) -> str:
     found = scores(fits, table, learner, SPLITS)
     splits = "" if len(found) == SPLITS else f" ({len(found)} of {SPLITS} splits)"
-    return (str(interval(found)) if len(found) > 1 else f"{found[0]:.3f}") + splits if found else "-"
+    half = f" ± {interval(found).half:.3f}" if len(found) > 1 else ""
+    return f"{mean(found):z.3f}{half}{splits}" if found else "-"
 
 
 def _seconds(taken: Seconds | None) -> str:
-    return f"{'' if taken.is_quiet else '~ '}{taken.median:.2g}" if taken else "-"
+    if taken is None:
+        return "-"
+    digits = ".2g" if taken.median < 10 else ".0f"
+    return f"{'' if taken.is_quiet else '~ '}{taken.median:{digits}}"
 
 
 def draw(compared: Mapping[str, Sequence[Comparison]], taken: Mapping[tuple[str, str], Seconds]) -> "Figure":
@@ -92,17 +96,21 @@ def draw(compared: Mapping[str, Sequence[Comparison]], taken: Mapping[tuple[str,
     n_rows = len(compared[halves[0]])
     made, panels = figure(len(halves), n_rows)
     for number, axes in enumerate(panels):
+        if number:
+            axes.sharex(panels[0])
+            axes.sharey(panels[0])
         row, column = divmod(number, len(halves))
         one = compared[halves[column]][row]
         for name, standing in one.standings.items():
             color, marker = STYLES[name]
             if usual := _over(one.tables, name, taken):
                 axes.plot(usual.median, standing.normalised, marker, color=color, label=PEERS[name].title)
-        axes.set_title(f"{halves[column]}: {_extent(one)}", fontsize=9)
+        axes.set_title(f"{halves[column].capitalize()}: {_extent(one)}", fontsize=9)
         axes.set(xscale="log", xlabel="seconds of a fit, median over tables", ylabel="mean normalised score")
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
     entries = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    made.legend(entries.values(), entries.keys(), loc="outside right center", fontsize=8, frameon=False)
+    made.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     return made
 
 

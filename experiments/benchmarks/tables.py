@@ -19,8 +19,8 @@ once that has happened on two tables, the learner is not fitted to larger ones.
 
 Scores. ± is half of a 95 % interval over the splits (Student's t); it is too narrow, because splits share rows. A
 comparison has the learners with scores on at least half of the tables, and the tables where all of these have one. A
-normalised score is 0 for a constant prediction or worse, and 1 for the best learner. A win is a table on which no other
-learner is better.
+normalised score is 1 for the best learner, and 0 for the worst one or for a constant prediction if that is worse still.
+A win is a table on which no other learner is better.
 
 Seconds. A fit begins with the table in memory and ends with a model; it includes preprocessing and compilation, but not
 imports. Seconds marked ~ were measured beside other work and are too long. `--quiet` measures them again, in turn.

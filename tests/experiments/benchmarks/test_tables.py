@@ -117,10 +117,12 @@ def test_equal_scores_share_a_rank_and_both_win():
     assert [found[name].wins for name in "abc"] == [1, 1, 0]
 
 
-def test_normalised_scores_are_0_for_a_constant_prediction_or_worse_and_1_for_the_best():
-    found = standings({"a": np.array([0.9, 0.1]), "b": np.array([0.6, -8.0])}, np.array([0.5, 0.0]))
+def test_normalised_scores_reach_from_the_worst_or_a_constant_prediction_to_the_best():
+    means = {"a": np.array([0.9, 0.94, 0.3]), "b": np.array([0.6, 0.92, 0.3]), "c": np.array([0.9, 0.93, 0.3])}
+    found = standings(means, constant=np.array([0.5, 0.95, 0.3]))
     assert found["a"].normalised == 1.0
-    assert found["b"].normalised == pytest.approx((0.25 + 0) / 2)
+    assert found["b"].normalised == pytest.approx((0.25 + 0 + 1) / 3, abs=1e-4)
+    assert found["c"].normalised == pytest.approx((1 + 0.5 + 1) / 3, abs=1e-4)
 
 
 def test_learners_are_compared_on_tables_that_all_have_fitted():
@@ -152,6 +154,6 @@ def test_the_page_shows_scores_failures_and_claims(tmp_path):
     assert all(claim.reached for claim in claims)
     write_page("What is measured.", {"jax": "0.10"}, claims, all_tables(fits, taken, compared), tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text()
-    assert "| ames (R2) | 0.9 ± 0 | 0.8 ± 0 | 0.85 ± 0 | - | 0 ± 0 |" in page
+    assert "| ames (R2) | 0.900 ± 0.000 | 0.800 ± 0.000 | 0.850 ± 0.000 | - | 0.000 ± 0.000 |" in page
     assert "| ames | TabM-D | TimeoutError: longer than 300 s |" in page
     assert len(draw(compared, taken).axes) == 4
