@@ -13,6 +13,7 @@ from typing import NamedTuple
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
 from jaxmlp.data._frames import READERS as TABLES
+from jaxmlp.data._frames import ending
 from jaxmlp.data._quoting import check_features, plain, quoted
 from jaxmlp.data.idx import read_idx
 from jaxmlp.data.npz import read_npz
@@ -62,7 +63,8 @@ def read(
     ----------
     source
         The name of an embedded set (see `EMBEDDED`; write `./iris` for a folder of that name), a folder of
-        IDX files (`train-images-idx3-ubyte`, ..., each plain or `.gz`), or a `.csv`, `.parquet` or `.npz` file.
+        IDX files (`train-images-idx3-ubyte`, ..., each plain or `.gz`), or a `.csv`, `.tsv` (both also with `.gz`),
+        `.parquet` or `.npz` file.
     target
         The column to learn, if the source is a table; a table that is `labelled` needs it.
     task : "classes", "values" or None
@@ -76,7 +78,8 @@ def read(
     missing
         Texts that mean a missing cell of a table, in upper or lower case; by default those of `MISSING`.
     separator
-        What separates the cells of a `.csv` file; by default it is recognised.
+        What separates the cells of a `.csv` file, a character or "tab"; by default it is recognised. Commas in numbers
+        are decimal where cells are not separated by commas.
     labelled
         Whether targets are needed. If not, a table's target is not read, and the targets of other sources may be
         missing; then `t` is None.
@@ -106,6 +109,8 @@ def read(
         reader = _find_reader(name)
         if target is not None and reader is not read_table:
             raise ValueError(f"{plain(name)} is not a table: leave out the target column {quoted(target)}")
+        if separator is not None and reader is not read_table:
+            raise ValueError(f"{plain(name)} is not a CSV file: leave out the separator {quoted(separator)}")
         found = reader(name, request)
     except FileNotFoundError:
         raise
@@ -117,7 +122,7 @@ def read(
 def is_table(source: str | PathLike[str]) -> bool:
     """Tell whether a source is a table, a file in which one column is the target; an embedded set is not."""
     path = Path(source)
-    return path.suffix.lower() in TABLES and path.is_file()
+    return ending(path) in TABLES and path.is_file()
 
 
 def _find_reader(name: str) -> Callable[[str, Request], Source]:
@@ -130,7 +135,7 @@ def _find_reader(name: str) -> Callable[[str, Request], Source]:
         raise ValueError(f"{plain(name)}: not a regular file, expected a file or a folder with data")
     if not path.is_file():
         raise FileNotFoundError(f"{unknown_name('data set', name, EMBEDDED)}, and there is no such file or folder")
-    if (suffix := path.suffix.lower()) not in _READERS:
+    if (suffix := ending(path)) not in _READERS:
         raise ValueError(f"{plain(name)}: {unknown_name('kind of data file', suffix, _READERS)}")
     return _READERS[suffix]
 

@@ -14,7 +14,7 @@ from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
 from jaxmlp.data import _cells
 from jaxmlp.data._foreign import as_polars
-from jaxmlp.data._frames import READERS
+from jaxmlp.data._frames import READERS, ending
 from jaxmlp.data._quoting import check_features, listed, plain, quoted, unknown_among
 from jaxmlp.data.source import TASKS, Request, Source, Targets, encode_targets
 
@@ -37,7 +37,7 @@ class _Table(NamedTuple):
 def read_table(name: str, request: Request) -> Source:
     """Read the table in the file `name`."""
     path = Path(name)
-    return _source(_Table(name, *READERS[path.suffix.lower()](path)), request)
+    return _source(_Table(name, *READERS[ending(path)](path, request.separator)), request)
 
 
 def from_frame(
