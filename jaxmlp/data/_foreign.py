@@ -46,7 +46,7 @@ def _from_pandas(name: str, frame: Any) -> polars.DataFrame:
     if len(set(names)) < len(names):
         twice = next(label for label in names if names.count(label) > 1)
         raise ValueError(f"{name} has two columns named {quoted(twice)}, expected distinct names")
-    return pl.DataFrame([_series(label, frame.iloc[:, place]) for place, label in enumerate(names)])
+    return pl.DataFrame({label: _series(label, frame.iloc[:, place]) for place, label in enumerate(names)})
 
 
 def _series(label: str, column: Any) -> polars.Series:

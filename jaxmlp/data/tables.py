@@ -80,8 +80,8 @@ def _source(table: _Table, request: Request) -> Source:
         table, notes = _without_missing(table, target, cells)
         (t, class_names), note = _targets(table, target, cells.drop_nulls(), bool(notes), request.task)
         notes.append(note)
-    # frame.select(features) would read a name like "*" or "^x$" as a pattern.
-    x = pl.DataFrame([table.frame.get_column(name) for name in features])
+    # frame.select(features) would read a name like "*" or "^x$" as a pattern, and a list of columns rename "".
+    x = pl.DataFrame({name: table.frame.get_column(name) for name in features})
     for cells in x:
         _check_finite(table, cells.name, _cells.cleaned(cells, missing))
     return Source(

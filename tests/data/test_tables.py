@@ -170,7 +170,7 @@ def test_a_column_may_have_any_name(name, tmp_path):
     quoted = '"' + name.replace('"', '""') + '"' if name != "x^2" else name
     source = read(write_csv(tmp_path, f"{quoted},y,b\n1,0,2\n"), target="y")
     assert source.feature_names == (name, "b")
-    assert source.x.rows() == [("1", "2")]
+    assert source.x.to_dict(as_series=False) == {name: ["1"], "b": ["2"]}
 
 
 def test_integers_in_text_are_classes_in_order_of_number_and_words_of_letter(tmp_path):
