@@ -23,7 +23,8 @@ normalised score is 1 for the best learner, and 0 for the worst one or for a con
 A win is a table on which no other learner is better.
 
 Seconds. A fit begins with the table in memory and ends with a model; it includes preprocessing and compilation, but not
-imports. Seconds marked ~ were measured beside other work and are too long. `--quiet` measures them again, in turn.
+imports. Seconds marked ~ were measured beside other work and are too long. `--quiet` measures them again, learners in
+turn, and keeps only those that nothing disturbed.
 """
 
 import argparse
@@ -61,8 +62,11 @@ def fit_all(asked: argparse.Namespace) -> None:
         else:
             fit = fit_anew(table, learner, split, asked.limit)
         done[table, learner, split] = fit
-        keep(fit, kind)
         measured = fit.failure or f"{fit.score:.4f} in {fit.seconds:.1f} s"
+        if asked.quiet and not (fit.failure or fit.is_quiet):
+            measured += f", not kept: other processes kept {fit.cores_of_others:.1f} cores busy"
+        else:
+            keep(fit, kind)
         print(f"{table}, {PEERS[learner].title}, split {split}: {measured}", flush=True)
 
 

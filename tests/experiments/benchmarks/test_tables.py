@@ -1,5 +1,6 @@
 """Properties of the benchmark of tables: its splits, what it keeps, and how it ranks."""
 
+from argparse import Namespace
 from time import perf_counter, sleep
 
 import numpy as np
@@ -7,13 +8,12 @@ import polars as pl
 import pytest
 
 from experiments._timing import in_fresh_process
-from experiments.benchmarks import _fits, _ranking
+from experiments.benchmarks import _fits, _ranking, tables
 from experiments.benchmarks._fits import Fit, keep, kept
 from experiments.benchmarks._ranking import CONSTANT, compare, seconds, standings
 from experiments.benchmarks._tables import DEVELOPMENT, REPORT, TABLES, Table, split
 from experiments.benchmarks._tables_page import HALVES, all_tables, draw, write_page
 from experiments.benchmarks.peers.tables import PEERS, Fitted, Peer
-from experiments.benchmarks.tables import verdicts
 
 TASKS = {"classes": "species", "values": "weight"}
 
@@ -126,14 +126,14 @@ def test_normalised_scores_reach_from_the_worst_or_a_constant_prediction_to_the_
 
 
 def test_learners_are_compared_on_tables_that_all_have_fitted():
-    tables = ("p", "q", "r")
-    full = dict.fromkeys(tables, 0.5)
-    fits = _fits_of({"a": full, "b": {"p": 0.6, "q": 0.7}, "few": {"p": 0.9}, CONSTANT: dict.fromkeys(tables, 0.1)})
-    found = compare(fits, tables, ["a", "b", "few", CONSTANT], 1)
+    names = ("p", "q", "r")
+    full = dict.fromkeys(names, 0.5)
+    fits = _fits_of({"a": full, "b": {"p": 0.6, "q": 0.7}, "few": {"p": 0.9}, CONSTANT: dict.fromkeys(names, 0.1)})
+    found = compare(fits, names, ["a", "b", "few", CONSTANT], 1)
     assert found.tables == ("p", "q")
     assert list(found.standings) == ["a", "b"]
     assert found.standings["b"].rank == 1.0
-    assert compare(fits, tables, ["a", "b"], 2).standings == {}
+    assert compare(fits, names, ["a", "b"], 2).standings == {}
 
 
 def test_seconds_on_a_quiet_machine_come_first():
@@ -148,8 +148,8 @@ def test_the_page_shows_scores_failures_and_claims(tmp_path):
         fits |= _fits_of({name: dict.fromkeys(TABLES, share) for name, share in shares.items()}, number)
     fits["ames", "tabm", 0] = Fit("ames", "tabm", 0, None, None, 0.0, "TimeoutError: longer than 300 s")
     taken = seconds(fits.values())
-    compared = {half: [compare(fits, tables, list(PEERS), n) for n in (5, 1)] for half, tables in HALVES.items()}
-    claims = verdicts(fits, compared, taken)
+    compared = {half: [compare(fits, names, list(PEERS), n) for n in (5, 1)] for half, names in HALVES.items()}
+    claims = tables.verdicts(fits, compared, taken)
     assert [claim.measured for claim in claims] == ["20 of 20", "1.00, 2.00", "-0.075 on ames", "1.00 on 20 tables"]
     assert all(claim.reached for claim in claims)
     write_page("What is measured.", {"jax": "0.10"}, claims, all_tables(fits, taken, compared), tmp_path / "page.md")
@@ -157,3 +157,26 @@ def test_the_page_shows_scores_failures_and_claims(tmp_path):
     assert "| ames (R2) | 0.900 ± 0.000 | 0.800 ± 0.000 | 0.850 ± 0.000 | - | 0.000 ± 0.000 |" in page
     assert "| ames | TabM-D | TimeoutError: longer than 300 s |" in page
     assert len(draw(compared, taken).axes) == 4
+
+
+@pytest.mark.parametrize(("cores", "found"), [(0.0, 1), (1.5, 0)])
+def test_seconds_on_a_busy_machine_are_not_kept_as_quiet(cores, found, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_fits, "FOLDER", tmp_path)
+    monkeypatch.setattr(_fits, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "load", lambda _: [])
+    monkeypatch.setattr(tables, "fit_anew", lambda *key: Fit(*key[:3], 0.5, 1.0, cores))
+    asked = Namespace(quiet=True, again=False, cases=["ames"], peers=["hist"], splits=1, limit=9)
+    tables.fit_all(asked)
+    assert len(kept(_fits.QUIET)) == found
+    assert "0.5000 in 1.0 s" in capsys.readouterr().out
+
+
+def test_tables_larger_than_two_that_took_too_long_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(_fits, "FOLDER", tmp_path)
+    monkeypatch.setattr(_fits, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "load", lambda name: range(len(name)))
+    monkeypatch.setattr(tables, "fit_anew", lambda *key: Fit(*key[:3], None, None, 0.0, "TimeoutError: late"))
+    asked = Namespace(quiet=False, again=False, cases=["german", "hr", "ames"], peers=["hist"], splits=2, limit=9)
+    tables.fit_all(asked)
+    failures = [kept()[table, "hist", split].failure for table in ("hr", "ames", "german") for split in range(2)]
+    assert failures == ["TimeoutError: late"] * 3 + ["not run: ames, hr took too long"] * 3
