@@ -14,6 +14,7 @@ from experiments.benchmarks._ranking import CONSTANT, compare, seconds, standing
 from experiments.benchmarks._tables import DEVELOPMENT, REPORT, TABLES, Table, split
 from experiments.benchmarks._tables_page import HALVES, all_tables, draw, write_page
 from experiments.benchmarks.peers.tables import PEERS, Fitted, Peer
+from jaxmlp import data
 
 TASKS = {"classes": "species", "values": "weight"}
 
@@ -52,6 +53,14 @@ def test_classes_have_the_same_share_in_both_parts_of_a_split():
     seen, unseen = split(frame, Table("", "t", "classes"), 3)
     assert sorted([*seen, *unseen]) == list(range(100))
     assert (frame[unseen]["t"] == "b").sum() == 4
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_jaxmlp_draws_the_test_part_of_the_benchmark(task, mixed):
+    table = Table("", TASKS[task], task)
+    _, unseen = split(mixed, table, 3)
+    drawn = data.split(data.from_frame(mixed, target=table.target), seed=3).test.rows
+    assert sorted(drawn) == sorted(unseen)
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
