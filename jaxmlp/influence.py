@@ -6,7 +6,7 @@ Everything is computed from the factors, in blocks of examples: memory holds one
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,24 @@ from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.backpropagation import Factors, backprop, pull_back
 from jaxmlp.data import Dataset
 from jaxmlp.data.arrays import as_array, as_inputs
-from jaxmlp.losses import target_row
-from jaxmlp.network import MLP, Params, check_params, forward
+from jaxmlp.losses import LOSSES, target_row
+from jaxmlp.network import MLP, Network, Params, check_params, forward
 from jaxmlp.per_example import gram, norms
 from jaxmlp.training.boundary import check_fit
+from jaxmlp.training.evaluation import mean_output, output_z
 from jaxmlp.training.examples import Examples, arrays, expand, expanded, in_blocks, is_classification
 
-__all__ = ["Influences", "Scores", "TangentKernel", "scores", "suspects", "tangent_kernel", "tracin"]
+__all__ = [
+    "Influences",
+    "Scores",
+    "TangentKernel",
+    "network_influences",
+    "network_scores",
+    "scores",
+    "suspects",
+    "tangent_kernel",
+    "tracin",
+]
 
 _BLOCK = 1024  # examples at a time; larger blocks are no faster
 
@@ -76,10 +87,26 @@ def scores(mlp: MLP, params: Params, data: Dataset) -> Scores:
     >>> scores(MLP((2, 2)), (Layer(3 * jnp.eye(2), jnp.zeros(2)),), data).margins
     array([ 3., -3.], dtype=float32)
     """
-    check_fit(mlp, data)
-    check_params(mlp, params)
-    found = _scores(mlp, params, arrays(mlp, data), is_classification(mlp, data.t))
-    return Scores(*jax.tree.map(np.asarray, found))
+    return network_scores([Network(mlp, params)], data)
+
+
+def network_scores(networks: Sequence[Network], data: Dataset) -> Scores:
+    """Return the scores of the mean output of networks; the gradient norms are the mean over the networks.
+
+    Their hidden layers may differ, but not their inputs, outputs and loss. See `scores`.
+    """
+    for mlp, params in networks:
+        check_fit(mlp, data)
+        check_params(mlp, params)
+    mlp = networks[0].mlp
+    examples, with_margins = arrays(mlp, data), is_classification(mlp, data.t)
+    found = [_scores(*network, examples, with_margins) for network in networks]
+    if len(networks) == 1:
+        return Scores(*jax.tree.map(np.asarray, found[0]))
+    z = [output_z(*network, examples.x, examples.expansion) for network in networks]
+    errors, losses, margins = _scores_of_mean(mlp, z, examples.t, with_margins)
+    mean_norms = jnp.stack([of_one[0] for of_one in found]).mean(axis=0)
+    return Scores(*jax.tree.map(np.asarray, (mean_norms, errors, losses, margins)))
 
 
 @partial(jax.jit, static_argnames=("mlp", "with_margins"))
@@ -99,6 +126,19 @@ def _scores(mlp: MLP, params: Params, examples: Examples, with_margins: bool) ->
         return norms(factors), errors, losses, margins
 
     return in_blocks(block_scores, x, t, size=_BLOCK)
+
+
+@partial(jax.jit, static_argnames=("mlp", "with_margins"))
+def _scores_of_mean(mlp: MLP, z: list[Array], t: Array, with_margins: bool) -> tuple[Array | None, ...]:
+    output, of_mean = mean_output(mlp, jnp.stack(z))
+
+    def of_one(z: Array, t: Array) -> tuple[Array | None, ...]:
+        row = target_row(t, z, mlp.output)
+        error = jnp.linalg.norm(ACTIVATIONS[output].error(z, row))
+        loss = LOSSES[mlp.loss].value(ACTIVATIONS[output], z, row)
+        return error, loss, _margin(mlp, z, row, is_class=jnp.ndim(t) == 0) if with_margins else None
+
+    return jax.vmap(of_one)(of_mean, t)
 
 
 def _margin(mlp: MLP, z: Array, t: Array, is_class: bool) -> Array:
@@ -192,9 +232,6 @@ def tracin(
     (array([[0]], dtype=int32), array([[2]], dtype=int32))
     """
     check_fit(mlp, train, "train")
-    check_fit(mlp, test, "test")
-    train, test = expanded(train), expanded(test)
-    top = whole_number(f"top, of {len(train)} training examples,", top, 1, len(train))
     rates = np.ones(len(checkpoints)) if learning_rates is None else np.asarray(learning_rates)
     if not len(checkpoints):
         raise ValueError("checkpoints must be one or more parameters of the network, got none")
@@ -205,31 +242,63 @@ def tracin(
         raise ValueError(
             f"learning_rates must be one finite number for each of {len(checkpoints)} checkpoints, got {got}"
         )
-    run = jax.tree.map(lambda *leaves: jnp.stack(leaves), *checkpoints)
-    etas = jnp.asarray(rates, run[0].w.dtype)
-    return Influences(*map(np.asarray, _tracin(mlp, run, etas, arrays(mlp, train)[:2], arrays(mlp, test)[:2], top)))
+    return _influences([Network(mlp, params) for params in checkpoints], rates, train, test, top)
 
 
-@partial(jax.jit, static_argnames=("mlp", "top"))
+def network_influences(networks: Sequence[Network], train: Dataset, test: Dataset, top: int = 10) -> Influences:
+    """Return the mean over networks of the influences that `tracin` finds with each one's parameters.
+
+    Their hidden layers may differ.
+    """
+    return _influences(networks, np.full(len(networks), 1 / len(networks)), train, test, top)
+
+
+def _influences(networks: Sequence[Network], rates: np.ndarray, train: Dataset, test: Dataset, top: int) -> Influences:
+    for mlp in {network.mlp for network in networks}:
+        check_fit(mlp, train, "train")
+        check_fit(mlp, test, "test")
+    top = whole_number(f"top, of {len(train)} training examples,", top, 1, len(train))
+    runs: dict[MLP, tuple[Params, Array]] = {}
+    for mlp in {network.mlp: None for network in networks}:
+        which = [number for number, network in enumerate(networks) if network.mlp == mlp]
+        run = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(networks[number].params for number in which))
+        runs[mlp] = run, jnp.asarray(rates[which], run[0].w.dtype)
+    parts = [arrays(networks[0].mlp, expanded(part))[:2] for part in (train, test)]
+    return Influences(*map(np.asarray, _tracin(tuple(runs), tuple(runs.values()), *parts, top)))
+
+
+@partial(jax.jit, static_argnames=("mlps", "top"))
 def _tracin(
-    mlp: MLP, run: Params, etas: Array, train: tuple[Array, Array], test: tuple[Array, Array], top: int
+    mlps: tuple[MLP, ...],
+    runs: tuple[tuple[Params, Array], ...],
+    train: tuple[Array, Array],
+    test: tuple[Array, Array],
+    top: int,
 ) -> tuple[Array, ...]:
-    def factors(params: Params, x: Array, t: Array) -> tuple[Factors, ...]:
+    """Return influences, summed over runs: of each network stacked parameters and their factors eta."""
+
+    def factors(mlp: MLP, params: Params, x: Array, t: Array) -> tuple[Factors, ...]:
         return jax.vmap(partial(backprop, mlp, params))(x, t).factors
 
     def influential_rows(x: Array, t: Array) -> tuple[Array, ...]:
-        tests = lax.map(lambda params: factors(params, x, t), run)
+        tests = [
+            lax.map(lambda params, mlp=mlp: factors(mlp, params, x, t), run)
+            for mlp, (run, _) in zip(mlps, runs, strict=True)
+        ]
 
         def influence(rows: Array) -> Array:
             """Return the influence of these training examples on the test examples: [tests, rows]."""
+            total = jnp.zeros((len(x), len(rows)), runs[0][1].dtype)
+            for mlp, (run, etas), of_tests in zip(mlps, runs, tests, strict=True):
 
-            def add(total: Array, checkpoint: tuple[Array, Params, tuple[Factors, ...]]) -> tuple[Array, None]:
-                eta, params, tests = checkpoint
-                return total + eta * gram(tests, factors(params, train[0][rows], train[1][rows])), None
+                def add(total: Array, checkpoint: Any, mlp: MLP = mlp) -> tuple[Array, None]:
+                    eta, params, of_tests = checkpoint
+                    return total + eta * gram(of_tests, factors(mlp, params, train[0][rows], train[1][rows])), None
 
-            return lax.scan(add, jnp.zeros((len(x), len(rows)), etas.dtype), (etas, run, tests))[0]
+                total = lax.scan(add, total, (etas, run, of_tests))[0]
+            return total
 
-        return _extremes(influence, len(train[0]), len(x), top, etas.dtype)
+        return _extremes(influence, len(train[0]), len(x), top, runs[0][1].dtype)
 
     return in_blocks(influential_rows, *test, size=_BLOCK // 2)
 

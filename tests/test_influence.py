@@ -12,9 +12,9 @@ import pytest
 
 from jaxmlp import influence
 from jaxmlp.data import Dataset
-from jaxmlp.influence import scores, suspects, tangent_kernel, tracin
+from jaxmlp.influence import network_influences, network_scores, scores, suspects, tangent_kernel, tracin
 from jaxmlp.losses import target_row
-from jaxmlp.network import MLP, Layer, Params, forward, loss
+from jaxmlp.network import MLP, Layer, Network, Params, forward, loss, predict
 from jaxmlp.training.examples import Examples, expanded
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
@@ -322,7 +322,7 @@ def test_memory_of_tracin_does_not_grow_with_the_training_examples():
 
     def needed(n: int) -> int:
         train = jnp.ones((n, 4)), jnp.zeros(n, int)
-        return temporary_memory(influence._tracin, CLASSES, run, jnp.ones(2), train, test, 5)
+        return temporary_memory(influence._tracin, (CLASSES,), ((run, jnp.ones(2)),), train, test, 5)
 
     # But for the first row's number of each block: 4 bytes for 1,024 examples, and as many to spare for alignment.
     assert needed(64 * 1024) - needed(16 * 1024) <= 2 * 4 * 48
@@ -418,3 +418,37 @@ def test_scores_and_influences_of_compact_data_are_those_of_the_expanded(x64, sm
         (tracin(mlp, [params], compact, compact, 5), tracin(mlp, [params], dense, dense, 5)),
     ]:
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), found, expected)
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid", "identity"])
+def test_scores_of_networks_are_those_of_the_mean_output_and_the_mean_norm(x64, small_blocks, name):
+    loss_of = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "identity": "quadratic"}[name]
+    mlps = [MLP(sizes, "tanh", name, loss_of) for sizes in ((4, 5, 3), (4, 5, 3), (4, 6, 6, 3))]
+    several = [Network(mlp, drawn(mlp, seed)) for seed, mlp in enumerate(mlps)]
+    t = inputs(9, 3) if name == "identity" else labels(9)
+    data = Dataset(inputs(9), t)
+    found, of_each = network_scores(several, data), [scores(*network, data) for network in several]
+    np.testing.assert_allclose(found.norms, np.mean([each.norms for each in of_each], axis=0), rtol=1e-12)
+    y = np.mean([jax.vmap(partial(predict, *network))(data.x) for network in several], axis=0)
+    rows = t if name == "identity" else np.eye(3)[t]
+    np.testing.assert_allclose(found.error_norms, np.linalg.norm(y - rows, axis=1), rtol=1e-12)
+    if name == "identity":
+        np.testing.assert_allclose(found.losses, 0.5 * ((y - t) ** 2).sum(1), rtol=1e-12)
+        assert found.margins is None
+        return
+    of_label, others = y[np.arange(9), t], np.where(rows > 0, 0, y).max(1)
+    expected = -np.log(of_label) if name == "softmax" else -np.log(np.where(rows > 0, y, 1 - y)).sum(1)
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-12)
+    odds = y / (1 - y) if name == "sigmoid" else y
+    of_label, others = odds[np.arange(9), t], np.where(rows > 0, 0, odds).max(1)
+    np.testing.assert_allclose(found.margins, np.log(of_label / others), rtol=1e-11, atol=1e-12)
+
+
+def test_influences_of_networks_are_the_mean_over_the_networks(x64, small_blocks):
+    mlps = [CLASSES, MLP((4, 6, 6, 3)), CLASSES]
+    several = [Network(mlp, drawn(mlp, seed)) for seed, mlp in enumerate(mlps)]
+    train, test = Dataset(inputs(9), labels(9)), Dataset(inputs(3), labels(3))
+    found = network_influences(several, train, test, top=9)
+    expected = np.mean([gradients(*net, test) @ gradients(*net, train).T for net in several], axis=0)
+    np.testing.assert_allclose(found.helped_by, -np.sort(-expected, axis=1), rtol=1e-10, atol=1e-12)
+    np.testing.assert_array_equal(found.helped, np.argsort(-expected, axis=1))

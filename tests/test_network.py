@@ -14,7 +14,7 @@ from jaxmlp.activations import ACTIVATIONS, elementwise
 from jaxmlp.backpropagation import loss_and_gradient
 from jaxmlp.curvature import hessian_vector_product
 from jaxmlp.losses import LOSSES
-from jaxmlp.network import MLP, Layer, forward, init, loss, predict
+from jaxmlp.network import MLP, Layer, Network, forward, init, loss, predict
 
 HIDDEN = [name for name in ACTIVATIONS if name != "softmax"]
 
@@ -104,8 +104,8 @@ def test_an_added_activation_is_trained_and_saved_by_its_name(mish, tmp_path, mo
     t = (x[:, 0] * x[:, 1] > 0).astype(int)
     trained = train(mlp, Dataset(x, t), TrainConfig(epochs=40, batch_size=8), key=jax.random.key(0))
     assert trained.history[-1].train_loss < 0.5 < np.log(2)  # log 2 is the loss of even chances
-    save(tmp_path / "model.safetensors", mlp, trained.params)
-    assert load(tmp_path / "model.safetensors").mlp == mlp
+    save(tmp_path / "model.safetensors", Network(mlp, trained.params))
+    assert load(tmp_path / "model.safetensors").networks[0].mlp == mlp
     monkeypatch.delitem(ACTIVATIONS, mish)
     with pytest.raises(ValueError, match=r"model\.safetensors: .*unknown activation 'mish'"):
         load(tmp_path / "model.safetensors")

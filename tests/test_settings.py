@@ -153,7 +153,7 @@ def test_a_sweep_equals_its_trials_alone_under_a_setting(setting):
 
 def test_a_model_is_saved_and_predicts_under_a_setting(setting, tmp_path):
     params = jaxmlp.init(NETWORK, jax.random.key(2), dtype="float32")
-    jaxmlp.save(tmp_path / "model", NETWORK, params)
+    jaxmlp.save(tmp_path / "model", jaxmlp.Network(NETWORK, params))
     model = jaxmlp.load(tmp_path / "model")
     expected = [jaxmlp.predict(NETWORK, params, x) for x in X]
     np.testing.assert_allclose(model.predict(X), expected, **CLOSE)

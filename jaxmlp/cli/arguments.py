@@ -32,6 +32,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "scaling": None,
     "test_fraction": 0.2,
     "seed": 0,
+    "networks": 1,
     **{field.name: field.default for field in fields(TrainConfig)},
     "track": [],  # a list, as it is in a run's configuration file
 }
@@ -121,8 +122,10 @@ def _add_train(parser: ArgumentParser) -> None:
     _add(parser, "source SOURCE", _SOURCE)
     _add_base_run(parser, seed="seed for initial weights, batch order and split (default: 0)")
     run = parser.add_argument_group("run")
+    networks = "number of networks, with the seeds N, N+1, ... of --seed; the model is their mean (default: 1)"
+    _add(run, "--networks N", networks, type=number(int))
     _add(run, "--out DIR", "folder for the results (default: a new one under runs/)")
-    _add(run, "--resume", "continue the run in --out")
+    _add(run, "--resume", "continue the run in --out; a larger --epochs makes it longer")
     _add_common(run)
 
 

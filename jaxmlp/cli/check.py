@@ -72,8 +72,11 @@ def _rows_of_model(arguments: Namespace, model_name: str, source_name: str) -> l
     model = find_model(model_name)
     source, encoding = read_labelled(arguments, model, source_name)
     data = expanded(encoding.encode(source.x, source.t, source.class_names))
-    params = jax.tree.map(jnp.asarray, model.params)
-    return list(of_model(model.mlp, params, np.asarray(data.x), np.asarray(data.t), seed=arguments.seed))
+    rows: list[Equivalence] = []
+    for mlp, params in {network.mlp: network for network in model.networks}.values():  # one of each configuration
+        x, t = np.asarray(data.x), np.asarray(data.t)
+        rows += of_model(mlp, jax.tree.map(jnp.asarray, params), x, t, seed=arguments.seed)
+    return rows
 
 
 def _check_rows(arguments: Namespace, rows: Sequence[Equivalence]) -> int:

@@ -13,7 +13,7 @@ from jaxmlp.cli.saved_model import find_model, predict_finite, read_labelled, sp
 from jaxmlp.cli.startup import keep_compiled_programs
 from jaxmlp.data import Part, Source, whole
 from jaxmlp.storage.checkpoint import Model
-from jaxmlp.training.evaluation import evaluate
+from jaxmlp.training.evaluation import evaluate_networks
 
 __all__ = ["run"]
 
@@ -26,7 +26,7 @@ def run(arguments: Namespace) -> int:
     part, origin = _part(model, source)
     data = encoding.encode(part.x, part.t, source.class_names)
     y = predict_finite(model, part.x, source.name)
-    result = evaluate(model.mlp, model.params, data)
+    result = evaluate_networks(model.networks, data)
     values: dict[str, Any] = {"examples": len(data), "origin": origin, "test_loss": result.loss}
     if encoding.class_names is None:
         t = part.t.reshape(y.shape)

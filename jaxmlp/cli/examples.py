@@ -16,7 +16,7 @@ from jaxmlp.cli.output import check_out, grid, show, table
 from jaxmlp.cli.saved_model import find_model, predict_finite, read_labelled, split_of_training
 from jaxmlp.cli.startup import keep_compiled_programs
 from jaxmlp.data import Encoding, Part, Source, whole
-from jaxmlp.influence import scores, suspects, tracin
+from jaxmlp.influence import network_influences, network_scores, suspects
 from jaxmlp.plots.images import contact_sheet
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
@@ -88,9 +88,9 @@ def _scored(model: Model, source: Source, encoding: Encoding, part: Part) -> pl.
     """Return row, label, prediction and, if they apply, probability, scores and suspected for each example."""
     data = encoding.encode(part.x, part.t, source.class_names)
     y = predict_finite(model, part.x, source.name)
-    found = scores(model.mlp, model.params, data)._asdict()
+    found = network_scores(model.networks, data)._asdict()
     columns = {name: found[field] for name, field in _SCORES.items() if found[field] is not None}
-    if encoding.class_names is not None and model.mlp.output in ("softmax", "sigmoid"):
+    if encoding.class_names is not None and model.networks[0].mlp.output in ("softmax", "sigmoid"):
         # Only these outputs are probabilities.
         labels = np.asarray(data.t)
         columns = {"probability": y[np.arange(len(y)), labels]} | columns | {"suspected": suspects(y, labels)}
@@ -111,9 +111,8 @@ def _rank_by_influence(
 ) -> int:
     """Rank training examples by TracIn, with the final parameters as its only checkpoint; print and write them."""
     test, train, origin = _sides(model, source, index)
-    found = tracin(
-        model.mlp,
-        [model.params],
+    found = network_influences(
+        model.networks,
         encoding.encode(train.x, train.t, source.class_names),
         encoding.encode(test.x, test.t, source.class_names),
         min(arguments.top, len(train.rows)),

@@ -1,6 +1,7 @@
 """`jaxmlp info`: show the layers of a trained network, and how it was trained."""
 
 from argparse import Namespace
+from collections import Counter
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -21,17 +22,23 @@ def run(arguments: Namespace) -> int:
     """Print layers, parameters, activations, scaling, classes, and how the network was trained."""
     model = find_model(arguments.model)
     values = {
-        "network": asdict(model.mlp),
-        "parameters": model.mlp.n_parameters,
+        "networks": [asdict(network.mlp) for network in model.networks],
+        "parameters": _n_parameters(model),
         "encoding": model.encoding and model.encoding.to_json(),
         "about": model.about,
     }
-    show(arguments, values, _layers(model.mlp), table(_summary(model)), _training(model))
+    counts = Counter(network.mlp for network in model.networks)
+    layers = [_layers(mlp, f"{n} of the networks" if len(counts) > 1 else None) for mlp, n in counts.items()]
+    show(arguments, values, *layers, table(_summary(model)), _training(model))
     return 0
 
 
-def _layers(mlp: MLP) -> Table:
-    printed = grid(dict.fromkeys(("layer", "inputs", "outputs", "activation", "parameters"), False))
+def _n_parameters(model: Model) -> int:
+    return sum(network.mlp.n_parameters for network in model.networks)
+
+
+def _layers(mlp: MLP, title: str | None) -> Table:
+    printed = grid(dict.fromkeys(("layer", "inputs", "outputs", "activation", "parameters"), False), title)
     for number, (sizes, activation) in enumerate(zip(pairwise(mlp.sizes), mlp.activations, strict=True), start=1):
         n_in, n_out = sizes
         printed.add_row(str(number), str(n_in), str(n_out), activation, f"{n_out * (n_in + 1):,}")
@@ -39,7 +46,8 @@ def _layers(mlp: MLP) -> Table:
 
 
 def _summary(model: Model) -> dict[str, Any]:
-    values: dict[str, Any] = {"loss": model.mlp.loss, "parameters": f"{model.mlp.n_parameters:,}"}
+    several = {"networks": len(model.networks)} if len(model.networks) > 1 else {}
+    values = several | {"loss": model.networks[0].mlp.loss, "parameters": f"{_n_parameters(model):,}"}
     encoding = model.encoding
     if encoding is None:
         return values | {"inputs": "not scaled"}

@@ -95,7 +95,7 @@ def _save(arguments: Namespace, results: Results, best: Setting) -> int:
     about = {**results.about, "results": measured | {"trial_seed": trial.seed}}
     if "options" in about:
         about["options"] = about["options"] | as_options(trial.values)
-    save(arguments.save, model.mlp, model.params, encoding=model.encoding, about=about)
+    save(arguments.save, model.networks, encoding=model.encoding, about=about)
     return number
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
+from jaxmlp._validation import whole_number
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.output import score, show, table, why_lost
 from jaxmlp.cli.progress import training_progress
@@ -32,6 +34,7 @@ def run(arguments: Namespace) -> int:
     saved = None if folder is None else read_config(folder, arguments.resume)
     if arguments.resume and saved is None:
         note(arguments, f"{folder} holds no run to resume: a new one begins")
+    whole_number("--networks", getattr(arguments, "networks", 1), 1)
     options = _options(arguments, saved, folder)
     is_new_batch = "batch_size" not in arguments and saved is None
     material = read_material(arguments.source, options, fit_batch=is_new_batch)
@@ -43,7 +46,7 @@ def run(arguments: Namespace) -> int:
     if saved is not None and saved["data"] != about["data"]:
         raise ValueError(f"{folder}: the run began with other data; use those, or choose another --out")
     keep_compiled_programs(arguments)
-    key = jax.random.key(about["options"]["seed"])  # before the folder is made: fails without a device
+    key = _key(about["options"])  # before the folder is made: fails without a device
     folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
     opened = start_run(folder, {"source": arguments.source, "options": about["options"], "data": about["data"]}, mlp)
     return _train(arguments, opened, mlp, config, material, key)
@@ -58,8 +61,20 @@ def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | 
     for name, default in TRAIN_DEFAULTS.items():
         if not _has_type_of(options[name], default):
             raise ValueError(f"{folder}/config.json: {name} cannot be {options[name]!r}; the file was changed")
+    epochs = given.get("epochs", 0)
+    if epochs > options["epochs"]:
+        if options["schedule"] == "cosine":
+            again = f"the cosine schedule of {epochs} epochs, where the learning rate is larger again"
+            note(arguments, f"--epochs {epochs} after {options['epochs']}: training goes on in {again}")
+        options["epochs"] = epochs
     check_same_options(f"{folder}: the run began", options, given)
     return options
+
+
+def _key(options: dict[str, Any]) -> Array:
+    """Return the key of the seed; of several networks those of the seeds that follow it, as of trials of a sweep."""
+    keys = [jax.random.key(options["seed"] + number) for number in range(options["networks"])]
+    return keys[0] if len(keys) == 1 else jnp.stack(keys)
 
 
 def _has_type_of(value: Any, default: Any) -> bool:
@@ -100,10 +115,12 @@ def _train(arguments: Namespace, opened: Run, mlp: MLP, config: TrainConfig, mat
 def _finish(
     arguments: Namespace, opened: Run, mlp: MLP, config: TrainConfig, material: Material, trained: Trained
 ) -> int:
-    results = _results(mlp, config, trained)
     opened.latest = trained
     name = Path(material.about["source"]).stem
-    title = f"{name}: {'-'.join(map(str, mlp.sizes))}, {', '.join(sorted(set(mlp.activations[:-1])))}"
+    n_networks = material.about["options"]["networks"]
+    results = _results(mlp, config, trained, n_networks)
+    of_many = f"{n_networks} x " if n_networks > 1 else ""
+    title = f"{name}: {of_many}{'-'.join(map(str, mlp.sizes))}, {', '.join(sorted(set(mlp.activations[:-1])))}"
     best_epoch = trained.best_epoch if trained.best_epoch != len(trained.history) else None
     picture = curves(trained.history, title.rstrip(", "), best_epoch)
     opened.finish(mlp, material.prepared.encoding, material.about | {"results": results}, picture)
@@ -115,11 +132,15 @@ def _finish(
     return 0
 
 
-def _results(mlp: MLP, config: TrainConfig, trained: Trained) -> dict[str, Any]:
+def _results(mlp: MLP, config: TrainConfig, trained: Trained, n_networks: int) -> dict[str, Any]:
     """Return the numbers of the epoch whose parameters are kept; no times, so that runs can be compared."""
     row = trained.history[max(trained.best_epoch, 1) - 1]
     values: dict[str, Any] = {"train_loss": row.train_loss, "test_loss": row.test_loss}
     if (scored := score(row)) is not None:
         values[scored[0]] = scored[1]
     values |= {column: getattr(row, column) for name in config.track for column in TRACKED[name]}
-    return values | {"epochs": len(trained.history), "parameters": mlp.n_parameters, "status": trained.status}
+    return values | {
+        "epochs": len(trained.history),
+        "parameters": n_networks * mlp.n_parameters,
+        "status": trained.status,
+    }

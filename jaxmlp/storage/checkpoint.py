@@ -1,10 +1,12 @@
 """Models and unfinished training runs as safetensors files: arrays by name, everything else as JSON in the header.
 
-The arrays of layer l are `layers.<l>.w` and `layers.<l>.b`, l from 0. The network, the scaling and the class names are
-JSON under the metadata key `jaxmlp`. Any language can read such a file without JAX; nothing in it is pickled.
+The arrays of layer l are `layers.<l>.w` and `layers.<l>.b`, l from 0; of several networks those of network k are
+`networks.<k>.layers.<l>.w` and so on. The networks' configurations, the encoding and the class names are JSON under the
+metadata key `jaxmlp`. Any language can read such a file without JAX; nothing in it is pickled.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from os import PathLike
@@ -19,7 +21,8 @@ import safetensors.numpy
 from jaxmlp import sgd
 from jaxmlp.data import Encoding
 from jaxmlp.data.arrays import as_inputs, check_finite, check_range, column_names
-from jaxmlp.network import MLP, Layer, Params, check_params
+from jaxmlp.network import MLP, Layer, Network, Params, check_params
+from jaxmlp.network import networks as networks_of
 from jaxmlp.storage.files import to_json, write_whole
 from jaxmlp.training.evaluation import outputs
 from jaxmlp.training.history import STATUSES, Epoch, Trained
@@ -32,62 +35,73 @@ _KEY, _VERSION = "jaxmlp", 1
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network together with the scaling that it needs to predict from raw inputs.
+    """One or more trained networks together with the encoding that they need to predict from raw inputs.
 
-    The `encoding` encodes raw inputs for the network, and decodes its outputs; it is None for a network trained on raw
-    data. `about` holds notes on how the network was trained, as JSON values; the program `jaxmlp` writes `source`,
-    `target`, `options` and `results`.
+    Their hidden layers may differ, but not their inputs, outputs and loss. The `encoding` encodes raw inputs for the
+    networks, and decodes their outputs; it is None for networks trained on raw data. `about` holds notes on how they
+    were trained, as JSON values; the program `jaxmlp` writes `source`, `target`, `options` and `results`.
     """
 
-    mlp: MLP
-    params: Params
+    networks: tuple[Network, ...]
     encoding: Encoding | None
     about: dict[str, Any]
 
     def predict(self, x: Any) -> np.ndarray:
-        """Return the outputs [N, n_L] for raw inputs [N, n_0]: probabilities, or values in their own units.
+        """Return the outputs [N, n_L] for raw inputs [N, n]: probabilities, or values in their own units.
+
+        They are the mean over the networks.
 
         The columns of a frame (pandas, polars, pyarrow) are taken by name where the model knows the names of its
-        features: their order does not matter, and others are left out. Raises a `ValueError` if x is not [N, n_0],
+        features: their order does not matter, and others are left out. Raises a `ValueError` if x is not [N, n],
         lacks a feature, or has an entry that is not finite. See `save` for an example.
         """
         if self.encoding is None:
-            raw = as_inputs("x", x, self.mlp.sizes[0])
-            check_finite("x", raw, column_names(x))
-            check_range("x", raw, column_names(x))
-            return np.asarray(outputs(self.mlp, self.params, jnp.asarray(raw)))
-        encoding = self.encoding
-        y = np.asarray(outputs(self.mlp, self.params, jnp.asarray(encoding.encode_inputs(x)), encoding.expansion))
-        return y if encoding.targets is None else encoding.targets.inverse(y)
+            encoded, expansion, targets = as_inputs("x", x, self.networks[0].mlp.sizes[0]), None, None
+            check_finite("x", encoded, column_names(x))
+            check_range("x", encoded, column_names(x))
+        else:
+            encoded, expansion = self.encoding.encode_inputs(x), self.encoding.expansion
+            targets = self.encoding.targets
+        y = [np.asarray(outputs(*network, jnp.asarray(encoded), expansion)) for network in self.networks]
+        mean = np.mean([each.astype(np.float64) for each in y], axis=0)
+        return mean.astype(y[0].dtype) if targets is None else targets.inverse(mean)
 
 
 def save(
     path: str | PathLike[str],
-    mlp: MLP,
-    params: Params,
+    networks: Network | Sequence[Network],
     *,
     encoding: Encoding | None = None,
     about: dict[str, Any] | None = None,
 ) -> None:
     """Write the parts of a `Model` to a safetensors file; equal models make equal files.
 
-    The path names a file in an existing folder, and usually ends in `.safetensors`. An old file stays until
-    the new one is complete. Raise a `FileNotFoundError` if there is no such folder, a `ValueError` if the parameters or
-    the encoding do not fit the network, `about` holds anything but JSON values, or `path` is a folder.
+    `networks` are one or more; one whose parameters have a leading axis, as `train` returns them for several keys,
+    stands for all of them. The path names a file in an existing folder, and usually ends in `.safetensors`. An old
+    file stays until the new one is complete. Raise a `FileNotFoundError` if there is no such folder, a `TypeError` if
+    something else than networks is given, a `ValueError` if the parameters or the encoding do not fit, the networks do
+    not go together, `about` holds anything but JSON values, or `path` is a folder.
 
     >>> import jax, tempfile
     >>> from jaxmlp.network import init
     >>> mlp = MLP((2, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(f"{folder}/model.safetensors", mlp, init(mlp, jax.random.key(0)))
+    ...     save(f"{folder}/model.safetensors", Network(mlp, init(mlp, jax.random.key(0))))
     ...     load(f"{folder}/model.safetensors").predict(np.ones((5, 2))).shape
     (5, 3)
     """
-    check_params(mlp, params)
+    listed = _checked_networks(networks)
     about = {} if about is None else about
-    _check_notes(mlp, encoding, about)  # fail now, not when `load` reads the file
-    header = {"mlp": asdict(mlp), "encoding": encoding and encoding.to_json(), "about": about}
-    _write(Path(path), _name_layers("layers", params), header)
+    _check_notes(listed[0].mlp, encoding, about)  # fail now, not when `load` reads the file
+    header = {
+        "networks": [asdict(network.mlp) for network in listed],
+        "encoding": encoding and encoding.to_json(),
+        "about": about,
+    }
+    tensors: Tensors = {}
+    for prefix, network in zip(_prefixes(len(listed)), listed, strict=True):
+        tensors |= _name_layers(prefix, network.params)
+    _write(Path(path), tensors, header)
 
 
 def load(path: str | PathLike[str]) -> Model:
@@ -98,13 +112,48 @@ def load(path: str | PathLike[str]) -> Model:
     """
     tensors, header = _read(Path(path))
     try:
-        mlp = MLP(**header["mlp"])
+        mlps = [MLP(**each) for each in header["networks"]]
+        _check_alike(mlps)
         encoding = None if header["encoding"] is None else Encoding.from_json(header["encoding"])
-        params = _layers(tensors, "layers", mlp)
-        _check_notes(mlp, encoding, header["about"])
-        return Model(mlp, params, encoding, header["about"])
+        prefixes = _prefixes(len(mlps))
+        networks = [Network(mlp, _layers(tensors, prefix, mlp)) for prefix, mlp in zip(prefixes, mlps, strict=True)]
+        _check_notes(mlps[0], encoding, header["about"])
+        return Model(tuple(networks), encoding, header["about"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a damaged jaxmlp model: {_reason(error)}") from error
+
+
+def _checked_networks(given: Any) -> list[Network]:
+    listed = [given] if isinstance(given, Network) else list(given) if isinstance(given, list | tuple) else [given]
+    for network in listed:
+        if not isinstance(network, Network):
+            raise TypeError(f"networks must be Network(mlp, params), or a list of them, got {type(network).__name__}")
+    several = [one for network in listed for one in networks_of(*network)]
+    for network in several:
+        check_params(*network)
+    _check_alike([network.mlp for network in several])
+    return several
+
+
+def _check_alike(mlps: Sequence[MLP]) -> None:
+    """Check that the mean of the networks' outputs has a meaning."""
+    if not mlps:
+        raise ValueError("networks must be one or more, got none")
+    first = _outside(mlps[0])
+    for number, mlp in enumerate(mlps):
+        if _outside(mlp) != first:
+            raise ValueError(
+                f"networks must have the same inputs, outputs, output activation and loss, got {first} "
+                f"and {_outside(mlp)} for network {number}"
+            )
+
+
+def _outside(mlp: MLP) -> tuple[int, int, str, str]:
+    return mlp.sizes[0], mlp.sizes[-1], mlp.output, mlp.loss
+
+
+def _prefixes(n_networks: int) -> list[str]:
+    return ["layers"] if n_networks == 1 else [f"networks.{k}.layers" for k in range(n_networks)]
 
 
 def _check_notes(mlp: MLP, encoding: Any, about: Any) -> None:
@@ -140,11 +189,12 @@ def load_training(path: Path, mlp: MLP) -> Trained:
     tensors, header = _read(path)
     try:
         history = tuple(_epoch(row) for row in header["history"])
-        last, dw = (_layers(tensors, name, mlp) for name in ("last", "dw"))
+        n_networks = tensors["last.0.w"].shape[:-2][:1]  # of a run with several keys
+        last, dw = (_layers(tensors, name, mlp, n_networks) for name in ("last", "dw"))
         best_epoch, status = int(header["best_epoch"]), str(header["status"])
         if status not in STATUSES or not 0 <= best_epoch <= len(history):
             raise ValueError(f"status {status!r} and best epoch {best_epoch} after {len(history)} epochs")
-        params = last if best_epoch == len(history) else _layers(tensors, "best", mlp)
+        params = last if best_epoch == len(history) else _layers(tensors, "best", mlp, n_networks)
         return Trained(params, sgd.State(dw), history, last, best_epoch, status)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: a damaged checkpoint: {_reason(error)}") from error
@@ -165,11 +215,11 @@ def _name_layers(prefix: str, layers: Params) -> Tensors:
     }
 
 
-def _layers(tensors: Tensors, prefix: str, mlp: MLP) -> Params:
+def _layers(tensors: Tensors, prefix: str, mlp: MLP, n_networks: tuple[int, ...] = ()) -> Params:
     layers = []
     for number, (n_in, n_out) in enumerate(pairwise(mlp.sizes)):
         w, b = (tensors[f"{prefix}.{number}.{name}"] for name in ("w", "b"))
-        if (w.shape, b.shape) != ((n_out, n_in), (n_out,)):
+        if (w.shape, b.shape) != ((*n_networks, n_out, n_in), (*n_networks, n_out)):
             raise ValueError(f"{prefix}.{number} has shapes {w.shape} and {b.shape}, expected sizes {mlp.sizes}")
         layers.append(Layer(jnp.asarray(w), jnp.asarray(b)))
     return tuple(layers)

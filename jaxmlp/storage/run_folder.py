@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmlp.data import Encoding
-from jaxmlp.network import MLP
+from jaxmlp.network import MLP, Network
 from jaxmlp.storage.checkpoint import load_training, save, save_training
 from jaxmlp.storage.files import is_leftover, write_whole
 from jaxmlp.training.history import Epoch, Trained
@@ -92,14 +92,13 @@ class Run:
         self.flush()
         write_whole(self.folder / "history.csv", history_csv(self.latest))
         write_whole(self.folder / "curves.png", picture)
-        save(self.folder / "model.safetensors", mlp, self.latest.params, encoding=encoding, about=dict(about))
+        save(self.folder / "model.safetensors", Network(mlp, self.latest.params), encoding=encoding, about=dict(about))
 
 
 def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
     """Open the folder of a new or a resumed run (see `read_config`), with its checkpoint in `latest`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.json").exists():
-        write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     checkpoint = folder / "checkpoint.safetensors"
     return Run(folder, load_training(checkpoint, mlp) if checkpoint.exists() else None)
 

@@ -174,7 +174,7 @@ class Results:
 
     def params(self, trial: int) -> Params:
         """Return a trial's parameters; raise a ValueError if `run` did not keep them (see its `keep`)."""
-        return jax.tree.map(jnp.asarray, self.model(trial).params)
+        return jax.tree.map(jnp.asarray, self.model(trial).networks[0].params)
 
     def model(self, trial: int) -> Model:
         """Return a trial's model, which takes raw inputs if `run` was given the encoding; raises like `params`."""

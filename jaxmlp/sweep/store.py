@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from jaxmlp.data import Encoding
-from jaxmlp.network import MLP, Params
+from jaxmlp.network import MLP, Network, Params
 from jaxmlp.storage.checkpoint import Model, load, load_training, save, save_training
 from jaxmlp.storage.files import to_json
 from jaxmlp.sweep.metrics import METRICS
@@ -213,13 +213,13 @@ class Store:
         hyperparameters = json.loads(to_json({**trial.values, "seed": trial.seed}))
         about = {**self.about("about"), "trial": trial.number, "hyperparameters": hyperparameters}
         if self.folder is None:
-            self._models[trial.number] = Model(trial.mlp, params, self.encoding, about)
+            self._models[trial.number] = Model((Network(trial.mlp, params),), self.encoding, about)
             return
         # Replace a file that a killed process left: with asynchronous halving it may be of an earlier epoch.
         path = self._arrays("models", trial.number)
         with self._named_errors():
             path.parent.mkdir(exist_ok=True)
-            save(path, trial.mlp, params, encoding=self.encoding, about=about)
+            save(path, Network(trial.mlp, params), encoding=self.encoding, about=about)
 
     def load_model(self, trial: Trial) -> Model | None:
         """Return a trial's model, None if it was not kept."""
@@ -229,7 +229,7 @@ class Store:
         if not path.exists():
             return None
         model = load(path)
-        if (model.mlp, model.about.get("trial")) != (trial.mlp, trial.number):
+        if ([network.mlp for network in model.networks], model.about.get("trial")) != ([trial.mlp], trial.number):
             raise damaged(path, f"it is not the model of trial {trial.number}")
         return model
 

@@ -26,6 +26,7 @@ __all__ = [
     "evaluation_of",
     "mean_output",
     "measures",
+    "output_z",
     "outputs",
 ]
 
@@ -81,7 +82,7 @@ def evaluate_examples(networks: Sequence[Network], examples: Examples) -> Evalua
     if len(networks) == 1:
         return evaluation_of(mlp, examples, _compiled_measures(mlp, params, examples))
     # One by one: networks of the same sizes share a program, and memory holds the hidden layers of one.
-    z = [_outputs(*network, examples.x, examples.expansion)[0] for network in networks]
+    z = [output_z(*network, examples.x, examples.expansion) for network in networks]
     return evaluation_of(mlp, examples, _measures_of_mean(mlp, z, examples))
 
 
@@ -105,6 +106,11 @@ def outputs(mlp: MLP, params: Params, x: Array, expansion: Expansion | None = No
     (5, 2)
     """
     return _outputs(mlp, params, x, expansion)[1]
+
+
+def output_z(mlp: MLP, params: Params, x: Array, expansion: Expansion | None = None) -> Array:
+    """Return z_L: [N, n_L], of which `outputs` returns phi(z_L); no rounding to 0 or 1 is in it yet."""
+    return _outputs(mlp, params, x, expansion)[0]
 
 
 @partial(jax.jit, static_argnames="mlp")

@@ -178,7 +178,7 @@ def test_a_trained_network_is_right_on_its_own_data_at_its_own_weights(jaxmlp):
     # Of iris a check takes all 150 examples, so the gradient of their mean loss has a closed form.
     model, source = load("run/model.safetensors"), read("iris")
     data = model.encoding.encode(source.x, source.t, source.class_names)
-    x, (layer,) = np.asarray(data.x, np.float64), model.params
+    x, (layer,) = np.asarray(data.x, np.float64), model.networks[0].params
     y = np.exp(x @ np.asarray(layer.w, np.float64).T + np.asarray(layer.b, np.float64))
     delta = y / y.sum(axis=1, keepdims=True) - np.eye(3)[np.asarray(data.t)]
     expected = {"params[0].w": delta.T @ x / 150, "params[0].b": delta.mean(axis=0)}

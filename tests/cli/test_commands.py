@@ -94,7 +94,7 @@ def test_the_terminal_trains_the_same_network_as_three_lines_of_python(jaxmlp):
     data = prepare(read("iris"), seed=5)
     config = TrainConfig(epochs=3, learning_rate=0.1)
     trained = train(MLP((4, 16, 3)), data.train, config, key=jax.random.key(5), test=data.test)
-    for saved, here in zip(load("run/model.safetensors").params, trained.params, strict=True):
+    for saved, here in zip(load("run/model.safetensors").networks[0].params, trained.params, strict=True):
         np.testing.assert_array_equal(saved.w, here.w)
         np.testing.assert_array_equal(saved.b, here.b)
 
@@ -129,7 +129,7 @@ def test_every_option_reaches_the_run(jaxmlp, tmp_path):
     for name, (_, value) in options.items():
         assert saved[name.replace("-", "_")] == value, name
     assert saved["nesterov"] is True
-    mlp = load("run/model.safetensors").mlp
+    mlp = load("run/model.safetensors").networks[0].mlp
     assert mlp == MLP((4, 8, 6, 3), ("tanh", "gelu"), "softmax", "quadratic")
 
 
@@ -140,7 +140,7 @@ def test_clipping_weights_and_tracking_train_the_same_network_as_python_and_resu
     weighted = Dataset(data.train.x, data.train.t, "balanced")
     config = TrainConfig(epochs=3, clip=0.5, track=("norms", "noise_scale"))
     trained = train(MLP((13, 16, 3)), weighted, config, key=jax.random.key(0), test=data.test)
-    np.testing.assert_array_equal(load("run/model.safetensors").params[0].w, trained.params[0].w)
+    np.testing.assert_array_equal(load("run/model.safetensors").networks[0].params[0].w, trained.params[0].w)
     columns = ["norm_q10", "norm_median", "norm_q90", "norm_max", "noise_scale"]
     with open(tmp_path / "run" / "history.csv") as file:
         rows = list(csv.DictReader(file))
@@ -155,7 +155,7 @@ def test_clipping_weights_and_tracking_train_the_same_network_as_python_and_resu
 
 def test_hidden_none_trains_a_network_without_hidden_layers(jaxmlp):
     assert jaxmlp("train", "iris", "--epochs", "1", "--hidden", "none", "--out", "run").code == 0
-    assert load("run/model.safetensors").mlp.sizes == (4, 3)
+    assert load("run/model.safetensors").networks[0].mlp.sizes == (4, 3)
 
 
 def test_a_set_smaller_than_a_batch_trains_by_default(jaxmlp, tmp_path):
@@ -322,7 +322,7 @@ def test_a_given_batch_size_is_not_reduced(jaxmlp):
 
 def test_binary_cross_entropy_has_sigmoid_outputs(jaxmlp):
     assert jaxmlp("train", "iris", *QUICK, "--loss", "binary_cross_entropy", "--out", "run").code == 0
-    mlp = load("run/model.safetensors").mlp
+    mlp = load("run/model.safetensors").networks[0].mlp
     assert (mlp.output, mlp.loss) == ("sigmoid", "binary_cross_entropy")
 
 
@@ -335,7 +335,7 @@ def test_info_shows_layers_scaling_classes_and_training(jaxmlp):
     layers = [re.fullmatch(r" *\d+ .* ([\d,]+)", line) for line in shown.out.splitlines()[1:3]]
     assert [int(layer[1]) for layer in layers] == [16 * 5, 3 * 17]
     values = json.loads(jaxmlp("info", "run", "--json").out)
-    assert values["network"]["sizes"] == [4, 16, 3]
+    assert values["networks"][0]["sizes"] == [4, 16, 3]
 
 
 def test_datasets_lists_what_is_embedded(jaxmlp):
@@ -351,7 +351,7 @@ def test_a_diverged_run_keeps_finite_parameters_and_says_what_to_try(jaxmlp):
     assert "lower learning rate" in done.err
     assert done.err.count("\n") == 1
     assert json.loads(done.out)["status"] == "diverged"
-    for layer in load("run/model.safetensors").params:
+    for layer in load("run/model.safetensors").networks[0].params:
         assert np.isfinite(layer.w).all()
     shown = jaxmlp("info", "run", "--json")  # strict JSON knows no NaN
     assert json.loads(shown.out, parse_constant=pytest.fail)["about"]["results"]["train_loss"] is None

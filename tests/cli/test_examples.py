@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from jaxmlp import MLP, init, load, save
+from jaxmlp import MLP, Network, init, load, save
 from jaxmlp.data import fingerprint, prepare, read, split
 from jaxmlp.influence import scores
 from jaxmlp.network import loss
@@ -54,7 +54,7 @@ def trained(tmp_path_factory):
 
 def save_untrained(path, source, mlp):
     about = {"data": fingerprint(source), "options": {"test_fraction": 0.2, "seed": 0}}
-    save(path, mlp, init(mlp, jax.random.key(0)), encoding=prepare(source).encoding, about=about)
+    save(path, Network(mlp, init(mlp, jax.random.key(0))), encoding=prepare(source).encoding, about=about)
 
 
 def data_of(model, source):
@@ -68,7 +68,7 @@ def test_every_row_is_written_once_in_the_order_of_its_score(jaxmlp, trained, by
     frame = pl.read_csv("examples.csv")
     assert frame.columns == ["rank", "row", "label", "prediction", "probability", *SCORES, "suspected"]
     model, source = load(trained / "classes" / "model.safetensors"), read(trained / "wrong.npz")
-    found = scores(model.mlp, model.params, data_of(model, source))
+    found = scores(*model.networks[0], data_of(model, source))
     sign = 1 if by == "margin" else -1
     assert frame["row"].to_list() == np.argsort(sign * getattr(found, SCORES[by]), kind="stable").tolist()
     assert frame["rank"].to_list() == list(range(1, N + 1))
@@ -194,8 +194,8 @@ def test_influences_are_inner_products_of_gradients(jaxmlp, trained, source_name
     argv = ("examples", str(trained / "classes"), str(trained / source_name), "--influence", str(index), "--top", "5")
     values = json.loads(jaxmlp(*argv, "--json").out)
     train, tests = (model.encoding.encode(*part, source.class_names) for part in ((source.x, source.t), (x, t)))
-    expected = gradients(model.mlp, model.params, train.x, train.t)[rows]
-    expected = np.asarray(expected @ gradients(model.mlp, model.params, tests.x, tests.t)[index])
+    expected = gradients(*model.networks[0], train.x, train.t)[rows]
+    expected = np.asarray(expected @ gradients(*model.networks[0], tests.x, tests.t)[index])
     order = np.argsort(-expected)
     frame = pl.read_csv("influence.csv")
     assert frame.columns == ["kind", "rank", "row", "label", "prediction", "influence"]

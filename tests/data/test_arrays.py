@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxmlp import MLP, Dataset, TrainConfig, init, load, save, train
+from jaxmlp import MLP, Dataset, Network, TrainConfig, init, load, save, train
 from jaxmlp.data import Encoding, Scaling
 from jaxmlp.data.arrays import as_array, as_inputs
 from jaxmlp.influence import suspects, tangent_kernel
@@ -246,7 +246,7 @@ NETWORK = MLP((2, 2))
 
 
 def model(tmp_path, encoding):
-    save(tmp_path / "model", NETWORK, init(NETWORK, jax.random.key(0)), encoding=encoding)
+    save(tmp_path / "model", Network(NETWORK, init(NETWORK, jax.random.key(0))), encoding=encoding)
     return load(tmp_path / "model")
 
 

@@ -12,7 +12,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmlp import MLP, Dataset, TrainConfig, init, load, predict, save, train
+from jaxmlp import MLP, Dataset, Model, Network, TrainConfig, evaluate, init, load, networks, predict, save, train
 from jaxmlp.data import Encoding, Scaling, prepare, read
 from jaxmlp.storage.checkpoint import load_training, save_training
 
@@ -25,19 +25,20 @@ def iris():
 
 
 def saved_model(path, mlp=MLP_TANH, **more):
-    save(path, mlp, init(mlp, jax.random.key(0)), **more)
+    save(path, Network(mlp, init(mlp, jax.random.key(0))), **more)
     return path
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_model_comes_back_to_the_last_bit(tmp_path, iris, dtype):
     params = init(MLP_TANH, jax.random.key(0), dtype=dtype)
-    save(tmp_path / "model", MLP_TANH, params, encoding=iris.encoding, about={"source": "iris"})
+    save(tmp_path / "model", Network(MLP_TANH, params), encoding=iris.encoding, about={"source": "iris"})
     model = load(tmp_path / "model")
-    assert model.mlp == MLP_TANH
+    (network,) = model.networks
+    assert network.mlp == MLP_TANH
     assert model.about == {"source": "iris"}
     assert model.encoding.to_json() == iris.encoding.to_json()
-    chex.assert_trees_all_equal(model.params, params, strict=True)
+    chex.assert_trees_all_equal(network.params, params, strict=True)
 
 
 def test_equal_models_have_equal_bytes(tmp_path, iris):
@@ -60,14 +61,14 @@ def test_weights_are_saved_by_name_as_out_by_in(tmp_path):
 def test_an_array_in_another_memory_order_is_saved_right(tmp_path):
     params = init(MLP_TANH, jax.random.key(0))
     by_columns = jax.tree.map(lambda array: np.asfortranarray(array), params)
-    save(tmp_path / "model", MLP_TANH, by_columns)
-    chex.assert_trees_all_equal(load(tmp_path / "model").params, params)
+    save(tmp_path / "model", Network(MLP_TANH, by_columns))
+    chex.assert_trees_all_equal(load(tmp_path / "model").networks[0].params, params)
 
 
 def test_a_saved_model_scales_raw_inputs(tmp_path, iris):
     raw = read("iris").x
     model = load(saved_model(tmp_path / "model", encoding=iris.encoding))
-    y = jax.vmap(lambda x: predict(model.mlp, model.params, x))(iris.encoding.encode_inputs(raw))
+    y = jax.vmap(lambda x: predict(*model.networks[0], x))(iris.encoding.encode_inputs(raw))
     # Compiled in one piece or not, sums of at most five terms differ by rounding alone.
     np.testing.assert_allclose(model.predict(raw), y, rtol=1e-6)
 
@@ -86,7 +87,7 @@ def test_predictions_of_real_values_are_in_their_own_units(tmp_path):
     diabetes = prepare(source)
     mlp = MLP((10, 16, 1), "relu", "identity", "quadratic")
     trained = train(mlp, diabetes.train, key=jax.random.key(0))
-    save(tmp_path / "model", mlp, trained.params, encoding=diabetes.encoding)
+    save(tmp_path / "model", Network(mlp, trained.params), encoding=diabetes.encoding)
     errors = load(tmp_path / "model").predict(source.x)[:, 0] - source.t
     # In scaled units, or with inputs scaled twice, errors would be near the mean of 152.
     assert np.sqrt(np.mean(errors**2)) < source.t.std()
@@ -121,7 +122,7 @@ def test_a_checkpoint_holds_the_best_parameters_too(tmp_path):
 @pytest.mark.parametrize("params", [init(MLP((4, 3)), jax.random.key(0)), None, "params"])
 def test_parameters_of_another_network_are_not_saved(tmp_path, params):
     with pytest.raises(ValueError, match=r"^params must (fit sizes \(4, 5, 3\)|be a tuple of Layer)"):
-        save(tmp_path / "model", MLP_TANH, params)
+        save(tmp_path / "model", Network(MLP_TANH, params))
     assert not list(tmp_path.iterdir())
 
 
@@ -188,22 +189,35 @@ def with_header(path, change):
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
 
 
+def with_network(header, **changes):
+    return header | {"networks": [header["networks"][0] | changes]}
+
+
 OF_TWO_CLASSES = Encoding(4, (), ("a", "b"), inputs=Scaling([0.0], [1.0]), targets=None)
 CHANGES = {
     "a newer version": (lambda header: header | {"version": 2}, "expected 1"),
     "no version": (lambda header: {}, "not a model saved by jaxmlp"),
     "no object": (lambda header: [1], "not a model saved by jaxmlp"),
-    "other sizes": (lambda header: header | {"mlp": header["mlp"] | {"sizes": [4, 6, 3]}}, "expected sizes"),
+    "other sizes": (lambda header: with_network(header, sizes=[4, 6, 3]), "expected sizes"),
     "more layers": (
-        lambda header: header | {"mlp": header["mlp"] | {"sizes": [4, 5, 3, 2]}},
+        lambda header: with_network(header, sizes=[4, 5, 3, 2]),
         "'layers.2.w' is missing",
     ),
     "an unknown activation": (
-        lambda header: header | {"mlp": header["mlp"] | {"activation": "rellu"}},
+        lambda header: with_network(header, activation="rellu"),
         "did you mean 'relu'",
     ),
-    "an unknown option": (lambda header: header | {"mlp": header["mlp"] | {"depth": 3}}, "depth"),
-    "no network": (lambda header: header | {"mlp": None}, "damaged"),
+    "an unknown option": (lambda header: with_network(header, depth=3), "depth"),
+    "no network": (lambda header: header | {"networks": []}, "networks must be one or more, got none"),
+    "something else than networks": (lambda header: header | {"networks": 3}, "damaged"),
+    "a network without arrays": (
+        lambda header: header | {"networks": 2 * header["networks"]},
+        "'networks.0.layers.0.w' is missing",
+    ),
+    "networks that do not go together": (
+        lambda header: header | {"networks": [*header["networks"], {"sizes": [5, 3]}]},
+        "networks must have the same inputs",
+    ),
     "no encoding": (
         lambda header: {key: value for key, value in header.items() if key != "encoding"},
         "'encoding'",
@@ -256,6 +270,63 @@ def test_a_corrupted_model_loads_or_is_refused_in_one_line(tmp_path_factory, pos
     except ValueError as error:
         refusal = str(error)
     else:
-        assert jnp.shape(model.params[0].w) == (3, 2)
+        assert jnp.shape(model.networks[0].params[0].w) == (3, 2)
         return
     assert refusal.splitlines() == [refusal]
+
+
+WIDER = MLP((4, 7, 6, 3), "relu")
+
+
+def drawn(mlp: MLP, n: int):
+    params = [init(mlp, jax.random.key(seed)) for seed in range(n)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+
+def test_several_networks_come_back_to_the_last_bit_with_their_predictions(tmp_path, iris):
+    raw = read("iris").x
+    given = [Network(MLP_TANH, drawn(MLP_TANH, 2)), Network(WIDER, init(WIDER, jax.random.key(7)))]
+    save(tmp_path / "model", given, encoding=iris.encoding)
+    model = load(tmp_path / "model")
+    assert [network.mlp for network in model.networks] == [MLP_TANH, MLP_TANH, WIDER]
+    assert {"networks.0.layers.1.w", "networks.2.layers.2.b"} <= set(safetensors.numpy.load_file(tmp_path / "model"))
+    for network, k in zip(model.networks, range(2), strict=False):
+        chex.assert_trees_all_equal(network.params, jax.tree.map(lambda leaf, k=k: leaf[k], given[0].params))
+    of_each = [Model((network,), iris.encoding, {}).predict(raw) for network in model.networks]
+    mean = np.mean(np.asarray(of_each, np.float64), axis=0)
+    np.testing.assert_array_equal(model.predict(raw), mean.astype(np.float32))
+    np.testing.assert_array_equal(Model(model.networks, iris.encoding, {}).predict(raw), model.predict(raw))
+
+
+def test_values_of_several_networks_are_averaged_in_double_precision_before_they_get_their_units():
+    mlp = MLP((1, 1), output="identity", loss="quadratic")
+    params = jax.tree.map(jnp.zeros_like, drawn(mlp, 2))
+    params = (params[0]._replace(b=jnp.array([[1.0], [1.0 + 2**-23]])),)
+    encoding = Encoding(1, (), None, inputs=Scaling([0.0], [1.0]), targets=Scaling([-1.0 - 2**-24], [2.0**30]))
+    # Rounded to float32, the mean would be 1 or 1 + 2^-23.
+    assert Model(networks(mlp, params), encoding, {}).predict(np.ones((1, 1)))[0, 0] == pytest.approx(
+        (1 + 2**-24) / 2**30 - 1 - 2**-24, rel=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    "other", [MLP((5, 3)), MLP((4, 2)), MLP((4, 3), output="sigmoid", loss="binary_cross_entropy")]
+)
+def test_networks_that_do_not_go_together_are_not_saved(tmp_path, other):
+    several = [Network(mlp, init(mlp, jax.random.key(0))) for mlp in (MLP_TANH, other)]
+    with pytest.raises(ValueError, match=r"^networks must have the same inputs, outputs, output activation and loss"):
+        save(tmp_path / "model", several)
+    with pytest.raises(TypeError, match=r"^networks must be Network\(mlp, params\), or a list of them, got MLP$"):
+        save(tmp_path / "model", MLP_TANH)
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_of_several_networks_goes_on_from_a_checkpoint_file_bit_for_bit(tmp_path, iris):
+    config, keys, seen = TrainConfig(epochs=4), jax.random.split(jax.random.key(0), 3), []
+    whole = train(MLP_TANH, iris.train, config, key=keys, callback=seen.append)
+    save_training(tmp_path / "checkpoint", seen[1])
+    resumed = load_training(tmp_path / "checkpoint", MLP_TANH)
+    chex.assert_trees_all_equal(resumed, seen[1])
+    rest = train(MLP_TANH, iris.train, config, key=keys, resume=resumed)
+    chex.assert_trees_all_equal(rest.params, whole.params)
+    assert evaluate(MLP_TANH, rest.params, iris.test) == evaluate(MLP_TANH, whole.params, iris.test)

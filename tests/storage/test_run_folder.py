@@ -90,8 +90,9 @@ def test_a_finished_run_holds_its_parameters_history_and_picture(tmp_path):
     last = finished(tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(RUN_FILES)
     model = load(tmp_path / "run" / "model.safetensors")
-    chex.assert_trees_all_equal(model.params, last.params)
-    assert (model.mlp, model.about) == (MLP((4, 2)), {"source": "here"})
+    (network,) = model.networks
+    chex.assert_trees_all_equal(network.params, last.params)
+    assert (network.mlp, model.about) == (MLP((4, 2)), {"source": "here"})
     assert (tmp_path / "run" / "curves.png").read_bytes() == b"a picture"
     assert (tmp_path / "run" / "history.csv").read_bytes() == history_csv(last)
     chex.assert_trees_all_equal(start_run(tmp_path / "run", CONFIG, MLP((4, 2))).latest, last)

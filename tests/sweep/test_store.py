@@ -56,8 +56,9 @@ def test_the_folder_holds_the_results(tmp_path):
     assert_same(outcome(kept), outcome(expected))
     assert_same(outcome(sweep.load(tmp_path / "sweep")), outcome(expected))
     model = load(tmp_path / "sweep/models/trial-000003.safetensors")
-    assert model.mlp == kept.trial(3).mlp
-    jax.tree.map(np.testing.assert_array_equal, model.params, expected.params(3))
+    (network,) = model.networks
+    assert network.mlp == kept.trial(3).mlp
+    jax.tree.map(np.testing.assert_array_equal, network.params, expected.params(3))
     assert model.about["hyperparameters"] == {"learning_rate": 0.02, "hidden": [3, 3], "seed": 0}
 
 
