@@ -18,7 +18,7 @@ from jaxmlp.cli.training_setup import Material, check_same_options, config_of, n
 from jaxmlp.network import MLP
 from jaxmlp.plots.training import curves
 from jaxmlp.storage.run_folder import Run, new_folder, read_config, start_run
-from jaxmlp.training.boundary import check_training
+from jaxmlp.training.boundary import check_key, check_training
 from jaxmlp.training.config import TRACKED, TrainConfig
 from jaxmlp.training.history import Trained, divergence
 from jaxmlp.training.loop import train
@@ -47,6 +47,7 @@ def run(arguments: Namespace) -> int:
         raise ValueError(f"{folder}: the run began with other data; use those, or choose another --out")
     keep_compiled_programs(arguments)
     key = _key(about["options"])  # before the folder is made: fails without a device
+    check_key(key, config)
     folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
     opened = start_run(folder, {"source": arguments.source, "options": about["options"], "data": about["data"]}, mlp)
     return _train(arguments, opened, mlp, config, material, key)
@@ -64,8 +65,8 @@ def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | 
     epochs = given.get("epochs", 0)
     if epochs > options["epochs"]:
         if options["schedule"] == "cosine":
-            again = f"the cosine schedule of {epochs} epochs, where the learning rate is larger again"
-            note(arguments, f"--epochs {epochs} after {options['epochs']}: training goes on in {again}")
+            after = f"--epochs {epochs}, {options['epochs']} before"
+            note(arguments, f"{after}: the learning rate goes on as in a cosine schedule of {epochs}, larger at first")
         options["epochs"] = epochs
     check_same_options(f"{folder}: the run began", options, given)
     return options

@@ -116,6 +116,11 @@ REFUSED = {
     "a width too large to index": (["train", "iris", "--hidden", "1" + "0" * 30], ["parameters, more than"]),
     "a width of 5,000 digits": (["train", "iris", "--hidden", "9" * 5000], ["--hidden", "999..."]),
     "a rate beyond float32": (["train", "iris", "--learning-rate", "1e39"], ["learning_rate", "float32"]),
+    "no networks": (["train", "iris", "--networks", "0"], ["--networks must be a whole number, 1 or larger, got 0"]),
+    "statistics of several networks": (
+        ["train", "iris", "--networks", "2", "--track", "norms"],
+        ["track follows the gradients of one network, got 2 keys"],
+    ),
     "to resume nowhere": (["train", "iris", "--resume"], ["--out"]),
     "a missing model": (["evaluate", "no.safetensors", "iris"], ["no.safetensors"]),
     "a model that is none": (["info", "hello.safetensors"], ["hello.safetensors", "not a safetensors file"]),
@@ -157,7 +162,7 @@ def test_another_run_is_not_overwritten(jaxmlp, run_folder):
 
 
 def test_a_run_is_not_resumed_with_other_options_or_data(jaxmlp, run_folder):
-    for argv, word in ((["iris", "--epochs", "9"], "--epochs 2, got 9"), (["wine"], "data")):
+    for argv, word in ((["iris", "--epochs", "1"], "--epochs 2, got 1"), (["wine"], "data")):
         done = jaxmlp("train", *argv, "--out", str(run_folder), "--resume")
         assert (done.code, done.err.count("\n")) == (2, 1)
         assert word in done.err

@@ -22,6 +22,7 @@ from jaxmlp.data import EMBEDDED, Dataset, prepare, read
 from jaxmlp.plots import curves
 from jaxmlp.storage.checkpoint import load_training
 from jaxmlp.storage.run_folder import RUN_FILES
+from jaxmlp.training.evaluation import evaluate_networks
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -485,6 +486,40 @@ def test_training_continues_if_the_reader_of_its_progress_is_gone(without_a_read
 def test_commands_succeed_with_closed_streams(tmp_path):
     command = f"{sys.executable} -m jaxmlp datasets >&- 2>&- <&-"
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
+
+
+def test_networks_of_a_model_are_those_of_the_seeds_that_follow_its_own(jaxmlp, tmp_path):
+    assert jaxmlp("train", "iris", *QUICK, "--networks", "3", "--seed", "5", "--out", "run").code == 0
+    data, model = prepare(read("iris"), seed=5), load("run/model.safetensors")
+    assert len(model.networks) == 3
+    for number, (mlp, params) in enumerate(model.networks):
+        config = TrainConfig(epochs=3)
+        alone = train(mlp, data.train, config, key=jax.random.key(5 + number))
+        for saved, here in zip(params, alone.params, strict=True):
+            np.testing.assert_array_equal(saved.w, here.w)
+    found = json.loads(jaxmlp("evaluate", "run", "iris", "--json").out)
+    assert found["test_accuracy"] == evaluate_networks(model.networks, data.test).accuracy
+    assert json.loads(jaxmlp("info", "run", "--json").out)["networks"][2]["sizes"] == [4, 16, 3]
+    assert jaxmlp("examples", "run", "iris", "--quiet").code == 0
+    assert jaxmlp("examples", "run", "iris", "--influence", "7", "--quiet").code == 0
+    again = jaxmlp("train", "iris", "--out", "run", "--resume", "--networks", "2")
+    assert "the run began with --networks 3, got 2" in again.err
+
+
+def test_a_finished_run_goes_on_if_it_is_resumed_with_more_epochs(jaxmlp, tmp_path):
+    options = ("--hidden", "16", "--schedule", "constant")
+    for folder, epochs in (("long", "4"), ("short", "2"), ("short", "4")):
+        assert jaxmlp("train", "iris", *options, "--out", folder, "--resume", "--epochs", epochs).code == 0
+    assert Path("short/model.safetensors").read_bytes() == Path("long/model.safetensors").read_bytes()
+    assert jaxmlp("train", "iris", "--out", "short", "--resume").code == 0  # keeps the larger number
+    assert load_training(Path("short/checkpoint.safetensors"), MLP((4, 16, 3))).best_epoch == 4
+    assert "with --epochs 4, got 3" in jaxmlp("train", "iris", "--out", "short", "--resume", "--epochs", "3").err
+
+
+def test_a_longer_cosine_schedule_says_what_it_does_to_the_learning_rate(jaxmlp):
+    jaxmlp("train", "iris", *QUICK, "--out", "run")
+    said = jaxmlp("train", "iris", "--out", "run", "--resume", "--epochs", "5").err
+    assert "--epochs 5, 3 before: the learning rate goes on as in a cosine schedule of 5, larger at first" in said
 
 
 def test_a_new_run_says_that_there_was_nothing_to_resume(jaxmlp):
