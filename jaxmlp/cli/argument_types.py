@@ -1,10 +1,12 @@
 """Types of options for argparse: numbers, names, widths, NAME=VALUES; errors say what was expected."""
 
+import csv
 from argparse import ArgumentTypeError
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["as_typed", "axis", "count_or_all", "names", "number", "shortened", "widths"]
+__all__ = ["as_typed", "axis", "column_names", "count_or_all", "names", "number", "shortened", "widths"]
 
 
 def number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
@@ -25,6 +27,20 @@ def names(text: str) -> list[str]:
     parts = [part.strip() for part in text.replace(":", ",").split(",")]
     if not all(parts):
         raise ArgumentTypeError(f"expected comma-separated names, got {shortened(text)}")
+    return parts
+
+
+def column_names(text: str) -> list[str]:
+    """Read names of columns, separated by commas; a name with a comma stands in double quotes.
+
+    >>> column_names('age,"income, EUR"')
+    ['age', 'income, EUR']
+    """
+    parts = [part.strip() for part in next(csv.reader([text], skipinitialspace=True))]
+    if not all(parts):
+        raise ArgumentTypeError(f"expected names of columns separated by commas, got {shortened(text)}")
+    if repeated := [name for name, count in Counter(parts).items() if count > 1]:
+        raise ArgumentTypeError(f"column {shortened(repeated[0])} is named twice: name it once")
     return parts
 
 

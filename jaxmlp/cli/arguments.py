@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from jaxmlp._validation import unknown_name
 from jaxmlp._version import __version__
-from jaxmlp.cli.argument_types import axis, count_or_all, names, number, widths
+from jaxmlp.cli.argument_types import axis, column_names, count_or_all, names, number, widths
 from jaxmlp.training.config import TRACKED, TrainConfig
 
 __all__ = ["TRAIN_DEFAULTS", "build_parsers", "parse"]
@@ -248,12 +248,19 @@ def _add_sweep_folder(parser: ArgumentParser) -> None:
 def _add_evaluate(parser: ArgumentParser) -> None:
     _add_model_and_source(parser)
     _add_target(parser)
+    picture = (
+        "PNG file: for classes how often predicted probabilities are right, for values predicted against true "
+        "(default: evaluation.png)"
+    )
+    _add(parser, "--picture FILE", picture)
     _add_common(parser)
 
 
 def _add_predict(parser: ArgumentParser) -> None:
     _add_model_and_source(parser)
     _add(parser, "--out FILE", "CSV file to write (default: predictions.csv)")
+    _add(parser, "--keep COLUMNS", "columns of SOURCE to copy beside the predictions, like an id", type=column_names)
+    _add(parser, "--probabilities", "also write the probability of each class")
     _add_common(parser)
 
 

@@ -1,6 +1,8 @@
-"""`jaxmlp evaluate`: measure a trained network on a source of data."""
+"""`jaxmlp evaluate`: measure a trained network's predictions on a source of data."""
 
 from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,37 +10,44 @@ from rich.table import Table
 from rich.text import Text
 from sklearn import metrics
 
-from jaxmlp.cli.output import show, table
+from jaxmlp.cli.output import check_out, show, table
 from jaxmlp.cli.saved_model import find_model, predict_finite, read_labelled, split_of_training
 from jaxmlp.cli.startup import keep_compiled_programs
 from jaxmlp.data import Part, Source, whole
+from jaxmlp.plots.predictions import calibration, predicted_against_true
 from jaxmlp.storage.checkpoint import Model
-from jaxmlp.training.evaluation import evaluate_networks
+from jaxmlp.storage.files import write_whole
 
 __all__ = ["run"]
 
 
 def run(arguments: Namespace) -> int:
-    """Print loss, accuracy and confusion matrix; for real values R2 and errors in the target's units."""
+    """Print scores, for classes also the confusion matrix; draw how far probabilities or values can be trusted."""
+    picture = Path(getattr(arguments, "picture", "evaluation.png"))
+    check_out(picture, (arguments.source, arguments.model), option="--picture", suffix=".png")
     keep_compiled_programs(arguments)
     model = find_model(arguments.model)
     source, encoding = read_labelled(arguments, model, arguments.source)
     part, origin = _part(model, source)
-    data = encoding.encode(part.x, part.t, source.class_names)
+    t = encoding.encode(part.x, part.t, source.class_names).t
     y = predict_finite(model, part.x, source.name)
-    result = evaluate_networks(model.networks, data)
-    values: dict[str, Any] = {"examples": len(data), "origin": origin, "test_loss": result.loss}
+    values: dict[str, Any] = {"examples": len(y), "origin": origin}
+    title, tables = f"{Path(source.name).stem}, {origin}", []
     if encoding.class_names is None:
-        t = part.t.reshape(y.shape)
-        values["test_r2"] = result.r2
-        values["mean_absolute_error"] = float(metrics.mean_absolute_error(t, y))
-        values["root_mean_squared_error"] = float(metrics.root_mean_squared_error(t, y))
-        show(arguments, values, table(values))
-        return 0
-    values["test_accuracy"] = result.accuracy
-    confusion = metrics.confusion_matrix(data.t, y.argmax(1), labels=range(len(encoding.class_names)))
-    more = {"classes": encoding.class_names, "confusion": confusion.tolist()}
-    show(arguments, values | more, table(values), _confusion_table(confusion, encoding.class_names))
+        values |= _scores_of_values(part.t.reshape(y.shape), y)
+        drawn = predicted_against_true(part.t.ravel(), y.ravel(), title)
+    else:
+        names, t = encoding.class_names, np.asarray(t)
+        scores, notes = _scores_of_classes(t, y, names)
+        confusion = metrics.confusion_matrix(t, y.argmax(1), labels=range(len(names)))
+        values |= scores | notes | {"classes": names, "confusion": confusion.tolist()}
+        right, probability, what = _trusted(t, y, names)
+        drawn = calibration(right, probability, f"{title}, probability of {what}")
+        tables.append(_confusion_table(confusion, names))
+    write_whole(picture, drawn)
+    values["picture"] = str(picture)
+    shown = {name: value for name, value in values.items() if name not in ("classes", "confusion")}
+    show(arguments, values, table(shown), *tables)
     return 0
 
 
@@ -51,7 +60,41 @@ def _part(model: Model, source: Source) -> tuple[Part, str]:
     return whole(source.x, source.t), "all examples"
 
 
-def _confusion_table(confusion: np.ndarray, names: tuple[str, ...]) -> Table:
+def _scores_of_values(t: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    return {
+        "r2": float(metrics.r2_score(t, y)) if len(t) > 1 else float("nan"),
+        "mean_absolute_error": float(metrics.mean_absolute_error(t, y)),
+        "root_mean_squared_error": float(metrics.root_mean_squared_error(t, y)),
+    }
+
+
+def _scores_of_classes(t: np.ndarray, y: np.ndarray, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the scores of outputs y: [N, K] for classes t: [N], and why a score has no value."""
+    present = np.unique(t)
+    scores: dict[str, Any] = {
+        "accuracy": float(metrics.accuracy_score(t, y.argmax(1))),
+        # The mean of the recalls of the classes that are there: scikit-learn's warns about the others.
+        "balanced_accuracy": float(np.mean([(y[t == k].argmax(1) == k).mean() for k in present])),
+    }
+    probability = y.astype(np.float64)
+    probability /= probability.sum(axis=1, keepdims=True)
+    scores["log_loss"] = float(metrics.log_loss(t, probability, labels=range(len(names))))
+    if len(present) < len(names):
+        absent = next(name for k, name in enumerate(names) if k not in present)
+        return scores, {"roc_auc": f"undefined: no example is of class {absent}"}
+    of_two = len(names) == 2
+    auc = metrics.roc_auc_score(t, probability[:, 1] if of_two else probability, multi_class="ovr")
+    return scores | {"roc_auc": float(auc)}, {}
+
+
+def _trusted(t: np.ndarray, y: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return what the picture of calibration shows: was it right, its probability, and its name."""
+    if len(names) == 2:
+        return t == 1, y[:, 1], names[1]
+    return t == y.argmax(1), y.max(1), "the predicted class"
+
+
+def _confusion_table(confusion: np.ndarray, names: Sequence[str]) -> Table:
     printed = Table(title="true class (rows) and predicted (columns)", title_justify="left", box=None)
     printed.add_column("", style="dim")
     for name in names:

@@ -79,14 +79,20 @@ def grid(columns: Mapping[str, bool], title: str | None = None) -> Table:
     return empty
 
 
-def check_out(out: Path, inputs: Collection[str], *, with_picture: bool = False) -> None:
-    """Refuse, before any work, a CSV file that cannot be written or that would replace an input."""
-    if out.suffix.lower() == ".png":
-        raise ValueError(f"--out {out}: expected the name of a CSV file, like {out.with_suffix('.csv')}")
+def check_out(
+    out: Path, inputs: Collection[str], *, option: str = "--out", suffix: str = ".csv", with_picture: bool = False
+) -> None:
+    """Refuse, before any work, a file that cannot be written or that would replace an input.
+
+    The file is a table (`suffix` is .csv) or a picture (.png); `with_picture` also checks the picture beside a table.
+    """
+    kind, other = ("CSV", ".png") if suffix == ".csv" else ("PNG", ".csv")
+    if out.suffix.lower() == other:
+        raise ValueError(f"{option} {out}: expected the name of a {kind} file, like {out.with_suffix(suffix)}")
     check_place(out)  # first, because a folder such as "." has no suffix to change
     for path in (out, out.with_suffix(".png")) if with_picture else (out,):
         check_place(path)
         is_of_run = path.name in RUN_FILES and (path.parent / "model.safetensors").exists()
         for given in map(Path, inputs):
             if path.exists() and given.exists() and (is_of_run or path.samefile(given)):
-                raise ValueError(f"{path} holds the data, the model or its run: choose another --out")
+                raise ValueError(f"{path} holds the data, the model or its run: choose another {option}")
