@@ -8,7 +8,10 @@ import numpy as np
 
 from jaxmlp._validation import unknown_name, whole_number
 
-__all__ = ["SCHEDULES", "TRACKED", "TrainConfig", "learning_rates"]
+__all__ = ["SCHEDULES", "TABLE_HIDDEN", "TABLE_NETWORKS", "TRACKED", "TrainConfig", "learning_rates"]
+
+TABLE_HIDDEN, TABLE_NETWORKS = (256, 256), 4
+"""The hidden layers that suit an ordinary table, and how many networks of different seeds are averaged."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,25 @@ class TrainConfig:
                 raise ValueError(f"track {name!r} needs a batch_size of 2 or larger, got 1")
         # Sorted, so that the same names in another order do not recompile.
         object.__setattr__(self, "track", tuple(name for name in TRACKED if name in self.track))
+
+    @classmethod
+    def for_table(cls, n_examples: int, **changes: Any) -> "TrainConfig":
+        """Return the configuration that suits an ordinary table of this many training examples, with some changes.
+
+        Batches, epochs and weight decay follow the number of examples; `experiments.benchmarks.tables` measures how well
+        this does, with networks of the hidden layers `TABLE_HIDDEN`.
+
+        >>> TrainConfig.for_table(2_000, epochs=5).batch_size
+        33
+        """
+        n = whole_number("n_examples", n_examples, least=1)
+        suited: dict[str, Any] = {
+            "batch_size": min(n, max(16, min(128, n // 60))),
+            "epochs": max(10, min(30, 600_000 // n)),
+            "learning_rate": 0.03,
+            "weight_decay": min(20 / n, 0.05),
+        }
+        return cls(**suited | changes)
 
 
 def _checked(name: str, value: Any) -> Any:
