@@ -28,6 +28,12 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "activation": ["relu"],
     "output": None,
     "loss": None,
+    "numbers": [],
+    "categories": [],
+    "drop": [],
+    "features": [],
+    "missing": [],
+    "separator": None,
     "class_weights": None,
     "scaling": None,
     "test_fraction": 0.2,
@@ -53,6 +59,14 @@ _CONFIG_HELP = {
     "patience": "stop after this many epochs without a lower test loss, and keep the best (default: never stop early)",
     "clip": "largest gradient norm of an example; longer gradients are scaled down (default: no limit)",
     "track": f"statistics of the gradients to record each epoch, separated by commas: {', '.join(TRACKED)}",
+}
+
+# What `TrainConfig.for_table` chooses, in words.
+_FOR_TABLES = {
+    "epochs": "10 to 30",
+    "batch_size": "16 to 128",
+    "learning_rate": "0.03",
+    "weight_decay": "20 by the number of training examples",
 }
 
 # Messages of argparse, and ours, which name the next step.
@@ -137,12 +151,19 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
     _add(data, "--task KIND", task)
     scaling = "piecewise, robust, standard, minmax or none (default: piecewise for tables, else standard)"
     _add(data, "--scaling KIND", scaling)
+    _add(data, "--features COLUMNS", "columns of a table to learn from (default: all but the target)", type=column_names)
+    _add(data, "--drop COLUMNS", "columns of a table to leave out", type=column_names)
+    _add(data, "--numbers COLUMNS", "columns of a table to take for numbers, whatever they look like", type=column_names)
+    _add(data, "--categories COLUMNS", "columns of a table to take for categories, like a postcode", type=column_names)
+    missing = "texts that mean a missing cell of a table, besides no text (default: NA, N/A, null, none, NaN, ?)"
+    _add(data, "--missing TEXTS", missing, type=column_names)
+    _add(data, "--separator TEXT", "what separates the cells of a .csv file (default: recognised)")
     weights = "weights of the training examples: balanced gives each class the same total (default: equal weights)"
     _add(data, "--class-weights KIND", weights)
     fraction = "fraction of the examples held out for testing, if SOURCE has no test part (default: 0.2)"
     _add(data, "--test-fraction X", fraction, type=number(float))
     network = parser.add_argument_group("network")
-    hidden = "widths of the hidden layers, like 128 or 128:64, or none (default: 128)"
+    hidden = "widths of the hidden layers, like 128 or 128:64, or none (default: 128; for tables: 256:256)"
     _add(network, "--hidden N:N", hidden, type=widths)
     activation = (
         "activation of the hidden layers, one name or one for each, like relu:tanh: identity, sigmoid, tanh, relu, "
@@ -169,7 +190,8 @@ def _add_config_option(group: Any, name: str, text: str) -> None:
             _add(group, f"{option} NAME", f"{text} (default: {default})")
         case _:
             kind, metavar = (float, "X") if isinstance(default, float) or name == "clip" else (int, "N")
-            shown = "" if default is None else f" (default: {default:g})"
+            tables = f"; for tables: {_FOR_TABLES[name]}" if name in _FOR_TABLES else ""
+            shown = "" if default is None else f" (default: {default:g}{tables})"
             _add(group, f"{option} {metavar}", text + shown, type=number(kind))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from jaxmlp.cli.argument_types import as_typed
-from jaxmlp.cli.output import grid, show, table, why_lost
+from jaxmlp.cli.output import columns_table, grid, show, table, why_lost
 from jaxmlp.cli.saved_model import find_model
 from jaxmlp.data import Columns
 from jaxmlp.network import MLP
@@ -29,7 +29,9 @@ def run(arguments: Namespace) -> int:
     }
     counts = Counter(network.mlp for network in model.networks)
     layers = [_layers(mlp, f"{n} of the networks" if len(counts) > 1 else None) for mlp, n in counts.items()]
-    show(arguments, values, *layers, table(_summary(model)), _training(model))
+    encoding = model.encoding
+    columns = [columns_table(encoding.inputs)] if encoding and isinstance(encoding.inputs, Columns) else []
+    show(arguments, values, *layers, table(_summary(model)), *columns, _training(model))
     return 0
 
 
@@ -74,6 +76,7 @@ def _training(model: Model) -> Table:
     about = model.about
     values = {name: about[name] for name in ("source", "target") if about.get(name)}
     options = about.get("options", {})
-    values |= {name: as_typed(value) for name, value in options.items() if value is not None}
+    shown = {name: value for name, value in options.items() if value is not None and (value != [] or name == "hidden")}
+    values |= {name: as_typed(value) for name, value in shown.items()}
     results = {name: value for name, value in about.get("results", {}).items() if name != "parameters"}
     return table(values | results | why_lost(results), title="trained with")

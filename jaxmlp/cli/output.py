@@ -5,16 +5,17 @@ import sys
 from argparse import Namespace
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from jaxmlp.data.columns import Columns, Described
 from jaxmlp.storage.files import check_place, to_json
 from jaxmlp.storage.run_folder import RUN_FILES
 from jaxmlp.training.history import Epoch
 
-__all__ = ["check_out", "console_width", "grid", "score", "show", "table", "why_lost"]
+__all__ = ["check_out", "columns_table", "console_width", "grid", "rendered", "score", "show", "table", "why_lost"]
 
 _LOST = {
     "noise_scale": "lost in noise: the estimate of |G|^2 is not positive",
@@ -47,17 +48,39 @@ def show(arguments: Namespace, values: Mapping[str, Any], *tables: RenderableTyp
     if arguments.json:
         print(to_json(values))
     elif not arguments.quiet:
-        # Names come from the user, so they are not read as markup.
-        console = Console(width=console_width(), markup=False, highlight=sys.stdout.isatty(), emoji=False)
-        with console.capture() as captured:
-            for printed in tables:
-                console.print(printed)
-        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        print(rendered(*tables))
 
 
-def console_width() -> int:
+def rendered(*tables: RenderableType, stream: TextIO | None = None) -> str:
+    """Return tables as text for a stream (standard output if None)."""
+    stream = stream or sys.stdout
+    # Names come from the user, so they are not read as markup.
+    options: Any = {"file": stream, "markup": False, "emoji": False}
+    console = Console(width=console_width(stream), highlight=stream.isatty(), **options)
+    with console.capture() as captured:
+        for printed in tables:
+            console.print(printed)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def console_width(stream: TextIO | None = None) -> int:
     """Return the width to print in; wide in a pipe, so that programs find lines that are not folded."""
-    return Console().width if sys.stdout.isatty() else 200
+    stream = stream or sys.stdout
+    return Console(file=stream).width if stream.isatty() else 200
+
+
+def columns_table(columns: Columns, limit: int | None = None) -> Table:
+    """Return a table of what the columns of a table are taken for; with a limit, of the first that are learned from."""
+    rows = columns.describe()
+    if limit is not None:
+        kept = [row for row in rows if row.name in columns.names]
+        rows = kept[:limit]
+        more = len(kept) - len(rows)
+        rows += [Described(f"... {more} more", "", "`jaxmlp info` shows all")] if more else []
+    printed = grid(dict.fromkeys(("column", "taken for", "details"), False))
+    for row in rows:
+        printed.add_row(*row)
+    return printed
 
 
 def table(values: Mapping[str, Any], title: str | None = None) -> Table:

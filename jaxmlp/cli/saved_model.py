@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmlp.data import Encoding, Source, Split, fingerprint, is_table, read, split
+from jaxmlp.cli.training_setup import read_source
+from jaxmlp.data import Encoding, Source, Split, fingerprint, is_table, split
 from jaxmlp.storage.checkpoint import Model, load
 
 __all__ = ["find_model", "predict_finite", "read_for", "read_labelled", "split_of_training"]
@@ -28,13 +29,9 @@ def read_for(model: Model, given: str, *, target: str | None = None, labelled: b
     if model.encoding is None:
         raise ValueError("the model was saved without the scaling of its inputs: use it from Python")
     options = model.about.get("options", {})
-    source = read(
-        given,
-        target=(target or model.about.get("target")) if is_table(given) else target,
-        task=options.get("task"),
-        features=model.encoding.feature_names or None,
-        labelled=labelled,
-    )
+    target = (target or model.about.get("target")) if is_table(given) else target
+    features = model.encoding.feature_names or None
+    source = read_source(given, options, target=target, features=features, labelled=labelled)
     return source, model.encoding
 
 

@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> int:
     keep_compiled_programs(arguments)
     halving, space = _halving(arguments), _space(arguments)
     options = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
-    material = read_material(arguments.source, TRAIN_DEFAULTS | options, fit_batch="batch_size" not in arguments)
+    material = read_material(arguments.source, TRAIN_DEFAULTS | options, given=options)
     if "out" in arguments:
         _check_folder(Path(arguments.out), material)
     mlp, config = _base(material, space)

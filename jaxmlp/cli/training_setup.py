@@ -1,16 +1,20 @@
 """From typed options to data, network and configuration; for a single run and for the trials of a sweep."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
-from jaxmlp.data import Columns, Prepared, fingerprint, prepare, read
+from jaxmlp.data import Columns, Prepared, Source, fingerprint, prepare, read
 from jaxmlp.network import MLP
-from jaxmlp.training.config import TrainConfig
+from jaxmlp.training.config import TABLE_HIDDEN, TrainConfig
 
-__all__ = ["Material", "check_same_options", "config_of", "network_of", "read_material"]
+__all__ = ["Material", "check_same_options", "config_of", "network_of", "read_material", "read_source"]
+
+
+_PREPARING = ("scaling", "numbers", "categories", "test_fraction", "seed")
+_LISTS = ("track", "numbers", "categories", "drop", "features", "missing")  # typed with commas
 
 
 class Material(NamedTuple):
@@ -21,13 +25,20 @@ class Material(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_material(source_name: str, options: Mapping[str, Any], *, fit_batch: bool) -> Material:
-    """Read, split, scale and weight the data; with `fit_batch` a batch holds at most all training examples."""
-    source = read(source_name, target=options["target"], task=options["task"])
-    prepared = prepare(source, scaling=options["scaling"], test_fraction=options["test_fraction"], seed=options["seed"])
+def read_source(source_name: str, options: Mapping[str, Any], **others: Any) -> Source:
+    """Read a source with the options that a run began with."""
+    of_table = {name: options.get(name) or None for name in ("features", "missing", "separator")}
+    return read(source_name, task=options.get("task"), **{**of_table, **others})
+
+
+def read_material(source_name: str, options: Mapping[str, Any], *, given: Collection[str]) -> Material:
+    """Read, split, scale and weight the data; options that were not `given` suit them."""
+    source = read_source(source_name, options, target=options["target"], drop=options["drop"])
+    prepared = prepare(source, **{name: options[name] for name in _PREPARING})
     prepared = _weighted(prepared, options["class_weights"])
-    if fit_batch:
-        options = {**options, "batch_size": min(options["batch_size"], len(prepared.train))}
+    suited = _suited_to_table(len(prepared.train)) if source.is_table else {}
+    suited |= {"batch_size": min(suited.get("batch_size", options["batch_size"]), len(prepared.train))}
+    options = {**options, **{name: value for name, value in suited.items() if name not in given}}
     notes = source.notes
     if isinstance(columns := prepared.encoding.inputs, Columns):
         notes += columns.notes
@@ -73,7 +84,13 @@ def check_same_options(began: str, before: Mapping[str, Any], now: Mapping[str, 
 
 
 def _as_typed(name: str, value: Any) -> str:
-    return ",".join(map(str, value)) if name == "track" else as_typed(value)
+    return ",".join(map(str, value)) if name in _LISTS else as_typed(value)
+
+
+def _suited_to_table(n_examples: int) -> dict[str, Any]:
+    config = TrainConfig.for_table(n_examples)
+    names = ("epochs", "batch_size", "learning_rate", "weight_decay")
+    return {"hidden": list(TABLE_HIDDEN), **{name: getattr(config, name) for name in names}}
 
 
 def _weighted(prepared: Prepared, kind: str | None) -> Prepared:
