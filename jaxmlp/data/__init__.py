@@ -13,7 +13,7 @@ from jaxmlp.data.preparing import Part, Prepared, Split, prepare, split, whole
 from jaxmlp.data.reading import EMBEDDED, is_table, read
 from jaxmlp.data.scaling import Scaling
 from jaxmlp.data.source import Source
-from jaxmlp.data.tables import from_frame
+from jaxmlp.data.tables import from_frame, read_columns
 
 __all__ = [
     "EMBEDDED",
@@ -32,6 +32,7 @@ __all__ = [
     "is_table",
     "prepare",
     "read",
+    "read_columns",
     "split",
     "whole",
 ]
