@@ -151,9 +151,13 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
     _add(data, "--task KIND", task)
     scaling = "piecewise, robust, standard, minmax or none (default: piecewise for tables, else standard)"
     _add(data, "--scaling KIND", scaling)
-    _add(data, "--features COLUMNS", "columns of a table to learn from (default: all but the target)", type=column_names)
+    _add(
+        data, "--features COLUMNS", "columns of a table to learn from (default: all but the target)", type=column_names
+    )
     _add(data, "--drop COLUMNS", "columns of a table to leave out", type=column_names)
-    _add(data, "--numbers COLUMNS", "columns of a table to take for numbers, whatever they look like", type=column_names)
+    _add(
+        data, "--numbers COLUMNS", "columns of a table to take for numbers, whatever they look like", type=column_names
+    )
     _add(data, "--categories COLUMNS", "columns of a table to take for categories, like a postcode", type=column_names)
     missing = "texts that mean a missing cell of a table, besides no text (default: NA, N/A, null, none, NaN, ?)"
     _add(data, "--missing TEXTS", missing, type=column_names)

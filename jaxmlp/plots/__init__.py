@@ -1,4 +1,4 @@
-"""Pictures as the bytes of PNG files: training curves, predictions, sheets of images, Taylor tests. Needs the extra `cli`.
+"""Pictures as the bytes of PNG files: training, predictions, sheets of images, Taylor tests. Needs the extra `cli`.
 
 Each module also has the same picture as a matplotlib figure: `training.draw_curves`, `images.draw_contact_sheet`,
 `predictions.draw_calibration`, `predictions.draw_predicted_against_true`, `taylor.draw_taylor`.

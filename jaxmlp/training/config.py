@@ -99,8 +99,8 @@ class TrainConfig:
     def for_table(cls, n_examples: int, **changes: Any) -> "TrainConfig":
         """Return the configuration that suits an ordinary table of this many training examples, with some changes.
 
-        Batches, epochs and weight decay follow the number of examples; `experiments.benchmarks.tables` measures how well
-        this does, with networks of the hidden layers `TABLE_HIDDEN`.
+        Batches, epochs and weight decay follow the number of examples. `experiments.benchmarks.tables` measures how
+        well networks with the hidden layers `TABLE_HIDDEN` do.
 
         >>> TrainConfig.for_table(2_000, epochs=5).batch_size
         33

@@ -1,0 +1,173 @@
+"""The terminal with ordinary tables: text, missing cells, columns in any order, and what it says about them."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import metrics
+
+from jaxmlp.storage.checkpoint import load
+
+N = 160
+QUICK = ("--epochs", "2", "--hidden", "8")
+
+
+def people(rng):
+    """Return a table in which income and city decide the answer; `name` differs in every row, `code` never."""
+    city, income = rng.choice(["Bonn", "Rome", "Oslo"], N), rng.lognormal(10, 1, N)
+    return pl.DataFrame(
+        {
+            "number": np.arange(N),
+            "name": [f"person {index}" for index in rng.permutation(N)],
+            "city": [None if rng.random() < 0.1 else each for each in city],
+            "income": [None if rng.random() < 0.1 else each for each in income],
+            "born": pl.Series(rng.integers(-5_000, 15_000, N)).cast(pl.Date),
+            "member": rng.choice(["yes", "no"], N),
+            "code": "A",
+            "answer": np.where((city == "Rome") == (income > np.exp(10)), "stay", "go"),
+            "amount": np.where(city == "Oslo", 1e9, 1e9 + 500) + income,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the table, and a model of its classes and of its values."""
+    from jaxmlp.cli import main
+
+    folder = tmp_path_factory.mktemp("people")
+    frame = people(np.random.default_rng(0))
+    path = folder / "people.csv"
+    frame.write_csv(path, null_value="NA")
+    for name, target in (("classes", "answer"), ("values", "amount")):
+        argv = ["train", str(path), "--target", target, "--drop", "amount" if name == "classes" else "answer", *QUICK]
+        assert main([*argv, "--out", str(folder / name), "--quiet", "--no-cache"]) == 0
+    return SimpleNamespace(frame=frame, path=str(path), classes=str(folder / "classes"), values=str(folder / "values"))
+
+
+def test_training_shows_what_each_column_is_taken_for(jaxmlp, trained):
+    done = jaxmlp("train", trained.path, "--target", "answer", *QUICK, "--drop", "amount", "--categories", "member")
+    assert done.code == 0
+    shown = {line.split()[0]: line.split()[1] for line in done.err.splitlines()[1:6]}
+    assert shown == {"number": "number", "city": "category", "income": "number", "born": "date", "member": "category"}
+    left_out = next(line for line in done.err.splitlines() if "left out" in line)
+    assert "'name' (differs in every row)" in left_out
+    assert "'code' (constant)" in left_out
+    assert "target 'answer': 2 classes: go, stay" in done.err
+
+
+def test_a_table_gets_the_configuration_that_suits_its_size(trained):
+    from jaxmlp.training import TrainConfig
+
+    model = load(f"{trained.classes}/model.safetensors")
+    options, suited = model.about["options"], TrainConfig.for_table(N * 4 // 5)
+    assert options["hidden"] == [8]  # a typed option stays
+    assert [options["learning_rate"], options["batch_size"]] == [suited.learning_rate, suited.batch_size]
+
+
+def test_columns_are_found_by_name_and_surprises_are_counted(jaxmlp, trained, tmp_path):
+    assert jaxmlp("predict", trained.classes, trained.path, "--probabilities", "--out", "before.csv").code == 0
+    changed = trained.frame.drop("answer", "amount").with_columns(
+        pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("Mars")).otherwise("city").alias("city"),
+        pl.when(pl.int_range(pl.len()) < 2).then(None).otherwise("member").alias("member"),
+    )
+    changed.select(reversed(changed.columns)).write_csv(tmp_path / "new.csv")
+    done = jaxmlp("predict", trained.classes, "new.csv", "--probabilities")
+    assert done.code == 0
+    assert done.err.count("\n") == 1
+    assert "'city' (3 unseen categories)" in done.err
+    assert "'member' (2 missing cells)" in done.err
+    before, after = pl.read_csv(tmp_path / "before.csv"), pl.read_csv(tmp_path / "predictions.csv")
+    assert before[3:].equals(after[3:])
+    changed.drop("city").write_csv(tmp_path / "less.csv")
+    refused = jaxmlp("predict", trained.classes, "less.csv")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "feature 'city' is missing" in refused.err
+
+
+def test_kept_columns_stand_beside_the_predictions_as_they_are(jaxmlp, trained, tmp_path):
+    assert jaxmlp("predict", trained.classes, trained.path, "--keep", "name,city").code == 0
+    predicted = pl.read_csv(tmp_path / "predictions.csv", null_values="NA")
+    assert predicted.columns == ["name", "city", "prediction"]
+    assert predicted.select("name", "city").equals(trained.frame.select("name", "city"))
+    refusals = {
+        ("--keep", "nmae"): "did you mean 'name'?",
+        ("--keep", "name,name"): "named twice",
+    }
+    for argv, expected in refusals.items():
+        refused = jaxmlp("predict", trained.classes, trained.path, *argv, "--out", "other.csv")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert expected in refused.err
+    refused = jaxmlp("predict", trained.values, trained.path, "--probabilities")
+    assert "the model predicts real values" in refused.err
+
+
+def test_evaluation_of_classes_agrees_with_scikit_learn(jaxmlp, trained, tmp_path):
+    values = json.loads(jaxmlp("evaluate", trained.classes, trained.path, "--json").out)
+    assert values["origin"] == "held out in training"
+    other = trained.frame.reverse()
+    other.write_csv(tmp_path / "other.csv", null_value="NA")
+    values = json.loads(jaxmlp("evaluate", trained.classes, "other.csv", "--json", "--picture", "own.png").out)
+    assert values["origin"] == "all examples"
+    y = load(f"{trained.classes}/model.safetensors").predict(other).astype(np.float64)
+    y /= y.sum(axis=1, keepdims=True)  # from float32
+    t = (other["answer"] == "stay").to_numpy().astype(int)
+    assert values["accuracy"] == metrics.accuracy_score(t, y.argmax(1))
+    assert values["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(t, y.argmax(1)))
+    assert values["log_loss"] == pytest.approx(metrics.log_loss(t, y))
+    assert values["roc_auc"] == pytest.approx(metrics.roc_auc_score(t, y[:, 1]))
+    assert (tmp_path / "own.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_class_without_examples_leaves_the_area_under_the_curve_undefined(jaxmlp, trained, tmp_path):
+    trained.frame.filter(pl.col("answer") == "go").write_csv(tmp_path / "one.csv")
+    values = json.loads(jaxmlp("evaluate", trained.classes, "one.csv", "--json").out)
+    assert values["roc_auc"] == "undefined: no example is of class stay"
+    assert values["balanced_accuracy"] == values["accuracy"]
+
+
+def test_errors_of_values_are_float64_in_the_units_of_the_target(jaxmlp, trained, tmp_path):
+    trained.frame.reverse().write_csv(tmp_path / "other.csv", null_value="NA")
+    values = json.loads(jaxmlp("evaluate", trained.values, "other.csv", "--json").out)
+    y = load(f"{trained.values}/model.safetensors").predict(trained.frame.reverse())[:, 0]
+    t = trained.frame.reverse()["amount"].to_numpy()
+    assert y.dtype == np.float64
+    # float32 has steps of 64 at 1e9.
+    assert values["mean_absolute_error"] == pytest.approx(np.abs(y - t).mean(), rel=1e-9)
+    assert values["root_mean_squared_error"] == pytest.approx(np.sqrt(np.mean((y - t) ** 2)), rel=1e-9)
+    assert values["r2"] == pytest.approx(1 - np.sum((y - t) ** 2) / np.sum((t - t.mean()) ** 2), abs=1e-9)
+
+
+def test_a_picture_does_not_replace_an_input(jaxmlp, trained):
+    for picture, expected in (("table.csv", "expected the name of a PNG file"), ("no/folder/a.png", "no folder")):
+        refused = jaxmlp("evaluate", trained.classes, trained.path, "--picture", picture)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert expected in refused.err
+
+
+REFUSED = {
+    "a column named twice": (["--numbers", "income,income"], "named twice"),
+    "the target among the dropped": (["--drop", "answer"], "'answer'"),
+    "all features left out": (["--features", "code,name"], "--categories"),
+    "text that is said to be numbers": (["--numbers", "city"], "expected a number"),
+    "an unknown column": (["--drop", "amuont"], "did you mean 'amount'?"),
+    "an unknown scaling": (["--scaling", "robst"], "did you mean 'robust'?"),
+}
+
+
+@pytest.mark.parametrize("given", REFUSED)
+def test_bad_columns_are_refused_in_one_line_before_anything_is_written(jaxmlp, trained, tmp_path, given):
+    argv, expected = REFUSED[given]
+    done = jaxmlp("train", trained.path, "--target", "answer", *QUICK, *argv)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert expected in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_info_shows_every_column_and_why_it_is_left_out(jaxmlp, trained):
+    lines = {line.split()[0]: line for line in jaxmlp("info", trained.classes).out.splitlines() if line.strip()}
+    assert "left out" in lines["name"]
+    assert "constant" in lines["code"]
+    assert "3 categories" in lines["city"]
