@@ -116,7 +116,7 @@ def training() -> Any:
     params = weights()
     begun = Trained(params, sgd.init(params), (), params, 0, "running")
     key = jax.random.key(1, impl="threefry2x32")
-    trained = jaxmlp.train(NETWORK, DATA, CONFIG, key=key, test=TEST, resume=begun)
+    trained = jaxmlp.train(NETWORK, DATA, CONFIG, key=key, validation=TEST, resume=begun)
     history = [row._replace(seconds=0.0) for row in trained.history]
     return trained.params, trained.state, history, jaxmlp.evaluate(NETWORK, trained.params, DATA)
 
@@ -142,11 +142,11 @@ def test_a_setting_changes_no_result(plain, setting, name):
 def test_a_sweep_equals_its_trials_alone_under_a_setting(setting):
     config = TrainConfig(epochs=1, batch_size=7, clip=0.5, track=("noise_scale", "clipped"))
     space = sweep.grid(learning_rate=[0.05, 0.2])
-    results = sweep.run(space, DATA, config, mlp=NETWORK, test=TEST, keep="all")
+    results = sweep.run(space, DATA, config, mlp=NETWORK, validation=TEST, keep="all")
     for number in range(len(results)):
         trial = results.trial(number)
-        alone = jaxmlp.train(trial.mlp, DATA, trial.config, key=jax.random.key(trial.seed), test=TEST)
-        assert results.history(number)[-1].test_loss == pytest.approx(alone.history[-1].test_loss, rel=1e-3)
+        alone = jaxmlp.train(trial.mlp, DATA, trial.config, key=jax.random.key(trial.seed), validation=TEST)
+        assert results.history(number)[-1].validation_loss == pytest.approx(alone.history[-1].validation_loss, rel=1e-3)
         for ours, theirs in zip(*map(jax.tree.leaves, (results.params(number), alone.params)), strict=True):
             np.testing.assert_allclose(ours, theirs, **CLOSE)
 

@@ -177,7 +177,7 @@ def clip(problem: Problem, what: str, options: Options) -> Clipping:
         config = TrainConfig(5 if options.quick else 15, weight_decay=0.0, clip=norm)
         rates = [step / (norm or UNCLIPPED) for step in STEPS]
         space = sweep.grid(learning_rate=rates, seed=range(options.seeds))
-        results = sweep.run(space, examples, config, mlp=mlp, test=problem.validation[what], keep="all")
+        results = sweep.run(space, examples, config, mlp=mlp, validation=problem.validation[what], keep="all")
         best = results.best()
         networks = [results.params(trial) for trial in sorted(best.trials)]  # in the order of their seeds
         right = [100 * evaluate(mlp, params, problem.test).accuracy for params in networks]

@@ -180,14 +180,14 @@ def trained(design: Design, digits: Prepared, n_seeds: int) -> Cells:
         for setting, seed in product(settings[name], range(n_seeds))
     ]
     space = sweep.Space(("activation", "hidden", "learning_rate", "init_scale", "seed"), tuple(rows))
-    results = sweep.run(space, digits.train, design.config, mlp=MLP((64, 32, 10)), test=digits.test, keep=0)
+    results = sweep.run(space, digits.train, design.config, mlp=MLP((64, 32, 10)), validation=digits.test, keep=0)
     cells, first = {}, 0
     for name, depth in kinds:
         histories = [results.history(first + i) for i in range(len(settings[name]) * n_seeds)]
         first += len(histories)
         never = design.config.epochs + 1
-        epochs = [next((e.epoch for e in each if (e.test_accuracy or 0) >= TARGET), never) for each in histories]
-        end = [each[-1].test_accuracy or 0 for each in histories]  # 0 where it diverged
+        epochs = [next((e.epoch for e in each if (e.validation_accuracy or 0) >= TARGET), never) for each in histories]
+        end = [each[-1].validation_accuracy or 0 for each in histories]  # 0 where it diverged
         by_seed = (np.reshape(values, (-1, n_seeds)) for values in (epochs, end))
         cells[name, depth] = choose(settings[name], *by_seed)
     return cells

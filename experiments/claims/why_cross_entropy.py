@@ -124,10 +124,10 @@ def swept_rates(design: Design, digits: Prepared, n_seeds: int) -> Swept:
     settings = product(design.pairs, design.scales, design.rates, range(n_seeds))
     names = ("output", "loss", "init_scale", "learning_rate", "seed")
     space = sweep.Space(names, tuple((*pair, *rest) for pair, *rest in settings))
-    results = sweep.run(space, digits.train, design.config, mlp=network(ENTROPY), test=digits.test, keep=0)
+    results = sweep.run(space, digits.train, design.config, mlp=network(ENTROPY), validation=digits.test, keep=0)
     accuracies = np.zeros((len(results), design.config.epochs))  # 0 from where a run diverges
     for trial, row in enumerate(accuracies):
-        reached = [epoch.test_accuracy or 0 for epoch in results.history(trial)]
+        reached = [epoch.validation_accuracy or 0 for epoch in results.history(trial)]
         row[: len(reached)] = reached
     accuracies = accuracies.reshape(len(design.pairs), len(design.scales), len(design.rates), n_seeds, -1)
     is_there = accuracies >= TARGET

@@ -18,6 +18,7 @@ _SOURCE = (
     "an embedded data set (`jaxmlp datasets` lists them), a .csv, .parquet or .npz file, or a folder with IDX files "
     "such as those of MNIST"
 )
+_VALIDATION = "fraction of the training examples held out to choose by"
 _MODEL = "model.safetensors, or the run folder that holds it"
 
 # The options of a run with their defaults. None leaves the choice to the data.
@@ -37,6 +38,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "class_weights": None,
     "scaling": None,
     "test_fraction": 0.2,
+    "validation_fraction": None,
     "seed": 0,
     "networks": 1,
     **{field.name: field.default for field in fields(TrainConfig)},
@@ -56,7 +58,7 @@ _CONFIG_HELP = {
     "step_epochs": "number of epochs between steps of --schedule step",
     "step_factor": "factor on the learning rate at each step of --schedule step",
     "init_scale": "factor on the initial weights",
-    "patience": "stop after this many epochs without a lower test loss, and keep the best (default: never stop early)",
+    "patience": "stop after this many epochs without a lower validation loss, and keep the best (default: never stop)",
     "clip": "largest gradient norm of an example; longer gradients are scaled down (default: no limit)",
     "track": f"statistics of the gradients to record each epoch, separated by commas: {', '.join(TRACKED)}",
 }
@@ -134,7 +136,11 @@ def build_parsers() -> tuple[ArgumentParser, Mapping[str, ArgumentParser]]:
 
 def _add_train(parser: ArgumentParser) -> None:
     _add(parser, "source SOURCE", _SOURCE)
-    _add_base_run(parser, seed="seed for initial weights, batch order and split (default: 0)")
+    _add_base_run(
+        parser,
+        seed="seed for initial weights, batch order and split (default: 0)",
+        validation=f"{_VALIDATION} (default: 0.2 with --patience, else none)",
+    )
     run = parser.add_argument_group("run")
     networks = "number of networks, with the seeds N, N+1, ... of --seed; the model is their mean (default: 1)"
     _add(run, "--networks N", networks, type=number(int))
@@ -143,7 +149,7 @@ def _add_train(parser: ArgumentParser) -> None:
     _add_common(run)
 
 
-def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
+def _add_base_run(parser: ArgumentParser, *, seed: str, validation: str) -> None:
     """Add the options of a run; in a sweep, all trials have them in common."""
     data = parser.add_argument_group("data")
     _add(data, "--target COLUMN", "column of a table to predict")
@@ -166,6 +172,7 @@ def _add_base_run(parser: ArgumentParser, *, seed: str) -> None:
     _add(data, "--class-weights KIND", weights)
     fraction = "fraction of the examples held out for testing, if SOURCE has no test part (default: 0.2)"
     _add(data, "--test-fraction X", fraction, type=number(float))
+    _add(data, "--validation-fraction X", validation, type=number(float))
     network = parser.add_argument_group("network")
     hidden = "widths of the hidden layers, like 128 or 128:64, or none (default: 128; for tables: 256:256)"
     _add(network, "--hidden N:N", hidden, type=widths)
@@ -225,7 +232,11 @@ def _add_sweep(parser: ArgumentParser) -> None:
         type=number(int),
     )
     _add_common(sweep)
-    _add_base_run(parser, seed="seed for the split and, without --seeds, initial weights and batch order (default: 0)")
+    _add_base_run(
+        parser,
+        seed="seed for the split and, without --seeds, initial weights and batch order (default: 0)",
+        validation=f"{_VALIDATION} (default: 0.2)",
+    )
 
 
 def _add_space(parser: ArgumentParser) -> None:
@@ -255,7 +266,10 @@ def _add_sweep_report(parser: ArgumentParser) -> None:
 
 def _add_sweep_best(parser: ArgumentParser) -> None:
     _add_sweep_folder(parser)
-    metric = "test_accuracy, test_r2, test_loss or train_loss (default: test_accuracy for classes, else test_r2)"
+    metric = (
+        "validation_accuracy, validation_r2, validation_loss or train_loss (default: validation_accuracy for classes, "
+        "else validation_r2)"
+    )
     _add(parser, "--metric NAME", metric)
     _add(parser, "--over NAME", "hyperparameter to average over, or none (default: seed)")
     _add(parser, "--save FILE", "file for the model of the best setting's best trial")

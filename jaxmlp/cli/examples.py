@@ -156,11 +156,14 @@ def _sides(model: Model, source: Source, index: int) -> tuple[Part, Part, str]:
         where = source.name if source.x_test is None else f"the test part of {source.name}"
         raise ValueError(f"--influence must be a row of {where}, from 0 to {len(tests.rows) - 1}, got {index}")
     test = _take(tests, [index])
-    if source.x_test is not None:
-        return test, everything, "the training part"
-    train, origin = everything, "all other examples"
-    if (drawn := split_of_training(model, source)) is not None:
+    drawn = split_of_training(model, source)
+    train, origin = everything, "the training part"
+    if drawn is not None:
         train, origin = drawn.train, "the examples of its training"
+    elif source.x_test is None:
+        origin = "all other examples"
+    if source.x_test is not None:
+        return test, train, origin
     train = _take(train, train.rows != index)
     if not len(train.rows):
         raise ValueError(f"{source.name}: row {index} is the only example, expected others to rank by their influence")

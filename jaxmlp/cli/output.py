@@ -13,9 +13,9 @@ from rich.table import Table
 from jaxmlp.data.columns import Columns, Described
 from jaxmlp.storage.files import check_place, to_json
 from jaxmlp.storage.run_folder import RUN_FILES
-from jaxmlp.training.history import Epoch
+from jaxmlp.training.history import Epoch, Evaluation
 
-__all__ = ["check_out", "columns_table", "console_width", "grid", "rendered", "score", "show", "table", "why_lost"]
+__all__ = ["check_out", "columns_table", "console_width", "grid", "rendered", "scores", "show", "table", "why_lost"]
 
 _LOST = {
     "noise_scale": "lost in noise: the estimate of |G|^2 is not positive",
@@ -24,12 +24,15 @@ _LOST = {
 }
 
 
-def score(row: Epoch) -> tuple[str, float] | None:
-    """Return the name and value of an epoch's score; None without one."""
-    for name in ("test_accuracy", "test_r2"):
-        if (value := getattr(row, name)) is not None:
-            return name, value
-    return None
+def scores(part: str, found: Epoch | Evaluation | None) -> dict[str, float]:
+    """Return the loss on a part of the data, and its accuracy or R2, as far as they were measured.
+
+    >>> scores("test", Evaluation(0.5, 0.75, None))
+    {'test_loss': 0.5, 'test_accuracy': 0.75}
+    """
+    prefix = "" if isinstance(found, Evaluation) else f"{part}_"
+    values = {f"{part}_{name}": getattr(found, prefix + name, None) for name in Evaluation._fields}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def why_lost(results: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from jaxmlp.cli.output import score
+from jaxmlp.cli.output import scores
 from jaxmlp.cli.startup import say
 from jaxmlp.training.history import Epoch, Trained
 
@@ -72,10 +72,9 @@ def training_progress(
 
 def _epoch_numbers(row: Epoch, n_examples: int, width: int = _WIDE) -> str:
     text = f"loss {row.train_loss:.4f}"
-    if row.test_loss is not None and width >= _WIDE:
-        text += f"  test {row.test_loss:.4f}"
-    if (name := score(row)) is not None:
-        text += f"  {name[0].removeprefix('test_')} {name[1]:.4f}"
+    for name, value in scores("validation", row).items():
+        if (is_score := name != "validation_loss") or width >= _WIDE:
+            text += f"  {name.removeprefix('validation_') if is_score else 'validation'} {value:.4f}"
     rate = f"  {n_examples / row.seconds:,.0f}{' examples' if width >= _WIDE else ''}/s"
     return text + rate if width >= _NARROW else text
 

@@ -12,6 +12,9 @@ from jaxmlp.storage.checkpoint import Model, load
 __all__ = ["find_model", "predict_finite", "read_for", "read_labelled", "split_of_training"]
 
 
+_SPLITTING = ("test_fraction", "validation_fraction", "seed")
+
+
 def find_model(given: str) -> Model:
     """Load the model of a file or of a run folder."""
     path = Path(given)
@@ -44,13 +47,13 @@ def read_labelled(arguments: Namespace, model: Model, given: str) -> tuple[Sourc
 
 
 def split_of_training(model: Model, source: Source) -> Split | None:
-    """Return the split of the model's training; None for other data, or data with a test part."""
+    """Return the split of the model's training; None for other data."""
     options = model.about.get("options", {})
-    if source.t is None or source.x_test is not None or not {"test_fraction", "seed"} <= set(options):
+    if source.t is None or not set(_SPLITTING) <= set(options):
         return None
     if fingerprint(source) != model.about.get("data"):
         return None
-    return split(source, test_fraction=options["test_fraction"], seed=options["seed"])
+    return split(source, **{name: options[name] for name in _SPLITTING})
 
 
 def predict_finite(model: Model, x: np.ndarray, name: str) -> np.ndarray:

@@ -37,12 +37,13 @@ def run(arguments: Namespace) -> int:
     keep_compiled_programs(arguments)
     halving, space = _halving(arguments), _space(arguments)
     options = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
-    material = read_material(arguments.source, TRAIN_DEFAULTS | options, given=options)
+    material = read_material(arguments.source, TRAIN_DEFAULTS | options, given={**options, "networks": 1}, chooses=True)
     if "out" in arguments:
         _check_folder(Path(arguments.out), material)
     mlp, config = _base(material, space)
     data = material.prepared
-    work: dict[str, Any] = {"space": space, "data": data.train, "config": config, "mlp": mlp, "test": data.test}
+    work: dict[str, Any] = {"space": space, "data": data.train, "config": config, "mlp": mlp}
+    work |= {"validation": data.validation}
     work |= _limits(arguments)
     plan = sweep.plan(**work)
     return _show_plan(arguments, plan, halving) if arguments.plan else _run(arguments, material, halving, work)

@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxmlp._validation import whole_number
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
-from jaxmlp.cli.output import columns_table, rendered, score, show, table, why_lost
+from jaxmlp.cli.output import columns_table, rendered, scores, show, table, why_lost
 from jaxmlp.cli.progress import training_progress
 from jaxmlp.cli.startup import keep_compiled_programs, note, say
 from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
@@ -42,11 +42,11 @@ def run(arguments: Namespace) -> int:
     whole_number("--networks", getattr(arguments, "networks", 1), 1)
     options = _options(arguments, saved, folder)
     given = vars(arguments) if saved is None else options
-    material = read_material(arguments.source, options, given=given)
+    material = read_material(arguments.source, options, given=given, chooses=options["patience"] is not None)
     prepared, about, notes = material
     _show_data(arguments, prepared.encoding, notes)
     mlp, config = network_of(material, about["options"]), config_of(about["options"])
-    check_training(mlp, prepared.train, config, prepared.test)
+    check_training(mlp, prepared.train, config, prepared.validation, prepared.test)
     if saved is not None and saved["data"] != about["data"]:
         raise ValueError(f"{folder}: the run began with other data; use those, or choose another --out")
     keep_compiled_programs(arguments)
@@ -104,18 +104,17 @@ def _has_type_of(value: Any, default: Any) -> bool:
 
 
 def _train(arguments: Namespace, opened: Run, mlp: MLP, config: TrainConfig, material: Material, key: Array) -> int:
-    prepared = material.prepared
+    parts = material.prepared
     done = len(opened.latest.history) if opened.latest else 0
     try:
-        with training_progress(arguments, config.epochs, done, len(prepared.train)) as show_epoch:
+        with training_progress(arguments, config.epochs, done, len(parts.train)) as show_epoch:
 
             def callback(trained: Trained) -> None:
                 opened.save_checkpoint(trained)
                 show_epoch(trained)
 
-            trained = train(
-                mlp, prepared.train, config, key=key, test=prepared.test, callback=callback, resume=opened.latest
-            )
+            keywords: dict[str, Any] = {"validation": parts.validation, "test": parts.test, "resume": opened.latest}
+            trained = train(mlp, parts.train, config, key=key, callback=callback, **keywords)
         return _finish(arguments, opened, mlp, config, material, trained)
     except KeyboardInterrupt:
         opened.flush()
@@ -146,11 +145,10 @@ def _finish(
 
 
 def _results(mlp: MLP, config: TrainConfig, trained: Trained, n_networks: int) -> dict[str, Any]:
-    """Return the numbers of the epoch whose parameters are kept; no times, so that runs can be compared."""
+    """Return the numbers of the parameters that are kept; no times, so that runs can be compared."""
     row = trained.history[max(trained.best_epoch, 1) - 1]
-    values: dict[str, Any] = {"train_loss": row.train_loss, "test_loss": row.test_loss}
-    if (scored := score(row)) is not None:
-        values[scored[0]] = scored[1]
+    values: dict[str, Any] = {"train_loss": row.train_loss}
+    values |= scores("validation", row) | scores("test", trained.test)
     values |= {column: getattr(row, column) for name in config.track for column in TRACKED[name]}
     return values | {
         "epochs": len(trained.history),

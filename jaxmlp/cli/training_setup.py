@@ -8,13 +8,13 @@ from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
 from jaxmlp.data import Columns, Prepared, Source, fingerprint, prepare, read
 from jaxmlp.network import MLP
-from jaxmlp.training.config import TABLE_HIDDEN, TrainConfig
+from jaxmlp.training.config import TABLE_HIDDEN, TABLE_NETWORKS, TrainConfig
 
 __all__ = ["Material", "check_same_options", "config_of", "network_of", "read_material", "read_source"]
 
-
-_PREPARING = ("scaling", "numbers", "categories", "test_fraction", "seed")
+_PREPARING = ("scaling", "numbers", "categories", "test_fraction", "validation_fraction", "seed")
 _LISTS = ("track", "numbers", "categories", "drop", "features", "missing")  # typed with commas
+_VALIDATION_FRACTION = 0.2
 
 
 class Material(NamedTuple):
@@ -31,8 +31,13 @@ def read_source(source_name: str, options: Mapping[str, Any], **others: Any) -> 
     return read(source_name, task=options.get("task"), **{**of_table, **others})
 
 
-def read_material(source_name: str, options: Mapping[str, Any], *, given: Collection[str]) -> Material:
-    """Read, split, scale and weight the data; options that were not `given` suit them."""
+def read_material(source_name: str, options: Mapping[str, Any], *, given: Collection[str], chooses: bool) -> Material:
+    """Read, split, scale and weight the data; options that were not `given` suit them.
+
+    With `chooses` there is a validation part in any case.
+    """
+    if chooses and options["validation_fraction"] is None:
+        options = {**options, "validation_fraction": _VALIDATION_FRACTION}
     source = read_source(source_name, options, target=options["target"], drop=options["drop"])
     prepared = prepare(source, **{name: options[name] for name in _PREPARING})
     prepared = _weighted(prepared, options["class_weights"])
@@ -90,11 +95,12 @@ def _as_typed(name: str, value: Any) -> str:
 def _suited_to_table(n_examples: int) -> dict[str, Any]:
     config = TrainConfig.for_table(n_examples)
     names = ("epochs", "batch_size", "learning_rate", "weight_decay")
-    return {"hidden": list(TABLE_HIDDEN), **{name: getattr(config, name) for name in names}}
+    of_table = {"hidden": list(TABLE_HIDDEN), "networks": TABLE_NETWORKS}
+    return of_table | {name: getattr(config, name) for name in names}
 
 
 def _weighted(prepared: Prepared, kind: str | None) -> Prepared:
-    """Weight the training examples; test examples keep equal weights."""
+    """Weight the training examples; those to validate and to test with keep equal weights."""
     if kind is None:
         return prepared
     if kind != "balanced":

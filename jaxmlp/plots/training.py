@@ -24,9 +24,9 @@ class _Panel(NamedTuple):
 
 
 _PANELS = (
-    _Panel("loss", {"train_loss": "training", "test_loss": "test"}, is_log=True),
-    _Panel("test accuracy", {"test_accuracy": "test"}),
-    _Panel("test $R^2$", {"test_r2": "test"}),
+    _Panel("loss", {"train_loss": "training", "validation_loss": "validation"}, is_log=True),
+    _Panel("validation accuracy", {"validation_accuracy": "validation"}),
+    _Panel("validation $R^2$", {"validation_r2": "validation"}),
     _Panel(
         "gradient norm of an example",
         {"norm_q10": "10 %", "norm_median": "median", "norm_q90": "90 %", "norm_max": "largest"},

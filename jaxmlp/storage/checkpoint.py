@@ -169,7 +169,8 @@ def _check_notes(mlp: MLP, encoding: Any, about: Any) -> None:
     options, results = about.get("options", {}), about.get("results", {})
     if not (isinstance(options, dict) and isinstance(results, dict)):
         raise ValueError("about must hold options and results as objects")
-    types = {"target": (about, str), "task": (options, str), "seed": (options, int), "test_fraction": (options, float)}
+    types = {"target": (about, str), "task": (options, str), "seed": (options, int)}
+    types |= {"test_fraction": (options, float), "validation_fraction": (options, float)}
     for name, (notes, kind) in types.items():
         if not isinstance(value := notes.get(name), kind | None):
             raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")

@@ -3,8 +3,8 @@
 >>> from jaxmlp import Dataset, TrainConfig, sweep
 >>> data = Dataset([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]] * 8, [0, 1, 1, 0] * 8)
 >>> space = sweep.grid(learning_rate=[0.001, 0.1], momentum=[0.0, 0.9], seed=range(3))
->>> results = sweep.run(space, data, TrainConfig(epochs=20), test=data)
->>> results.best("test_loss").hyperparameters
+>>> results = sweep.run(space, data, TrainConfig(epochs=20), validation=data)
+>>> results.best("validation_loss").hyperparameters
 {'learning_rate': 0.1, 'momentum': 0.9}
 """
 

@@ -37,6 +37,7 @@ class Job(NamedTuple):
     keys: Mapping[int, Array]  # of each seed
     data: Examples  # for training, on the host
     examples: Examples  # the same on all devices
+    validation: Examples | None  # on all devices
     test: Examples | None  # on all devices
     devices: tuple[jax.Device, ...]
 
@@ -241,7 +242,7 @@ def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) ->
     numbers = Hyperparameters(*map(of_lanes, zip(*of_trials, strict=True)))
     on_host = layout.n_chunks, numbers, which[:, 0] if group.is_shared else which
     n_chunks, numbers, which = lanes.split(job.devices, on_host)
-    shared = lanes.replicate(job.devices, np.stack(orders)), job.examples, job.test
+    shared = lanes.replicate(job.devices, np.stack(orders)), job.examples, job.validation
     return _Drawn(epoch, rates, lanes.Inputs(n_chunks, (), sgd.State(()), numbers, which, *shared))
 
 
@@ -264,7 +265,7 @@ def _program(job: Job, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], 
         jax.ShapeDtypeStruct((n_rows, *[shape.n_lanes] * (not group.is_shared)), np.int32),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((shape.n_orders, n_steps, group.batch_size), np.int32),  # type: ignore[arg-type]
         job.examples,
-        job.test,
+        job.validation,
     )
     leaves, tree = jax.tree.flatten(inputs)
     return lanes.program(key, (tuple((leaf.shape, leaf.dtype) for leaf in leaves), tree))
@@ -285,8 +286,10 @@ def _rows(
         trial, place = job.trials[number], layout.place[number]
         diverged = not finite[place]
         score: Any = (None, None, None)
-        if measures is not None and job.test is not None and not diverged:
-            score = evaluation_of(trial.mlp, job.test, jax.tree.map(lambda part, place=place: part[place], measures))
+        if measures is not None and job.validation is not None and not diverged:
+            score = evaluation_of(
+                trial.mlp, job.validation, jax.tree.map(lambda part, place=place: part[place], measures)
+            )
         tracked = epoch_statistics(trial.config, jax.tree.map(lambda leaf, place=place: leaf[place], statistics))
         if "curvature" in trial.config.track and not diverged:
             params = jax.tree.map(lambda leaf, place=place: _flat(np.asarray(leaf))[place], outputs.params)

@@ -48,11 +48,11 @@ class Inputs(NamedTuple):
     which: Array | np.ndarray  # [D C] or [D C, n]: the index of each chunk's or lane's batch order
     orders: Array | np.ndarray  # [S, steps, B]
     examples: Examples
-    test: Examples | None
+    validation: Examples | None
 
 
 class Outputs(NamedTuple):
-    """The program's results, all [D C, n, ...]: after the epoch, for every step, and on the test data."""
+    """The program's results, all [D C, n, ...]: after the epoch, for every step, and on the validation data."""
 
     params: Params
     state: sgd.State
@@ -121,8 +121,8 @@ def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
         params, state, losses, statistics = run_epoch(
             key.mlp, params, state, inputs.examples, order, numbers, nesterov=key.nesterov, track=key.track
         )
-        of_test = None if inputs.test is None else measures(key.mlp, params, inputs.test)
-        return Outputs(params, state, losses, statistics, of_test)
+        measured = None if inputs.validation is None else measures(key.mlp, params, inputs.validation)
+        return Outputs(params, state, losses, statistics, measured)
 
     def chunk(params: Params, state: sgd.State, numbers: Hyperparameters, which: Array) -> Outputs:
         order = inputs.orders[which]

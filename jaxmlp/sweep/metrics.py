@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["METRICS", "Setting", "counted", "interval", "is_better_high", "label", "numbered", "score", "student_t"]
 
-METRICS = ("train_loss", "test_loss", "test_accuracy", "test_r2")
+METRICS = ("train_loss", "validation_loss", "validation_accuracy", "validation_r2")
 
 
 def is_better_high(metric: str) -> bool:
@@ -18,7 +18,7 @@ def score(row: Any, metric: str) -> float:
 
     >>> from jaxmlp import Epoch
     >>> row = Epoch(1, 0.1, 2.0, 1.5, 0.75, None, 0.1)
-    >>> score(row, "test_loss"), score(row, "test_accuracy"), score(row, "test_r2")
+    >>> score(row, "validation_loss"), score(row, "validation_accuracy"), score(row, "validation_r2")
     (-1.5, 0.75, -inf)
     """
     value = getattr(row, metric)
@@ -28,7 +28,7 @@ def score(row: Any, metric: str) -> float:
 
 
 def label(metric: str) -> str:
-    """Return a metric's name in words: `test R²` for `test_r2`."""
+    """Return a metric's name in words: `validation R²` for `validation_r2`."""
     return metric.replace("_r2", "_R²").replace("_", " ")
 
 

@@ -200,7 +200,7 @@ def _group(
     n_steps = n_examples // config.batch_size
     # A lane between epochs: parameters and last step, before and after; all rates and losses.
     kept_bytes = 4 * (4 * mlp.n_parameters + 2 * n_steps)
-    # In addition while it runs: parameters, step, gradient; a batch's x, z, y, delta; a test block.
+    # In addition while it runs: parameters, step, gradient; a batch's x, z, y, delta; a block of an evaluation.
     of_batch = 4 * config.batch_size * sum(mlp.sizes)
     working_bytes = 4 * (5 * mlp.n_parameters + of_batch + BLOCK * sum(mlp.sizes[1:]))
     bytes_a_lane = n_devices * (kept_bytes + working_bytes)

@@ -82,9 +82,10 @@ class Results:
     def table(self) -> "polars.DataFrame":
         """Return a data frame with a row for each trial.
 
-        Its columns: trial; the hyperparameters by name; train_loss, and test_loss, test_accuracy and test_r2 where
-        there are any; epochs; status ("finished", "stopped", "diverged"); seconds (a trial's share of its block's
-        time). The metrics are those of the epoch whose parameters are kept, and null where the trial diverged.
+        Its columns: trial; the hyperparameters by name; train_loss, and validation_loss, validation_accuracy and
+        validation_r2 where there are any; epochs; status ("finished", "stopped", "diverged"); seconds (a trial's share
+        of its block's time). The metrics are those of the epoch whose parameters are kept, and null where the trial
+        diverged.
 
         Widths (`hidden`) are lists, [64, 64], and so are activations where some trial has one for each layer. Polars
         groups and sorts by lists; in pandas group by `frame["hidden"].map(tuple)`.
@@ -119,7 +120,8 @@ class Results:
         Parameters
         ----------
         metric
-            One of "train_loss", "test_loss", "test_accuracy", "test_r2"; `self.metric` if None. A low loss is best.
+            One of "train_loss", "validation_loss", "validation_accuracy", "validation_r2"; `self.metric` if None. A low
+            loss is best.
         over
             A hyperparameter to average over. If it is None, or does not vary, every trial is a setting.
         """

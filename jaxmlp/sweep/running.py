@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -34,6 +34,14 @@ from jaxmlp.training.examples import arrays, is_classification
 __all__ = ["plan", "run", "use_all_cores"]
 
 
+class _Parts(NamedTuple):
+    """The data to train with, to choose by, and to report."""
+
+    data: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+
+
 def use_all_cores() -> None:
     """Make every core of the CPU a device of JAX, so that a sweep runs on all of them.
 
@@ -56,6 +64,7 @@ def plan(
     config: TrainConfig | None = None,
     *,
     mlp: MLP | None = None,
+    validation: Dataset | None = None,
     test: Dataset | None = None,
     devices: Sequence[jax.Device] | None = None,
     memory: int | None = None,
@@ -71,8 +80,9 @@ def plan(
     >>> sweep.plan(sweep.grid(learning_rate=[0.1, 0.2], hidden=[(8,), (16,)]), data).groups[0].mlp.sizes
     (2, 8, 2)
     """
-    listed, _ = _checked(space, data, config, mlp, test)
-    return _planner(data, test, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
+    parts = _Parts(data, validation, test)
+    listed, _ = _checked(space, parts, config, mlp)
+    return _planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
 
 
 def run(
@@ -81,6 +91,7 @@ def run(
     config: TrainConfig | None = None,
     *,
     mlp: MLP | None = None,
+    validation: Dataset | None = None,
     test: Dataset | None = None,
     out: str | PathLike[str] | None = None,
     keep: int | Literal["all"] = 10,
@@ -95,11 +106,11 @@ def run(
 ) -> Results:
     """Train every trial of a space.
 
-    A trial is the run `train(mlp, data, config, key=jax.random.key(seed), test=test)` with its values: the same initial
-    weights and batch orders, the same code. Alone (`lanes=1`) its parameters are the same to the last bit. Beside other
-    trials they differ by rounding, because sums have another order, and training propagates this like any rounding. The
-    tests check that they lie at most twice as far from the same training in float64 as those of `train` do, plus one
-    rounding of each parameter.
+    A trial is the run `train(mlp, data, config, key=jax.random.key(seed), validation=validation, test=test)` with its
+    values: the same initial weights and batch orders, the same code. Alone (`lanes=1`) its parameters are the same to
+    the last bit. Beside other trials they differ by rounding, because sums have another order, and training propagates
+    this like any rounding. The tests check that they lie at most twice as far from the same training in float64 as
+    those of `train` do, plus one rounding of each parameter.
 
     Parameters
     ----------
@@ -110,8 +121,10 @@ def run(
     mlp
         The network, except for what the space varies. If None: inputs and outputs that fit the data, a hidden layer of
         128, and for classes cross-entropy with softmax, else the quadratic loss with identity.
+    validation
+        Evaluated after every epoch. It ranks the trials; without it the training loss does.
     test
-        Evaluated after every epoch.
+        Evaluated once for each trial, when it ends, with the parameters that are kept. Nothing else depends on it.
     out
         A folder to save everything in. Repeating the call continues an interrupted sweep, with the results of an
         uninterrupted one; processes that make the same call at the same time share the work.
@@ -146,11 +159,12 @@ def run(
     --------
     >>> from jaxmlp import Dataset, sweep
     >>> data = Dataset([[0.0, 1.0], [1.0, 0.0]] * 16, [0, 1] * 16)
-    >>> results = sweep.run(sweep.grid(learning_rate=[1e-6, 0.1], seed=range(3)), data, test=data)
+    >>> results = sweep.run(sweep.grid(learning_rate=[1e-6, 0.1], seed=range(3)), data, validation=data)
     >>> results.best().hyperparameters
     {'learning_rate': 0.1}
     """
-    listed, base = _checked(space, data, config, mlp, test)
+    parts = _Parts(data, validation, test)
+    listed, base = _checked(space, parts, config, mlp)
     config = config or TrainConfig()
     halving = halving if halving is None or isinstance(halving, Halving) else Halving(halving)
     keep = keep if keep == "all" else whole_number("keep, if it is not 'all',", keep, 0)
@@ -158,13 +172,13 @@ def run(
         raise ValueError("halving compares trials after the same epochs, but epochs varies in this space")
     if out is not None and not (isinstance(out, str | PathLike) and os.fspath(out)):
         raise TypeError(f"out must be the path of a folder, got {out!r}")
-    planned = _planner(data, test, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
+    planned = _planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
     made_plan = planned(listed)  # refuses too little memory before anything is written
-    identity = _identity(space, data, config, base, test, halving, encoding, about)
+    identity = _identity(space, parts, config, base, halving, encoding, about)
     store = Store.create(None if out is None else Path(out), identity)
     try:
         check_outcomes(store, listed)
-        job = _job(listed, data, test, planned.keywords["devices"])
+        job = _job(listed, parts, planned.keywords["devices"])
         sweep = Sweep(
             job,
             store,
@@ -187,10 +201,9 @@ def run(
 
 def _identity(
     space: Space,
-    data: Dataset,
+    parts: _Parts,
     config: TrainConfig,
     base: MLP,
-    test: Dataset | None,
     halving: Halving | None,
     encoding: Encoding | None,
     about: Mapping[str, Any] | None,
@@ -204,16 +217,15 @@ def _identity(
         raise TypeError(f"encoding must be of type Encoding, got {type(encoding).__name__}")
     if encoding is not None and encoding.n_inputs != base.sizes[0]:
         raise ValueError(f"encoding makes {encoding.n_inputs} features, but the network takes {base.sizes[0]}")
-    of_test = "test_accuracy" if is_classification(base, data.t) else "test_r2"
+    by_score = "validation_accuracy" if is_classification(base, parts.data.t) else "validation_r2"
     return {
         "jaxmlp": __version__,
         "names": space.names,
         "rows": space.rows,
         "config": asdict(config),
         "mlp": asdict(base),
-        "data": fingerprint(data),
-        "test": None if test is None else fingerprint(test),
-        "metric": "train_loss" if test is None else of_test,
+        **{name: None if part is None else fingerprint(part) for name, part in parts._asdict().items()},
+        "metric": "train_loss" if parts.validation is None else by_score,
         "dtype": str(jax.eval_shape(lambda: jax.numpy.zeros(())).dtype),
         "halving": None if halving is None else asdict(halving),
         "encoding": None if encoding is None else encoding.to_json(),
@@ -221,58 +233,56 @@ def _identity(
     }
 
 
-def _checked(
-    space: Space, data: Dataset, config: TrainConfig | None, mlp: MLP | None, test: Dataset | None
-) -> tuple[list[Trial], MLP]:
+def _checked(space: Space, parts: _Parts, config: TrainConfig | None, mlp: MLP | None) -> tuple[list[Trial], MLP]:
     """Return the trials, each checked as `train` would, and the network that they differ from."""
     if not isinstance(space, Space):
         raise TypeError(f"space must be made by grid or random, got {type(space).__name__}")
-    if not isinstance(data, Dataset):
-        raise TypeError(f"data must be a Dataset, as Dataset(x, t), got {type(data).__name__}")
-    for name, value, kind in (("config", config, TrainConfig), ("mlp", mlp, MLP), ("test", test, Dataset)):
+    if not isinstance(parts.data, Dataset):
+        raise TypeError(f"data must be a Dataset, as Dataset(x, t), got {type(parts.data).__name__}")
+    given: dict[str, tuple[object, type]] = {"config": (config, TrainConfig), "mlp": (mlp, MLP)}
+    given |= {"validation": (parts.validation, Dataset), "test": (parts.test, Dataset)}
+    for name, (value, kind) in given.items():
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")
-    base = mlp or _network(data, test)
+    base = mlp or _network(parts)
     listed = trials(space, base, config or TrainConfig())
     first = {(trial.mlp, trial.config.batch_size): trial for trial in reversed(listed)}
     for trial in sorted(first.values(), key=lambda trial: trial.number):
         try:
-            check_training(trial.mlp, data, trial.config, test)
+            check_training(trial.mlp, parts.data, trial.config, parts.validation, parts.test)
         except ValueError as error:
             raise ValueError(f"{described(trial.number, trial.values)}: {error}") from error
     return listed, base
 
 
-def _planner(
-    data: Dataset, test: Dataset | None, devices: Sequence[jax.Device] | None, **numbers: int | None
-) -> partial[Plan]:
+def _planner(parts: _Parts, devices: Sequence[jax.Device] | None, **numbers: int | None) -> partial[Plan]:
     """Return `make_plan` for these data and resources, checked."""
     devices = tuple(devices or jax.local_devices())
     if not all(isinstance(device, jax.Device) for device in devices):
         raise ValueError(f"devices must be devices of JAX, as jax.local_devices() returns, got {devices!r}")
     checked: Any = {name: None if value is None else whole_number(name, value, 1) for name, value in numbers.items()}
-    parts = [each for each in (data, test) if each is not None]
     # A block of an evaluation is expanded once for all networks of a device.
-    data_bytes = sum(np.asarray(each.x).nbytes + _expanded_bytes(each) for each in parts)
-    return partial(make_plan, n_examples=len(data), data_bytes=data_bytes, devices=devices, **checked)
+    data_bytes = sum(np.asarray(each.x).nbytes + _expanded_bytes(each) for each in parts if each is not None)
+    return partial(make_plan, n_examples=len(parts.data), data_bytes=data_bytes, devices=devices, **checked)
 
 
 def _expanded_bytes(data: Dataset) -> int:
     return 0 if data.expansion is None else 4 * min(len(data), BLOCK) * data.n_inputs
 
 
-def _network(data: Dataset, test: Dataset | None) -> MLP:
+def _network(parts: _Parts) -> MLP:
     """Return the default network for the data."""
+    data = parts.data
     t = np.asarray(data.t)
     if t.ndim == 1 and t.dtype.kind in "iu":
-        highest = max(int(np.asarray(each.t).max()) for each in (data, test) if each is not None)
+        highest = max(int(np.asarray(each.t).max()) for each in parts if each is not None)
         return MLP((data.n_inputs, 128, highest + 1))
     return MLP((data.n_inputs, 128, t[0].size), output="identity", loss="quadratic")
 
 
-def _job(listed: Sequence[Trial], data: Dataset, test: Dataset | None, devices: tuple[jax.Device, ...]) -> Job:
+def _job(listed: Sequence[Trial], parts: _Parts, devices: tuple[jax.Device, ...]) -> Job:
     by_number, mlp = {trial.number: trial for trial in listed}, listed[0].mlp
     keys = {seed: jax.random.key(seed) for seed in {trial.seed for trial in listed}}
-    on_host = jax.tree.map(np.asarray, (arrays(mlp, data), None if test is None else arrays(mlp, test)))
-    examples, test_examples = replicate(devices, on_host)
-    return Job(by_number, keys, on_host[0], examples, test_examples, devices)
+    on_host: Any = [None if part is None else jax.tree.map(np.asarray, arrays(mlp, part)) for part in parts]
+    examples, validation, test = replicate(devices, on_host)
+    return Job(by_number, keys, on_host[0], examples, validation, test, devices)

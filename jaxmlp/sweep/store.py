@@ -30,12 +30,12 @@ except ImportError:  # on Windows, where two processes may run the same block: s
 __all__ = ["FILE", "Row", "Store", "damaged", "outcome"]
 
 FILE = "sweep.sqlite"
-_FORMAT = 2
+_FORMAT = 3
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
     "trials (trial integer primary key, status text not null, epochs integer not null, best_epoch integer not null, "
-    "seconds real not null, train_loss real, test_loss real, test_accuracy real, test_r2 real)",
+    f"seconds real not null, {', '.join(f'{name} real' for name in METRICS)})",
     f"curves (trial integer, epoch integer, {_CURVES}, primary key (trial, epoch)) without rowid",
 )
 
@@ -53,9 +53,9 @@ class Row(NamedTuple):
     best_epoch: int
     seconds: float
     train_loss: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    test_r2: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+    validation_r2: float | None
 
 
 class Store:
@@ -323,7 +323,7 @@ def _digest(text: str) -> str:
 
 def _difference(name: str, saved: Any, given: Any) -> str:
     match name:
-        case "data" | "test":
+        case "data" | "validation" | "test":
             return f"these are not the {name.replace('data', 'training')} data that the sweep was begun with"
         case "names":
             return f"the sweep was begun with the hyperparameters {', '.join(saved)}, got {', '.join(given)}"

@@ -59,7 +59,9 @@ def _fault(row: Row, curve: Sequence[Any], trials: Sequence[Trial], is_halved: b
         return f"{row.seconds!r} seconds, but a curve of {seconds!r}"
     for name, in_curve in zip(METRICS, at_best, strict=True):
         value = getattr(row, name)
-        if not (value is None or isinstance(value, float)) or (name == "test_accuracy" and not 0 <= (value or 0) <= 1):
+        if not (value is None or isinstance(value, float)) or (
+            name == "validation_accuracy" and not 0 <= (value or 0) <= 1
+        ):
             return f"{name} {value!r}"
         if value != (None if is_diverged else in_curve):
             return f"{name} {value!r}, but {in_curve!r} in its curve"

@@ -14,11 +14,11 @@ from .epoch import batch_order as batch_order
 from .epoch import run_epoch as run_epoch
 from .epoch import start as start
 from .epoch import step_gradient as step_gradient
-from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .evaluation import outputs as outputs
 from .examples import Examples as Examples
 from .history import Epoch as Epoch
+from .history import Evaluation as Evaluation
 from .history import Trained as Trained
 from .loop import after_epoch as after_epoch
 from .loop import train as train

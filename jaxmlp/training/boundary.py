@@ -20,7 +20,9 @@ _MOST_PARAMETERS = 2**31 - 1  # XLA aborts the whole process if an index is larg
 _SUM_TOLERANCE = 1e-3  # of soft targets: no more than rounding a row to float16 causes
 
 
-def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset | None = None) -> None:
+def check_training(
+    mlp: MLP, data: Dataset, config: TrainConfig, validation: Dataset | None = None, test: Dataset | None = None
+) -> None:
     """Raise the error that `train` would raise for these arguments.
 
     It is a `TypeError` if one has the wrong type; a `ValueError` if the data do not fit the network or do not fill one
@@ -31,8 +33,9 @@ def check_training(mlp: MLP, data: Dataset, config: TrainConfig, test: Dataset |
     TypeError: data must be a Dataset, as Dataset(x, t), got tuple
     """
     check_fit(mlp, data)
-    if test is not None:
-        check_fit(mlp, test, "test")
+    for name, part in (("validation", validation), ("test", test)):
+        if part is not None:
+            check_fit(mlp, part, name)
     _check_type("config", config, TrainConfig, "a TrainConfig, as TrainConfig(epochs=10)")
     if config.batch_size > len(data):
         raise ValueError(f"batch_size must be at most the {len(data)} training examples, got {config.batch_size}")

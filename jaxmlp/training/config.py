@@ -39,8 +39,8 @@ class TrainConfig:
         Multiplies the initial weights.
     patience
         Training stops after this many epochs without a new lowest loss, and keeps the parameters of the epoch with
-        the lowest. The loss is that of the test data, if there are any, else of the training data. None: training
-        runs to the end and keeps the last parameters.
+        the lowest. The loss is that of the validation data, if there are any, else of the training data, never of the
+        test data. None: training runs to the end and keeps the last parameters.
     clip
         C: an example's gradient with a larger norm is scaled down to this norm, before weights and averaging (see
         `jaxmlp.per_example.clipped_mean`). None clips nothing.

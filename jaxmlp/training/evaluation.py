@@ -15,10 +15,10 @@ from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Network, Params, check_params, forward, networks
 from jaxmlp.training.boundary import check_fit
 from jaxmlp.training.examples import Examples, arrays, expand, in_blocks, is_classification
+from jaxmlp.training.history import Evaluation
 
 __all__ = [
     "BLOCK",
-    "Evaluation",
     "Measures",
     "evaluate",
     "evaluate_examples",
@@ -31,14 +31,6 @@ __all__ = [
 ]
 
 BLOCK = 2048  # examples at a time: bounds the memory for hidden layers, and is large enough for full speed
-
-
-class Evaluation(NamedTuple):
-    """The mean loss over a data set, and either accuracy (for classes) or r2 (for real values); the other is None."""
-
-    loss: float
-    accuracy: float | None
-    r2: float | None
 
 
 class Measures(NamedTuple):

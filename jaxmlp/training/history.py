@@ -1,13 +1,21 @@
-"""The record of a training run: one row for each epoch, the parameters, and how it ended."""
+"""The record of a training run: one row for each epoch, the parameters, how it ended, and its test."""
 
 from typing import NamedTuple
 
 from jaxmlp import sgd
 from jaxmlp.network import Params
 
-__all__ = ["STATUSES", "Epoch", "Trained", "divergence"]
+__all__ = ["STATUSES", "Epoch", "Evaluation", "Trained", "divergence"]
 
 STATUSES = ("running", "finished", "stopped", "diverged")
+
+
+class Evaluation(NamedTuple):
+    """The mean loss over a data set, and either accuracy (for classes) or r2 (for real values); the other is None."""
+
+    loss: float
+    accuracy: float | None
+    r2: float | None
 
 
 class Epoch(NamedTuple):
@@ -21,8 +29,8 @@ class Epoch(NamedTuple):
         The epoch's number, from 1, and the learning rate of its first step.
     train_loss
         The mean loss over the epoch's batches, each taken before its own step.
-    test_loss, test_accuracy, test_r2
-        Evaluation on the test data after the epoch; None where they do not apply.
+    validation_loss, validation_accuracy, validation_r2
+        Evaluation on the validation data after the epoch; None where they do not apply.
     seconds
         Wall time of the epoch, with evaluation and tracking.
     norm_q10, norm_median, norm_q90, norm_max
@@ -45,9 +53,9 @@ class Epoch(NamedTuple):
     epoch: int
     learning_rate: float
     train_loss: float
-    test_loss: float | None
-    test_accuracy: float | None
-    test_r2: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+    validation_r2: float | None
     seconds: float
     norm_q10: float | None = None
     norm_median: float | None = None
@@ -79,6 +87,8 @@ class Trained(NamedTuple):
         The number of the epoch that `params` come from; 0 before the first epoch.
     status
         `"running"`, `"finished"`, `"stopped"` (patience ran out) or `"diverged"`.
+    test
+        Evaluation of `params` on the test data, made once, when the run has ended; None before, or without test data.
     """
 
     params: Params
@@ -87,6 +97,7 @@ class Trained(NamedTuple):
     last_params: Params
     best_epoch: int
     status: str
+    test: Evaluation | None = None
 
 
 def divergence(trained: Trained) -> str:

@@ -38,6 +38,7 @@ def train(
     config: TrainConfig | None = None,
     *,
     key: Array,
+    validation: Dataset | None = None,
     test: Dataset | None = None,
     callback: Callable[[Trained], object] | None = None,
     resume: Trained | None = None,
@@ -57,8 +58,11 @@ def train(
         `jax.random.split(jax.random.key(0), 8)`, trains K networks, each as its key alone would. Parameters then have
         a leading axis K (see `jaxmlp.networks`), the training loss is the mean over the networks, and evaluation is
         that of their mean output.
+    validation
+        A data set to evaluate on after every epoch, which `config.patience` watches.
     test
-        A data set to evaluate on after every epoch.
+        A data set to evaluate on once, when training ends, with the parameters that are kept. Nothing in training
+        depends on it.
     callback
         A function that is called with the `Trained` so far after every epoch. The arrays it gets stay valid.
     resume
@@ -81,28 +85,30 @@ def train(
     >>> data = Dataset(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0, 1, 1, 0]))
     >>> config = TrainConfig(epochs=200, batch_size=4, learning_rate=0.2)
     >>> trained = train(MLP((2, 16, 2)), data, config, key=jax.random.key(0), test=data)
-    >>> trained.history[-1].test_accuracy
+    >>> trained.test.accuracy
     1.0
     """
     config = TrainConfig() if config is None else config
-    check_training(mlp, data, config, test)
+    check_training(mlp, data, config, validation, test)
     check_key(key, config)
     if resume is None:
         params, state = (start_networks if is_several(key) else start)(mlp, key, config.init_scale)
         trained = Trained(params, state, (), params, 0, "running")
     else:
         check_resume(mlp, config, resume, key)
-        trained = resume
+        trained = resume._replace(test=None)
         if resume.status in ("running", "finished"):
-            trained = resume._replace(status="running" if len(resume.history) < config.epochs else "finished")
-    examples, test_examples = arrays(mlp, data), None if test is None else arrays(mlp, test)
+            trained = trained._replace(status="running" if len(resume.history) < config.epochs else "finished")
+    examples, watched = arrays(mlp, data), None if validation is None else arrays(mlp, validation)
     while trained.status == "running":
-        trained = _train_epoch(mlp, trained, config, key, examples, test_examples)
+        trained = _train_epoch(mlp, trained, config, key, examples, watched)
         if callback:
             callback(trained)
     if trained.status == "diverged":
         warnings.warn(divergence(trained), RuntimeWarning, stacklevel=2)
-    return trained
+    if test is None:
+        return trained
+    return trained._replace(test=evaluate_examples(networks(mlp, trained.params), arrays(mlp, test)))
 
 
 @jax.jit
@@ -111,7 +117,7 @@ def _copy(tree: Any) -> Any:
 
 
 def _train_epoch(
-    mlp: MLP, trained: Trained, config: TrainConfig, key: Array, examples: Examples, test_examples: Examples | None
+    mlp: MLP, trained: Trained, config: TrainConfig, key: Array, examples: Examples, watched: Examples | None
 ) -> Trained:
     start = time.perf_counter()
     epoch = len(trained.history)
@@ -135,8 +141,8 @@ def _train_epoch(
     # Checked on the host: in the compiled epoch this took a quarter of the compilation time.
     diverged = not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((losses, params)))
     scores: tuple[float | None, float | None, float | None] = (None, None, None)
-    if test_examples is not None and not diverged:
-        scores = evaluate_examples(networks(mlp, params), test_examples)
+    if watched is not None and not diverged:
+        scores = evaluate_examples(networks(mlp, params), watched)
     loss = float(np.asarray(losses).mean(dtype=np.float64))
     tracked = epoch_statistics(config, statistics)
     if "curvature" in config.track and not diverged:
@@ -177,5 +183,5 @@ def after_epoch(trained: Trained, config: TrainConfig, row: Epoch, after: tuple[
 
 
 def _watched(row: Epoch) -> float:
-    loss = row.train_loss if row.test_loss is None else row.test_loss
+    loss = row.train_loss if row.validation_loss is None else row.validation_loss
     return float("inf") if isnan(loss) else loss

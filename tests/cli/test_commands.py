@@ -55,9 +55,26 @@ def test_training_leaves_a_whole_run_folder(jaxmlp, tmp_path):
     with open(folder / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert set(rows[0]) == {"epoch", "learning_rate", "train_loss", "test_loss", "test_accuracy", "seconds"}
+    assert set(rows[0]) == {"epoch", "learning_rate", "train_loss", "seconds"}
     assert "epoch 3/3" in done.err
-    assert f"{float(rows[-1]['test_accuracy']):.4g}" in done.out
+    assert f"{float(rows[-1]['train_loss']):.4g}" in done.out
+    assert "test accuracy" in done.out
+
+
+@pytest.mark.parametrize("options", [("--patience", "3"), ("--validation-fraction", "0.25")])
+def test_a_validation_part_is_drawn_from_the_training_part_if_it_is_asked_for_or_something_watches_it(jaxmlp, options):
+    values = json.loads(jaxmlp("train", "iris", *QUICK, *options, "--out", "run", "--json").out)
+    saved = load("run/model.safetensors").about["options"]["validation_fraction"]
+    assert saved == (0.2 if "--patience" in options else 0.25)
+    parts = prepare(read("iris"), validation_fraction=saved)
+    config = TrainConfig(epochs=3, patience=3 if "--patience" in options else None)
+    key, keywords = jax.random.key(0), {"validation": parts.validation, "test": parts.test}
+    trained = train(MLP((4, 16, 3)), parts.train, config, key=key, **keywords)
+    np.testing.assert_array_equal(load("run/model.safetensors").params[0].w, trained.params[0].w)
+    assert values["validation_loss"] == trained.history[trained.best_epoch - 1].validation_loss
+    assert (values["test_loss"], values["test_accuracy"]) == trained.test[:2]
+    assert json.loads(jaxmlp("evaluate", "run", "iris", "--json").out)["examples"] == 30
+    assert jaxmlp("train", "iris", *QUICK, *options, "--out", "run", "--resume").code == 0
 
 
 def test_the_picture_of_a_run_shows_its_history_and_the_epoch_that_was_kept(jaxmlp, tmp_path):
@@ -94,7 +111,7 @@ def test_the_terminal_trains_the_same_network_as_three_lines_of_python(jaxmlp):
     jaxmlp("train", "iris", *QUICK, "--seed", "5", "--out", "run", "--learning-rate", "0.1")
     data = prepare(read("iris"), seed=5)
     config = TrainConfig(epochs=3, learning_rate=0.1)
-    trained = train(MLP((4, 16, 3)), data.train, config, key=jax.random.key(5), test=data.test)
+    trained = train(MLP((4, 16, 3)), data.train, config, key=jax.random.key(5))
     for saved, here in zip(load("run/model.safetensors").networks[0].params, trained.params, strict=True):
         np.testing.assert_array_equal(saved.w, here.w)
         np.testing.assert_array_equal(saved.b, here.b)
@@ -108,6 +125,7 @@ def test_every_option_reaches_the_run(jaxmlp, tmp_path):
         "output": ("softmax", "softmax"),
         "scaling": ("minmax", "minmax"),
         "test-fraction": ("0.3", 0.3),
+        "validation-fraction": ("0.25", 0.25),
         "seed": ("7", 7),
         "epochs": ("2", 2),
         "batch-size": ("16", 16),
@@ -140,7 +158,7 @@ def test_clipping_weights_and_tracking_train_the_same_network_as_python_and_resu
     data = prepare(read("wine"))
     weighted = Dataset(data.train.x, data.train.t, "balanced")
     config = TrainConfig(epochs=3, clip=0.5, track=("norms", "noise_scale"))
-    trained = train(MLP((13, 16, 3)), weighted, config, key=jax.random.key(0), test=data.test)
+    trained = train(MLP((13, 16, 3)), weighted, config, key=jax.random.key(0))
     np.testing.assert_array_equal(load("run/model.safetensors").networks[0].params[0].w, trained.params[0].w)
     columns = ["norm_q10", "norm_median", "norm_q90", "norm_max", "noise_scale"]
     with open(tmp_path / "run" / "history.csv") as file:
@@ -283,34 +301,36 @@ def test_progress_and_result_show_the_numbers_of_history(jaxmlp, tmp_path):
     done = jaxmlp("train", "wine", *options, "--out", "run")
     with open(tmp_path / "run" / "history.csv") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    best = min(rows, key=lambda row: row["test_loss"])
+    best = min(rows, key=lambda row: row["validation_loss"])
     assert len(rows) < 30
     assert best is not rows[-1]
     shown = dict(line.rsplit(maxsplit=1) for line in done.out.splitlines())
     assert shown["status"] == "stopped"
-    for name in ("train_loss", "test_loss", "test_accuracy"):
+    for name in ("train_loss", "validation_loss", "validation_accuracy"):
         assert shown[name.replace("_", " ")] == f"{best[name]:.4g}"
     lines = done.err.splitlines()
     assert [int(re.match(r"epoch (\d+)/30 ", line)[1]) for line in lines] == [
         row["epoch"] for row in rows if row["epoch"] % 3 == 0 or row is rows[-1]
     ]
-    assert f"loss {rows[-1]['train_loss']:.4f}  test {rows[-1]['test_loss']:.4f}  accuracy" in lines[-1]
+    assert {"test loss", "test accuracy"} <= set(shown)
+    assert f"loss {rows[-1]['train_loss']:.4f}  validation {rows[-1]['validation_loss']:.4f}  accuracy" in lines[-1]
 
 
 @pytest.mark.parametrize(
-    ("width", "shown", "hidden"), [(40, [], ["/s", "test"]), (70, ["/s"], ["test"]), (120, ["examples/s", "test"], [])]
+    ("width", "shown", "hidden"),
+    [(40, [], ["/s", "validation"]), (70, ["/s"], ["validation"]), (120, ["examples/s", "validation"], [])],
 )
 def test_the_live_line_of_training_fits_the_terminal_and_cuts_no_score(jaxmlp, monkeypatch, width, shown, hidden):
     for name, value in {"FORCE_COLOR": "1", "COLUMNS": str(width), "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
-    done = jaxmlp("train", "iris", *QUICK, "--out", "run")
+    done = jaxmlp("train", "iris", *QUICK, "--patience", "3", "--out", "run")
     lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.err))
     assert max(map(len, lines)) <= width
     last = [line for line in lines if line][-1]
     with open("run/history.csv") as file:
         row = list(csv.DictReader(file))[-1]
     assert last.startswith(f"epoch 3/3  loss {float(row['train_loss']):.4f}")
-    assert f"accuracy {float(row['test_accuracy']):.4f}" in last
+    assert f"accuracy {float(row['validation_accuracy']):.4f}" in last
     assert all(word in last for word in shown)
     assert not any(word in last for word in hidden)
 

@@ -65,11 +65,7 @@ def test_the_best_model_can_be_saved_and_used_on_raw_data(swept, jaxmlp, tmp_pat
     assert jaxmlp("sweep", "best", "swept", "--save", "best.safetensors").code == 0
     model = load(tmp_path / "best.safetensors")
     assert model.encoding.class_names == ("setosa", "versicolor", "virginica")
-    measured = json.loads(jaxmlp("evaluate", "best.safetensors", "iris", "--json").out)
-    results = sweep.load(tmp_path / "swept")
-    best = results.best()
-    expected = results.table().row(best.trials[0], named=True)["test_accuracy"]
-    assert measured["test_accuracy"] == pytest.approx(expected)
+    best = sweep.load(tmp_path / "swept").best()
     about = json.loads(jaxmlp("info", "best.safetensors", "--json").out)["about"]
     assert best.hyperparameters.items() <= about["options"].items()
     assert (about["source"], about["results"]["trial"]) == ("iris", best.trials[0])
@@ -137,7 +133,7 @@ def test_a_plan_is_printed_and_nothing_is_run(jaxmlp, tmp_path):
         (("--uniform", "momentum=0.9:0.1"), "begin below its end"),
         (("--log-uniform", "learning_rate=0:1"), "begin above 0"),
         (("--log-uniform", "learning_rate=1e-3"), "learning_rate"),
-        (("--grid", "batch_size=8,1000"), "batch_size must be at most the 120 training examples, got 1000"),
+        (("--grid", "batch_size=8,1000"), "batch_size must be at most the 96 training examples, got 1000"),
         (("--grid", "seed=1,2", "--trials", "5"), "trials"),
         (("--grid", "seed=1,2", "--halving", "1"), "2 or larger"),
         (("--grid", "seed=1,2", "--asynchronous"), "--asynchronous requires --halving"),

@@ -19,8 +19,7 @@ def test_networks_side_by_side_score_as_train_does_one_after_another(name):
     runs = [Run(splits[seed], seed, config) for config in configs for seed in range(2)]
     for found, run in zip(scores(mlp, runs), runs, strict=True):
         trained = train(mlp, run.data.train, run.config, key=jax.random.key(run.seed), test=run.data.test)
-        row = trained.history[-1]
-        expected = row.test_r2 if row.test_accuracy is None else row.test_accuracy
+        expected = trained.test.r2 if trained.test.accuracy is None else trained.test.accuracy
         assert found == pytest.approx(expected, abs=1e-4)  # float32, carried through some 25 steps
 
 

@@ -13,9 +13,9 @@ from jaxmlp.training.history import Epoch, Trained
 # The label of an axis and of a line, and the column that they promise.
 SHOWN = {
     ("loss", "training"): "train_loss",
-    ("loss", "test"): "test_loss",
-    ("test accuracy", "test"): "test_accuracy",
-    ("test $R^2$", "test"): "test_r2",
+    ("loss", "validation"): "validation_loss",
+    ("validation accuracy", "validation"): "validation_accuracy",
+    ("validation $R^2$", "validation"): "validation_r2",
     ("gradient norm of an example", "10 %"): "norm_q10",
     ("gradient norm of an example", "median"): "norm_median",
     ("gradient norm of an example", "90 %"): "norm_q90",
@@ -97,7 +97,7 @@ def test_the_kept_epoch_is_marked_in_every_panel():
 
 @pytest.mark.parametrize("n_epochs", [1, 20])
 def test_the_file_shows_the_figure(n_epochs):
-    history = [row(n, train_loss=1 / n, test_loss=2 / n) for n in range(1, n_epochs + 1)]
+    history = [row(n, train_loss=1 / n, validation_loss=2 / n) for n in range(1, n_epochs + 1)]
     plain, marked = (imread(BytesIO(curves(history, best_epoch=best)))[:, :, :3] for best in (None, n_epochs))
     for color in ("C0", "C1", "black"):
         assert (abs(plain - to_rgb(color)).max(-1) < 0.02).any(), color
@@ -113,9 +113,11 @@ def test_any_title_is_drawn_verbatim(title):
 
 
 def test_losses_and_norms_have_a_logarithmic_axis_with_plain_numbers_and_scores_a_linear_one():
-    figure = draw_curves([row(n, train_loss=10.0**-n, test_accuracy=n / 10, norm_max=1.0 * n) for n in range(1, 9)])
+    figure = draw_curves(
+        [row(n, train_loss=10.0**-n, validation_accuracy=n / 10, norm_max=1.0 * n) for n in range(1, 9)]
+    )
     scales = {axes.get_ylabel(): axes.get_yscale() for axes in panels(figure)}
-    assert scales == {"loss": "log", "test accuracy": "linear", "gradient norm of an example": "log"}
+    assert scales == {"loss": "log", "validation accuracy": "linear", "gradient norm of an example": "log"}
     labels = [label.get_text() for axes in panels(figure) for label in axes.get_yticklabels()]
     assert {"0.01", "0.0001"} <= set(labels)
     assert not any("$" in label for label in labels)
@@ -145,9 +147,9 @@ def test_panels_fill_rows_of_at_most_four():
 
 
 def test_a_run_that_diverged_keeps_the_panel_of_its_scores():
-    scored = row(1, train_loss=1.0, test_loss=1.0, test_accuracy=0.5)
+    scored = row(1, train_loss=1.0, validation_loss=1.0, validation_accuracy=0.5)
     figure = draw_curves([scored, row(2, train_loss=float("nan"))])
-    assert [axes.get_ylabel() for axes in panels(figure)] == ["loss", "test accuracy"]
+    assert [axes.get_ylabel() for axes in panels(figure)] == ["loss", "validation accuracy"]
 
 
 @pytest.mark.parametrize("history", [(), (1.0, 0.5), Trained(None, None, (), None, 0, "running")])

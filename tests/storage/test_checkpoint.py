@@ -98,12 +98,12 @@ def test_training_goes_on_from_a_checkpoint_file_bit_for_bit(tmp_path, iris):
     track = ("norms", "noise_scale", "variance", "diversity", "clipped")
     config = TrainConfig(epochs=12, patience=3, learning_rate=0.3, clip=0.5, track=track)
     seen = []
-    whole = train(mlp, iris.train, config, key=key, test=iris.test, callback=seen.append)
+    whole = train(mlp, iris.train, config, key=key, validation=iris.test, callback=seen.append)
     for trained in seen[:-1]:
         save_training(tmp_path / "checkpoint", trained)
         resumed = load_training(tmp_path / "checkpoint", mlp)
         chex.assert_trees_all_equal(resumed, trained)
-        rest = train(mlp, iris.train, config, key=key, test=iris.test, resume=resumed)
+        rest = train(mlp, iris.train, config, key=key, validation=iris.test, resume=resumed)
         chex.assert_trees_all_equal(rest._replace(history=()), whole._replace(history=()))
         assert [row._replace(seconds=0) for row in rest.history] == [row._replace(seconds=0) for row in whole.history]
 
@@ -112,7 +112,7 @@ def test_a_checkpoint_holds_the_best_parameters_too(tmp_path):
     data = Dataset(np.eye(4, dtype=np.float32), np.array([0, 1, 1, 0]))
     wrong = Dataset(data.x, 1 - data.t)  # the test loss only rises: the first epoch stays the best
     trained = train(
-        MLP((4, 2)), data, TrainConfig(epochs=9, batch_size=4, patience=8), key=jax.random.key(0), test=wrong
+        MLP((4, 2)), data, TrainConfig(epochs=9, batch_size=4, patience=8), key=jax.random.key(0), validation=wrong
     )
     assert trained.best_epoch == 1
     save_training(tmp_path / "checkpoint", trained)

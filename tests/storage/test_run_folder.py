@@ -62,17 +62,18 @@ def test_checkpoints_are_written_at_most_once_a_second_and_when_asked(tmp_path, 
 def test_history_has_the_columns_that_apply():
     rows = list(csv.DictReader(StringIO(history_csv(trained()).decode())))
     assert list(rows[0]) == ["epoch", "learning_rate", "train_loss", "seconds"]
-    rows = list(csv.DictReader(StringIO(history_csv(trained(test=DATA)).decode())))
-    assert list(rows[0]) == ["epoch", "learning_rate", "train_loss", "test_loss", "test_accuracy", "seconds"]
+    rows = list(csv.DictReader(StringIO(history_csv(trained(validation=DATA)).decode())))
+    names = ["epoch", "learning_rate", "train_loss", "validation_loss", "validation_accuracy", "seconds"]
+    assert list(rows[0]) == names
     assert float(rows[1]["train_loss"]) == trained().history[1].train_loss
 
 
 def test_a_column_that_applies_to_some_epochs_is_empty_in_the_others():
-    last = trained(test=DATA)
-    diverged = last._replace(history=(last.history[0], last.history[1]._replace(test_loss=None)))
+    last = trained(validation=DATA)
+    diverged = last._replace(history=(last.history[0], last.history[1]._replace(validation_loss=None)))
     rows = list(csv.DictReader(StringIO(history_csv(diverged).decode())))
-    assert float(rows[0]["test_loss"]) == last.history[0].test_loss
-    assert rows[1]["test_loss"] == ""
+    assert float(rows[0]["validation_loss"]) == last.history[0].validation_loss
+    assert rows[1]["validation_loss"] == ""
 
 
 def finished(folder, encoding=None):
@@ -80,7 +81,7 @@ def finished(folder, encoding=None):
     run = start_run(folder, CONFIG, MLP((4, 2)))
     wrong = Dataset(DATA.x, 1 - DATA.t)  # the test loss only rises: the first epoch stays the best
     config = TrainConfig(epochs=3, batch_size=2, patience=8)
-    last = train(MLP((4, 2)), DATA, config, key=jax.random.key(0), test=wrong, callback=run.save_checkpoint)
+    last = train(MLP((4, 2)), DATA, config, key=jax.random.key(0), validation=wrong, callback=run.save_checkpoint)
     assert last.best_epoch == 1
     run.finish(MLP((4, 2)), encoding, {"source": "here"}, b"a picture")
     return last

@@ -17,7 +17,7 @@ Outcome = Mapping[str, Any]
 def make_results(
     space: sweep.Space,
     outcomes: Mapping[int, Outcome],
-    metric: str = "test_accuracy",
+    metric: str = "validation_accuracy",
     config: TrainConfig | None = None,
 ) -> sweep.Results:
     """Return results in memory in which a trial's curve is flat: every epoch has the metrics of its outcome.
@@ -39,7 +39,7 @@ def make_results(
     trained = {}
     for number, outcome in outcomes.items():
         status, n = outcome.get("status", "finished"), outcome.get("epochs", config.epochs)
-        scores = [outcome.get(name) for name in ("test_loss", "test_accuracy", "test_r2")]
+        scores = [outcome.get(name) for name in ("validation_loss", "validation_accuracy", "validation_r2")]
         curve = [Epoch(e + 1, 0.1, outcome.get("train_loss", 1.0), *scores, 0.5) for e in range(n)]
         best_epoch = outcome.get("best_epoch", n - (status == "diverged"))
         trained[number] = Trained((), sgd.State(()), tuple(curve), (), best_epoch, status)

@@ -22,14 +22,14 @@ RNG = np.random.default_rng(0)
 VALUES = {number: float(value) for number, value in enumerate(RNG.uniform(0.5, 0.9, len(SPACE)))}
 DIVERGED = (4, 16, 17)  # 16 and 17 are all seeds of a setting
 NOTHING = Importance([], None, "")
-METRICS = pytest.mark.parametrize("metric", ["test_accuracy", "test_loss"])
+METRICS = pytest.mark.parametrize("metric", ["validation_accuracy", "validation_loss"])
 
 
 @pytest.fixture
 def swept(results_of):
     """Return made-up results with three diverged trials, and their table as pictures take it."""
 
-    def make(metric="test_accuracy", diverged=DIVERGED):
+    def make(metric="validation_accuracy", diverged=DIVERGED):
         outcomes = {n: {"status": "diverged"} if n in diverged else {metric: value} for n, value in VALUES.items()}
         results = results_of(SPACE, outcomes, metric)
         return results, _checked(results)
@@ -39,7 +39,7 @@ def swept(results_of):
 
 def better_first(metric):
     rows = [number for number in VALUES if number not in DIVERGED]
-    return sorted(rows, key=VALUES.__getitem__, reverse=metric == "test_accuracy")
+    return sorted(rows, key=VALUES.__getitem__, reverse=metric == "validation_accuracy")
 
 
 @METRICS
@@ -56,7 +56,7 @@ def test_the_report_names_the_best_trial_and_says_that_its_score_is_too_good(swe
     best = better_first(metric)[0]
     assert facts.startswith("18 trials: 15 finished, 3 diverged.")
     assert f"Best {metric.replace('_', ' ')}: {VALUES[best]:.4g}, of trial {best} (" in facts
-    assert "the best of 18 on the same test data, so it is too optimistic" in facts
+    assert "the best of 18 on the same data, so it is too optimistic" in facts
 
 
 @METRICS
@@ -83,9 +83,9 @@ def test_parallel_coordinates_draw_a_line_for_each_trial_through_its_values_the_
 def test_learning_curves_are_those_of_the_five_best_trials(swept):
     figure = PICTURES["learning_curves"](*swept(), NOTHING)
     named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert named == [f"trial {number}" for number in better_first("test_accuracy")[:5]]
-    panel = next(axes for axes in figure.axes if axes.get_ylabel() == "test accuracy")
-    for number, line in zip(better_first("test_accuracy"), panel.get_lines(), strict=False):
+    assert named == [f"trial {number}" for number in better_first("validation_accuracy")[:5]]
+    panel = next(axes for axes in figure.axes if axes.get_ylabel() == "validation accuracy")
+    for number, line in zip(better_first("validation_accuracy"), panel.get_lines(), strict=False):
         assert line.get_xdata().tolist() == [1, 2, 3]
         np.testing.assert_allclose(line.get_ydata(), VALUES[number])
 
@@ -118,7 +118,7 @@ def test_the_heat_map_shows_means_at_their_places_and_marks_cells_without_one(sw
     for i, typed in enumerate(up):
         for j, rate in enumerate(RATES):
             rows = table.filter(pl.col("learning_rate") == rate, pl.col("hidden") == typed)[
-                "test_accuracy"
+                "validation_accuracy"
             ].drop_nulls()
             np.testing.assert_allclose(drawn[i, j], rows.mean() if len(rows) else np.nan)
     assert len(axes.patches) == 1  # the setting whose seeds all diverged
@@ -130,14 +130,16 @@ def test_the_best_end_of_the_colours_is_the_dark_one(swept, metric):
     figure = PICTURES["heat_map"](*swept(metric), NOTHING)
     image = figure.axes[0].images[0]
     low, high = (sum(image.cmap(image.norm(value))[:3]) for value in image.get_clim())
-    assert (high < low) == (metric == "test_accuracy")
+    assert (high < low) == (metric == "validation_accuracy")
 
 
 def test_importance_is_drawn_with_the_most_important_on_top():
     matter = importance(
-        pl.DataFrame({"a": [*range(8)] * 4, "b": np.repeat(range(4), 8), "test_loss": [10.0**a for a in range(8)] * 4}),
+        pl.DataFrame(
+            {"a": [*range(8)] * 4, "b": np.repeat(range(4), 8), "validation_loss": [10.0**a for a in range(8)] * 4}
+        ),
         ("a", "b"),
-        "test_loss",
+        "validation_loss",
     )
     results = type("Named", (), {"title": ""})
     figure = PICTURES["importance"](results, None, matter)
@@ -147,16 +149,16 @@ def test_importance_is_drawn_with_the_most_important_on_top():
 
 
 def test_the_numbers_of_the_report_are_those_of_the_table(results_of):
-    outcomes = {n: {"status": "diverged"} if n in DIVERGED else {"test_accuracy": v} for n, v in VALUES.items()}
+    outcomes = {n: {"status": "diverged"} if n in DIVERGED else {"validation_accuracy": v} for n, v in VALUES.items()}
     results = results_of(SPACE, outcomes, config=TrainConfig(epochs=450))
     table = _checked(results)
     data = _data(results, table)
     for name, column in data["columns"].items():
         assert column == table[name].to_list()
     assert data["columns"]["status"].count("diverged") == 3
-    assert data["metrics"][0] == {"name": "test_accuracy", "label": "test accuracy", "isHigh": True}
+    assert data["metrics"][0] == {"name": "validation_accuracy", "label": "validation accuracy", "isHigh": True}
     assert [each["isHigh"] for each in data["metrics"] if each["name"].endswith("loss")] == [False]
-    assert data["chosen"] == better_first("test_accuracy")[:5]
+    assert data["chosen"] == better_first("validation_accuracy")[:5]
     assert data["varied"] == ["learning_rate", "hidden"]
     assert data["hasSeeds"]
     assert set(Counter(data["settings"]).values()) == {2}
@@ -167,7 +169,7 @@ def test_the_numbers_of_the_report_are_those_of_the_table(results_of):
         assert (curve["epoch"][0], curve["epoch"][-1]) == (1, 450)
         assert max(np.diff(curve["epoch"])) <= 3
         if number not in DIVERGED:
-            np.testing.assert_allclose(curve["test_accuracy"], VALUES[number], rtol=1e-3)
+            np.testing.assert_allclose(curve["validation_accuracy"], VALUES[number], rtol=1e-3)
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=5, max_size=40), st.booleans())

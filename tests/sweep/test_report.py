@@ -26,7 +26,9 @@ HOSTILE_VALUES = ["</script><b>x", '<img src="x" onerror="document.title=1">']
 MEGABYTES = 2**20
 
 
-def sweep(diverges=lambda row: row["learning_rate"] == 1.0, title="digits", epochs=4, metric="test_accuracy", **grid):
+def sweep(
+    diverges=lambda row: row["learning_rate"] == 1.0, title="digits", epochs=4, metric="validation_accuracy", **grid
+):
     """Results of a made-up sweep in which `learning_rate` matters and nothing else does."""
     grid = grid or {
         "learning_rate": [0.01, 0.1, 1.0],
@@ -41,12 +43,12 @@ def sweep(diverges=lambda row: row["learning_rate"] == 1.0, title="digits", epoc
         score = None if is_bad else 0.9 - 0.1 * (math.log10(row["learning_rate"]) + 0.5) ** 2 + noise.normal(0, 0.005)
         loss = None if score is None else 2 - 2 * score
         scores = (
-            {"train_loss": loss, "test_loss": loss, "test_accuracy": score}
+            {"train_loss": loss, "validation_loss": loss, "validation_accuracy": score}
             if "test" in metric
             else {"train_loss": loss}
         )
         rows.append({**row, **scores, "epochs": epochs, "status": "diverged" if is_bad else "finished", "seconds": 0.5})
-    types = {"train_loss": pl.Float64, "test_loss": pl.Float64, "test_accuracy": pl.Float64}
+    types = {"train_loss": pl.Float64, "validation_loss": pl.Float64, "validation_accuracy": pl.Float64}
     table = pl.DataFrame(rows, schema_overrides={name: types[name] for name in types if name in rows[0]})
 
     def curves(trial):
@@ -55,7 +57,10 @@ def sweep(diverges=lambda row: row["learning_rate"] == 1.0, title="digits", epoc
         loss = [(end or 3.0) + 1 / (1 + epoch) if end or epoch < epochs - 1 else None for epoch in range(epochs)]
         columns = {"epoch": range(1, epochs + 1), "learning_rate": [0.1] * epochs, "train_loss": loss}
         if "test" in metric:
-            columns |= {"test_loss": loss, "test_accuracy": [None if v is None else 1 - v / 4 for v in loss]}
+            columns |= {
+                "validation_loss": loss,
+                "validation_accuracy": [None if v is None else 1 - v / 4 for v in loss],
+            }
         return pl.DataFrame({name: pl.Series(column, strict=False) for name, column in columns.items()})
 
     return SimpleNamespace(table=lambda: table, curves=curves, names=tuple(grid), metric=metric, title=title)
@@ -150,11 +155,11 @@ def page(driver, report) -> Page:
 
 
 def test_best_trials_are_first_and_diverged_ones_last_whichever_way_one_sorts(page):
-    accuracy = [float(v) for v in page.column("test accuracy")]
+    accuracy = [float(v) for v in page.column("validation accuracy")]
     assert accuracy == sorted(accuracy, reverse=True)
-    page.sort_by("test accuracy")  # from descending on: no order, ascending
-    page.sort_by("test accuracy")
-    rising = [float(v) for v in page.column("test accuracy")]
+    page.sort_by("validation accuracy")  # from descending on: no order, ascending
+    page.sort_by("validation accuracy")
+    rising = [float(v) for v in page.column("validation accuracy")]
     assert rising == sorted(rising)
     assert rising[0] < accuracy[0]
     assert set(page.column("status")) == {"finished"}
@@ -203,7 +208,7 @@ def test_hovering_shows_a_label(page):
 def test_seeds_are_means_with_student_intervals(page):
     page.scroll_to("each-0")
     table = sweep().table().filter(pl.col("learning_rate") == 0.1, pl.col("momentum") == 0, pl.col("hidden") == [8])
-    a, b = table["test_accuracy"].to_list()
+    a, b = table["validation_accuracy"].to_list()
     trace = page.js(
         "document.getElementById('each-0').data.slice(0, 1).map(t => [[...t.y], [...t.error_y.array], t.text])"
     )
@@ -230,8 +235,8 @@ def test_the_direction_of_the_metric_is_respected(page):
         :: len("viridis") + 1
     ]
     assert last == "#440154"  # on a light page the best is dark
-    page.js("(() => { const s = document.getElementById('metric'); s.value = 'test_loss'; s.onchange(); })()")
-    page.wait("document.querySelector('#each-0').layout.yaxis.title.text === 'test loss'")
+    page.js("(() => { const s = document.getElementById('metric'); s.value = 'validation_loss'; s.onchange(); })()")
+    page.wait("document.querySelector('#each-0').layout.yaxis.title.text === 'validation loss'")
     assert page.js("document.querySelector('#map').data[1].colorscale.at(-1)[1]") == first
     assert "lower" in page.js("document.getElementById('metric').selectedOptions[0].textContent")
 
@@ -293,8 +298,8 @@ def always(row):
 
 CASES = {
     "one trial": (sweep(never, learning_rate=[0.1], seed=[0]), "1 trial: 1 finished"),
-    "everything diverged": (sweep(always), "None has a finite test accuracy"),
-    "no column of the metric": (sweep(always), "None has a finite test accuracy"),
+    "everything diverged": (sweep(always), "None has a finite validation accuracy"),
+    "no column of the metric": (sweep(always), "None has a finite validation accuracy"),
     "no test set, nor seeds": (
         sweep(metric="train_loss", learning_rate=[0.01, 0.1, 1.0], momentum=[0.0, 0.9]),
         "there are no seeds",
@@ -305,8 +310,8 @@ CASES = {
         "8 trials: 8 finished",
     ),
 }
-WITHOUT_TEST = CASES["everything diverged"][0].table().drop("test_accuracy", "test_loss")
-CASES["no column of the metric"][0].table = lambda: WITHOUT_TEST
+WITHOUT_VALIDATION = CASES["everything diverged"][0].table().drop("validation_accuracy", "validation_loss")
+CASES["no column of the metric"][0].table = lambda: WITHOUT_VALIDATION
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -341,7 +346,7 @@ def test_importance_finds_what_matters_and_holds_seeds_together():
     results = sweep(
         never, learning_rate=[0.001, 0.01, 0.1, 1.0], momentum=[0.0, 0.5, 0.9], hidden=["8", "16"], seed=[0, 1]
     )
-    found = importance(results.table(), results.names, "test_accuracy")
+    found = importance(results.table(), results.names, "validation_accuracy")
     assert found.bars[0].name == "learning_rate"
     assert found.bars[0].drop > 0.5 > 0.1 > max(abs(bar.drop) for bar in found.bars[1:])
     assert found.r2 is not None
@@ -352,22 +357,22 @@ def test_importance_finds_what_matters_and_holds_seeds_together():
 def test_importance_of_noise_says_that_the_forest_predicts_poorly():
     noise = np.random.default_rng(0).normal(size=64)
     # A setting's number repeated for each of its seeds would be predicted, were seeds not held out together.
-    columns = {"a": np.arange(32).repeat(2), "seed": np.tile([0, 1], 32), "test_r2": noise[:32].repeat(2)}
-    found = importance(pl.DataFrame(columns), ("a", "seed"), "test_r2")
+    columns = {"a": np.arange(32).repeat(2), "seed": np.tile([0, 1], 32), "validation_r2": noise[:32].repeat(2)}
+    found = importance(pl.DataFrame(columns), ("a", "seed"), "validation_r2")
     assert found.r2 is not None
     assert found.r2 < 0.3
     assert "poorly" in found.words
 
 
 def test_importance_of_few_settings_is_withheld_in_words():
-    table = pl.DataFrame({"a": [0.1, 0.2, 0.3], "test_loss": [1.0, 2.0, None]})
-    found = importance(table, ("a",), "test_loss")
+    table = pl.DataFrame({"a": [0.1, 0.2, 0.3], "validation_loss": [1.0, 2.0, None]})
+    found = importance(table, ("a",), "validation_loss")
     assert found.bars == []
     assert found.words == "2 settings with a value: too few, 10 are needed. 1 trial without a finite value: left out."
 
 
 def test_no_trials_are_refused_before_anything_is_written(tmp_path):
-    empty = SimpleNamespace(table=lambda: pl.DataFrame({"trial": []}), names=(), metric="test_loss", title="")
+    empty = SimpleNamespace(table=lambda: pl.DataFrame({"trial": []}), names=(), metric="validation_loss", title="")
     with pytest.raises(ValueError, match="at least one trial"):
         write_report(empty, tmp_path / "report.html")
     with pytest.raises(ValueError, match="at least one trial"):

@@ -28,11 +28,11 @@ CONFIG = TrainConfig(epochs=4, batch_size=16)
 SEEDS = sweep.grid(seed=[0, 1])
 
 
-def trained_alone(results, number, data=DATA, test=TEST):
+def trained_alone(results, number, data=DATA, validation=TEST):
     trial = results.trial(number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of divergence
-        return train(trial.mlp, data, trial.config, key=jax.random.key(trial.seed), test=test)
+        return train(trial.mlp, data, trial.config, key=jax.random.key(trial.seed), validation=validation)
 
 
 def without_time(history):
@@ -67,7 +67,7 @@ def random_space(draw):
 
 @pytest.mark.parametrize("draw", [0, 1])
 def test_a_trial_alone_in_its_chunk_equals_train_to_the_last_bit(draw):
-    results = sweep.run(random_space(draw), DATA, CONFIG, mlp=MLP((6, 7, 3)), test=TEST, keep="all", lanes=1)
+    results = sweep.run(random_space(draw), DATA, CONFIG, mlp=MLP((6, 7, 3)), validation=TEST, keep="all", lanes=1)
     rows = results.rows()
     for number in range(len(results)):
         alone = trained_alone(results, number)
@@ -93,7 +93,7 @@ def test_a_trial_alone_in_its_chunk_equals_train_to_the_last_bit(draw):
 )
 def test_a_trial_alone_equals_train_with_real_values_weights_labels_and_tracking(data, base, config):
     space = sweep.grid(learning_rate=[0.01, 0.1], seed=[3, 4])
-    results = sweep.run(space, data, config, mlp=base, test=data, keep="all", lanes=1)
+    results = sweep.run(space, data, config, mlp=base, validation=data, keep="all", lanes=1)
     for number in range(4):
         alone = trained_alone(results, number, data, data)
         assert_same_bits(results.params(number), alone.params)
@@ -121,9 +121,9 @@ def test_a_trial_beside_others_is_as_near_to_float64_as_train(axes):
 
 def test_a_poisoned_lane_disturbs_no_neighbour_and_is_recorded_with_its_epoch():
     rates = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08]
-    healthy = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, test=VALUES, keep="all")
+    healthy = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, validation=VALUES, keep="all")
     rates[3] = 1e18
-    poisoned = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, test=VALUES, keep="all")
+    poisoned = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, validation=VALUES, keep="all")
     assert sweep.plan(sweep.grid(learning_rate=rates), VALUES, CONFIG).groups[0].n_lanes == 8
     for number in set(range(8)) - {3}:
         assert_same_bits(poisoned.params(number), healthy.params(number))
@@ -134,14 +134,14 @@ def test_a_poisoned_lane_disturbs_no_neighbour_and_is_recorded_with_its_epoch():
     assert_same_bits(poisoned.params(3), alone.params)
     table = poisoned.table()
     assert table["status"].to_list().count("diverged") == 1
-    assert table.row(3, named=True)["test_r2"] is None
+    assert table.row(3, named=True)["validation_r2"] is None
 
 
 def test_a_trial_that_diverges_later_keeps_the_parameters_of_the_epoch_before():
     space = sweep.grid(learning_rate=[0.01, 2.0, 8.0], seed=[0])
     config = TrainConfig(epochs=12, batch_size=50, momentum=0.0, schedule="constant")
     base = MLP((6, 2), "relu", "identity", "quadratic")
-    results = sweep.run(space, VALUES, config, mlp=base, test=VALUES, keep="all", lanes=1)
+    results = sweep.run(space, VALUES, config, mlp=base, validation=VALUES, keep="all", lanes=1)
     assert {row.epochs for row in results.rows() if row.status == "diverged"} - {1}
     for number in range(3):
         alone = trained_alone(results, number, VALUES, VALUES)
@@ -151,8 +151,8 @@ def test_a_trial_that_diverges_later_keeps_the_parameters_of_the_epoch_before():
 
 def test_a_setting_with_a_diverged_trial_is_never_the_best():
     space = sweep.grid(learning_rate=[1e18, 0.01], seed=range(2))
-    results = sweep.run(space, VALUES, CONFIG, test=VALUES)
-    for metric in ("train_loss", "test_loss", "test_r2"):
+    results = sweep.run(space, VALUES, CONFIG, validation=VALUES)
+    for metric in ("train_loss", "validation_loss", "validation_r2"):
         assert results.best(metric).hyperparameters == {"learning_rate": 0.01}
     all_diverged = sweep.run(sweep.grid(learning_rate=[1e18, 1e19]), VALUES, CONFIG)
     with pytest.raises(ValueError, match="every trial diverged: try lower learning rates"):
@@ -161,20 +161,20 @@ def test_a_setting_with_a_diverged_trial_is_never_the_best():
 
 def test_the_best_setting_has_the_best_mean_over_seeds_with_students_interval():
     space = sweep.grid(learning_rate=[0.001, 0.05], momentum=[0.0, 0.9], seed=range(4))
-    results = sweep.run(space, DATA, CONFIG, test=TEST)
+    results = sweep.run(space, DATA, CONFIG, validation=TEST)
     table = results.table()
-    means = table.drop("status").group_by(["learning_rate", "momentum"]).mean().sort("test_loss")
-    best = results.best("test_loss")
+    means = table.drop("status").group_by(["learning_rate", "momentum"]).mean().sort("validation_loss")
+    best = results.best("validation_loss")
     assert tuple(best.hyperparameters.values()) == means.select("learning_rate", "momentum").row(0)
-    assert best.mean == pytest.approx(means["test_loss"][0])
+    assert best.mean == pytest.approx(means["validation_loss"][0])
     from scipy import stats
 
-    values = [table["test_loss"][number] for number in best.trials]
+    values = [table["validation_loss"][number] for number in best.trials]
     assert len(values) == 4
     assert values == sorted(values)
     expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert (best.low, best.high) == pytest.approx(expected)
-    assert results.best("test_loss", over=None).trials == (table["test_loss"].arg_min(),)
+    assert results.best("validation_loss", over=None).trials == (table["validation_loss"].arg_min(),)
 
 
 def test_early_stopped_trials_are_the_same_and_the_rest_is_packed_together(monkeypatch):
@@ -185,7 +185,7 @@ def test_early_stopped_trials_are_the_same_and_the_rest_is_packed_together(monke
     rates = np.linspace(0.3, 0.5, 32).tolist()
     space = sweep.Space(("learning_rate", "patience"), tuple(zip(rates, patience, strict=True)))
     config = TrainConfig(epochs=10, batch_size=16, schedule="constant")
-    results = sweep.run(space, DATA, config, test=TEST, keep="all", lanes=1)
+    results = sweep.run(space, DATA, config, validation=TEST, keep="all", lanes=1)
     assert max(chunks) == 32
     assert chunks[-1] < 32
     assert chunks == sorted(chunks, reverse=True)
@@ -197,7 +197,7 @@ def test_early_stopped_trials_are_the_same_and_the_rest_is_packed_together(monke
 
 def halved_naively(space, factor, config):
     """Successive halving as one would write it for `train`: one trial after another."""
-    listed = sweep.run(space, DATA, TrainConfig(epochs=1, batch_size=150), test=TEST)  # for the trials alone
+    listed = sweep.run(space, DATA, TrainConfig(epochs=1, batch_size=150), validation=TEST)  # for the trials alone
     alive, rungs = list(range(len(space))), sweep.Halving(factor).rungs(config.epochs)
     for rung in rungs:
         scores = {}
@@ -205,8 +205,8 @@ def halved_naively(space, factor, config):
             trial = listed.trial(number)
             so_far = []
             train(
-                trial.mlp, DATA, config_of(trial, config), key=jax.random.key(trial.seed), test=TEST,
-                callback=lambda trained, so_far=so_far: so_far.append(trained.history[-1].test_accuracy),
+                trial.mlp, DATA, config_of(trial, config), key=jax.random.key(trial.seed), validation=TEST,
+                callback=lambda trained, so_far=so_far: so_far.append(trained.history[-1].validation_accuracy),
             )  # fmt: skip
             scores[number] = so_far[rung - 1]
         alive = sorted(alive, key=lambda number: (-scores[number], number))
@@ -226,7 +226,7 @@ def test_halving_finds_the_winner_of_an_unfused_one_and_stops_the_others_at_thei
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
     config, seen = TrainConfig(epochs=9, batch_size=16), []
-    results = sweep.run(space, DATA, config, mlp=MLP((6, 128, 3)), test=TEST, halving=3, callback=seen.append)
+    results = sweep.run(space, DATA, config, mlp=MLP((6, 128, 3)), validation=TEST, halving=3, callback=seen.append)
     # 12 trials for an epoch, 4 for two more, 1 for six: no time is left for those that were stopped.
     assert (seen[-1].done, seen[-1].seconds_left) == (12, 0)
     done = [(12 + 4 * 2 + 6) / (1 + each.seconds_left) for each in seen]
@@ -247,9 +247,9 @@ def test_a_trial_that_patience_stopped_counts_and_one_that_halving_stopped_does_
         best_epoch=2,
         seconds=0.0,
         train_loss=0.1,
-        test_loss=0.1,
-        test_accuracy=1.0,
-        test_r2=None,
+        validation_loss=0.1,
+        validation_accuracy=1.0,
+        validation_r2=None,
     )
     assert is_cut_short(by_halving, TrainConfig())
     assert is_cut_short(by_halving, TrainConfig(patience=2))
@@ -260,10 +260,10 @@ def test_a_trial_that_patience_stopped_counts_and_one_that_halving_stopped_does_
 def test_asynchronous_halving_stops_trials_not_among_the_best_so_far():
     space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
     config = TrainConfig(epochs=9, batch_size=16)
-    whole = sweep.run(space, DATA, config, test=TEST)
-    results = sweep.run(space, DATA, config, test=TEST, halving=sweep.Halving(3, asynchronous=True))
+    whole = sweep.run(space, DATA, config, validation=TEST)
+    results = sweep.run(space, DATA, config, validation=TEST, halving=sweep.Halving(3, asynchronous=True))
     # All in one block: then it is the synchronous rule.
-    at_first = {number: whole.history(number)[0].test_accuracy for number in range(12)}
+    at_first = {number: whole.history(number)[0].validation_accuracy for number in range(12)}
     going_on = sorted(sorted(at_first, key=lambda number: (-at_first[number], number))[:4])
     assert [row.trial for row in results.rows() if row.epochs > 1] == going_on
 
@@ -339,9 +339,9 @@ sweep.use_all_cores()
 x = np.random.default_rng(0).standard_normal((150, 6)).astype(np.float32)
 data = Dataset(x, (x[:, 0] > 0).astype(int))
 space = sweep.grid(learning_rate=[0.01, 0.1, 0.3], momentum=[0.0, 0.9], hidden=[(5,)], seed=range(2))
-results = sweep.run(space, data, TrainConfig(epochs=3, batch_size=16), test=data, keep="all")
+results = sweep.run(space, data, TrainConfig(epochs=3, batch_size=16), validation=data, keep="all")
 devices = jax.local_devices()[:1]
-one = sweep.run(space, data, TrainConfig(epochs=3, batch_size=16), test=data, keep="all", devices=devices)
+one = sweep.run(space, data, TrainConfig(epochs=3, batch_size=16), validation=data, keep="all", devices=devices)
 print(len(jax.local_devices()), sweep.plan(space, data).n_devices)
 for number in range(12):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), results.params(number), one.params(number))
@@ -366,7 +366,7 @@ NUMBERS = [("halving", 3), ("keep", 3), ("lanes", 2), ("trials_a_block", 4), ("m
 @pytest.mark.parametrize(("name", "number"), NUMBERS)
 def test_whole_numbers_of_numpy_are_accepted(name, number):
     space = sweep.grid(learning_rate=[0.01, 0.05, 0.1, 0.2], seed=[0])
-    one, other = (sweep.run(space, DATA, CONFIG, test=TEST, **{name: kind(number)}) for kind in (int, np.int64))
+    one, other = (sweep.run(space, DATA, CONFIG, validation=TEST, **{name: kind(number)}) for kind in (int, np.int64))
     assert without_time_of_rows(one) == without_time_of_rows(other)
     assert sweep.Halving(np.int32(4), np.int64(2)) == sweep.Halving(4, 2)
     assert len(sweep.random(np.int64(3), momentum=sweep.uniform(0, 0.5))) == 3
@@ -387,7 +387,7 @@ def without_time_of_rows(results):
         (lambda: sweep.run(SEEDS, (X, T)), "data must be a Dataset, as Dataset(x, t), got tuple"),
         (lambda: sweep.plan(SEEDS, (X, T)), "data must be a Dataset, as Dataset(x, t), got tuple"),
         (lambda: sweep.run(SEEDS, DATA, {"epochs": 3}), "config must be of type TrainConfig, got dict"),
-        (lambda: sweep.run(SEEDS, DATA, test=X), "test must be of type Dataset, got ndarray"),
+        (lambda: sweep.run(SEEDS, DATA, validation=X), "validation must be of type Dataset, got ndarray"),
         (lambda: sweep.run(SEEDS, DATA, mlp=(6, 3)), "mlp must be of type MLP, got tuple"),
         (lambda: sweep.run(SEEDS, DATA, encoding={}), "encoding must be of type Encoding, got dict"),
         (lambda: sweep.run(SEEDS, DATA, about=["x"]), "about must be a dict of JSON values, got ['x']"),
@@ -426,9 +426,15 @@ def without_time_of_rows(results):
             lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).trial(2),
             "trial must be a whole number from 0 to 1, got 2",
         ),
-        (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("accuracy"), "did you mean 'test_accuracy'"),
+        (
+            lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("accuracy"),
+            "did you mean 'validation_accuracy'",
+        ),
         (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best(over="sed"), "did you mean 'seed'"),
-        (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("test_r2"), "test_r2 was not measured"),
+        (
+            lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).best("validation_r2"),
+            "validation_r2 was not measured",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(call, message):
@@ -449,7 +455,7 @@ def test_only_memory_errors_halve_a_block(monkeypatch):
 def test_a_sweep_on_compact_data_equals_one_on_the_expanded(x64, compact):
     space = sweep.grid(learning_rate=[0.01, 0.1], seed=[0, 1])
     found, expected = (
-        sweep.run(space, data, CONFIG, test=data, keep="all", lanes=2) for data in (compact, expanded(compact))
+        sweep.run(space, data, CONFIG, validation=data, keep="all", lanes=2) for data in (compact, expanded(compact))
     )
     assert found.trial(0).mlp.sizes == (11, 128, 3)
     for number in range(4):
@@ -457,7 +463,7 @@ def test_a_sweep_on_compact_data_equals_one_on_the_expanded(x64, compact):
         jax.tree.map(
             partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), found.params(number), expected.params(number)
         )
-        assert found.rows()[number].test_accuracy == expected.rows()[number].test_accuracy
+        assert found.rows()[number].validation_accuracy == expected.rows()[number].validation_accuracy
 
 
 def test_a_plan_counts_compact_data_and_one_expanded_block(compact):

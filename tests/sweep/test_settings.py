@@ -16,7 +16,7 @@ from jaxmlp.sweep.store import _TABLES, Row, Store
 from jaxmlp.training.history import Epoch, Trained
 
 RATES, SEEDS = [0.1, 0.2, 0.3], [0, 1, 2, 3]
-BETTER_HIGH = ("test_accuracy", "test_r2")
+BETTER_HIGH = ("validation_accuracy", "validation_r2")
 SPACE = sweep.grid(learning_rate=RATES, seed=SEEDS)
 # Far apart and never equal, so that no rounding decides which is best.
 scores = st.lists(st.integers(0, 999), min_size=12, max_size=12, unique=True).map(
@@ -74,7 +74,7 @@ def test_rows_have_the_number_of_their_setting_and_nothing_else_decides(rows):
 
 def test_another_hyperparameter_can_be_averaged_over(results_of):
     accuracy = dict(enumerate([0.1, 0.9, 0.2, 0.3, 0.5, 0.5, 0.6, 0.5, 0.4, 0.4, 0.4, 0.4]))
-    results = results_of(SPACE, {number: {"test_accuracy": value} for number, value in accuracy.items()})
+    results = results_of(SPACE, {number: {"validation_accuracy": value} for number, value in accuracy.items()})
     means = np.reshape(list(accuracy.values()), (3, 4)).mean(0)
     best = results.best(over="learning_rate")
     assert best.hyperparameters == {"seed": int(np.argmax(means))}
@@ -83,12 +83,12 @@ def test_another_hyperparameter_can_be_averaged_over(results_of):
 
 
 def test_a_setting_with_a_diverged_trial_is_left_out_and_so_are_trials_that_a_halving_stopped(results_of):
-    accuracy = {number: {"test_accuracy": 0.9 if number < 4 else 0.5 + number / 100} for number in range(12)}
+    accuracy = {number: {"validation_accuracy": 0.9 if number < 4 else 0.5 + number / 100} for number in range(12)}
     diverged = accuracy | {2: {"status": "diverged"}}
     assert results_of(SPACE, diverged).best().trials == (11, 10, 9, 8)
     # The three best of the first setting were stopped at a rung: they count for nothing, the fourth does.
-    cut = {"status": "stopped", "epochs": 1, "test_accuracy": 0.99}
-    results = results_of(SPACE, accuracy | dict.fromkeys((0, 1, 2), cut) | {3: {"test_accuracy": 0.7}})
+    cut = {"status": "stopped", "epochs": 1, "validation_accuracy": 0.99}
+    results = results_of(SPACE, accuracy | dict.fromkeys((0, 1, 2), cut) | {3: {"validation_accuracy": 0.7}})
     assert results.best().trials == (3,)
     assert results.best().mean == 0.7
     assert results.best(over=None).trials == (3,)
@@ -99,12 +99,14 @@ def test_a_setting_with_a_diverged_trial_is_left_out_and_so_are_trials_that_a_ha
 
 
 def test_the_error_without_a_best_setting_says_why(results_of):
-    some = {0: {"test_accuracy": 0.5}, **{number: {"status": "diverged"} for number in range(1, 8)}}
-    with pytest.raises(ValueError, match=r"^test_r2 was not measured in this sweep$"):
-        results_of(SPACE, some).best("test_r2")
-    with pytest.raises(ValueError, match=r"^no setting has a test_accuracy: 8 of 12 trials: 1 finished, 7 diverged$"):
+    some = {0: {"validation_accuracy": 0.5}, **{number: {"status": "diverged"} for number in range(1, 8)}}
+    with pytest.raises(ValueError, match=r"^validation_r2 was not measured in this sweep$"):
+        results_of(SPACE, some).best("validation_r2")
+    with pytest.raises(
+        ValueError, match=r"^no setting has a validation_accuracy: 8 of 12 trials: 1 finished, 7 diverged$"
+    ):
         results_of(SPACE, some).best()
-    with pytest.raises(ValueError, match=r"^no setting has a test_accuracy: 0 of 12 trials$"):
+    with pytest.raises(ValueError, match=r"^no setting has a validation_accuracy: 0 of 12 trials$"):
         results_of(SPACE, {}).best()
     all_diverged = {number: {"status": "diverged"} for number in range(12)}
     advice = "diverged: try lower learning rates, or scale the inputs"
@@ -115,8 +117,8 @@ def test_the_error_without_a_best_setting_says_why(results_of):
 
 
 def test_an_infinite_loss_is_a_value_and_the_worst_one(results_of):
-    losses = {number: {"test_loss": math.inf if number == 0 else 2.0} for number in range(12)}
-    found = results_of(SPACE, losses, "test_loss").settings()
+    losses = {number: {"validation_loss": math.inf if number == 0 else 2.0} for number in range(12)}
+    found = results_of(SPACE, losses, "validation_loss").settings()
     assert [each.mean for each in found] == [2.0, 2.0, math.inf]
 
 
@@ -134,29 +136,29 @@ LAYERS = {"hidden": [(128,), (64, 64), (), (64,)], "activation": ["relu", ("tanh
 
 def test_values_of_each_layer_are_lists_that_polars_groups_sorts_and_filters_by(results_of):
     space = sweep.Space(("hidden", "seed"), tuple((hidden, seed) for hidden in LAYERS["hidden"] for seed in (0, 1)))
-    results = results_of(space, {number: {"test_accuracy": number / 10} for number in range(8)})
+    results = results_of(space, {number: {"validation_accuracy": number / 10} for number in range(8)})
     table = results.table()
     assert table.schema["hidden"] == pl.List(pl.Int64)
-    means = table.group_by("hidden").agg(pl.col("test_accuracy").mean()).sort("hidden")
+    means = table.group_by("hidden").agg(pl.col("validation_accuracy").mean()).sort("hidden")
     assert means["hidden"].to_list() == [[], [64], [64, 64], [128]]
-    assert means["test_accuracy"].to_list() == pytest.approx([0.45, 0.65, 0.25, 0.05])
+    assert means["validation_accuracy"].to_list() == pytest.approx([0.45, 0.65, 0.25, 0.05])
     assert table.filter(pl.col("hidden") == [64, 64])["trial"].to_list() == [2, 3]
     frame = pytest.importorskip("pandas").DataFrame({name: table[name].to_list() for name in table.columns})
-    assert frame.groupby(frame["hidden"].map(tuple))["test_accuracy"].mean()[(64, 64)] == pytest.approx(0.25)
+    assert frame.groupby(frame["hidden"].map(tuple))["validation_accuracy"].mean()[(64, 64)] == pytest.approx(0.25)
 
 
 def test_activations_are_lists_where_one_trial_has_one_for_each_layer_and_text_otherwise(results_of):
     space = sweep.Space(("hidden", "activation"), (((3, 3), ("tanh", "relu")), ((3,), "tanh")))
-    table = results_of(space, {0: {"test_accuracy": 0.1}, 1: {"test_accuracy": 0.2}}).table()
+    table = results_of(space, {0: {"validation_accuracy": 0.1}, 1: {"validation_accuracy": 0.2}}).table()
     assert table["activation"].to_list() == [["tanh", "relu"], ["tanh"]]
     space = sweep.grid(activation=["tanh", "relu"])
-    table = results_of(space, {0: {"test_accuracy": 0.1}, 1: {"test_accuracy": 0.2}}).table()
+    table = results_of(space, {0: {"validation_accuracy": 0.1}, 1: {"validation_accuracy": 0.2}}).table()
     assert table["activation"].to_list() == ["tanh", "relu"]
 
 
 def test_csv_has_text_for_lists_as_it_is_typed(results_of, tmp_path):
     space = sweep.Space(("hidden",), tuple((hidden,) for hidden in LAYERS["hidden"]))
-    results = results_of(space, {number: {"test_accuracy": 0.5} for number in range(4)})
+    results = results_of(space, {number: {"validation_accuracy": 0.5} for number in range(4)})
     results.export(tmp_path / "trials.csv")
     assert pl.read_csv(tmp_path / "trials.csv")["hidden"].to_list() == ["128", "64:64", "none", "64"]
     results.export(tmp_path / "trials.parquet")

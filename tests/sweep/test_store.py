@@ -30,7 +30,7 @@ SMALL = {"lanes": 1, "trials_a_block": 2}
 
 
 def run(folder=None, *, space=SPACE, data=DATA, config=CONFIG, **options):
-    return sweep.run(space, data, config, test=TEST, out=folder, **SMALL | {"keep": "all"} | options)
+    return sweep.run(space, data, config, validation=TEST, out=folder, **SMALL | {"keep": "all"} | options)
 
 
 def outcome(results):
@@ -46,7 +46,7 @@ def assert_same(one, other):
 
 
 def test_the_sweep_of_these_tests_has_several_blocks_in_each_of_two_groups():
-    plan = sweep.plan(SPACE, DATA, CONFIG, test=TEST, **SMALL)
+    plan = sweep.plan(SPACE, DATA, CONFIG, validation=TEST, **SMALL)
     assert len(plan.groups) == 2
     assert all(len(group.blocks) >= 3 for group in plan.groups)
 
@@ -75,14 +75,14 @@ def test_a_sweep_that_is_given_the_encoding_keeps_models_that_take_raw_inputs(tm
     space = sweep.grid(learning_rate=[0.01, 0.05])
     about = {"source": "here", "options": {"epochs": 3}}
     out = tmp_path if is_kept else None
-    results = sweep.run(space, data.train, CONFIG, test=data.test, out=out, encoding=data.encoding, about=about)
+    results = sweep.run(space, data.train, CONFIG, validation=data.test, out=out, encoding=data.encoding, about=about)
     models = [results.model(1)]
     if is_kept:
         models += [sweep.load(tmp_path).model(1), load(tmp_path / "models" / "trial-000001.safetensors")]
         with pytest.raises(ValueError, match="the sweep was begun with another encoding"):
-            sweep.run(space, data.train, CONFIG, test=data.test, out=out, about=about)
+            sweep.run(space, data.train, CONFIG, validation=data.test, out=out, about=about)
         with pytest.raises(ValueError, match="the sweep was begun with another about"):
-            sweep.run(space, data.train, CONFIG, test=data.test, out=out, encoding=data.encoding)
+            sweep.run(space, data.train, CONFIG, validation=data.test, out=out, encoding=data.encoding)
     by_hand = outputs(results.trial(1).mlp, results.params(1), data.encoding.encode_inputs(raw))
     for model in models:
         np.testing.assert_allclose(model.predict(raw), data.encoding.targets.inverse(np.asarray(by_hand)), rtol=1e-5)
@@ -211,7 +211,9 @@ def test_two_processes_share_the_work_of_one_store(tmp_path):
     blocks = "".join(process.communicate()[0] for process in both).splitlines()
     assert [process.returncode for process in both] == [0, 0]
     assert_same(outcome(sweep.load(tmp_path)), outcome(run()))
-    planned = [block for group in sweep.plan(SPACE, DATA, CONFIG, test=TEST, **SMALL).groups for block in group.blocks]
+    planned = [
+        block for group in sweep.plan(SPACE, DATA, CONFIG, validation=TEST, **SMALL).groups for block in group.blocks
+    ]
     assert sorted(blocks) == sorted(map(str, planned))  # each was run once
 
 
@@ -253,7 +255,7 @@ def test_a_model_that_a_killed_process_left_is_replaced(tmp_path):
 
 def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
     results = run(tmp_path, keep=3)
-    table = results.table().with_columns(table_score=-results.table()["test_accuracy"].fill_null(-1))
+    table = results.table().with_columns(table_score=-results.table()["validation_accuracy"].fill_null(-1))
     best = table.sort("table_score", "trial")["trial"].to_list()[:3]
     assert sorted(int(path.stem[-6:]) for path in (tmp_path / "models").iterdir()) == sorted(best)
     with pytest.raises(ValueError, match="were not kept"):
@@ -266,7 +268,7 @@ def test_halving_keeps_the_parameters_of_the_best_trial(trials_a_block):
         space = sweep.random(8, draw=draw, learning_rate=sweep.log_uniform(0.003, 1.0))
         options = {"test": TEST, "halving": 2, "keep": 1, "trials_a_block": trials_a_block}
         results = sweep.run(space, DATA, CONFIG, **options)
-        best = min(results.rows(), key=lambda row: (-row.test_accuracy, row.trial)).trial
+        best = min(results.rows(), key=lambda row: (-row.validation_accuracy, row.trial)).trial
         assert sorted(results._store._models) == [best]
 
 

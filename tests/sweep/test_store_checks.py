@@ -28,7 +28,7 @@ CONFIG = TrainConfig(epochs=3, batch_size=8)
 
 def run(folder, **options):
     options = {"keep": "all", "lanes": 1, "trials_a_block": 2, "config": CONFIG} | options
-    return sweep.run(SPACE, DATA, test=TEST, out=folder, **options)
+    return sweep.run(SPACE, DATA, validation=TEST, out=folder, **options)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def answers(results):
     """Return all that users read of a sweep, without times."""
     curves = [[epoch._replace(seconds=0.0) for epoch in results.history(number)] for number in range(len(results))]
     table = results.table().drop("seconds").rows()
-    best = [results.best(metric) for metric in ("train_loss", "test_loss", "test_accuracy")]
+    best = [results.best(metric) for metric in ("train_loss", "validation_loss", "validation_accuracy")]
     params = [jax.tree.map(np.asarray, results.params(number)) for number in range(len(results))]
     return repr((table, best, curves, params, str(results)))
 
@@ -101,15 +101,22 @@ DAMAGES = {
         "trial 4 has its best epoch 0 of 1",
     ),
     "another accuracy": (
-        "update trials set test_accuracy = 0.999 where trial = 0",
-        "trial 0 has test_accuracy 0.999, but",
+        "update trials set validation_accuracy = 0.999 where trial = 0",
+        "trial 0 has validation_accuracy 0.999, but",
     ),
     "an impossible accuracy": (
-        "update trials set test_accuracy = 7 where trial = 0; update curves set test_accuracy = 7 where trial = 0",
-        "trial 0 has test_accuracy 7",
+        "update trials set validation_accuracy = 7 where trial = 0;"
+        "update curves set validation_accuracy = 7 where trial = 0",
+        "trial 0 has validation_accuracy 7",
     ),
-    "no accuracy": ("update trials set test_accuracy = null where trial = 0", "trial 0 has test_accuracy None, but"),
-    "a word as loss": ("update trials set test_loss = 'low' where trial = 0", "trial 0 has test_loss 'low'"),
+    "no accuracy": (
+        "update trials set validation_accuracy = null where trial = 0",
+        "trial 0 has validation_accuracy None, but",
+    ),
+    "a word as loss": (
+        "update trials set validation_loss = 'low' where trial = 0",
+        "trial 0 has validation_loss 'low'",
+    ),
     "negative epochs": ("update trials set epochs = -3 where trial = 0", "trial 0 has -3 epochs of 3"),
     "too many epochs": ("update trials set epochs = 99 where trial = 0", "trial 0 has 99 epochs of 3"),
     "a word as epochs": ("update trials set epochs = 'all' where trial = 0", "trial 0 has 'all' epochs of 3"),
@@ -130,7 +137,7 @@ DAMAGES = {
         "'rows' is not what was written",
     ),
     "another metric": (
-        "update sweep set value = '\"test_r2\"' where name = 'metric'",
+        "update sweep set value = '\"validation_r2\"' where name = 'metric'",
         "'metric' is not what was written",
     ),
     "no JSON": ("update sweep set value = '{' where name = 'config'", "'config' is not what was written"),

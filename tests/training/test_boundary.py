@@ -100,7 +100,7 @@ def test_soft_targets_may_be_rounded_to_float16():
     assert evaluate(NETWORK, init(NETWORK, KEY), Dataset(DATA.x, rows)).loss > 0
 
 
-@pytest.mark.parametrize("call", ["train", "test", "evaluate"])
+@pytest.mark.parametrize("call", ["train", "validation", "test", "evaluate"])
 @pytest.mark.parametrize("name", ["x", "t"])
 def test_numbers_beyond_the_range_of_float32_are_named_by_row_and_column(call, name):
     network = MLP((3, 5, 4), output="identity", loss="quadratic")
@@ -108,10 +108,11 @@ def test_numbers_beyond_the_range_of_float32_are_named_by_row_and_column(call, n
     good = Dataset(**arrays)
     arrays[name] = arrays[name].copy()
     arrays[name][4, 2] = -1e300
-    bad, where = Dataset(**arrays), "test: " if call == "test" else ""
+    bad, where = Dataset(**arrays), f"{call}: " if call in ("validation", "test") else ""
     calls = {
         "train": lambda: train(network, bad, CONFIG, key=KEY),
         "test": lambda: train(network, good, CONFIG, key=KEY, test=bad),
+        "validation": lambda: train(network, good, CONFIG, key=KEY, validation=bad),
         "evaluate": lambda: evaluate(network, init(network, KEY), bad),
     }
     with pytest.raises(ValueError, match=f"^{where}{name} must be finite in float32, got -1e\\+300 in row 4, column 2"):

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 
 import chex
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxmlp import sgd, training
 from jaxmlp.data import Dataset
@@ -119,7 +122,7 @@ def test_training_equals_three_nested_loops(which, batch_size):
 def test_training_on_compact_data_equals_training_on_the_expanded(compact):
     config = TrainConfig(epochs=3, batch_size=8, track=("norms", "curvature"))
     found, expected = (
-        train(MLP((11, 5, 3), "tanh"), data, config, key=KEY, test=data) for data in (compact, expanded(compact))
+        train(MLP((11, 5, 3), "tanh"), data, config, key=KEY, validation=data) for data in (compact, expanded(compact))
     )
     # The inputs are the same numbers, but the two programs may sum in another order.
     chex.assert_trees_all_close(found.params, expected.params, rtol=1e-12)
@@ -227,7 +230,7 @@ def test_other_numbers_do_not_recompile(caplog):
         caplog.clear()
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
             config = TrainConfig(**{"epochs": 2, "batch_size": 5, "momentum": 0.5} | numbers)
-            train(mlp, data, config, key=jax.random.key(numbers.get("epochs", 0)), test=test)
+            train(mlp, data, config, key=jax.random.key(numbers.get("epochs", 0)), validation=test)
         return [record.getMessage() for record in caplog.records]
 
     assert any("run_epoch" in message for message in messages())  # the log does tell
@@ -262,54 +265,86 @@ def overfitting() -> tuple[MLP, Dataset, Dataset, TrainConfig]:
 
 
 def test_patience_stops_in_time_and_keeps_the_parameters_of_the_best_epoch():
-    mlp, data, test, config = overfitting()
+    mlp, data, validation, config = overfitting()
     seen = []
-    trained = train(mlp, data, config, key=KEY, test=test, callback=seen.append)
-    losses = [row.test_loss for row in trained.history]
+    trained = train(mlp, data, config, key=KEY, validation=validation, callback=seen.append)
+    losses = [row.validation_loss for row in trained.history]
     best = int(np.argmin(losses)) + 1
     assert trained.status == "stopped"
     assert trained.best_epoch == best
     assert len(trained.history) == best + 3 < 60
     chex.assert_trees_all_equal(trained.params, seen[best - 1].last_params)
-    assert evaluate(mlp, trained.params, test).loss == losses[best - 1]
-    assert evaluate(mlp, trained.last_params, test).loss == losses[-1]
+    assert evaluate(mlp, trained.params, validation).loss == losses[best - 1]
+    assert evaluate(mlp, trained.last_params, validation).loss == losses[-1]
     assert [one.status for one in seen] == ["running"] * (best + 2) + ["stopped"]
 
 
-def test_without_test_data_patience_watches_the_training_loss():
-    mlp, data, _, config = overfitting()
-    trained = train(mlp, data, config, key=KEY)
+def test_without_validation_data_patience_watches_the_training_loss():
+    mlp, data, test, config = overfitting()
+    trained = train(mlp, data, config, key=KEY, test=test)
     losses = [row.train_loss for row in trained.history]
     assert trained.best_epoch == int(np.argmin(losses)) + 1
-    assert trained.history[-1].test_loss is None
+    assert trained.history[-1].validation_loss is None
+
+
+def test_test_data_are_evaluated_once_with_the_kept_parameters_when_the_run_ends():
+    mlp, data, validation, config = overfitting()
+    test = classes(12, seed=2)
+    seen = []
+    for epochs, status in ((4, "finished"), (60, "stopped")):
+        ended = train(
+            mlp, data, replace(config, epochs=epochs), key=KEY, validation=validation, test=test, callback=seen.append
+        )
+        assert ended.status == status
+        assert ended.test == evaluate(mlp, ended.params, test)
+    assert ended.test != evaluate(mlp, ended.last_params, test)
+    assert {one.test for one in seen} == {None}
+    # An ended run that is given again is evaluated again, or no longer.
+    assert train(mlp, data, config, key=KEY, validation=validation, resume=ended).test is None
+
+
+@settings(max_examples=6)
+@given(seed=st.integers(0, 2**16), is_validated=st.booleans())
+def test_other_test_data_change_nothing_but_their_own_evaluation(seed, is_validated):
+    mlp, data, validation, config = overfitting()
+    tests = (None, classes(7, seed=seed), Dataset(np.full((7, 3), 1e3), [0, 3] * 3 + [1]))
+    runs = [
+        train(mlp, data, config, key=KEY, validation=validation if is_validated else None, test=test) for test in tests
+    ]
+    for run in runs[1:]:
+        assert_identical(run._replace(test=None), runs[0])
+    assert runs[1].test != runs[2].test
 
 
 def test_without_patience_the_last_parameters_are_kept():
-    trained = train(MLP_OF_CLASSES, classes(), TrainConfig(epochs=3, batch_size=5), key=KEY, test=classes(9, seed=1))
+    trained = train(
+        MLP_OF_CLASSES, classes(), TrainConfig(epochs=3, batch_size=5), key=KEY, validation=classes(9, seed=1)
+    )
     assert (trained.status, trained.best_epoch, len(trained.history)) == ("finished", 3, 3)
     chex.assert_trees_all_equal(trained.params, trained.last_params)
 
 
 def test_history_holds_the_evaluation_after_every_epoch():
-    test = classes(9, seed=1)
+    validation = classes(9, seed=1)
     seen = []
     config = TrainConfig(epochs=3, batch_size=5, learning_rate=0.125, schedule="step", step_epochs=1, step_factor=0.5)
-    trained = train(MLP_OF_CLASSES, classes(), config, key=KEY, test=test, callback=seen.append)
+    trained = train(MLP_OF_CLASSES, classes(), config, key=KEY, validation=validation, callback=seen.append)
     for number, (row, one) in enumerate(zip(trained.history, seen, strict=True)):
         assert row.epoch == number + 1
         assert row.learning_rate == 0.125 * 0.5**number
-        assert (row.test_loss, row.test_accuracy, row.test_r2) == evaluate(MLP_OF_CLASSES, one.params, test)
+        measured = (row.validation_loss, row.validation_accuracy, row.validation_r2)
+        assert measured == evaluate(MLP_OF_CLASSES, one.params, validation)
         assert row.seconds > 0
         assert one.history == trained.history[: number + 1]
 
 
 def test_patience_changes_the_kept_parameters_but_not_the_path():
-    mlp, data, test, _ = overfitting()
+    mlp, data, validation, _ = overfitting()
     paths = []
     for patience in (None, 60):
         config = TrainConfig(epochs=8, batch_size=5, learning_rate=0.2, schedule="constant", patience=patience)
         seen = []
-        trained = train(mlp, data, config, key=KEY, test=test, callback=seen.append)
+        trained = train(mlp, data, config, key=KEY, validation=validation, callback=seen.append)
         paths.append([(one.last_params, one.state) for one in seen])
     assert trained.best_epoch < 7  # so that going on from the best parameters would be another path
     chex.assert_trees_all_equal(*paths)
@@ -320,13 +355,14 @@ def test_patience_changes_the_kept_parameters_but_not_the_path():
 
 @pytest.mark.parametrize("patience", [None, 3])
 def test_resuming_after_any_epoch_gives_the_uninterrupted_result_bit_for_bit(patience):
-    mlp, data, test, _ = overfitting()
+    mlp, data, validation, _ = overfitting()
     config = TrainConfig(epochs=9, batch_size=6, learning_rate=0.2, momentum=0.9, warmup_epochs=1.5, patience=patience)
     seen = []
-    whole = train(mlp, data, config, key=KEY, test=test, callback=seen.append)
+    parts = {"validation": validation, "test": classes(9, seed=2)}
+    whole = train(mlp, data, config, key=KEY, **parts, callback=seen.append)
     assert len(seen) > 3
     for interrupted in seen:
-        assert_identical(train(mlp, data, config, key=KEY, test=test, resume=interrupted), whole)
+        assert_identical(train(mlp, data, config, key=KEY, **parts, resume=interrupted), whole)
 
 
 def test_callback_is_given_arrays_that_stay_valid():
@@ -375,7 +411,7 @@ def test_divergence_in_a_later_epoch_keeps_the_parameters_of_the_one_before(pati
     )
     seen = []
     with pytest.warns(RuntimeWarning) as warned:
-        trained = train(mlp, data, config, key=KEY, test=data, callback=seen.append)
+        trained = train(mlp, data, config, key=KEY, validation=data, callback=seen.append)
     number = len(trained.history)
     assert number > 3
     (warning,) = warned
@@ -390,7 +426,7 @@ def test_divergence_in_a_later_epoch_keeps_the_parameters_of_the_one_before(pati
     assert all(
         np.isfinite(leaf).all() for leaf in jax.tree.leaves((trained.params, trained.last_params, trained.state))
     )
-    assert trained.history[-1].test_loss is None
+    assert trained.history[-1].validation_loss is None
 
 
 # ----- data -----
@@ -433,10 +469,10 @@ def test_data_that_do_not_fit_are_refused_in_one_line(x, t, batch_size, sentence
     with pytest.raises(ValueError, match=r".") as caught:
         train(MLP_OF_CLASSES, Dataset(x, t), config, key=KEY)
     assert str(caught.value) == sentence
-    if batch_size == 1:  # as test data too
+    for name in ("validation", "test") if batch_size == 1 else ():
         with pytest.raises(ValueError, match=r".") as caught:
-            train(MLP_OF_CLASSES, classes(), config, key=KEY, test=Dataset(x, t))
-        assert str(caught.value) == f"test: {sentence}"
+            train(MLP_OF_CLASSES, classes(), config, key=KEY, **{name: Dataset(x, t)})
+        assert str(caught.value) == f"{name}: {sentence}"
 
 
 # ----- going on -----
@@ -486,7 +522,7 @@ def test_of_equal_losses_the_first_is_the_best():
     assert (trained.best_epoch, trained.status) == (1, "stopped")
 
 
-def test_patience_recovers_from_a_test_loss_that_was_not_a_number():
+def test_patience_recovers_from_a_validation_loss_that_was_not_a_number():
     params = init(MLP_OF_CLASSES, KEY)
     trained = Trained(params, sgd.init(params), (), params, 0, "running")
     config = TrainConfig(epochs=9, patience=3)

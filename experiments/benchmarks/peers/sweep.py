@@ -107,8 +107,8 @@ def start_jaxmlp(_threads: int) -> Run:
 
         def accuracy() -> float:
             # Not of the parameters, of which only the best networks' are kept.
-            scored = sweep.run(space, data, config, mlp=mlp, test=data).table()
-            return float(np.mean(scored["test_accuracy"].to_numpy()))
+            scored = sweep.run(space, data, config, mlp=mlp, validation=data).table()
+            return float(np.mean(scored["validation_accuracy"].to_numpy()))
 
         return accuracy
 

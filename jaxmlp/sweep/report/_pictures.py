@@ -49,7 +49,7 @@ def best_rows(table: "pl.DataFrame", metric: str, number: int) -> list[int]:
 def _draw_learning_curves(results: "Results", table: "pl.DataFrame", matter: Importance) -> "Figure | None":
     chosen = best_rows(table, results.metric, 5)
     curves = [results.curves(table["trial"][row]) for row in chosen]
-    loss = "test_loss" if any(_has(c, "test_loss") for c in curves) else "train_loss"
+    loss = "validation_loss" if any(_has(c, "validation_loss") for c in curves) else "train_loss"
     names = [name for name in dict.fromkeys((loss, results.metric)) if any(_has(c, name) for c in curves)]
     if not names:
         return None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_pictures", "write_report"]
 
-_METRICS = ("test_accuracy", "test_r2", "test_loss", "train_loss")
+_METRICS = ("validation_accuracy", "validation_r2", "validation_loss", "train_loss")
 _CHOSEN = 5  # trials selected at first
 _MOST_EPOCHS = 200  # of a curve; a screen shows no more
 _DIGITS = 4
@@ -66,10 +66,10 @@ def write_report(results: "Results", path: str | Path) -> None:
     --------
     >>> import polars as pl, tempfile
     >>> from types import SimpleNamespace
-    >>> table = pl.DataFrame({"trial": [0], "learning_rate": [0.1], "test_loss": [0.5], "status": ["finished"]})
-    >>> curve = pl.DataFrame({"epoch": [1, 2], "test_loss": [0.9, 0.5]})
+    >>> table = pl.DataFrame({"trial": [0], "learning_rate": [0.1], "validation_loss": [0.5], "status": ["finished"]})
+    >>> curve = pl.DataFrame({"epoch": [1, 2], "validation_loss": [0.9, 0.5]})
     >>> results = SimpleNamespace(table=lambda: table, curves=lambda trial: curve, title="digits")
-    >>> results.names, results.metric = ("learning_rate",), "test_loss"
+    >>> results.names, results.metric = ("learning_rate",), "validation_loss"
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_report(results, f"{folder}/report.html")
     ...     Path(folder, "report.html").read_text()[:15]
@@ -141,8 +141,8 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
     if value is None or not math.isfinite(value):
         facts += f" None has a finite {label(results.metric)}."
     else:
-        is_chosen = table.height > 1 and results.metric.startswith("test")
-        caution = f" (the best of {table.height:,} on the same test data, so it is too optimistic)" if is_chosen else ""
+        is_chosen = table.height > 1 and results.metric.startswith("validation")
+        caution = f" (the best of {table.height:,} on the same data, so it is too optimistic)" if is_chosen else ""
         facts += f" Best {label(results.metric)}: {value:.4g}, of trial {table['trial'][row]}{caution}."
     held = [name for name in results.names if table[name].n_unique() == 1]
     if table.height > 1 and held:

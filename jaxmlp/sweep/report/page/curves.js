@@ -47,7 +47,7 @@ function drawCurves(id, names) {
           y: 0.5,
         },
       ];
-  const what = names.length > 1 ? "loss: test (line), training (dotted)" : words(names[0]);
+  const what = names.length > 1 ? "loss: validation (line), training (dotted)" : words(names[0]);
   plot(id, traces, {
     xaxis: { title: title("epoch"), ...(extent(traces.flatMap(t => t.x))[1] < 9 ? { dtick: 1 } : {}) },
     yaxis: { title: title(what), type: isLog ? "log" : "linear", ...(isLog ? logTicks(low, high) : {}) },
@@ -61,7 +61,7 @@ const logTicks = (low, high) => {
   const tickvals = all.filter(e => e % step === 0).flatMap(e => digits.map(d => d * 10 ** e));
   return { tickvals, ticktext: tickvals.map(v => short(v)) };
 };
-const lossNames = ["test_loss", "train_loss"].filter(name => D.curves.some(c => c[name]));
+const lossNames = ["validation_loss", "train_loss"].filter(name => D.curves.some(c => c[name]));
 const scoreNames = [...new Set(D.curves.flatMap(Object.keys))].filter(
   name => name !== "epoch" && !lossNames.includes(name),
 );
