@@ -24,7 +24,8 @@ def run(arguments: Namespace) -> int:
     model = find_model(arguments.model)
     if arguments.probabilities and model.encoding and model.encoding.class_names is None:
         raise ValueError("--probabilities is for classes, but the model predicts real values: leave it out")
-    kept = _kept(arguments.source, keep)
+    separator = model.about.get("options", {}).get("separator")
+    kept = _kept(arguments.source, keep, separator)
     source, encoding = read_for(model, arguments.source, labelled=False)
     x: Any
     x, origin = (source.x, "all examples") if source.x_test is None else (source.x_test, "the test part")
@@ -40,13 +41,13 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _kept(source: str, names: list[str]) -> pl.DataFrame:
+def _kept(source: str, names: list[str], separator: str | None) -> pl.DataFrame:
     """Return the columns of the source to copy beside the predictions."""
     if not names:
         return pl.DataFrame()
     if not is_table(source):
         raise ValueError(f"--keep copies columns of a table, but {source} is none: leave it out")
-    return read_columns(source, names)
+    return read_columns(source, names, separator)
 
 
 def _predictions(y: np.ndarray, class_names: tuple[str, ...] | None, with_probabilities: bool) -> pl.DataFrame:

@@ -169,10 +169,16 @@ class Encoding:
 
 
 def _as_numbers(x: Any) -> Any:
-    """Return a frame of polars with text cells as numbers, because a CSV file is all text; anything else unchanged."""
+    """Return a frame of polars with text that is numbers as numbers, because a CSV file is all text."""
     if not hasattr(x, "get_column"):
         return x
-    return type(x)([_cells.numbers(_cells.cleaned(cells, ())).alias(cells.name) for cells in x])
+
+    def converted(cells: Any) -> Any:
+        cleaned = _cells.cleaned(cells, ())
+        numbers = _cells.numbers(cleaned)
+        return numbers if numbers.null_count() == cleaned.null_count() else cells  # `as_inputs` names the other text
+
+    return x.with_columns([converted(cells).alias(cells.name) for cells in x])
 
 
 def _scaling(side: str, saved: dict[str, Any]) -> Scaling:

@@ -40,14 +40,14 @@ def read_table(name: str, request: Request) -> Source:
     return _source(_Table(name, *READERS[ending(path)](path, request.separator)), request)
 
 
-def read_columns(name: str, columns: Sequence[str]) -> polars.DataFrame:
+def read_columns(name: str, columns: Sequence[str], separator: str | None = None) -> polars.DataFrame:
     """Return these columns of the table in the file `name` as they are; raise a ValueError if one is not there."""
     path = Path(name)
-    frame = READERS[path.suffix.lower()](path)[0]
+    frame = READERS[ending(path)](path, separator)[0]
     for column in columns:
         if column not in frame.columns:
             raise ValueError(f"{plain(name)}: {unknown_among('column', column, frame.columns)}")
-    return optional("polars").DataFrame([frame.get_column(column) for column in columns])
+    return optional("polars").DataFrame({column: frame.get_column(column) for column in columns})
 
 
 def from_frame(

@@ -326,8 +326,8 @@ def test_a_missing_feature_is_answered_with_the_nearest_column(library, refusal)
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_an_error_names_the_column_of_text_or_of_a_missing_value(library, tmp_path, refusal):
-    made = LIBRARIES[library]({"height": HEIGHTS, "age": ["1", "2", "3"]})
-    assert "text '1' in row 0, column 0 ('age')" in refusal(lambda: model(tmp_path, NAMED).predict(made))
+    made = LIBRARIES[library]({"height": HEIGHTS, "age": ["one", "2", "3"]})
+    assert "text 'one' in row 0, column 0 ('age')" in refusal(lambda: model(tmp_path, NAMED).predict(made))
     made = LIBRARIES[library]({"height": [1.0, None, 2.0], "age": AGES})
     assert "nan in row 1, column 1 ('height')" in refusal(lambda: model(tmp_path, NAMED).predict(made))
 
