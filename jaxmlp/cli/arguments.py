@@ -142,7 +142,7 @@ def _add_train(parser: ArgumentParser) -> None:
         validation=f"{_VALIDATION} (default: 0.2 with --patience, else none)",
     )
     run = parser.add_argument_group("run")
-    networks = "number of networks, with the seeds N, N+1, ... of --seed; the model is their mean (default: 1)"
+    networks = "number of networks, with the seeds --seed, --seed + 1, ...; the model is their mean (default: 1)"
     _add(run, "--networks N", networks, type=number(int))
     _add(run, "--out DIR", "folder for the results (default: a new one under runs/)")
     _add(run, "--resume", "continue the run in --out; a larger --epochs makes it longer")
