@@ -13,7 +13,10 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxmlp.data.arrays import Array
 
-__all__ = ["Expansion", "check_expansion"]
+__all__ = ["BOUND", "Expansion", "check_expansion"]
+
+BOUND = 10.0
+"""The largest size of a smoothly clipped number. RealMLP has 3, but long tails are worth more here (see the benchmark)."""
 
 
 _KINDS = {"smooth": ("b", "booleans"), "bin_low": ("f", "floats"), "bin_factor": ("f", "floats")}
@@ -24,8 +27,8 @@ class Expansion(NamedTuple):
 
     The inputs are, in this order:
 
-    - P columns passed on, x[passed]; those that are `smooth` as x / sqrt(1 + (x/3)^2), which lies between -3 and 3
-      (RealMLP, arXiv 2407.04491);
+    - P columns passed on, x[passed]; those that are `smooth` as x / sqrt(1 + (x/c)^2), which lies between -c and c, the
+      `BOUND` (as in RealMLP, arXiv 2407.04491);
     - Q bins of a piecewise linear encoding, (x[bin_column] - bin_low) * bin_factor clipped to [0, 1] (Gorishniy et
       al. 2022, arXiv 2203.05556);
     - R codes, 1 where x[code_column] equals the code and else 0 (one-hot).

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxmlp.data import Dataset, Expansion
+from jaxmlp.data.expansion import BOUND
 from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP
 
@@ -57,7 +58,7 @@ def expand(expansion: Expansion | None, x: Array) -> Array:
     >>> empty = np.zeros(0, int)
     >>> both = Expansion(np.array([1]), np.array([True]), empty, empty, empty, np.array([0, 0]), np.array([4, 5]))
     >>> print(expand(both, jnp.array([5.0, 1e30])))
-    [3. 0. 1.]
+    [10.  0.  1.]
     """
     if expansion is None:
         return x
@@ -73,7 +74,7 @@ def expand(expansion: Expansion | None, x: Array) -> Array:
     number = columns(passed)
     largest = float(jnp.finfo(x.dtype).max) ** 0.5  # its square is finite
     limited = jnp.clip(number, -largest, largest)
-    number = jnp.where(smooth, limited / jnp.sqrt(1 + (limited / 3) ** 2), number)
+    number = jnp.where(smooth, limited / jnp.sqrt(1 + (limited / BOUND) ** 2), number)
     bins = jnp.clip((columns(bin_column) - low.astype(x.dtype)) * factor.astype(x.dtype), 0, 1)
     return jnp.concatenate([number, bins, (columns(code_column) == code).astype(x.dtype)])
 

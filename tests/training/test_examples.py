@@ -105,7 +105,7 @@ def naive(expansion: Expansion, x: np.ndarray) -> np.ndarray:
     inputs = []
     for column, smooth in zip(expansion.passed, expansion.smooth, strict=True):
         z = x[:, column].astype(np.float64)
-        inputs.append(3 * np.sin(np.arctan(z / 3)) if smooth else z)
+        inputs.append(10 * np.sin(np.arctan(z / 10)) if smooth else z)
     for column, low, factor in zip(*expansion[2:5], strict=True):
         inputs.append(np.clip((x[:, column] - low) * factor, 0, 1))
     for column, code in zip(*expansion[5:], strict=True):
