@@ -3,6 +3,7 @@ from . import checking as checking
 from . import curvature as curvature
 from . import data as data
 from . import equivalences as equivalences
+from . import importance as importance
 from . import influence as influence
 from . import losses as losses
 from . import network as network

@@ -1,4 +1,4 @@
-"""The terminal program: `jaxmlp train`, `evaluate`, `predict`, `examples`, `info`, `datasets`, `check`, `sweep`.
+"""The terminal program: `jaxmlp train`, `evaluate`, `predict`, `importance`, `examples`, `info`, `check`, `sweep`...
 
 Each command has a file of its name, which parses, calls and prints. A script can do the same in as few lines.
 """

@@ -304,6 +304,16 @@ def _add_predict(parser: ArgumentParser) -> None:
     _add_common(parser)
 
 
+def _add_importance(parser: ArgumentParser) -> None:
+    _add_model_and_source(parser)
+    _add_target(parser)
+    _add(parser, "--repeats N", "number of permutations of each column (default: 10)", type=number(int), default=10)
+    _add(parser, "--seed N", "seed for the permutations (default: 0)", type=number(int), default=0)
+    out = "CSV file; beside it a picture, named the same with .png (default: importance.csv)"
+    _add(parser, "--out FILE", out)
+    _add_common(parser)
+
+
 def _add_examples(parser: ArgumentParser) -> None:
     _add_model_and_source(parser)
     _add_target(parser)
@@ -351,6 +361,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "train": ("Train a network", _add_train),
     "evaluate": ("Measure how well a trained network does", _add_evaluate),
     "predict": ("Write a trained network's predictions to a CSV file", _add_predict),
+    "importance": ("Rank columns by how much a trained network relies on them", _add_importance),
     "examples": ("Rank examples by how hard they are, and find likely wrong labels", _add_examples),
     "info": ("Show the layers of a trained network, and how it was trained", _add_info),
     "datasets": ("List the embedded data sets", lambda parser: _add_printing(parser)),

@@ -19,7 +19,7 @@ from jaxmlp.checking import Report, check_gradient
 from jaxmlp.checking.rules import check_custom_rule
 from jaxmlp.checking.taylor import taylor_test
 from jaxmlp.cli.output import grid, show
-from jaxmlp.cli.progress import check_progress
+from jaxmlp.cli.progress import named_progress
 from jaxmlp.cli.saved_model import find_model, read_labelled
 from jaxmlp.cli.startup import keep_compiled_programs, say
 from jaxmlp.cli.user_functions import UserError, arguments_for, imported_function, user_code
@@ -81,7 +81,7 @@ def _rows_of_model(arguments: Namespace, model_name: str, source_name: str) -> l
 
 def _check_rows(arguments: Namespace, rows: Sequence[Equivalence]) -> int:
     checked = []
-    with check_progress(arguments, len(rows)) as show_next:
+    with named_progress(arguments, "check", len(rows)) as show_next:
         for row in rows:
             show_next(row.name)
             checked.append((row, row.check()))

@@ -11,11 +11,9 @@ from rich.text import Text
 from sklearn import metrics
 
 from jaxmlp.cli.output import check_out, show, table
-from jaxmlp.cli.saved_model import find_model, predict_finite, read_labelled, split_of_training
+from jaxmlp.cli.saved_model import find_model, part_to_score, predict_finite, read_labelled
 from jaxmlp.cli.startup import keep_compiled_programs
-from jaxmlp.data import Part, Source, whole
 from jaxmlp.plots.predictions import calibration, predicted_against_true
-from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
 
 __all__ = ["run"]
@@ -28,7 +26,7 @@ def run(arguments: Namespace) -> int:
     keep_compiled_programs(arguments)
     model = find_model(arguments.model)
     source, encoding = read_labelled(arguments, model, arguments.source)
-    part, origin = _part(model, source)
+    part, origin = part_to_score(model, source)
     t = encoding.encode(part.x, part.t, source.class_names).t
     y = predict_finite(model, part.x, source.name)
     values: dict[str, Any] = {"examples": len(y), "origin": origin}
@@ -49,15 +47,6 @@ def run(arguments: Namespace) -> int:
     shown = {name: value for name, value in values.items() if name not in ("classes", "confusion")}
     show(arguments, values, table(shown), *tables)
     return 0
-
-
-def _part(model: Model, source: Source) -> tuple[Part, str]:
-    """Return the test part of the source, else the part that training held out, else all examples; and its origin."""
-    if source.x_test is not None:
-        return whole(source.x_test, source.t_test), "the test part"
-    if (drawn := split_of_training(model, source)) is not None:
-        return drawn.test, "held out in training"
-    return whole(source.x, source.t), "all examples"
 
 
 def _scores_of_values(t: np.ndarray, y: np.ndarray) -> dict[str, float]:

@@ -18,7 +18,7 @@ from jaxmlp.training.history import Epoch, Trained
 if TYPE_CHECKING:
     from jaxmlp.sweep import Progress as SweepProgress
 
-__all__ = ["check_progress", "sweep_progress", "training_progress"]
+__all__ = ["named_progress", "sweep_progress", "training_progress"]
 
 _MINUTE = 60.0
 _WIDE, _NARROW = 90, 60  # columns; below the first there is no room for a bar, below the second none for times
@@ -113,8 +113,8 @@ def _sweep_numbers(progress: "SweepProgress") -> str:
     return "  ".join(numbers)
 
 
-def check_progress(arguments: Namespace, total: int) -> AbstractContextManager[Callable[[str], None]]:
-    """Give a callback that shows the name of the next check."""
+def named_progress(arguments: Namespace, what: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
+    """Give a callback that shows the name of the next thing that is worked on, such as a check."""
     width, done = Console(stderr=True).width, iter(range(total))
 
     def live(name: str) -> dict[str, Any]:
@@ -122,9 +122,9 @@ def check_progress(arguments: Namespace, total: int) -> AbstractContextManager[C
 
     def printed(name: str) -> str | None:
         n = next(done)
-        return f"check {n + 1}/{total}  {name}" if n % math.ceil(total / 10) == 0 else None
+        return f"{what} {n + 1}/{total}  {name}" if n % math.ceil(total / 10) == 0 else None
 
-    columns = [TextColumn("check"), MofNCompleteColumn(), *_bar(width), TextColumn("{task.fields[text]}")]
+    columns = [TextColumn(what), MofNCompleteColumn(), *_bar(width), TextColumn("{task.fields[text]}")]
     return _progress(arguments, columns, live, printed, total=total, text="")
 
 

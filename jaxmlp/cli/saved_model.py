@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxmlp.cli.training_setup import read_source
-from jaxmlp.data import Encoding, Source, Split, fingerprint, is_table, split
+from jaxmlp.data import Encoding, Part, Source, Split, fingerprint, is_table, split, whole
 from jaxmlp.storage.checkpoint import Model, load
 
-__all__ = ["find_model", "predict_finite", "read_for", "read_labelled", "split_of_training"]
+__all__ = ["find_model", "part_to_score", "predict_finite", "read_for", "read_labelled", "split_of_training"]
 
 
 _SPLITTING = ("test_fraction", "validation_fraction", "seed")
@@ -54,6 +54,15 @@ def split_of_training(model: Model, source: Source) -> Split | None:
     if fingerprint(source) != model.about.get("data"):
         return None
     return split(source, **{name: options[name] for name in _SPLITTING})
+
+
+def part_to_score(model: Model, source: Source) -> tuple[Part, str]:
+    """Return the test part of the source, else the part that training held out, else all examples; and its origin."""
+    if source.x_test is not None:
+        return whole(source.x_test, source.t_test), "the test part"
+    if (drawn := split_of_training(model, source)) is not None:
+        return drawn.test, "held out in training"
+    return whole(source.x, source.t), "all examples"
 
 
 def predict_finite(model: Model, x: np.ndarray, name: str) -> np.ndarray:

@@ -77,6 +77,14 @@ class Encoding:
         """Return n_0, the number of inputs of the network."""
         return self.inputs.n_inputs if isinstance(self.inputs, Columns) else self.feature_count
 
+    @property
+    def groups(self) -> dict[str, slice]:
+        """Return which encoded columns each raw one has; a raw one without a name goes by its number, from 0."""
+        if isinstance(self.inputs, Columns):
+            return self.inputs.groups
+        names = self.feature_names or map(str, range(self.feature_count))
+        return {name: slice(place, place + 1) for place, name in enumerate(names)}
+
     def encode_inputs(self, x: Any) -> NDArray[np.float32]:
         """Return inputs [N, n] scaled, or the compact columns [N, m] of a table, for raw ones.
 

@@ -26,6 +26,7 @@ __all__ = [
     "evaluation_of",
     "mean_output",
     "measures",
+    "measures_of_mean",
     "output_z",
     "outputs",
 ]
@@ -75,7 +76,7 @@ def evaluate_examples(networks: Sequence[Network], examples: Examples) -> Evalua
         return evaluation_of(mlp, examples, _compiled_measures(mlp, params, examples))
     # One by one: networks of the same sizes share a program, and memory holds the hidden layers of one.
     z = [output_z(*network, examples.x, examples.expansion) for network in networks]
-    return evaluation_of(mlp, examples, _measures_of_mean(mlp, z, examples))
+    return evaluation_of(mlp, examples, measures_of_mean(mlp, z, examples))
 
 
 def evaluation_of(mlp: MLP, examples: Examples, measures: Measures) -> Evaluation:
@@ -124,7 +125,8 @@ _compiled_measures = jax.jit(measures, static_argnames="mlp")
 
 
 @partial(jax.jit, static_argnames="mlp")
-def _measures_of_mean(mlp: MLP, z: list[Array], examples: Examples) -> Measures:
+def measures_of_mean(mlp: MLP, z: list[Array], examples: Examples) -> Measures:
+    """Compute the `Measures` of the mean output of networks, given z_L: [N, n_L] of each."""
     output, of_mean = mean_output(mlp, jnp.stack(z))
     return _measures_of(mlp, output, of_mean, jax.vmap(ACTIVATIONS[output].phi)(of_mean), examples)
 

@@ -21,7 +21,7 @@ def jaxmlp(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*argv: str) -> Finished:
-        cached = argv and argv[0] in ("train", "evaluate", "predict", "examples")
+        cached = argv and argv[0] in ("train", "evaluate", "predict", "importance", "examples")
         try:
             code = main([*argv, *(["--no-cache"] if cached else [])])
         except SystemExit as error:

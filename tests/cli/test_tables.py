@@ -147,6 +147,23 @@ def test_a_picture_does_not_replace_an_input(jaxmlp, trained):
         assert expected in refused.err
 
 
+@pytest.mark.parametrize(("kind", "metric"), [("classes", "accuracy"), ("values", "r2")])
+def test_importance_of_columns_is_printed_written_and_drawn(jaxmlp, trained, tmp_path, kind, metric):
+    done = jaxmlp("importance", getattr(trained, kind), trained.path, "--repeats", "3", "--json")
+    values = json.loads(done.out)
+    assert (done.code, values["origin"], values["examples"]) == (0, "held out in training", N // 5)
+    written = pl.read_csv(tmp_path / "importance.csv")
+    assert written.columns == ["column", f"{metric}_lost", "low", "high"]
+    assert written.to_dicts() == values["columns"]
+    assert written[f"{metric}_lost"].is_sorted(descending=True)
+    assert set(written["column"]) == {"number", "city", "income", "born", "member"}
+    assert (tmp_path / "importance.png").read_bytes()[1:4] == b"PNG"
+    for argv, expected in {("--repeats", "0"): "--repeats", ("--out", "a.png"): "like a.csv"}.items():
+        refused = jaxmlp("importance", getattr(trained, kind), trained.path, *argv)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert expected in refused.err
+
+
 REFUSED = {
     "a column named twice": (["--numbers", "income,income"], "named twice"),
     "the target among the dropped": (["--drop", "answer"], "'answer'"),
