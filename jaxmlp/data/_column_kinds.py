@@ -16,26 +16,15 @@ from numpy.typing import NDArray
 from jaxmlp._extras import optional
 from jaxmlp.data import _cells
 from jaxmlp.data._quoting import quoted
+from jaxmlp.data._scale import Float32s, Layout, Scale
 
 if TYPE_CHECKING:
     import polars
 
-BINS = 16
-"""Bins of a piecewise linear encoding, where a column has so many distinct numbers."""
 MOST_CATEGORIES = 200
 """Categories of a column with an input of their own; the most frequent ones have it."""
 RARE = 5
 """A category of fewer training examples, or of less than 2 % of them if that is fewer, has no input of its own."""
-
-Float32s = NDArray[np.float32]
-
-
-class Layout(NamedTuple):
-    """How compact columns become inputs: (column, smooth), (column, low, factor) and (column, code), as `Expansion`."""
-
-    passed: list[tuple[int, bool]]
-    bins: list[tuple[int, float, float]]
-    codes: list[tuple[int, int]]
 
 
 class Encoded(NamedTuple):
@@ -46,102 +35,57 @@ class Encoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Numbers x as z = (x - offset) * factor, bins between `edges` of z, and the z of a missing number."""
+class _Values:
+    """What numbers, truth values and times share: a cell that cannot be read counts as missing.
 
-    offset: float
-    factor: float
-    fill: float
-    smooth: bool
-    edges: tuple[float, ...]
+    Where training had missing cells, a further compact column is 1 for them and else 0.
+    """
 
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if not (np.isfinite([self.offset, self.factor, self.fill, *self.edges]).all() and self.factor):
-            raise ValueError("offset, factor, fill and edges must be finite, and factor not 0")
-        if len(self.edges) > BINS + 1 or (np.diff(self.edges) <= 0).any():
-            raise ValueError(f"edges must be at most {BINS + 1} numbers, each larger than the one before")
+    kind: ClassVar[str]
+    name: str
+    missing: bool
 
-    @classmethod
-    def fit(cls, x: NDArray[np.float64], scaling: str) -> Scale:
-        """Return the scale of finite numbers [N]."""
-        ordered = np.sort(x)
-        offset, spread = SCALINGS[scaling](ordered)
-        factor = float(1 / np.clip(spread, 1e-300, 1e300)) if spread > 0 else 1.0
-        z = _scaled(ordered, offset, factor)
-        edges = _edges(z) if scaling == "piecewise" else ()
-        return cls(offset, factor, float(_quantile(z, 0.5)), scaling in ("robust", "piecewise"), edges)
+    def read(self, cells: polars.Series) -> polars.Series:
+        """Return cleaned cells as values, null where missing or not readable."""
+        raise NotImplementedError
 
-    def __call__(self, x: NDArray[np.float64]) -> Float32s:
-        """Return z; a missing number is NaN in x."""
-        return np.where(np.isnan(x), np.float32(self.fill), _scaled(x, self.offset, self.factor))
+    def compact(self, read: polars.Series) -> list[Float32s]:
+        """Return compact columns for values that `read` returned."""
+        raise NotImplementedError
+
+    def inputs(self) -> Layout:
+        """Return the inputs that `compact` becomes; it passes every column on."""
+        raise NotImplementedError
+
+    def encode(self, cells: polars.Series) -> Encoded:
+        """Return the compact columns of cleaned cells."""
+        read = self.read(cells)
+        indicator = [read.is_null().to_numpy().astype(np.float32)] * self.missing
+        new = Counter({"odd": read.null_count() - cells.null_count()})
+        if not self.missing:
+            new["missing"] = cells.null_count()
+        return Encoded(np.column_stack([*self.compact(read), *indicator]), new)
+
+    def odd(self, cells: polars.Series) -> polars.Series:
+        """Return the cells that are not missing and cannot be read."""
+        return cells.filter(self.read(cells).is_null() & cells.is_not_null())
+
+    @property
+    def width(self) -> int:
+        """Return m, the number of compact columns."""
+        return len(self.inputs().passed) + self.missing
 
     def layout(self) -> Layout:
-        """Return the inputs that one column z becomes."""
-        bins = [(0, low, 1 / (high - low)) for low, high in zip(self.edges[:-1], self.edges[1:], strict=True)]
-        return Layout([(0, self.smooth)], bins, [])
-
-
-def _scaled(x: NDArray[np.float64], offset: float, factor: float) -> Float32s:
-    with np.errstate(over="ignore"):
-        return np.clip((x - offset) * factor, -1e15, 1e15).astype(np.float32)
-
-
-def _edges(z: Float32s) -> tuple[float, ...]:
-    """Return the edges of bins that hold equally many of the ordered numbers, or one distinct number each."""
-    edges = np.unique(z)
-    if len(edges) > BINS + 1:
-        edges = np.unique(_quantile(z, np.linspace(0, 1, BINS + 1)))
-    # A bin narrower than float32 resolves would only be noise, or overflow.
-    kept = np.concatenate([[True], np.diff(edges) > 1e-6 * np.maximum(np.abs(edges[1:]), 1e-3)])
-    edges = edges[kept]
-    return tuple(map(float, edges)) if len(edges) > 2 else ()
-
-
-def _quantile(ordered: NDArray[np.floating], share: float | NDArray[np.float64]) -> NDArray[np.floating]:
-    """Return quantiles that occur in the data: no arithmetic, which could overflow."""
-    return ordered[np.rint(np.asarray(share) * (len(ordered) - 1)).astype(int)]
-
-
-def _robust(ordered: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the median and the interquartile range; where that is 0 the 10-90 % range, then the whole range."""
-    for share in (0.25, 0.1, 0.0):
-        low, high = _quantile(ordered, share), _quantile(ordered, 1 - share)
-        if high > low:
-            break
-    return float(_quantile(ordered, 0.5)), 2 * float(high / 2 - low / 2)
-
-
-def _standard(ordered: NDArray[np.float64]) -> tuple[float, float]:
-    largest = max(float(np.abs(ordered).max()), 1e-300)  # its square may overflow
-    return float(np.mean(ordered / largest)) * largest, float(np.std(ordered / largest)) * largest
-
-
-def _minmax(ordered: NDArray[np.float64]) -> tuple[float, float]:
-    return float(ordered[0]), 2 * float(ordered[-1] / 2 - ordered[0] / 2)
-
-
-SCALINGS = {
-    "piecewise": _robust,
-    "robust": _robust,
-    "standard": _standard,
-    "minmax": _minmax,
-    "none": lambda ordered: (0.0, 1.0),
-}
-"""Functions from ordered numbers to (offset, spread), by the name of the scaling."""
-
-
-def _with_indicator(x: Float32s, is_missing: NDArray[np.bool_], has: bool) -> Float32s:
-    return np.column_stack([x, is_missing.astype(np.float32)]) if has else x
+        """Return the inputs that the compact columns become."""
+        passed, bins, codes = self.inputs()
+        return Layout([*passed, *[(len(passed), False)] * self.missing], bins, codes)
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number: z, and 1 where it is missing if training had missing cells."""
+class Number(_Values):
+    """A number: z, as the scale says."""
 
-    kind: ClassVar[str] = "number"
-    name: str
-    missing: bool
+    kind = "number"
     scale: Scale
 
     @classmethod
@@ -150,71 +94,105 @@ class Number:
         read = _cells.numbers(cells)
         return cls(name, bool(read.null_count()), Scale.fit(read.drop_nulls().to_numpy(), scaling))
 
-    def encode(self, cells: polars.Series) -> Encoded:
-        """Return z, and the indicator."""
+    def read(self, cells: polars.Series) -> polars.Series:
+        """Return float64."""
         read = _cells.numbers(cells)
         if (infinite := read.is_infinite().fill_null(False)).any():
             row = infinite.arg_true()[0]
             raise ValueError(f"{cells[row]} in row {row}, expected a finite number")
-        is_missing = read.is_null().to_numpy()
-        x = self.scale(read.to_numpy())[:, None]
-        new = Counter({"odd": read.null_count() - cells.null_count()})
-        if not self.missing:
-            new["missing"] = cells.null_count()
-        return Encoded(_with_indicator(x, is_missing, self.missing), new)
+        return read
 
-    @property
-    def width(self) -> int:
-        """Return m, the number of compact columns."""
-        return 1 + self.missing
+    def compact(self, read: polars.Series) -> list[Float32s]:
+        """Return z."""
+        return [self.scale(read.to_numpy())]
 
-    def layout(self) -> Layout:
-        """Return the inputs that the compact columns become."""
-        passed, bins, codes = self.scale.layout()
-        return Layout(passed + [(1, False)] * self.missing, bins, codes)
+    def inputs(self) -> Layout:
+        """Return z and its bins."""
+        return self.scale.layout()
 
     def details(self) -> str:
         """Describe the encoding for the user."""
         bins = f", {len(self.scale.edges) - 1} bins" if self.scale.edges else ""
-        return f"{self.scale.offset:.6g} is 0, a step of {1 / self.scale.factor:.6g} is 1{bins}{_or_missing(self)}"
+        return f"centre {self.scale.offset:.6g}, spread {1 / self.scale.factor:.6g}{bins}{_or_missing(self)}"
 
 
 @dataclass(frozen=True)
-class Boolean:
-    """A truth value: 1, -1, or 0 where it is missing, and an indicator as `Number`."""
+class Boolean(_Values):
+    """A truth value: 1, -1, or 0 where it is missing."""
 
-    kind: ClassVar[str] = "boolean"
-    name: str
-    missing: bool
+    kind = "boolean"
 
     @classmethod
     def fit(cls, name: str, cells: polars.Series, scaling: str, spelling: str) -> Boolean:
         """Return the column fitted to cleaned cells."""
         return cls(name, bool(_cells.booleans(cells).null_count()))
 
-    def encode(self, cells: polars.Series) -> Encoded:
-        """Return the truth value, and the indicator."""
-        read = _cells.booleans(cells)
-        x = np.where(read.fill_null(False).to_numpy(), 1.0, -1.0)
-        is_missing = read.is_null().to_numpy()
-        x[is_missing] = 0
-        new = Counter({"odd": read.null_count() - cells.null_count()})
-        if not self.missing:
-            new["missing"] = cells.null_count()
-        return Encoded(_with_indicator(x.astype(np.float32)[:, None], is_missing, self.missing), new)
+    def read(self, cells: polars.Series) -> polars.Series:
+        """Return booleans."""
+        return _cells.booleans(cells)
 
-    @property
-    def width(self) -> int:
-        """Return m, the number of compact columns."""
-        return 1 + self.missing
+    def compact(self, read: polars.Series) -> list[Float32s]:
+        """Return 1, -1 or 0."""
+        return [2 * read.cast(float).fill_null(0.5).to_numpy().astype(np.float32) - 1]
 
-    def layout(self) -> Layout:
-        """Return the inputs that the compact columns become."""
-        return Layout([(0, False)] + [(1, False)] * self.missing, [], [])
+    def inputs(self) -> Layout:
+        """Return the truth value as it is."""
+        return Layout([(0, False)], [], [])
 
     def details(self) -> str:
         """Describe the encoding for the user."""
         return f"true is 1, false is -1{_or_missing(self)}"
+
+
+@dataclass(frozen=True)
+class Date(_Values):
+    """A date or time: the year as a number, and month, weekday and hour on the circle, where they vary in training.
+
+    `month` is the day of the year, and `hour` the second of the day, as an angle: January is near December.
+    """
+
+    kind = "date"
+    spelling: str
+    year: Scale | None
+    circles: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check the circles."""
+        if not set(self.circles) <= set(_CIRCLES) or not (self.circles or self.year):
+            raise ValueError(f"circles must be some of {', '.join(_CIRCLES)}, got {self.circles}")
+
+    @classmethod
+    def fit(cls, name: str, cells: polars.Series, scaling: str, spelling: str) -> Date | LeftOut:
+        """Return the column fitted to cleaned cells; it is left out if nothing of it varies."""
+        read = _cells.times(cells, spelling)
+        present = read.drop_nulls()
+        circles = tuple(name for name, turns in _CIRCLES.items() if len(np.unique(turns(present))) > 1)
+        year = Scale.fit(_years(present), scaling) if present.dt.year().n_unique() > 1 else None
+        if year is None and not circles:
+            return LeftOut(name, "constant")
+        return cls(name, bool(read.null_count()), spelling, year, circles)
+
+    def read(self, cells: polars.Series) -> polars.Series:
+        """Return datetimes."""
+        return _cells.times(cells, self.spelling)
+
+    def compact(self, read: polars.Series) -> list[Float32s]:
+        """Return the year, and cosine and sine of each circle, 0 where missing."""
+        columns = [] if self.year is None else [self.year(_years(read))]
+        for name in self.circles:
+            angle = 2 * np.pi * _CIRCLES[name](read)
+            columns += [np.nan_to_num(side).astype(np.float32) for side in (np.cos(angle), np.sin(angle))]
+        return columns
+
+    def inputs(self) -> Layout:
+        """Return the year and its bins, and the circles as they are."""
+        passed, bins, codes = Layout([], [], []) if self.year is None else self.year.layout()
+        n_passed = len(passed) + 2 * len(self.circles)
+        return Layout([*passed, *((column, False) for column in range(len(passed), n_passed))], bins, codes)
+
+    def details(self) -> str:
+        """Describe the encoding for the user."""
+        return ", ".join(["year"] * (self.year is not None) + list(self.circles)) + _or_missing(self)
 
 
 @dataclass(frozen=True)
@@ -281,60 +259,6 @@ class Category:
 
 
 @dataclass(frozen=True)
-class Date:
-    """A date or time: the year as a number, and month, weekday and hour on the circle, where they vary in training.
-
-    `month` is the day of the year, and `hour` the second of the day, as an angle: January is near December.
-    """
-
-    kind: ClassVar[str] = "date"
-    name: str
-    missing: bool
-    spelling: str
-    year: Scale | None
-    circles: tuple[str, ...]
-
-    @classmethod
-    def fit(cls, name: str, cells: polars.Series, scaling: str, spelling: str) -> Date | LeftOut:
-        """Return the column fitted to cleaned cells; it is left out if nothing of it varies."""
-        read = _cells.times(cells, spelling)
-        present = read.drop_nulls()
-        circles = tuple(name for name, turns in _CIRCLES.items() if len(np.unique(turns(present))) > 1)
-        year = Scale.fit(_years(present), scaling) if present.dt.year().n_unique() > 1 else None
-        if year is None and not circles:
-            return LeftOut(name, "constant")
-        return cls(name, bool(read.null_count()), spelling, year, circles)
-
-    def encode(self, cells: polars.Series) -> Encoded:
-        """Return the year, cosine and sine of each circle, and the indicator."""
-        read = _cells.times(cells, self.spelling)
-        columns = [] if self.year is None else [self.year(_years(read))]
-        for name in self.circles:
-            angle = 2 * np.pi * _CIRCLES[name](read)
-            columns += [np.cos(angle), np.sin(angle)]
-        is_missing = read.is_null().to_numpy()
-        x = np.nan_to_num(np.column_stack(columns)).astype(np.float32)
-        new = Counter({"odd": read.null_count() - cells.null_count()})
-        if not self.missing:
-            new["missing"] = cells.null_count()
-        return Encoded(_with_indicator(x, is_missing, self.missing), new)
-
-    @property
-    def width(self) -> int:
-        """Return m, the number of compact columns."""
-        return (self.year is not None) + 2 * len(self.circles) + self.missing
-
-    def layout(self) -> Layout:
-        """Return the inputs that the compact columns become."""
-        passed, bins, codes = Layout([], [], []) if self.year is None else self.year.layout()
-        return Layout(passed + [(column, False) for column in range(len(passed), self.width)], bins, codes)
-
-    def details(self) -> str:
-        """Describe the encoding for the user."""
-        return ", ".join(["year"] * (self.year is not None) + list(self.circles)) + _or_missing(self)
-
-
-@dataclass(frozen=True)
 class LeftOut:
     """A column that the network does not get, and why."""
 
@@ -348,7 +272,7 @@ class LeftOut:
 
 
 def _or_missing(column: Number | Boolean | Category | Date) -> str:
-    return ", may be missing" if column.missing else ""
+    return ", missing cells" if column.missing else ""
 
 
 def _years(read: polars.Series) -> NDArray[np.float64]:

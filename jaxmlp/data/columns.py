@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
 from jaxmlp.data import _cells
-from jaxmlp.data._column_kinds import KINDS, MOST_CATEGORIES, SCALINGS, Column, Encoded, LeftOut, Scale, Used
+from jaxmlp.data._column_kinds import KINDS, MOST_CATEGORIES, Category, Column, Encoded, LeftOut, Used
 from jaxmlp.data._quoting import check_features, listed, plain, quoted, unknown_among
 from jaxmlp.data._saving import from_json, to_json
+from jaxmlp.data._scale import SCALINGS, Scale
 from jaxmlp.data.expansion import Expansion
 
 if TYPE_CHECKING:
@@ -126,13 +127,15 @@ class Columns:
         """
         said = _said(frame.columns, numbers, categories)
         columns: list[Column] = []
-        notes = []
+        notes: list[str] = []
         for raw in frame:
             cells = _cells.cleaned(raw, missing)
-            column = _fit_column(raw, cells, said.get(raw.name), scaling)
+            try:
+                column = _fit_column(raw, cells, said.get(raw.name), scaling)
+            except ValueError as error:
+                raise ValueError(f"column {quoted(raw.name)}: {error}") from None
             columns.append(column)
-            if not isinstance(column, LeftOut) and (odd := _encode(column, cells).new["odd"]):
-                notes.append(f"{quoted(raw.name)}: {_odd_cells(column, cells, odd)}")
+            notes += _about_odd_cells(column, cells)
         left_out = [f"{quoted(column.name)} ({column.reason})" for column in columns if isinstance(column, LeftOut)]
         if left_out:
             notes.insert(0, f"left out: {', '.join(left_out)}")
@@ -247,7 +250,7 @@ def _fit_column(raw: polars.Series, cells: polars.Series, said: str | None, scal
     elif reason := _why_left_out(raw.name, cells, kind):
         return LeftOut(raw.name, reason)
     if said == "number":
-        _check_numbers(raw.name, cells)
+        _check_numbers(cells)
     if cells.null_count() == len(cells):
         return LeftOut(raw.name, "no cell has a value")
     return KINDS[kind].fit(raw.name, cells, scaling, spelling)
@@ -270,17 +273,18 @@ def _why_left_out(name: str, cells: polars.Series, kind: str) -> str:
     return ""
 
 
-def _check_numbers(name: str, cells: polars.Series) -> None:
+def _check_numbers(cells: polars.Series) -> None:
     read = _cells.numbers(cells)
     if read.null_count() - cells.null_count() > _cells.MOST_ODD * (len(cells) - cells.null_count()):
         odd = cells.filter(read.is_null() & cells.is_not_null())[0]
-        raise ValueError(f"column {quoted(name)}: {quoted(odd)}, expected a number: take it out of --numbers")
+        raise ValueError(f"{quoted(odd)}, expected a number: take the column out of --numbers")
 
 
-def _odd_cells(column: Used, cells: polars.Series, count: int) -> str:
-    read = _cells.numbers(cells) if column.kind == "number" else None
-    some = "" if read is None else listed(cells.filter(read.is_null() & cells.is_not_null()).unique().sort(), 3)
-    return f"{count:,} cells are no {column.kind} and taken for missing{': ' if some else ''}{some}"
+def _about_odd_cells(column: Column, cells: polars.Series) -> list[str]:
+    if isinstance(column, Category | LeftOut) or not (odd := column.odd(cells)).len():
+        return []
+    some = listed(odd.unique(maintain_order=True).to_list(), 3)
+    return [f"column {quoted(column.name)}: {len(odd):,} cells are no {column.kind} and count as missing: {some}"]
 
 
 def _column_from_json(saved: Any) -> Column:

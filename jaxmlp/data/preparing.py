@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name, whole_number
-from jaxmlp.data._column_kinds import SCALINGS
 from jaxmlp.data._quoting import plain, quoted
+from jaxmlp.data._scale import SCALINGS
 from jaxmlp.data.columns import Columns
 from jaxmlp.data.dataset import Dataset
 from jaxmlp.data.encoding import Encoding

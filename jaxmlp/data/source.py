@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxmlp.data._cells import MISSING
 from jaxmlp.data._quoting import quoted
 from jaxmlp.data.arrays import first_not_finite
 
@@ -73,7 +74,7 @@ class Source:
     class_names: tuple[str, ...] | None = None
     target: str | None = None
     image_shape: tuple[int, int] | None = None
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = MISSING
     notes: tuple[str, ...] = ()
 
     @property
