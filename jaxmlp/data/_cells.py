@@ -58,23 +58,31 @@ _FORMATS = (
 """How text may spell dates and times; the first that fits counts, so 1/2/2020 is January 2 in most columns."""
 
 
-def cleaned(cells: polars.Series, missing: Sequence[str]) -> polars.Series:
-    """Return cells with null where they are missing; text is stripped, and categoricals become text.
+def cleaned(frame: polars.DataFrame, missing: Sequence[str]) -> list[polars.Series]:
+    """Return columns with null where a cell is missing; text is stripped, and categoricals become text.
 
-    The series has no name: polars would take one such as "^x$" for a pattern.
+    Their names are numbers: polars would take one such as "^x$" for a pattern.
     """
     pl = optional("polars")
-    cells = cells.alias("")
-    if isinstance(cells.dtype, pl.Categorical | pl.Enum):
-        cells = cells.cast(pl.String)
-    if cells.dtype == pl.String:
-        cells = cells.str.strip_chars()
-        spelled = ["", *(text.strip().casefold() for text in missing)]
-        return cells.set(cells.str.to_lowercase().is_in(spelled), None)
-    if cells.dtype.is_float():
-        cells = cells.fill_nan(None)
+    frame = frame.clone()
+    frame.columns = [str(place) for place in range(frame.width)]
+    texts, floats, numeric = [], [], []
+    for name, dtype in frame.schema.items():
+        if dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum):
+            texts.append(name)
+        elif dtype.is_float():
+            floats.append(name)
+        elif dtype.is_numeric():
+            numeric.append(name)
+    spelled = ["", *(text.strip().casefold() for text in missing)]
     numbers = [number for text in missing if (number := _number(text)) is not None]
-    return cells.set(cells.is_in(numbers), None) if numbers and cells.dtype.is_numeric() else cells
+    text, real = pl.col(texts).cast(pl.String).str.strip_chars(), pl.col(floats).fill_nan(None)
+    # All columns at once: one by one, 1,000 columns take a second.
+    frame = frame.with_columns(pl.when(~text.str.to_lowercase().is_in(spelled)).then(text), real)
+    if numbers:
+        number = pl.col(floats + numeric)
+        frame = frame.with_columns(pl.when(~number.is_in(numbers)).then(number))
+    return frame.get_columns()
 
 
 def numbers(cells: polars.Series) -> polars.Series:
@@ -84,7 +92,10 @@ def numbers(cells: polars.Series) -> polars.Series:
         return cells.dt.total_nanoseconds().cast(pl.Float64) / 1e9
     if cells.dtype.is_temporal() or cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
         raise ValueError(f"{cells.dtype} cells, expected numbers")
-    return cells.cast(pl.Float64, strict=False).fill_nan(None)
+    read = cells.cast(pl.Float64, strict=False)
+    # The text "nan" is a number to polars; a float is null already. To fill where there is nothing takes 0.2 ms.
+    has_nan = cells.dtype == pl.String and np.isnan(read.to_numpy()).sum() > read.null_count()
+    return read.fill_nan(None) if has_nan else read
 
 
 def booleans(cells: polars.Series) -> polars.Series:
@@ -139,7 +150,8 @@ def kind_of(cells: polars.Series, is_categorical: bool) -> tuple[str, str]:
     if dtype != pl.String:
         return "", ""
     present = cells.drop_nulls()
-    if present.str.to_lowercase().is_in([*_TRUE, *_FALSE]).all():
+    words = [*_TRUE, *_FALSE]
+    if present[:1].str.to_lowercase().is_in(words).all() and present.str.to_lowercase().is_in(words).all():
         return "boolean", ""
     read = numbers(present)
     n_odd = read.null_count()
@@ -160,12 +172,10 @@ def _spelling(present: polars.Series) -> str:
     return ""
 
 
-def first_infinite(cells: polars.Series) -> int | None:
-    """Return the index of the first infinite number, or of one beyond float64; None if the cells are no numbers."""
-    read = numbers(cells)
-    n_odd = read.null_count() - cells.null_count()
-    infinite = read.is_infinite().fill_null(False)
-    return infinite.arg_max() if infinite.any() and n_odd <= MOST_ODD * len(cells) else None
+def first_infinite(read: polars.Series) -> int | None:
+    """Return the index of the first infinite number, None if there is none."""
+    infinite = np.isinf(read.to_numpy())
+    return int(infinite.argmax()) if infinite.any() else None
 
 
 def _number(text: str) -> float | None:

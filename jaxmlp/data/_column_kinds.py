@@ -68,7 +68,10 @@ class _Values:
 
     def odd(self, cells: polars.Series) -> polars.Series:
         """Return the cells that are not missing and cannot be read."""
-        return cells.filter(self.read(cells).is_null() & cells.is_not_null())
+        read = self.read(cells)
+        if read.null_count() == cells.null_count():
+            return cells.clear()
+        return cells.filter(read.is_null() & cells.is_not_null())
 
     @property
     def width(self) -> int:
@@ -97,8 +100,7 @@ class Number(_Values):
     def read(self, cells: polars.Series) -> polars.Series:
         """Return float64."""
         read = _cells.numbers(cells)
-        if (infinite := read.is_infinite().fill_null(False)).any():
-            row = infinite.arg_true()[0]
+        if (row := _cells.first_infinite(read)) is not None:
             raise ValueError(f"{cells[row]} in row {row}, expected a finite number")
         return read
 

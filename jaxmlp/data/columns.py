@@ -128,8 +128,7 @@ class Columns:
         said = _said(frame.columns, numbers, categories)
         columns: list[Column] = []
         notes: list[str] = []
-        for raw in frame:
-            cells = _cells.cleaned(raw, missing)
+        for raw, cells in zip(frame, _cells.cleaned(frame, missing), strict=True):
             try:
                 column = _fit_column(raw, cells, said.get(raw.name), scaling)
             except ValueError as error:
@@ -208,8 +207,7 @@ class Columns:
 
     def _cells(self, frame: polars.DataFrame) -> Iterator[tuple[Used, polars.Series]]:
         check_features("x", self.names, frame.columns)
-        for column in self.used:
-            yield column, _cells.cleaned(frame.get_column(column.name), self.missing)
+        yield from zip(self.used, _cells.cleaned(frame[list(self.names)], self.missing), strict=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, from which `from_json` restores the columns to the last bit."""

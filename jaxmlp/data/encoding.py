@@ -181,12 +181,13 @@ def _as_numbers(x: Any) -> Any:
     if not hasattr(x, "get_column"):
         return x
 
-    def converted(cells: Any) -> Any:
-        cleaned = _cells.cleaned(cells, ())
-        numbers = _cells.numbers(cleaned)
-        return numbers if numbers.null_count() == cleaned.null_count() else cells  # `as_inputs` names the other text
+    def converted(raw: Any, cells: Any) -> Any:
+        if str(cells.dtype) != "String":
+            return raw
+        numbers = _cells.numbers(cells)
+        return numbers if numbers.null_count() == cells.null_count() else raw  # `as_inputs` names the other text
 
-    return x.with_columns([converted(cells).alias(cells.name) for cells in x])
+    return type(x)(dict(zip(x.columns, map(converted, x, _cells.cleaned(x, ())), strict=True)))
 
 
 def _scaling(side: str, saved: dict[str, Any]) -> Scaling:

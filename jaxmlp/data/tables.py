@@ -78,7 +78,6 @@ def from_frame(
 
 
 def _source(table: _Table, request: Request) -> Source:
-    pl = optional("polars")
     if not table.frame.height:
         raise ValueError(f"{plain(table.name)}: a header and no rows, expected at least one row")
     target = _find_target(table, request)
@@ -90,10 +89,9 @@ def _source(table: _Table, request: Request) -> Source:
         table, notes = _without_missing(table, target, cells)
         (t, class_names), note = _targets(table, target, cells.drop_nulls(), bool(notes), request.task)
         notes.append(note)
-    # frame.select(features) would read a name like "*" or "^x$" as a pattern, and a list of columns rename "".
-    x = pl.DataFrame({name: table.frame.get_column(name) for name in features})
-    for cells in x:
-        _check_finite(table, cells.name, _cells.cleaned(cells, missing))
+    x = table.frame[features]  # frame.select(features) would read a name like "*" or "^x$" as a pattern
+    for name, cells in zip(features, _cells.cleaned(x, missing), strict=True):
+        _check_finite(table, name, cells)
     return Source(
         table.name,
         x,
@@ -140,17 +138,17 @@ def _target_cells(column: polars.Series, missing: Sequence[str] | None) -> polar
     pl = optional("polars")
     if column.dtype == pl.Duration:
         column = _cells.numbers(column)
-    column = column.alias("")
-    is_text = column.dtype == pl.String
-    cells = _cells.cleaned(column, _cells.MISSING if missing is None else missing)
-    if not is_text:
+    (cells,) = _cells.cleaned(column.to_frame(), _cells.MISSING if missing is None else missing)
+    if column.dtype != pl.String:
         return cells
     numbers = _cells.numbers(cells)
     # 001 is the name of a class, as is "none" among other names.
     if numbers.null_count() == cells.null_count() and not cells.str.contains(r"^[+-]?0\d").any():
         whole = cells.cast(pl.Int64, strict=False)
         return whole if whole.null_count() == cells.null_count() else numbers
-    return cells if missing else _cells.cleaned(column, [text for text in _cells.MISSING if text != "none"])
+    if missing is None:
+        (cells,) = _cells.cleaned(column.to_frame(), [text for text in _cells.MISSING if text != "none"])
+    return cells
 
 
 def _without_missing(table: _Table, target: str, cells: polars.Series) -> tuple[_Table, list[str]]:
@@ -195,5 +193,9 @@ def _targets(
 def _check_finite(table: _Table, name: str, cells: polars.Series) -> None:
     """Raise a ValueError that names the row of an infinite number, here where the rows of the file are known."""
     pl = optional("polars")
-    if (cells.dtype == pl.String or cells.dtype.is_float()) and (row := _cells.first_infinite(cells)) is not None:
+    if not (cells.dtype == pl.String or cells.dtype.is_float()):
+        return
+    read = _cells.numbers(cells)
+    is_number = read.null_count() - cells.null_count() <= _cells.MOST_ODD * len(cells)
+    if is_number and (row := _cells.first_infinite(read)) is not None:
         raise ValueError(f"{table.where(row, name)}: {quoted(cells[row])}, expected a finite number")
