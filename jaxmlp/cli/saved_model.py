@@ -34,7 +34,8 @@ def read_for(model: Model, given: str, *, target: str | None = None, labelled: b
     options = model.about.get("options", {})
     target = (target or model.about.get("target")) if is_table(given) else target
     features = model.encoding.feature_names or None
-    source = read_source(given, options, target=target, features=features, labelled=labelled)
+    task = "classes" if model.encoding.targets is None else "values"  # a few new rows may look like the other kind
+    source = read_source(given, options, target=target, task=task, features=features, labelled=labelled)
     return source, model.encoding
 
 

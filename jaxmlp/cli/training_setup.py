@@ -28,7 +28,7 @@ class Material(NamedTuple):
 def read_source(source_name: str, options: Mapping[str, Any], **others: Any) -> Source:
     """Read a source with the options that a run began with."""
     of_table = {name: options.get(name) or None for name in ("features", "missing", "separator")}
-    return read(source_name, task=options.get("task"), **{**of_table, **others})
+    return read(source_name, **{"task": options.get("task"), **of_table, **others})
 
 
 def read_material(source_name: str, options: Mapping[str, Any], *, given: Collection[str], chooses: bool) -> Material:

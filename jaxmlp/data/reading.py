@@ -68,8 +68,9 @@ def read(
     target
         The column to learn, if the source is a table; a table that is `labelled` needs it.
     task : "classes", "values" or None
-        The kind of targets. By default text, booleans and integers of at most 20 values are classes, and other numbers
-        are real values; a note of the source says which.
+        The kind of targets. By default text, booleans and whole numbers are classes, and others real values. Whole
+        numbers of a table are real values too if there are more than 20, or three or more of which one occurs once; a
+        note of the source says what they are taken for.
     features
         Names of the features to read, in this order, as a trained model needs them; other columns are left out. If
         the source has no feature names, only the number of features is compared.

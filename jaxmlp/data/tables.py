@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars
 
 MOST_CLASSES = 20
-"""Whole numbers of more distinct values than this are real values."""
+"""Whole numbers of more distinct values than this are real values, as are three or more of which one occurs once."""
 
 
 class _Table(NamedTuple):
@@ -175,13 +175,14 @@ def _targets(
     column: NDArray[Any] = np.array(cells.to_list(), object) if cells.dtype == pl.String else cells.to_numpy()
     # Pandas writes whole numbers with a decimal point where some are missing.
     is_whole = column.dtype.kind in "iu" or (some_were_missing and column.dtype.kind == "f" and (column % 1 == 0).all())
-    n_distinct = cells.n_unique() if is_whole else 0
+    counts = np.unique(column, return_counts=True)[1] if is_whole else np.zeros(0, int)
     if task is None and is_whole:
-        task = "values" if n_distinct > MOST_CLASSES else "classes"
+        is_few = len(counts) <= (2 if 1 in counts else MOST_CLASSES)
+        task = "classes" if is_few else "values"
     encoded = encode_targets(column, task, lambda index: table.where(index, name))
     if encoded.class_names is None:
         described = f"real values from {encoded.t.min():.6g} to {encoded.t.max():.6g}"
-        other = f" ({n_distinct:,} whole numbers; --task classes takes each for a class)" if n_distinct else ""
+        other = f" ({len(counts):,} whole numbers; --task classes takes each for a class)" if len(counts) else ""
     else:
         names = encoded.class_names
         described = f"{len(names):,} classes: {', '.join(plain(one, 40) for one in names[:10])}"

@@ -53,11 +53,42 @@ def test_a_table_is_features_and_a_target(table):
 
 
 def test_the_target_decides_between_classes_and_values(table):
-    assert read(table, target="width", features=["height"]).class_names == ("-3", "1", "4")
+    assert read(table, target="width", features=["height"], task="classes").class_names == ("-3", "1", "4")
     values = read(table, target="height", features=["width"])
     assert values.class_names is None
     assert np.array_equal(values.t, [2.5, 100, 0.5])
     assert read(table, target="width", features=["height"], task="values").class_names is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_classes"),
+    [
+        ([1, 2, 1, 2], True),
+        ([1, 2, 1, 1], True),
+        ([1, 2, 3, 1, 2, 3], True),
+        ([1, 2, 3, 1, 2], False),
+        ([*range(20)] * 2, True),
+        ([*range(21)] * 2, False),
+        ([1.0, 2.0, 1.0, 2.0], False),
+        ([1.0, 2.0, 1.0, 2.0, None], True),
+        ([1.5, 2.0, 1.5, 2.0, None], False),
+    ],
+)
+def test_whole_numbers_are_classes_if_they_are_few_and_come_again(cells, is_classes, tmp_path):
+    source = read(write_parquet(tmp_path, {"a": range(len(cells)), "y": cells}), target="y")
+    assert (source.class_names is not None) == is_classes
+    if isinstance(cells[0], int):
+        assert f"--task {'values' if is_classes else 'classes'}" in source.notes[-1]
+
+
+def test_rows_without_a_target_are_left_out_and_counted(tmp_path):
+    source = read(write_csv(tmp_path, "a,y\n1,x\n2,NA\n3,none\n4,\n5,x\n"), target="y")
+    assert source.x["a"].to_list() == ["1", "3", "5"]
+    assert source.class_names == ("none", "x")
+    assert source.notes == ("2 rows have no target 'y' and are left out", "target 'y': 2 classes: none, x")
+    numbers = read(write_csv(tmp_path, "a,y\n1,2.5\n2,none\n3,0\n"), target="y")
+    assert numbers.t.tolist() == [2.5, 0]
+    assert numbers.notes[0] == "1 row has no target 'y' and is left out"
 
 
 def test_given_features_are_read_in_their_order_and_others_ignored(table):
