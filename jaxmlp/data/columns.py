@@ -113,8 +113,8 @@ class Columns:
         ----------
         scaling
             What numbers become. "robust": median 0, interquartile range 1, and smoothly clipped to -10 ... 10 (as in
-            RealMLP, arXiv 2407.04491); "piecewise": this, beside a piecewise linear encoding by quantiles (arXiv 2203.05556);
-            "standard": mean 0, standard deviation 1; "minmax": from 0 to 1; "none": as they are.
+            RealMLP, arXiv 2407.04491); "piecewise": this, beside a piecewise linear encoding by quantiles (arXiv
+            2203.05556); "standard": mean 0, standard deviation 1; "minmax": from 0 to 1; "none": as they are.
         numbers, categories
             Names of columns that are to be taken for numbers or for categories, whatever they look like.
         missing
