@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["BOUND", "Expansion", "check_expansion"]
 
 BOUND = 10.0
-"""The largest size of a smoothly clipped number. RealMLP has 3; long tails are worth more in the benchmark of tables."""
+"""The largest size of a smoothly clipped number. RealMLP has 3; the benchmark of tables likes long tails better."""
 
 
 _KINDS = {"smooth": ("b", "booleans"), "bin_low": ("f", "floats"), "bin_factor": ("f", "floats")}
