@@ -7,6 +7,7 @@ batch takes a forward pass, a backward pass, the mean gradient, and the momentum
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from math import isnan
 from typing import Any
 
@@ -126,17 +127,14 @@ def _train_epoch(
     numbers = jax.tree.map(lambda number: np.asarray(number, dtype), epoch_numbers(config, rates))
     # The compiled epoch overwrites the copies. A callback may hold the originals; a diverged run falls back to them.
     params, state = _copy((trained.last_params, trained.state))
-    orders = [
-        batch_order(one, epoch, len(examples.x), config.batch_size) for one in (key if is_several(key) else [key])
-    ]
+    of_all = (mlp, params, state, examples)
+    order_of = partial(batch_order, epoch=epoch, n_examples=len(examples.x), batch_size=config.batch_size)
     if is_several(key):
-        statistics = None
-        params, state, losses = run_networks(
-            mlp, params, state, examples, np.stack(orders), numbers, nesterov=config.nesterov
-        )
+        orders, statistics = np.stack([order_of(one) for one in key]), None
+        params, state, losses = run_networks(*of_all, orders, numbers, nesterov=config.nesterov)
     else:
         params, state, losses, statistics = compiled_epoch(
-            mlp, params, state, examples, orders[0], numbers, nesterov=config.nesterov, track=config.track
+            *of_all, order_of(key), numbers, nesterov=config.nesterov, track=config.track
         )
     # Checked on the host: in the compiled epoch this took a quarter of the compilation time.
     diverged = not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((losses, params)))

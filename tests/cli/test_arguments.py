@@ -23,7 +23,9 @@ def test_the_help_of_each_option_shows_its_default():
     shown = help_of("train")
     for name, default in TRAIN_DEFAULTS.items():
         if default not in (None, [], False):
-            assert f"(default: {as_typed(default)})" in shown[f"--{name.replace('_', '-')}"], name
+            assert re.search(rf"\(default: {re.escape(as_typed(default))}[);]", shown[f"--{name.replace('_', '-')}"]), (
+                name
+            )
     assert f"(default: {parse(['examples', 'm', 's']).top})" in help_of("examples")["--top"]
     assert f"(default: {parse(['sweep', 's']).keep})" in help_of("sweep")["--keep"]
 

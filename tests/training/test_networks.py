@@ -116,3 +116,17 @@ def test_loss_of_several_networks_is_finite_where_all_probabilities_round_to_0()
     params = (params[0]._replace(b=jnp.array([[0.0, 200.0], [0.0, 300.0]])),)
     found = evaluate(mlp, params, Dataset(np.zeros((1, 1)), np.array([0]))).loss
     assert found == pytest.approx(200 + np.log(2), rel=1e-6)  # the mean of exp(-200) and exp(-300)
+
+
+def test_patience_and_test_look_at_the_mean_output_of_the_networks():
+    rng = np.random.default_rng(3)
+    data, validation, test = (Dataset(rng.normal(size=(n, 4)), rng.integers(0, 3, n)) for n in (16, 40, 40))
+    config, seen = TrainConfig(epochs=40, batch_size=8, learning_rate=0.3, patience=3), []
+    parts = {"validation": validation, "test": test}
+    trained = train(MLP_OF_CLASSES, data, config, key=KEYS, **parts, callback=lambda so_far: seen.append(so_far))
+    losses = [evaluate(MLP_OF_CLASSES, so_far.last_params, validation).loss for so_far in seen]
+    assert losses == [row.validation_loss for row in trained.history]
+    assert trained.status == "stopped"
+    assert trained.best_epoch == 1 + int(np.argmin(losses)) == len(losses) - 3
+    chex.assert_trees_all_equal(trained.params, seen[trained.best_epoch - 1].last_params)
+    assert trained.test == evaluate(MLP_OF_CLASSES, trained.params, test)
