@@ -78,6 +78,8 @@ def from_frame(
 
 
 def _source(table: _Table, request: Request) -> Source:
+    if not table.frame.width:
+        raise ValueError(f"{plain(table.name)}: no columns, expected the target and at least one feature")
     if not table.frame.height:
         raise ValueError(f"{plain(table.name)}: a header and no rows, expected at least one row")
     target = _find_target(table, request)
@@ -129,7 +131,8 @@ def _find_features(table: _Table, target: str | None, request: Request) -> list[
     check_features(where, features, columns)
     kept = [name for name in features or columns if name not in (target, *drop)]
     if not kept:
-        raise ValueError(f"{where}: no column but the target {quoted(target)} is left, expected features")
+        hint = "; name what separates the cells with --separator" if len(columns) == 1 and " " in columns[0] else ""
+        raise ValueError(f"{where}: no column but the target {quoted(target)} is left, expected features{hint}")
     return kept
 
 

@@ -51,6 +51,8 @@ def test_a_separator_may_be_given(tmp_path, refusal):
         sentence = refusal(lambda unknown=unknown: read(path, separator=unknown, labelled=False))
         assert "unknown separator" in sentence
         assert "the word tab" in sentence
+    path.write_text("a b\n1 x\n2 y\n")
+    assert refusal(lambda: read(path, target="a b")).endswith("name what separates the cells with --separator")
     assert "leave out the separator ';'" in refusal(lambda: read("iris", separator=";"))
 
 

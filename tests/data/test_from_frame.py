@@ -112,7 +112,7 @@ REFUSED = {
     "array": (np.ones((3, 2)), ["got a ndarray", "named columns"]),
     "list": ([[1.0, 2.0]], ["got a list", "named columns"]),
     "series": (pl.Series([1, 2]), ["got a Series", "named columns"]),
-    "no columns": (pl.DataFrame(), ["frame"]),
+    "no columns": (pl.DataFrame(), ["frame: no columns", "expected the target and at least one feature"]),
     "no rows": (FRAME[:0], ["no rows"]),
     "two of one name": (pd.DataFrame([[1, 2, 3]], columns=["a", "a", "target"]), ["two columns named 'a'"]),
     "no target": (FRAME.drop("target"), ["unknown column 'target'"]),
