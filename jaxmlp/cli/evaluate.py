@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
         confusion = metrics.confusion_matrix(t, y.argmax(1), labels=range(len(names)))
         values |= scores | notes | {"classes": names, "confusion": confusion.tolist()}
         right, probability, what = _trusted(t, y, names)
-        drawn = calibration(right, probability, f"{title}, probability of {what}")
+        drawn = calibration(right, probability, title, what)
         tables.append(_confusion_table(confusion, names))
     write_whole(picture, drawn)
     values["picture"] = str(picture)

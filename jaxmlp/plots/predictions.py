@@ -16,7 +16,7 @@ _BINS = 10
 _FEW_POINTS = 1_000  # above this, points are drawn small and transparent
 
 
-def calibration(right: ArrayLike, probability: ArrayLike, title: str = "") -> bytes:
+def calibration(right: ArrayLike, probability: ArrayLike, title: str = "", of: str = "") -> bytes:
     """Return a PNG picture that compares predicted probabilities with how often they were right.
 
     Parameters
@@ -25,8 +25,8 @@ def calibration(right: ArrayLike, probability: ArrayLike, title: str = "") -> by
         Whether what was predicted is true.
     probability : [N] numbers from 0 to 1
         The predicted probability of it.
-    title
-        Stands above the picture.
+    title, of
+        The title of the picture, and what the probability is of.
 
     Notes
     -----
@@ -38,10 +38,10 @@ def calibration(right: ArrayLike, probability: ArrayLike, title: str = "") -> by
     >>> calibration([True, False, True], [0.9, 0.2, 0.7])[1:4]
     b'PNG'
     """
-    return png(draw_calibration(right, probability, title))
+    return png(draw_calibration(right, probability, title, of))
 
 
-def draw_calibration(right: ArrayLike, probability: ArrayLike, title: str = "") -> "Figure":
+def draw_calibration(right: ArrayLike, probability: ArrayLike, title: str = "", of: str = "") -> "Figure":
     """Return the picture of `calibration` as a matplotlib figure."""
     right, probability = np.asarray(right, float), np.asarray(probability, float)
     edges = np.linspace(0, 1, _BINS + 1)
@@ -60,7 +60,7 @@ def draw_calibration(right: ArrayLike, probability: ArrayLike, title: str = "") 
     above.set(ylabel="share that was right", xlim=(0, 1), ylim=(-0.02, 1.02))
     above.legend(frameon=False, loc="upper left")
     below.bar(edges[:-1], counts, width=1 / _BINS, align="edge", color="0.7", edgecolor="white")
-    below.set(xlabel="predicted probability", ylabel="examples")
+    below.set(xlabel=f"predicted probability{' of ' if of else ''}{of}", ylabel="examples")
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
