@@ -17,7 +17,7 @@ from jaxmlp.training import Trained
 NETWORK = MLP((3, 4, 3), "tanh")
 RNG = np.random.default_rng(0)
 X, T = RNG.normal(size=(14, 3)).astype(np.float32), RNG.integers(0, 3, 14)
-DATA, TEST = Dataset(X, T, RNG.uniform(0.5, 1.5, 14)), Dataset(X[:5] + 0.25, T[:5])
+DATA, VALIDATION = Dataset(X, T, RNG.uniform(0.5, 1.5, 14)), Dataset(X[:5] + 0.25, T[:5])
 CONFIG = TrainConfig(
     epochs=2,
     batch_size=4,
@@ -107,7 +107,7 @@ def influences() -> Any:
     params = weights()
     return {
         "scores": influence.scores(NETWORK, params, DATA),
-        "tracin": influence.tracin(NETWORK, [params, params], DATA, TEST, top=2),
+        "tracin": influence.tracin(NETWORK, [params, params], DATA, VALIDATION, top=2),
         "kernel": influence.tangent_kernel(NETWORK, params, X, X[:5]),
     }
 
@@ -116,7 +116,7 @@ def training() -> Any:
     params = weights()
     begun = Trained(params, sgd.init(params), (), params, 0, "running")
     key = jax.random.key(1, impl="threefry2x32")
-    trained = jaxmlp.train(NETWORK, DATA, CONFIG, key=key, validation=TEST, resume=begun)
+    trained = jaxmlp.train(NETWORK, DATA, CONFIG, key=key, validation=VALIDATION, resume=begun)
     history = [row._replace(seconds=0.0) for row in trained.history]
     return trained.params, trained.state, history, jaxmlp.evaluate(NETWORK, trained.params, DATA)
 
@@ -142,10 +142,10 @@ def test_a_setting_changes_no_result(plain, setting, name):
 def test_a_sweep_equals_its_trials_alone_under_a_setting(setting):
     config = TrainConfig(epochs=1, batch_size=7, clip=0.5, track=("noise_scale", "clipped"))
     space = sweep.grid(learning_rate=[0.05, 0.2])
-    results = sweep.run(space, DATA, config, mlp=NETWORK, validation=TEST, keep="all")
+    results = sweep.run(space, DATA, config, mlp=NETWORK, validation=VALIDATION, keep="all")
     for number in range(len(results)):
         trial = results.trial(number)
-        alone = jaxmlp.train(trial.mlp, DATA, trial.config, key=jax.random.key(trial.seed), validation=TEST)
+        alone = jaxmlp.train(trial.mlp, DATA, trial.config, key=jax.random.key(trial.seed), validation=VALIDATION)
         assert results.history(number)[-1].validation_loss == pytest.approx(alone.history[-1].validation_loss, rel=1e-3)
         for ours, theirs in zip(*map(jax.tree.leaves, (results.params(number), alone.params)), strict=True):
             np.testing.assert_allclose(ours, theirs, **CLOSE)

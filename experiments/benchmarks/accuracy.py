@@ -5,9 +5,9 @@ network at least 97 % on held-out digits, both as the mean over seeds.
 
     python -m experiments.benchmarks.accuracy --data FOLDER
 
-A seed stands for initial weights, batch order and, of digits, the split. Every run takes all of its epochs:
-nothing is chosen, and the test data are looked at once. The picture is of the first seed. Without `--data` only digits
-are trained.
+A seed stands for initial weights, batch order and, of digits, the split. Every run takes all of its epochs: nothing is
+chosen, and the test data are looked at once. The picture is of the first seed. Without `--data` only digits are
+trained.
 """
 
 from dataclasses import replace

@@ -105,7 +105,7 @@ def sweep_progress(arguments: Namespace) -> AbstractContextManager[Callable[["Sw
 def _sweep_numbers(progress: "SweepProgress") -> str:
     numbers = [f"{progress.done}/{progress.total} trials"]
     if progress.best is not None:
-        numbers.append(f"best {progress.best[0]:.4f}")
+        numbers.append(f"best {progress.metric.replace('_', ' ')} {progress.best[0]:.4f}")
     if progress.diverged:
         numbers.append(f"{progress.diverged} diverged")
     if progress.seconds_left is not None:

@@ -20,6 +20,7 @@ from jaxmlp.cli.training_setup import Material, check_same_options, config_of, n
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import is_leftover
 from jaxmlp.storage.run_folder import new_folder
+from jaxmlp.sweep.metrics import label
 from jaxmlp.sweep.store import FILE
 from jaxmlp.training.config import TrainConfig
 
@@ -43,7 +44,7 @@ def run(arguments: Namespace) -> int:
     mlp, config = _base(material, space)
     data = material.prepared
     work: dict[str, Any] = {"space": space, "data": data.train, "config": config, "mlp": mlp}
-    work |= {"validation": data.validation}
+    work |= {"validation": data.validation, "test": data.test}
     work |= _limits(arguments)
     plan = sweep.plan(**work)
     return _show_plan(arguments, plan, halving) if arguments.plan else _run(arguments, material, halving, work)
@@ -144,7 +145,7 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
         "trials": n_trials,
         **counts,
         "metric": results.metric,
-        "settings": [best._asdict() for best in found],
+        "settings": [best.to_json() for best in found],
         "seconds": seconds,
         "out": str(results.folder),
         "report": _report(arguments, results),
@@ -152,7 +153,7 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
     }
     shown = {"trials": f"{n_trials}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
     shown |= {name: values[name] for name in ("seconds", "out", "report")}
-    title = f"{results.metric}{', mean over seeds' if 'seed' in results.names else ''}"
+    title = f"{label(results.metric)}{', mean over seeds' if 'seed' in results.names else ''}"
     tables: list[RenderableType] = [settings_table(found, title), ""] if found else []
     show(arguments, values, *tables, table(shown))
     if counts["diverged"] == n_trials:

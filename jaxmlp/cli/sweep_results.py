@@ -16,6 +16,7 @@ from jaxmlp.cli.sweep_space import as_options
 from jaxmlp.storage.checkpoint import save
 from jaxmlp.storage.files import check_place
 from jaxmlp.sweep import Results, Setting, load
+from jaxmlp.sweep.metrics import Interval, label, on_test
 
 __all__ = ["FINISHED", "settings_table"]
 
@@ -29,13 +30,24 @@ def settings_table(found: list[Setting], title: str) -> Table:
 
 def _table(found: list[Setting], title: str, names: list[str] | None) -> Table:
     columns = dict.fromkeys(["setting"] if names is None else names, False)
-    rows = grid(columns | {"mean": True, "+/- 95 %": True, "n": True}, title)
+    columns |= {"mean": True, "+/- 95 %": True}
+    with_test = any(best.test for best in found)
+    rows = grid(columns | ({"test": True, "+/- test": True} if with_test else {}) | {"n": True}, title)
     for best in found:
         values = _rounded(best.hyperparameters)
         cells = values.values() if names is not None else [" ".join(f"{n}={v}" for n, v in values.items())]
-        half = "" if math.isnan(best.high) else f"{best.high - best.mean:.2g}"
-        rows.add_row(*cells, f"{best.mean:.4g}", half, str(len(best.trials)))
+        means = [best, best.test] if with_test else [best]
+        numbers = [number for mean in means for number in (_mean_and_half(mean) if mean else ("", ""))]
+        rows.add_row(*cells, *numbers, str(len(best.trials)))
     return rows
+
+
+def _mean_and_half(of: Setting | Interval) -> tuple[str, str]:
+    return f"{of.mean:.4g}", "" if math.isnan(of.high) else f"{of.high - of.mean:.2g}"
+
+
+def _with_interval(of: Setting | Interval) -> str:
+    return f"{of.mean:.4g}" + ("" if math.isnan(of.high) else f" ({of.low:.4g} to {of.high:.4g})")
 
 
 def _rounded(hyperparameters: dict[str, Any]) -> dict[str, str]:
@@ -67,9 +79,9 @@ def _best(arguments: Namespace) -> int:
     if "save" in arguments:
         check_place(Path(arguments.save))
     best = results.best(getattr(arguments, "metric", None), over)
-    values, shown = best._asdict(), _rounded(best.hyperparameters) | {best.metric: f"{best.mean:.4g}"}
-    if len(best.trials) > 1:
-        shown["95 % interval"] = f"{best.low:.4g} to {best.high:.4g}"
+    values, shown = best.to_json(), _rounded(best.hyperparameters) | {label(best.metric): _with_interval(best)}
+    if best.test:
+        shown[label(on_test(best.metric))] = _with_interval(best.test)
     shown["trials"] = ", ".join(map(str, best.trials))
     if "save" in arguments:
         values |= {"saved": arguments.save, "trial": _save(arguments, results, best)}

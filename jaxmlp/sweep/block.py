@@ -27,7 +27,7 @@ from jaxmlp.training.history import Epoch, Trained
 from jaxmlp.training.loop import after_epoch, curvature_after_epoch
 from jaxmlp.training.tracking import epoch_statistics
 
-__all__ = ["Job", "begin", "prepare", "run_block"]
+__all__ = ["Job", "begin", "prepare", "run_block", "tested"]
 
 
 class Job(NamedTuple):
@@ -38,7 +38,7 @@ class Job(NamedTuple):
     data: Examples  # for training, on the host
     examples: Examples  # the same on all devices
     validation: Examples | None  # on all devices
-    test: Examples | None  # on all devices
+    test: Examples | None  # on the first device
     devices: tuple[jax.Device, ...]
 
 
@@ -161,7 +161,7 @@ def _run(
     trained = dict(starts)
     running = _running(trained, until)
     if not running:
-        return trained
+        return tested(job, group, trained)
     shape = _Shape.of(job, group.blocks if block in group.blocks else [block])
     program = _program(job, group, shape)
     layout = _Layout.of(_packed(job, group, running, shape), shape)
@@ -193,7 +193,28 @@ def _run(
             coming = _draw(job, group, shape, layout, drawn.epoch + 1)
         drawn = coming
     going_on = [number for number in layout.place if trained[number].status == "running"]
-    return trained | {number: after.copied(number, trained[number]) for number in going_on if after}
+    trained |= {number: after.copied(number, trained[number]) for number in going_on if after}
+    return tested(job, group, trained)
+
+
+def tested(job: Job, group: Group, trained: Mapping[int, Trained]) -> dict[int, Trained]:
+    """Return trials with the test of those that have ended, as `train` makes it: once, with the kept parameters."""
+    results = dict(trained)
+    ended = [n for n, each in trained.items() if each.status in ("finished", "stopped") and each.test is None]
+    if job.test is None or not ended:
+        return results
+    chunks = [ended[i : i + group.n_lanes] for i in range(0, len(ended), group.n_lanes)]
+    measured = []
+    for chunk in chunks:
+        # A chunk that is not full repeats a trial, so that every chunk has the same program.
+        filled = [trained[number].params for number in [*chunk, *chunk[:1] * (group.n_lanes - len(chunk))]]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
+        measured.append(lanes.measure(group.mlp, stacked, job.test))
+    for chunk, of_chunk in zip(chunks, jax.tree.map(np.asarray, measured), strict=True):
+        for lane, number in enumerate(chunk):
+            of_lane = jax.tree.map(lambda leaf, lane=lane: leaf[lane], of_chunk)
+            results[number] = trained[number]._replace(test=evaluation_of(group.mlp, job.test, of_lane))
+    return results
 
 
 def _after(

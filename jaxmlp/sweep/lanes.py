@@ -21,7 +21,7 @@ from jaxmlp.training.evaluation import Measures, measures
 from jaxmlp.training.examples import Examples
 from jaxmlp.training.tracking import StepStatistics
 
-__all__ = ["Inputs", "Outputs", "Program", "program", "replicate", "split"]
+__all__ = ["Inputs", "Outputs", "Program", "measure", "program", "replicate", "split"]
 
 
 class Program(NamedTuple):
@@ -112,6 +112,15 @@ def _on_devices(key: Program) -> Callable[[Inputs], Outputs]:
     mesh = _sharding(key.devices, _SPLIT).mesh
     # Devices do not communicate here, so JAX need not check how values vary among them.
     return jax.shard_map(run, mesh=mesh, in_specs=(_PLACES,), out_specs=_SPLIT, check_vma=False)
+
+
+@partial(jax.jit, static_argnames="mlp")
+def measure(mlp: MLP, params: Params, examples: Examples) -> Measures:
+    """Measure networks side by side, parameters [n, ...]; a single one as `jaxmlp.train` does, without `vmap`."""
+    if len(params[0].w) > 1:
+        return jax.vmap(lambda one: measures(mlp, one, examples))(params)
+    one = measures(mlp, jax.tree.map(lambda leaf: leaf[0], params), examples)
+    return jax.tree.map(lambda leaf: leaf[None], one)
 
 
 def _block_epoch(key: Program, inputs: Inputs) -> Outputs:

@@ -1,11 +1,30 @@
-"""Metrics, which rank trials; settings, which are trials that differ only in their seed; and words for both."""
+"""Metrics that rank trials, and those that report; settings, which are trials that differ only in their seed."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["METRICS", "Setting", "counted", "interval", "is_better_high", "label", "numbered", "score", "student_t"]
+__all__ = [
+    "METRICS",
+    "REPORTED",
+    "Interval",
+    "Setting",
+    "counted",
+    "interval",
+    "is_better_high",
+    "label",
+    "numbered",
+    "on_test",
+    "score",
+    "student_t",
+]
 
 METRICS = ("train_loss", "validation_loss", "validation_accuracy", "validation_r2")
+REPORTED = ("test_loss", "test_accuracy", "test_r2")  # measured once, when a trial ends; nothing is chosen by them
+
+
+def on_test(metric: str) -> str:
+    """Return the name of the same quantity on the test data: `test_loss` for `train_loss`."""
+    return f"test_{metric.partition('_')[2]}"
 
 
 def is_better_high(metric: str) -> bool:
@@ -37,6 +56,14 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
+class Interval(NamedTuple):
+    """The mean of some numbers, and the ends of its 95 % interval (Student's t; nan for one number)."""
+
+    mean: float
+    low: float
+    high: float
+
+
 class Setting(NamedTuple):
     """A setting of the hyperparameters, with a metric averaged over its trials.
 
@@ -48,6 +75,9 @@ class Setting(NamedTuple):
         The metric's name, its mean over the trials, and the mean's 95 % interval (Student's t; nan for one trial).
     trials
         The trials' numbers, the best first.
+    test
+        The mean and interval of the same quantity on the test data, such as `test_accuracy` where the metric is
+        `validation_accuracy`. Nothing was chosen by it. None without test data.
     """
 
     hyperparameters: dict[str, Any]
@@ -56,6 +86,11 @@ class Setting(NamedTuple):
     low: float
     high: float
     trials: tuple[int, ...]
+    test: Interval | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the setting as plain JSON values."""
+        return self._asdict() | {"test": self.test and self.test._asdict()}
 
 
 def numbered(names: Sequence[str], rows: Iterable[Sequence[Any]], over: str | None = "seed") -> list[int]:
@@ -76,7 +111,7 @@ def student_t(n: int) -> float:
     return float(t.ppf(0.975, n - 1))
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
+def interval(values: Sequence[float]) -> Interval:
     """Return the mean of some numbers, and the ends of its 95 % interval, which are nan for a single number.
 
     >>> print("{:.2f}, from {:.2f} to {:.2f}".format(*interval([1.0, 3.0])))
@@ -86,4 +121,4 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean = sum(values) / n
     squares = sum((value - mean) ** 2 for value in values)
     half = student_t(n) * (squares / (n - 1) / n) ** 0.5 if n > 1 else float("nan")
-    return mean, mean - half, mean + half
+    return Interval(mean, mean - half, mean + half)

@@ -21,8 +21,8 @@ class Progress(NamedTuple):
     ----------
     done, total, diverged
         The numbers of trials that have ended, of all trials, and of diverged trials.
-    best
-        The best value so far of the metric that trials are ranked by, and its trial; None before the first.
+    metric, best
+        The metric that trials are ranked by, and its best value so far with its trial; None before the first.
     seconds_left
         Estimated from the epochs done in this process; None before the first.
     """
@@ -30,6 +30,7 @@ class Progress(NamedTuple):
     done: int
     total: int
     diverged: int
+    metric: str
     best: tuple[float, int] | None
     seconds_left: float | None
 
@@ -70,7 +71,7 @@ class Reporter:
         n_diverged = sum(row.status == "diverged" for row in ended)
         best_so_far = None if best is None else (getattr(best, self.metric), best.trial)
         seconds_left = self._epochs_left(reached, over) / speed if self._epochs_done > 0 else None
-        self.callback(Progress(len(ended), len(self.trials), n_diverged, best_so_far, seconds_left))
+        self.callback(Progress(len(ended), len(self.trials), n_diverged, self.metric, best_so_far, seconds_left))
 
     def _epochs_left(self, reached: Mapping[int, int], over: Collection[int]) -> int:
         """Return how many epochs remain, over all trials, if no other ends early."""

@@ -14,7 +14,7 @@ from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
-from jaxmlp.sweep.metrics import METRICS, Setting, interval, is_better_high, numbered, score
+from jaxmlp.sweep.metrics import METRICS, REPORTED, Setting, interval, is_better_high, numbered, on_test, score
 from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials
 from jaxmlp.sweep.store import Row, Store
 from jaxmlp.sweep.store_checks import check_outcomes
@@ -82,10 +82,10 @@ class Results:
     def table(self) -> "polars.DataFrame":
         """Return a data frame with a row for each trial.
 
-        Its columns: trial; the hyperparameters by name; train_loss, and validation_loss, validation_accuracy and
-        validation_r2 where there are any; epochs; status ("finished", "stopped", "diverged"); seconds (a trial's share
-        of its block's time). The metrics are those of the epoch whose parameters are kept, and null where the trial
-        diverged.
+        Its columns: trial; the hyperparameters by name; train_loss, and validation_loss, validation_accuracy,
+        validation_r2, test_loss, test_accuracy and test_r2 where there are any; epochs; status ("finished", "stopped",
+        "diverged"); seconds (a trial's share of its block's time). The metrics are those of the epoch whose parameters
+        are kept, and null where the trial diverged.
 
         Widths (`hidden`) are lists, [64, 64], and so are activations where some trial has one for each layer. Polars
         groups and sorts by lists; in pandas group by `frame["hidden"].map(tuple)`.
@@ -103,7 +103,7 @@ class Results:
         columns: dict[str, Any] = {"trial": pl.Series([row.trial for row in rows], dtype=pl.Int64)}
         for i, name in enumerate(self.names):
             columns[name] = _column([self._space.rows[row.trial][i] for row in rows])
-        for name in METRICS:
+        for name in (*METRICS, *REPORTED):
             values = [getattr(row, name) for row in rows]
             if name == "train_loss" or any(value is not None for value in values):
                 columns[name] = pl.Series(values, dtype=pl.Float64)
@@ -129,6 +129,8 @@ class Results:
         if over is not None and over not in NAMES:
             raise ValueError(unknown_name("hyperparameter", over, NAMES))
         if metric not in METRICS:
+            if metric in REPORTED:
+                raise ValueError(f"{metric} is for reporting: choose by validation_{metric.removeprefix('test_')}")
             raise ValueError(unknown_name("metric", metric, METRICS))
         rows = [row for row in self.rows() if not is_cut_short(row, self.trial(row.trial).config)]
         values = [self._space.rows[row.trial] for row in rows]
@@ -141,7 +143,9 @@ class Results:
                 group.sort(key=lambda row: -score(row, metric))
                 shared = {name: value for name, value in self.trial(group[0].trial).values.items() if name != over}
                 mean_and_ends = interval([getattr(row, metric) for row in group])
-                found.append(Setting(shared, metric, *mean_and_ends, tuple(row.trial for row in group)))
+                tests = [test for row in group if (test := getattr(row, on_test(metric))) is not None]
+                test = interval(tests) if len(tests) == len(group) else None
+                found.append(Setting(shared, metric, *mean_and_ends, tuple(row.trial for row in group), test))
         return sorted(found, key=lambda setting: -setting.mean if is_better_high(metric) else setting.mean)
 
     def best(self, metric: str | None = None, over: str | None = "seed") -> Setting:

@@ -5,21 +5,21 @@ next. Every outcome is saved, and the parameters of the best trials.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import jax
 
-from jaxmlp.sweep.block import Job, begin, prepare, run_block
+from jaxmlp.sweep.block import Job, begin, prepare, run_block, tested
 from jaxmlp.sweep.halving import Halving, survivors
 from jaxmlp.sweep.metrics import score
 from jaxmlp.sweep.planning import Block, Group, Plan
 from jaxmlp.sweep.progress import Reporter
 from jaxmlp.sweep.space import Trial
 from jaxmlp.sweep.store import Row, Store, outcome
-from jaxmlp.training.history import Epoch, Trained
+from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 __all__ = ["Sweep", "run_rungs", "tidy"]
 
@@ -53,10 +53,10 @@ def run_rungs(sweep: Sweep) -> None:
         return
     rungs = halving.rungs(sweep.job.trials[alive[0]].config.epochs)
     for rung in rungs[:-1]:
-        _run_rung(sweep, alive, rung)
+        plan = _run_rung(sweep, alive, rung)
         there = sweep.store.at_epoch(rung)
         going_on = survivors(halving, {number: there.get(number) for number in alive}, sweep.metric)
-        _stop(sweep, [number for number in alive if number not in going_on])
+        _stop(sweep, plan, {number for number in alive if number not in going_on})
         sweep.reporter.report()
         ended = {row.trial for row in sweep.store.rows() if row.epochs <= rung and row.status != "paused"}
         alive = sorted(going_on - ended)
@@ -65,8 +65,8 @@ def run_rungs(sweep: Sweep) -> None:
     _run_rung(sweep, alive, rungs[-1])
 
 
-def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
-    """Run trials up to an epoch, or to their ends (None), block by block."""
+def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> Plan:
+    """Run trials up to an epoch, or to their ends (None), block by block; return the plan."""
     name = "plan" if until is None else f"plan of rung {until}"
     trials = [sweep.job.trials[number] for number in alive]
     plan = Plan.from_json(sweep.store.kept(name, lambda: sweep.make_plan(trials).to_json()))
@@ -92,6 +92,7 @@ def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
                 _keep_block(sweep, _run_block(sweep, group, block, trained, until))
                 sweep.reporter.report()
             sweep.store.release(block[0][0])
+    return plan
 
 
 def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
@@ -150,17 +151,29 @@ def _keep_block(sweep: Sweep, trained: Mapping[int, Trained]) -> None:
     tidy(sweep)
 
 
-def _stop(sweep: Sweep, numbers: Sequence[int]) -> None:
-    """Stop paused trials, and save the parameters of any that are still among the best."""
+def _stop(sweep: Sweep, plan: Plan, numbers: Collection[int]) -> None:
+    """Stop paused trials: test them, and save the parameters of any that are still among the best."""
     rows = sweep.store.rows()
     waiting = {row.trial for row in rows if row.status == "paused"} & set(numbers)
     as_stopped = [row._replace(status="stopped") if row.trial in waiting else row for row in rows]
-    for number in waiting & sweep.best(as_stopped):
-        trial = sweep.job.trials[number]
-        with suppress(FileNotFoundError):  # another process has just stopped it, and saved the same
-            sweep.store.save_model(trial, sweep.store.resume(number, trial.mlp).params)
-    sweep.store.stop(waiting)
+    kept, tests = sweep.best(as_stopped), dict[int, Evaluation | None].fromkeys(waiting)
+    for group in plan.groups:
+        members = sorted(waiting.intersection(number for block in group.blocks for chunk in block for number in chunk))
+        for i in range(0, len(members), group.n_lanes):  # a chunk at a time: together they may not fit the memory
+            for number, each in _tested_chunk(sweep, group, members[i : i + group.n_lanes]).items():
+                tests[number] = each.test
+                if number in kept:
+                    sweep.store.save_model(sweep.job.trials[number], each.params)
+    sweep.store.stop(tests)
     tidy(sweep)
+
+
+def _tested_chunk(sweep: Sweep, group: Group, numbers: Sequence[int]) -> dict[int, Trained]:
+    trained = {}
+    for number in numbers:
+        with suppress(FileNotFoundError):  # another process has just stopped it, and saved the same
+            trained[number] = sweep.store.resume(number, group.mlp)._replace(status="stopped")
+    return tested(sweep.job, group, trained)
 
 
 def tidy(sweep: Sweep) -> None:

@@ -284,5 +284,6 @@ def _job(listed: Sequence[Trial], parts: _Parts, devices: tuple[jax.Device, ...]
     by_number, mlp = {trial.number: trial for trial in listed}, listed[0].mlp
     keys = {seed: jax.random.key(seed) for seed in {trial.seed for trial in listed}}
     on_host: Any = [None if part is None else jax.tree.map(np.asarray, arrays(mlp, part)) for part in parts]
-    examples, validation, test = replicate(devices, on_host)
+    examples, validation = replicate(devices, on_host[:2])
+    test = jax.device_put(on_host[2], devices[0], may_alias=True)
     return Job(by_number, keys, on_host[0], examples, validation, test, devices)

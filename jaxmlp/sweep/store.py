@@ -18,9 +18,9 @@ from jaxmlp.data import Encoding
 from jaxmlp.network import MLP, Network, Params
 from jaxmlp.storage.checkpoint import Model, load, load_training, save, save_training
 from jaxmlp.storage.files import to_json
-from jaxmlp.sweep.metrics import METRICS
+from jaxmlp.sweep.metrics import METRICS, REPORTED
 from jaxmlp.sweep.space import Trial
-from jaxmlp.training.history import Epoch, Trained
+from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 try:
     import fcntl
@@ -35,16 +35,16 @@ _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
     "trials (trial integer primary key, status text not null, epochs integer not null, best_epoch integer not null, "
-    f"seconds real not null, {', '.join(f'{name} real' for name in METRICS)})",
+    f"seconds real not null, {', '.join(f'{name} real' for name in (*METRICS, *REPORTED))})",
     f"curves (trial integer, epoch integer, {_CURVES}, primary key (trial, epoch)) without rowid",
 )
 
 
 class Row(NamedTuple):
-    """A trial's outcome, with the metrics of the epoch whose parameters are kept.
+    """A trial's outcome, with the metrics of the epoch whose parameters are kept, and their test.
 
     `status` is "finished", "stopped", "diverged", or "paused" between the rungs of a halving. A metric is None where it
-    does not apply, and where the trial diverged.
+    does not apply, and where the trial diverged; a test is None before the trial has ended.
     """
 
     trial: int
@@ -56,6 +56,9 @@ class Row(NamedTuple):
     validation_loss: float | None
     validation_accuracy: float | None
     validation_r2: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    test_r2: float | None
 
 
 class Store:
@@ -171,10 +174,13 @@ class Store:
             self._file.executemany("delete from curves where trial = ?", [(row.trial,) for row in rows])
             self._file.executemany(f"insert into curves (trial, epoch, {_CURVES}) values ({marks})", curves)
 
-    def stop(self, trials: Iterable[int]) -> None:
-        """Mark paused trials as stopped."""
+    def stop(self, tests: Mapping[int, Evaluation | None]) -> None:
+        """Mark paused trials as stopped, and save their tests."""
+        rows = [(*_columns(test), number) for number, test in tests.items()]
+        values = ", ".join(f"{name} = ?" for name in REPORTED)
+        update = f"update trials set status = 'stopped', {values} where trial = ? and status = 'paused'"
         with self._named_errors(), self._transaction():
-            self._file.executemany("update trials set status = 'stopped' where trial = ?", [(n,) for n in trials])
+            self._file.executemany(update, rows)
 
     def claim(self, block: int) -> bool:
         """Lock a block, named by its first trial; return False if another process has the lock.
@@ -309,7 +315,11 @@ def outcome(number: int, trained: Trained) -> Row:
     kept = None if status == "diverged" else trained.history[trained.best_epoch - 1]
     seconds = sum(epoch.seconds for epoch in trained.history)
     scores = [getattr(kept, name, None) for name in METRICS]
-    return Row(number, status, len(trained.history), trained.best_epoch, seconds, *scores)
+    return Row(number, status, len(trained.history), trained.best_epoch, seconds, *scores, *_columns(trained.test))
+
+
+def _columns(test: Evaluation | None) -> tuple[float | None, ...]:
+    return (None, None, None) if test is None else test
 
 
 def damaged(path: Path, what: str) -> ValueError:

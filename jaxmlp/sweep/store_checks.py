@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jaxmlp.sweep.metrics import METRICS
+from jaxmlp.sweep.metrics import METRICS, REPORTED
 from jaxmlp.sweep.space import Trial
 from jaxmlp.sweep.store import Row, Store, damaged
 from jaxmlp.training.history import STATUSES
@@ -65,4 +65,10 @@ def _fault(row: Row, curve: Sequence[Any], trials: Sequence[Trial], is_halved: b
             return f"{name} {value!r}"
         if value != (None if is_diverged else in_curve):
             return f"{name} {value!r}, but {in_curve!r} in its curve"
+    for name in REPORTED:
+        value = getattr(row, name)
+        if not (value is None or isinstance(value, float)) or (name == "test_accuracy" and not 0 <= (value or 0) <= 1):
+            return f"{name} {value!r}"
+        if value is not None and (is_diverged or row.status == "paused"):
+            return f"{name} {value!r}, but it is {row.status}"
     return None

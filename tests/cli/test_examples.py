@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 N, CORRUPTED = 300, 10  # an example of which the network is sure
 # Names that rich or matplotlib would read as markup, if they were asked to.
 NAMES = np.array(["[bold]0", "$1", "[/red]2", "$3_$", "4, four", "five", "6", "seven or the like of it", "8", "9"])
+SPLITTING = {"test_fraction": 0.2, "validation_fraction": 0.25, "seed": 0}
 SCORES = {"loss": "losses", "error_norm": "error_norms", "norm": "norms", "margin": "margins"}
 
 
@@ -53,7 +54,7 @@ def trained(tmp_path_factory):
 
 
 def save_untrained(path, source, mlp):
-    about = {"data": fingerprint(source), "options": {"test_fraction": 0.2, "seed": 0}}
+    about = {"data": fingerprint(source), "options": SPLITTING}
     save(path, Network(mlp, init(mlp, jax.random.key(0))), encoding=prepare(source).encoding, about=about)
 
 
@@ -188,7 +189,11 @@ def test_influences_are_inner_products_of_gradients(jaxmlp, trained, source_name
     if source_name == "parts.npz":
         index, rows, x, t = 3, np.arange(N), source.x_test, source.t_test
     else:
-        rows, x, t = np.arange(N) if source_name == "wrong.npz" else split(source).train.rows, source.x, source.t
+        rows, x, t = (
+            np.arange(N) if source_name == "wrong.npz" else split(source, **SPLITTING).train.rows,
+            source.x,
+            source.t,
+        )
         index = int(rows[0])
         rows = rows[rows != index]
     argv = ("examples", str(trained / "classes"), str(trained / source_name), "--influence", str(index), "--top", "5")
@@ -211,7 +216,7 @@ def test_influences_are_inner_products_of_gradients(jaxmlp, trained, source_name
 
 
 def test_helped_examples_have_positive_influence_and_harmed_ones_negative(jaxmlp, trained):
-    parts = split(read("diabetes"))
+    parts = split(read("diabetes"), **SPLITTING)
     index = int(parts.test.rows[0])
     shown = jaxmlp("examples", str(trained / "values"), "diabetes", "--influence", str(index), "--top", "10000")
     frame = pl.read_csv("influence.csv")

@@ -22,13 +22,13 @@ from jaxmlp.training.examples import expanded
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((200, 6)).astype(np.float32)
 T = (X[:, 0] + X[:, 1] > 0).astype(int) + (X[:, 2] > 0)
-DATA, TEST = Dataset(X[:150], T[:150]), Dataset(X[150:], T[150:])
+DATA, VALIDATION = Dataset(X[:150], T[:150]), Dataset(X[150:], T[150:])
 VALUES = Dataset(X[:150], X[:150, :2] * 2 + X[:150, 2:4] ** 2)
 CONFIG = TrainConfig(epochs=4, batch_size=16)
 SEEDS = sweep.grid(seed=[0, 1])
 
 
-def trained_alone(results, number, data=DATA, validation=TEST):
+def trained_alone(results, number, data=DATA, validation=VALIDATION):
     trial = results.trial(number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of divergence
@@ -67,7 +67,9 @@ def random_space(draw):
 
 @pytest.mark.parametrize("draw", [0, 1])
 def test_a_trial_alone_in_its_chunk_equals_train_to_the_last_bit(draw):
-    results = sweep.run(random_space(draw), DATA, CONFIG, mlp=MLP((6, 7, 3)), validation=TEST, keep="all", lanes=1)
+    results = sweep.run(
+        random_space(draw), DATA, CONFIG, mlp=MLP((6, 7, 3)), validation=VALIDATION, keep="all", lanes=1
+    )
     rows = results.rows()
     for number in range(len(results)):
         alone = trained_alone(results, number)
@@ -161,7 +163,7 @@ def test_a_setting_with_a_diverged_trial_is_never_the_best():
 
 def test_the_best_setting_has_the_best_mean_over_seeds_with_students_interval():
     space = sweep.grid(learning_rate=[0.001, 0.05], momentum=[0.0, 0.9], seed=range(4))
-    results = sweep.run(space, DATA, CONFIG, validation=TEST)
+    results = sweep.run(space, DATA, CONFIG, validation=VALIDATION)
     table = results.table()
     means = table.drop("status").group_by(["learning_rate", "momentum"]).mean().sort("validation_loss")
     best = results.best("validation_loss")
@@ -185,7 +187,7 @@ def test_early_stopped_trials_are_the_same_and_the_rest_is_packed_together(monke
     rates = np.linspace(0.3, 0.5, 32).tolist()
     space = sweep.Space(("learning_rate", "patience"), tuple(zip(rates, patience, strict=True)))
     config = TrainConfig(epochs=10, batch_size=16, schedule="constant")
-    results = sweep.run(space, DATA, config, validation=TEST, keep="all", lanes=1)
+    results = sweep.run(space, DATA, config, validation=VALIDATION, keep="all", lanes=1)
     assert max(chunks) == 32
     assert chunks[-1] < 32
     assert chunks == sorted(chunks, reverse=True)
@@ -197,7 +199,9 @@ def test_early_stopped_trials_are_the_same_and_the_rest_is_packed_together(monke
 
 def halved_naively(space, factor, config):
     """Successive halving as one would write it for `train`: one trial after another."""
-    listed = sweep.run(space, DATA, TrainConfig(epochs=1, batch_size=150), validation=TEST)  # for the trials alone
+    listed = sweep.run(
+        space, DATA, TrainConfig(epochs=1, batch_size=150), validation=VALIDATION
+    )  # for the trials alone
     alive, rungs = list(range(len(space))), sweep.Halving(factor).rungs(config.epochs)
     for rung in rungs:
         scores = {}
@@ -205,7 +209,7 @@ def halved_naively(space, factor, config):
             trial = listed.trial(number)
             so_far = []
             train(
-                trial.mlp, DATA, config_of(trial, config), key=jax.random.key(trial.seed), validation=TEST,
+                trial.mlp, DATA, config_of(trial, config), key=jax.random.key(trial.seed), validation=VALIDATION,
                 callback=lambda trained, so_far=so_far: so_far.append(trained.history[-1].validation_accuracy),
             )  # fmt: skip
             scores[number] = so_far[rung - 1]
@@ -226,7 +230,9 @@ def test_halving_finds_the_winner_of_an_unfused_one_and_stops_the_others_at_thei
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
     config, seen = TrainConfig(epochs=9, batch_size=16), []
-    results = sweep.run(space, DATA, config, mlp=MLP((6, 128, 3)), validation=TEST, halving=3, callback=seen.append)
+    results = sweep.run(
+        space, DATA, config, mlp=MLP((6, 128, 3)), validation=VALIDATION, halving=3, callback=seen.append
+    )
     # 12 trials for an epoch, 4 for two more, 1 for six: no time is left for those that were stopped.
     assert (seen[-1].done, seen[-1].seconds_left) == (12, 0)
     done = [(12 + 4 * 2 + 6) / (1 + each.seconds_left) for each in seen]
@@ -260,8 +266,8 @@ def test_a_trial_that_patience_stopped_counts_and_one_that_halving_stopped_does_
 def test_asynchronous_halving_stops_trials_not_among_the_best_so_far():
     space = sweep.random(12, learning_rate=sweep.log_uniform(1e-3, 0.5), momentum=sweep.uniform(0, 0.9))
     config = TrainConfig(epochs=9, batch_size=16)
-    whole = sweep.run(space, DATA, config, validation=TEST)
-    results = sweep.run(space, DATA, config, validation=TEST, halving=sweep.Halving(3, asynchronous=True))
+    whole = sweep.run(space, DATA, config, validation=VALIDATION)
+    results = sweep.run(space, DATA, config, validation=VALIDATION, halving=sweep.Halving(3, asynchronous=True))
     # All in one block: then it is the synchronous rule.
     at_first = {number: whole.history(number)[0].validation_accuracy for number in range(12)}
     going_on = sorted(sorted(at_first, key=lambda number: (-at_first[number], number))[:4])
@@ -270,7 +276,7 @@ def test_asynchronous_halving_stops_trials_not_among_the_best_so_far():
 
 def test_a_block_that_runs_out_of_memory_is_halved_until_it_fits(monkeypatch):
     space = sweep.grid(hidden=[(4,), (5,)], learning_rate=np.linspace(0.01, 0.1, 24).tolist())
-    options = {"config": CONFIG, "test": TEST, "keep": "all", "lanes": 4}
+    options = {"config": CONFIG, "test": VALIDATION, "keep": "all", "lanes": 4}
     expected = sweep.run(space, DATA, **options)
     program, sizes = lanes.program, []
 
@@ -366,7 +372,9 @@ NUMBERS = [("halving", 3), ("keep", 3), ("lanes", 2), ("trials_a_block", 4), ("m
 @pytest.mark.parametrize(("name", "number"), NUMBERS)
 def test_whole_numbers_of_numpy_are_accepted(name, number):
     space = sweep.grid(learning_rate=[0.01, 0.05, 0.1, 0.2], seed=[0])
-    one, other = (sweep.run(space, DATA, CONFIG, validation=TEST, **{name: kind(number)}) for kind in (int, np.int64))
+    one, other = (
+        sweep.run(space, DATA, CONFIG, validation=VALIDATION, **{name: kind(number)}) for kind in (int, np.int64)
+    )
     assert without_time_of_rows(one) == without_time_of_rows(other)
     assert sweep.Halving(np.int32(4), np.int64(2)) == sweep.Halving(4, 2)
     assert len(sweep.random(np.int64(3), momentum=sweep.uniform(0, 0.5))) == 3

@@ -21,7 +21,7 @@ from jaxmlp.training.evaluation import outputs
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 5)).astype(np.float32)
 T = (X[:, 0] > 0).astype(int)
-DATA, TEST = Dataset(X[:90], T[:90]), Dataset(X[90:], T[90:])
+DATA, VALIDATION = Dataset(X[:90], T[:90]), Dataset(X[90:], T[90:])
 CONFIG = TrainConfig(epochs=3, batch_size=16)
 RATES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3]
 SPACE = sweep.grid(learning_rate=[*RATES, 1e18], hidden=[(4,), (3, 3)])
@@ -30,7 +30,7 @@ SMALL = {"lanes": 1, "trials_a_block": 2}
 
 
 def run(folder=None, *, space=SPACE, data=DATA, config=CONFIG, **options):
-    return sweep.run(space, data, config, validation=TEST, out=folder, **SMALL | {"keep": "all"} | options)
+    return sweep.run(space, data, config, validation=VALIDATION, out=folder, **SMALL | {"keep": "all"} | options)
 
 
 def outcome(results):
@@ -46,7 +46,7 @@ def assert_same(one, other):
 
 
 def test_the_sweep_of_these_tests_has_several_blocks_in_each_of_two_groups():
-    plan = sweep.plan(SPACE, DATA, CONFIG, validation=TEST, **SMALL)
+    plan = sweep.plan(SPACE, DATA, CONFIG, validation=VALIDATION, **SMALL)
     assert len(plan.groups) == 2
     assert all(len(group.blocks) >= 3 for group in plan.groups)
 
@@ -212,7 +212,9 @@ def test_two_processes_share_the_work_of_one_store(tmp_path):
     assert [process.returncode for process in both] == [0, 0]
     assert_same(outcome(sweep.load(tmp_path)), outcome(run()))
     planned = [
-        block for group in sweep.plan(SPACE, DATA, CONFIG, validation=TEST, **SMALL).groups for block in group.blocks
+        block
+        for group in sweep.plan(SPACE, DATA, CONFIG, validation=VALIDATION, **SMALL).groups
+        for block in group.blocks
     ]
     assert sorted(blocks) == sorted(map(str, planned))  # each was run once
 
@@ -266,7 +268,7 @@ def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
 def test_halving_keeps_the_parameters_of_the_best_trial(trials_a_block):
     for draw in range(6):
         space = sweep.random(8, draw=draw, learning_rate=sweep.log_uniform(0.003, 1.0))
-        options = {"test": TEST, "halving": 2, "keep": 1, "trials_a_block": trials_a_block}
+        options = {"test": VALIDATION, "halving": 2, "keep": 1, "trials_a_block": trials_a_block}
         results = sweep.run(space, DATA, CONFIG, **options)
         best = min(results.rows(), key=lambda row: (-row.validation_accuracy, row.trial)).trial
         assert sorted(results._store._models) == [best]

@@ -21,14 +21,14 @@ pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 4)).astype(np.float32)
 T = (X[:, 0] > 0).astype(int)
-DATA, TEST = Dataset(X[:40], T[:40]), Dataset(X[40:], T[40:])
+DATA, VALIDATION = Dataset(X[:40], T[:40]), Dataset(X[40:], T[40:])
 SPACE = sweep.grid(learning_rate=[0.01, 0.1, 1e18], seed=[0, 1])
 CONFIG = TrainConfig(epochs=3, batch_size=8)
 
 
 def run(folder, **options):
     options = {"keep": "all", "lanes": 1, "trials_a_block": 2, "config": CONFIG} | options
-    return sweep.run(SPACE, DATA, validation=TEST, out=folder, **options)
+    return sweep.run(SPACE, DATA, validation=VALIDATION, out=folder, **options)
 
 
 @pytest.fixture(scope="module")

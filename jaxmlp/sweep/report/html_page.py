@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jaxmlp._extras import optional
 from jaxmlp.plots._figure import png
 from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep.metrics import counted, is_better_high, label, numbered, student_t
+from jaxmlp.sweep.metrics import REPORTED, counted, is_better_high, label, numbered, on_test, student_t
 from jaxmlp.sweep.report._axes import scale
 from jaxmlp.sweep.report._importance import importance, varied
 from jaxmlp.sweep.report._pictures import PICTURES, best_rows
@@ -143,7 +143,10 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
     else:
         is_chosen = table.height > 1 and results.metric.startswith("validation")
         caution = f" (the best of {table.height:,} on the same data, so it is too optimistic)" if is_chosen else ""
-        facts += f" Best {label(results.metric)}: {value:.4g}, of trial {table['trial'][row]}{caution}."
+        facts += f" Best {label(results.metric)}: {value:.4g}, of trial {table['trial'][row]}{caution}"
+        test = on_test(results.metric)
+        reported = table[test][row] if test in table.columns else None
+        facts += "." if reported is None else f"; its {label(test)}: {reported:.4g}."
     held = [name for name in results.names if table[name].n_unique() == 1]
     if table.height > 1 and held:
         facts += " The same in all trials: " + ", ".join(f"{name} = {table[name][0]}" for name in held) + "."
@@ -153,7 +156,7 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
 def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
     metrics = [results.metric, *(name for name in _METRICS if name != results.metric)]
     metrics = [name for name in metrics if name in table.columns and (name == results.metric or table[name].count())]
-    others = [name for name in ("epochs", "seconds") if name in table.columns]
+    others = [name for name in (*REPORTED, "epochs", "seconds") if name in table.columns]
     numbers = numbered(results.names, table.select(results.names).rows())
     matter = importance(table, results.names, results.metric)
     most = max(Counter(numbers).values())
