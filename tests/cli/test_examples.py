@@ -189,11 +189,8 @@ def test_influences_are_inner_products_of_gradients(jaxmlp, trained, source_name
     if source_name == "parts.npz":
         index, rows, x, t = 3, np.arange(N), source.x_test, source.t_test
     else:
-        rows, x, t = (
-            np.arange(N) if source_name == "wrong.npz" else split(source, **SPLITTING).train.rows,
-            source.x,
-            source.t,
-        )
+        parts = split(source, **{name: model.about["options"][name] for name in SPLITTING})
+        rows, x, t = np.arange(N) if source_name == "wrong.npz" else parts.train.rows, source.x, source.t
         index = int(rows[0])
         rows = rows[rows != index]
     argv = ("examples", str(trained / "classes"), str(trained / source_name), "--influence", str(index), "--top", "5")
