@@ -105,7 +105,7 @@ class Store:
         except ValueError as error:
             raise ValueError(f"{folder / FILE}: not the store of a sweep: {error.__cause__ or error}") from error
         if (known := store.about("format")) != _FORMAT:
-            raise ValueError(f"{folder / FILE}: a sweep of format {known!r}, expected {_FORMAT}")
+            raise ValueError(f"{folder}: {_difference('format', known, _FORMAT)}")
         return store
 
     def __del__(self) -> None:
@@ -342,8 +342,10 @@ def _difference(name: str, saved: Any, given: Any) -> str:
                 return f"the sweep was begun with {len(saved)} trials, got {len(given)}"
             first = next(number for number, row in enumerate(given) if row != saved[number])
             return f"trial {first} of the sweep was begun with the values {saved[first]}, got {given[first]}"
-        case "jaxmlp" | "format":
+        case "jaxmlp":
             return f"the sweep was begun by version {saved} of jaxmlp, this is {given}"
+        case "format":
+            return f"the sweep has format {saved}, expected {given}; run it again into a new folder"
         case "encoding" | "about":
             return f"the sweep was begun with another {name}"
         case "config" | "mlp" if isinstance(saved, dict) and isinstance(given, dict):

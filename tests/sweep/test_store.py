@@ -21,7 +21,7 @@ from jaxmlp.training.evaluation import outputs
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 5)).astype(np.float32)
 T = (X[:, 0] > 0).astype(int)
-DATA, VALIDATION = Dataset(X[:90], T[:90]), Dataset(X[90:], T[90:])
+DATA, VALIDATION, TEST = Dataset(X[:80], T[:80]), Dataset(X[80:100], T[80:100]), Dataset(X[100:], T[100:])
 CONFIG = TrainConfig(epochs=3, batch_size=16)
 RATES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3]
 SPACE = sweep.grid(learning_rate=[*RATES, 1e18], hidden=[(4,), (3, 3)])
@@ -30,7 +30,8 @@ SMALL = {"lanes": 1, "trials_a_block": 2}
 
 
 def run(folder=None, *, space=SPACE, data=DATA, config=CONFIG, **options):
-    return sweep.run(space, data, config, validation=VALIDATION, out=folder, **SMALL | {"keep": "all"} | options)
+    parts = {"validation": VALIDATION, "test": TEST}
+    return sweep.run(space, data, config, out=folder, **SMALL | parts | {"keep": "all"} | options)
 
 
 def outcome(results):
@@ -286,7 +287,9 @@ def test_halving_keeps_the_parameters_of_the_best_trial(trials_a_block):
             {"space": sweep.grid(learning_rate=[0.1, 0.2])},
             "the sweep was begun with the hyperparameters learning_rate, hidden, got learning_rate",
         ),
-        ({"data": Dataset(X[:90] + 1, T[:90])}, "these are not the training data that the sweep was begun with"),
+        ({"data": Dataset(X[:80] + 1, T[:80])}, "these are not the training data that the sweep was begun with"),
+        ({"validation": TEST}, "these are not the validation data that the sweep was begun with"),
+        ({"test": VALIDATION}, "these are not the test data that the sweep was begun with"),
         ({"config": TrainConfig(epochs=4, batch_size=16)}, "the sweep was begun with epochs 3, got 4"),
         ({"halving": 3}, "the sweep was begun with halving None, got"),
     ],

@@ -1,5 +1,6 @@
 """Whatever happens to a store, no wrong answer is read from it: it is refused in one line, or nothing has changed."""
 
+import hashlib
 import json
 import math
 import re
@@ -28,7 +29,7 @@ CONFIG = TrainConfig(epochs=3, batch_size=8)
 
 def run(folder, **options):
     options = {"keep": "all", "lanes": 1, "trials_a_block": 2, "config": CONFIG} | options
-    return sweep.run(SPACE, DATA, validation=VALIDATION, out=folder, **options)
+    return sweep.run(SPACE, DATA, validation=VALIDATION, test=VALIDATION, out=folder, **options)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,9 @@ DAMAGES = {
         "update trials set validation_loss = 'low' where trial = 0",
         "trial 0 has validation_loss 'low'",
     ),
+    "an impossible test": ("update trials set test_accuracy = 7 where trial = 0", "trial 0 has test_accuracy 7"),
+    "a word as test": ("update trials set test_loss = 'low' where trial = 0", "trial 0 has test_loss 'low'"),
+    "a test of a diverged trial": ("update trials set test_loss = 1 where trial = 4", "trial 4 has test_loss 1.0, but"),
     "negative epochs": ("update trials set epochs = -3 where trial = 0", "trial 0 has -3 epochs of 3"),
     "too many epochs": ("update trials set epochs = 99 where trial = 0", "trial 0 has 99 epochs of 3"),
     "a word as epochs": ("update trials set epochs = 'all' where trial = 0", "trial 0 has 'all' epochs of 3"),
@@ -158,6 +162,15 @@ def test_a_damage_is_refused_in_one_line_that_names_the_file_and_the_next_step(w
         assert_one_line(
             caught.value, str(folder / FILE), "is damaged", "; restore it from a copy, or run the sweep into"
         )
+
+
+def test_a_sweep_of_an_older_format_is_refused_with_the_next_step(whole, tmp_path):
+    folder = copied(whole, tmp_path)
+    digest = hashlib.sha256(b"2").hexdigest()
+    execute(folder, f"update sweep set value = '2', digest = '{digest}' where name = 'format'")
+    for use in (sweep.load, run):
+        with pytest.raises(ValueError, match=r"the sweep has format 2, expected 3; run it again into a new folder$"):
+            use(folder)
 
 
 def test_a_damaged_plan_is_refused_on_resuming_and_harmless_on_reading(whole, tmp_path):
