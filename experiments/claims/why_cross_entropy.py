@@ -8,9 +8,10 @@ or 1, also at the wrong side, where the error is largest: there it falls as y or
 loss is slow, and slower still from initial weights so large that outputs are saturated at the wrong side.
 
 Measured on digits with 64-32-10, relu, by plain descent on batches of 64: |delta_L| of every output along real training
-runs; the share of examples whose right output is saturated at 0; the epochs until 95 % of the test part are right, by
-the scale of the initial weights, each pair at its own best learning rate of a sweep. Two more pairs tell what matters,
-the loss or the output: sigmoid with binary_cross_entropy, whose delta_L is y - t as well, and softmax with quadratic.
+runs; the share of examples whose right output is saturated at 0; the epochs until 95 % of a validation part are right,
+by the scale of the initial weights, each pair at its own best learning rate of a sweep. Two more pairs tell what
+matters, the loss or the output: sigmoid with binary_cross_entropy, whose delta_L is y - t as well, and softmax with
+quadratic.
 """
 
 from dataclasses import replace
@@ -106,7 +107,7 @@ QUICK = Design(PAIRS[:2], (GOOD, BAD), (0.25, 0.5, 1.0, 2.0), replace(CONFIG, ep
 
 
 def run(options: Options) -> Outcome:
-    digits, design = data.prepare(data.read("digits")), QUICK if options.quick else FULL
+    digits, design = data.prepare(data.read("digits"), validation_fraction=0.2), QUICK if options.quick else FULL
     swept = swept_rates(design, digits, options.seeds)
     outputs = {}
     for pair, scale in product((QUADRATIC, ENTROPY), (GOOD, BAD)):
@@ -124,16 +125,19 @@ def swept_rates(design: Design, digits: Prepared, n_seeds: int) -> Swept:
     settings = product(design.pairs, design.scales, design.rates, range(n_seeds))
     names = ("output", "loss", "init_scale", "learning_rate", "seed")
     space = sweep.Space(names, tuple((*pair, *rest) for pair, *rest in settings))
-    results = sweep.run(space, digits.train, design.config, mlp=network(ENTROPY), validation=digits.test, keep=0)
+    parts = {"validation": digits.validation, "test": digits.test}
+    results = sweep.run(space, digits.train, design.config, mlp=network(ENTROPY), **parts, keep=0)
     accuracies = np.zeros((len(results), design.config.epochs))  # 0 from where a run diverges
     for trial, row in enumerate(accuracies):
         reached = [epoch.validation_accuracy or 0 for epoch in results.history(trial)]
         row[: len(reached)] = reached
-    accuracies = accuracies.reshape(len(design.pairs), len(design.scales), len(design.rates), n_seeds, -1)
+    shape = (len(design.pairs), len(design.scales), len(design.rates), n_seeds)
+    accuracies = accuracies.reshape(*shape, -1)
+    tests = np.reshape([row.test_accuracy or 0 for row in results.rows()], shape)
     is_there = accuracies >= TARGET
     epochs = np.where(is_there.any(-1), is_there.argmax(-1), design.config.epochs) + 1
     best = np.lexsort((-accuracies[..., -1].mean(-1), epochs.mean(-1)))[..., :1]
-    at_best = [np.take_along_axis(each, best[..., None], 2)[:, :, 0] for each in (epochs, accuracies[..., -1])]
+    at_best = [np.take_along_axis(each, best[..., None], 2)[:, :, 0] for each in (epochs, tests)]
     return Swept(design, epochs.mean(-1), np.array(design.rates)[best[..., 0]], *at_best)
 
 
@@ -359,7 +363,7 @@ def draw(swept: Swept, odds: dict[Pair, np.ndarray], saturated: dict[Pair, dict[
         style = {"color": COLORS[i], "marker": MARKERS[i], "markersize": 4, "linewidth": 1.4, "label": words(pair)}
         by_rate.plot(design.rates, swept.by_rate[i, design.scales.index(GOOD)], **style)
     for axes, what in ((by_rate, "learning rate"), (by_scale, "scale of the initial weights")):
-        axes.set(xlabel=what, ylabel=f"epochs to {TARGET:.0%} of the test part", ylim=(0, most + 2))
+        axes.set(xlabel=what, ylabel=f"epochs to {TARGET:.0%} of the validation part", ylim=(0, most + 2))
         axes.set_yticks([*range(0, most, 10), most + 1], [*map(str, range(0, most, 10)), f"> {most}"])
         axes.set_xscale("log", base=2)
     by_scale.set_xticks(design.scales, [f"{scale:.2g}" for scale in design.scales])

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ try:
 except ImportError:  # on Windows, where two processes may run the same block: slower, but not wrong
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FILE", "Row", "Store", "damaged", "outcome"]
+__all__ = ["FILE", "Row", "Store", "damaged", "outcome", "test_digest"]
 
 FILE = "sweep.sqlite"
 _FORMAT = 3
@@ -35,7 +35,8 @@ _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
     "trials (trial integer primary key, status text not null, epochs integer not null, best_epoch integer not null, "
-    f"seconds real not null, {', '.join(f'{name} real' for name in (*METRICS, *REPORTED))})",
+    f"seconds real not null, {', '.join(f'{name} real' for name in (*METRICS, *REPORTED))}, "
+    "test_digest text not null)",
     f"curves (trial integer, epoch integer, {_CURVES}, primary key (trial, epoch)) without rowid",
 )
 
@@ -56,9 +57,14 @@ class Row(NamedTuple):
     validation_loss: float | None
     validation_accuracy: float | None
     validation_r2: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    test_r2: float | None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    test_r2: float | None = None
+
+    @property
+    def test(self) -> tuple[float | None, ...]:
+        """Return the columns of the test."""
+        return self.test_loss, self.test_accuracy, self.test_r2
 
 
 class Store:
@@ -169,15 +175,17 @@ class Store:
         rows = [outcome(number, each) for number, each in trained.items()]
         curves = [(number, *epoch) for number, each in trained.items() for epoch in each.history]
         marks = ", ".join("?" * (1 + len(Epoch._fields)))
+        with_digests = [(*row, test_digest(row.trial, row.test)) for row in rows]
         with self._named_errors(), self._transaction():
-            self._file.executemany(f"insert or replace into trials values ({', '.join('?' * len(Row._fields))})", rows)
+            columns = ", ".join("?" * (len(Row._fields) + 1))
+            self._file.executemany(f"insert or replace into trials values ({columns})", with_digests)
             self._file.executemany("delete from curves where trial = ?", [(row.trial,) for row in rows])
             self._file.executemany(f"insert into curves (trial, epoch, {_CURVES}) values ({marks})", curves)
 
     def stop(self, tests: Mapping[int, Evaluation | None]) -> None:
         """Mark paused trials as stopped, and save their tests."""
-        rows = [(*_columns(test), number) for number, test in tests.items()]
-        values = ", ".join(f"{name} = ?" for name in REPORTED)
+        rows = [(*_columns(test), test_digest(n, _columns(test)), n) for n, test in tests.items()]
+        values = ", ".join(f"{name} = ?" for name in (*REPORTED, "test_digest"))
         update = f"update trials set status = 'stopped', {values} where trial = ? and status = 'paused'"
         with self._named_errors(), self._transaction():
             self._file.executemany(update, rows)
@@ -320,6 +328,11 @@ def outcome(number: int, trained: Trained) -> Row:
 
 def _columns(test: Evaluation | None) -> tuple[float | None, ...]:
     return (None, None, None) if test is None else test
+
+
+def test_digest(number: int, test: Sequence[float | None]) -> str:
+    """Return the digest of a trial's test, which nothing else in the store repeats."""
+    return _digest(to_json([number, *test]))
 
 
 def damaged(path: Path, what: str) -> ValueError:

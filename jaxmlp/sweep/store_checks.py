@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxmlp.sweep.metrics import METRICS, REPORTED
 from jaxmlp.sweep.space import Trial
-from jaxmlp.sweep.store import Row, Store, damaged
+from jaxmlp.sweep.store import Row, Store, damaged, test_digest
 from jaxmlp.training.history import STATUSES
 
 __all__ = ["check_outcomes"]
@@ -14,7 +14,7 @@ __all__ = ["check_outcomes"]
 _N = len(Row._fields)
 _OUTCOMES = f"""
 select {", ".join(f"t.{name}" for name in Row._fields)}, count(c.epoch), min(c.epoch), max(c.epoch), total(c.seconds),
-    {", ".join(f"best.{name}" for name in METRICS)}
+    t.test_digest, {", ".join(f"best.{name}" for name in METRICS)}
 from trials t left join curves c on c.trial = t.trial
     left join curves best on best.trial = t.trial and best.epoch = t.best_epoch
 group by t.trial
@@ -35,7 +35,7 @@ def check_outcomes(store: Store, trials: Sequence[Trial]) -> None:
 
 def _fault(row: Row, curve: Sequence[Any], trials: Sequence[Trial], is_halved: bool) -> str | None:
     """Return the fault of an outcome in words, None if there is none."""
-    n, first, last, seconds, *at_best = curve
+    n, first, last, seconds, digest, *at_best = curve
     if not (isinstance(row.trial, int) and 0 <= row.trial < len(trials)):
         return f"an outcome, but the trials are 0 to {len(trials) - 1}"
     config, is_diverged = trials[row.trial].config, row.status == "diverged"
@@ -65,10 +65,7 @@ def _fault(row: Row, curve: Sequence[Any], trials: Sequence[Trial], is_halved: b
             return f"{name} {value!r}"
         if value != (None if is_diverged else in_curve):
             return f"{name} {value!r}, but {in_curve!r} in its curve"
-    for name in REPORTED:
-        value = getattr(row, name)
-        if not (value is None or isinstance(value, float)) or (name == "test_accuracy" and not 0 <= (value or 0) <= 1):
-            return f"{name} {value!r}"
-        if value is not None and (is_diverged or row.status == "paused"):
-            return f"{name} {value!r}, but it is {row.status}"
+    is_number = all(value is None or isinstance(value, float) for value in row.test)
+    if not is_number or test_digest(row.trial, row.test) != digest:
+        return f"the test {dict(zip(REPORTED, row.test, strict=True))}, which is not what was written"
     return None

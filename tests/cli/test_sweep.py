@@ -55,6 +55,12 @@ def test_a_sweep_prints_its_best_settings_and_writes_report_and_table(swept, jax
 
     shown = jaxmlp("sweep", "best", "swept", "--json")
     assert json.loads(shown.out)["mean"] == best.mean
+    assert json.loads(shown.out)["test"] == best.test._asdict()
+    refused = jaxmlp("sweep", "best", "swept", "--metric", "test_loss")
+    assert (refused.code, refused.err) == (
+        2,
+        "jaxmlp sweep best: error: test_loss is for reporting: choose by validation_loss\n",
+    )
     assert jaxmlp("sweep", "export", "swept", "--to", "trials.parquet").code == 0
     assert pl.read_parquet(tmp_path / "trials.parquet").equals(results.table())
     assert jaxmlp("sweep", "report", "swept", "--png").code == 0
@@ -65,7 +71,12 @@ def test_the_best_model_can_be_saved_and_used_on_raw_data(swept, jaxmlp, tmp_pat
     assert jaxmlp("sweep", "best", "swept", "--save", "best.safetensors").code == 0
     model = load(tmp_path / "best.safetensors")
     assert model.encoding.class_names == ("setosa", "versicolor", "virginica")
-    best = sweep.load(tmp_path / "swept").best()
+    measured = json.loads(jaxmlp("evaluate", "best.safetensors", "iris", "--json").out)
+    results = sweep.load(tmp_path / "swept")
+    best = results.best()
+    expected = results.table().row(best.trials[0], named=True)
+    assert measured["test_accuracy"] == pytest.approx(expected["test_accuracy"])
+    assert measured["test_loss"] == pytest.approx(expected["test_loss"], rel=1e-5)
     about = json.loads(jaxmlp("info", "best.safetensors", "--json").out)["about"]
     assert best.hyperparameters.items() <= about["options"].items()
     assert (about["source"], about["results"]["trial"]) == ("iris", best.trials[0])
@@ -82,7 +93,9 @@ def test_the_table_shows_half_of_the_interval(tmp_path):
     console = Console(width=100, file=io.StringIO())
     console.print(settings_table(found, "title"))
     lines = console.file.getvalue().splitlines()[2:]
-    assert [line.split()[-2] for line in lines] == [f"{(each.high - each.low) / 2:.2g}" for each in found]
+    for line, each in zip(lines, found, strict=True):
+        expected = [text for of in (each, each.test) for text in (f"{of.mean:.4g}", f"{(of.high - of.low) / 2:.2g}")]
+        assert line.split()[-5:] == [*expected, "2"]
 
 
 def test_asynchronous_halving_matches_python():

@@ -13,7 +13,7 @@ from jaxmlp import TrainConfig, sgd, sweep
 from jaxmlp.sweep.metrics import METRICS, interval, numbered
 from jaxmlp.sweep.results import _column, is_cut_short
 from jaxmlp.sweep.store import _TABLES, Row, Store
-from jaxmlp.training.history import Epoch, Trained
+from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 RATES, SEEDS = [0.1, 0.2, 0.3], [0, 1, 2, 3]
 BETTER_HIGH = ("validation_accuracy", "validation_r2")
@@ -127,8 +127,8 @@ def test_an_outcome_has_the_metrics_of_the_epoch_whose_parameters_are_kept():
     store = Store(None)
     for table in _TABLES:
         store._file.execute(f"create table {table}")
-    store.commit({0: Trained((), sgd.State(()), curve, (), 2, "finished")})
-    assert store.rows() == [(0, "finished", 3, 2, 1.5, 0.5, 4.0, 0.2, None)]
+    store.commit({0: Trained((), sgd.State(()), curve, (), 2, "finished", Evaluation(0.7, None, 0.3))})
+    assert store.rows() == [(0, "finished", 3, 2, 1.5, 0.5, 4.0, 0.2, None, 0.7, None, 0.3)]
 
 
 LAYERS = {"hidden": [(128,), (64, 64), (), (64,)], "activation": ["relu", ("tanh", "relu"), "tanh", "relu"]}

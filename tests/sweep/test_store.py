@@ -235,12 +235,12 @@ def test_a_block_of_a_living_process_is_left_alone_and_one_of_a_dead_process_tak
 def test_a_process_that_comes_late_to_a_rung_stops_what_another_has_stopped(tmp_path, monkeypatch):
     stop = rungs._stop
 
-    def stop_late(running, numbers):
+    def stop_late(running, plan, numbers):
         seen = running.store.rows()
-        stop(running, numbers)
+        stop(running, plan, numbers)
         with monkeypatch.context() as patch:
             patch.setattr(running.store, "rows", lambda: seen)
-            stop(running, numbers)
+            stop(running, plan, numbers)
 
     expected = run(halving=2).rows()
     monkeypatch.setattr(rungs, "_stop", stop_late)
@@ -269,7 +269,7 @@ def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
 def test_halving_keeps_the_parameters_of_the_best_trial(trials_a_block):
     for draw in range(6):
         space = sweep.random(8, draw=draw, learning_rate=sweep.log_uniform(0.003, 1.0))
-        options = {"test": VALIDATION, "halving": 2, "keep": 1, "trials_a_block": trials_a_block}
+        options = {"validation": VALIDATION, "test": TEST, "halving": 2, "keep": 1, "trials_a_block": trials_a_block}
         results = sweep.run(space, DATA, CONFIG, **options)
         best = min(results.rows(), key=lambda row: (-row.validation_accuracy, row.trial)).trial
         assert sorted(results._store._models) == [best]
