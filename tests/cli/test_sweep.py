@@ -75,8 +75,8 @@ def test_the_best_model_can_be_saved_and_used_on_raw_data(swept, jaxmlp, tmp_pat
     results = sweep.load(tmp_path / "swept")
     best = results.best()
     expected = results.table().row(best.trials[0], named=True)
-    assert measured["test_accuracy"] == pytest.approx(expected["test_accuracy"])
-    assert measured["test_loss"] == pytest.approx(expected["test_loss"], rel=1e-5)
+    assert measured["accuracy"] == pytest.approx(expected["test_accuracy"])
+    assert measured["log_loss"] == pytest.approx(expected["test_loss"], rel=1e-5)
     about = json.loads(jaxmlp("info", "best.safetensors", "--json").out)["about"]
     assert best.hyperparameters.items() <= about["options"].items()
     assert (about["source"], about["results"]["trial"]) == ("iris", best.trials[0])
