@@ -44,7 +44,7 @@ def sweep(
         loss = None if score is None else 2 - 2 * score
         scores = (
             {"train_loss": loss, "validation_loss": loss, "validation_accuracy": score}
-            if "test" in metric
+            if "validation" in metric
             else {"train_loss": loss}
         )
         rows.append({**row, **scores, "epochs": epochs, "status": "diverged" if is_bad else "finished", "seconds": 0.5})
@@ -56,7 +56,7 @@ def sweep(
         end = rows[trial]["train_loss"]
         loss = [(end or 3.0) + 1 / (1 + epoch) if end or epoch < epochs - 1 else None for epoch in range(epochs)]
         columns = {"epoch": range(1, epochs + 1), "learning_rate": [0.1] * epochs, "train_loss": loss}
-        if "test" in metric:
+        if "validation" in metric:
             columns |= {
                 "validation_loss": loss,
                 "validation_accuracy": [None if v is None else 1 - v / 4 for v in loss],
