@@ -196,7 +196,7 @@ class Columns:
         """Return one line about cells unlike those of training, "" if there are none."""
         found = []
         for column, cells in self._cells(frame):
-            counts = [f"{count:,} {_NEW[what]}" for what, count in _encode(column, cells).new.items() if count]
+            counts = [f"{_NEW[what]}: {count:,}" for what, count in _encode(column, cells).new.items() if count]
             found += [f"{quoted(column.name)} ({', '.join(counts)})"] if counts else []
         more = f", … ({len(found) - 10} more columns)" if len(found) > 10 else ""
         return f"unlike in training: {', '.join(found[:10])}{more}" if found else ""
@@ -282,7 +282,9 @@ def _about_odd_cells(column: Column, cells: polars.Series) -> list[str]:
     if isinstance(column, Category | LeftOut) or not (odd := column.odd(cells)).len():
         return []
     some = listed(odd.unique(maintain_order=True).to_list(), 3)
-    return [f"column {quoted(column.name)}: {len(odd):,} cells are no {column.kind} and count as missing: {some}"]
+    of_kind = f"no {column.kind} and count"
+    cells_are = f"1 cell is {of_kind}s" if len(odd) == 1 else f"{len(odd):,} cells are {of_kind}"
+    return [f"column {quoted(column.name)}: {cells_are} as missing: {some}"]
 
 
 def _column_from_json(saved: Any) -> Column:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jaxmlp.data._quoting import listed, plain
 from jaxmlp.data.arrays import first_not_finite
-from jaxmlp.data.source import Request, Source, encode_targets
+from jaxmlp.data.source import MOST_CLASSES, Request, Source, encode_targets
 
 _X, _Y = "real numbers of shape [N, n] or [N, ...]", "real numbers or text of shape [N], or numbers of shape [N, K]"
 _EXPECTED = {"x": _X, "y": _Y, "x_test": _X, "y_test": _Y}
@@ -44,7 +44,14 @@ def read_npz(name: str, request: Request) -> Source:
     targets, class_names = _targets(path, arrays, names, request.task)
     t, t_test, x_test = targets.get("y"), targets.get("y_test"), inputs.get("x_test")
     shape = _image_shape([arrays[key] for key in inputs])
-    return Source(name, inputs["x"], t, x_test, t_test, class_names=class_names, image_shape=shape)
+    notes = _about_many_classes(arrays.get("y"), class_names)
+    return Source(name, inputs["x"], t, x_test, t_test, class_names=class_names, image_shape=shape, notes=notes)
+
+
+def _about_many_classes(y: NDArray[Any] | None, class_names: tuple[str, ...] | None) -> tuple[str, ...]:
+    if y is None or y.dtype.kind not in "iu" or len(class_names or ()) <= MOST_CLASSES:
+        return ()
+    return (f"y: {len(class_names or ()):,} classes of whole numbers (--task values takes them for real values)",)
 
 
 def _image_shape(parts: list[NDArray[Any]]) -> tuple[int, int] | None:

@@ -19,6 +19,10 @@ Where = Callable[[int], str]
 """Returns the place of a row's target in the file, for error lines."""
 
 
+MOST_CLASSES = 20
+"""Whole numbers of more distinct values are real values in a table, and get a note in an archive."""
+
+
 @dataclass(frozen=True)
 class Request:
     """The options of `jaxmlp.data.read`, which describes them."""

@@ -16,13 +16,10 @@ from jaxmlp.data import _cells
 from jaxmlp.data._foreign import as_polars
 from jaxmlp.data._frames import READERS, ending
 from jaxmlp.data._quoting import check_features, listed, plain, quoted, unknown_among
-from jaxmlp.data.source import TASKS, Request, Source, Targets, encode_targets
+from jaxmlp.data.source import MOST_CLASSES, TASKS, Request, Source, Targets, encode_targets
 
 if TYPE_CHECKING:
     import polars
-
-MOST_CLASSES = 20
-"""Whole numbers of more distinct values than this are real values, as are three or more of which one occurs once."""
 
 
 class _Table(NamedTuple):

@@ -77,8 +77,8 @@ def test_columns_are_found_by_name_and_surprises_are_counted(jaxmlp, trained, tm
     done = jaxmlp("predict", trained.classes, "new.csv", "--probabilities")
     assert done.code == 0
     assert done.err.count("\n") == 1
-    assert "'city' (3 unseen categories)" in done.err
-    assert "'member' (2 missing cells)" in done.err
+    assert "'city' (unseen categories: 3)" in done.err
+    assert "'member' (missing cells: 2)" in done.err
     before, after = pl.read_csv(tmp_path / "before.csv"), pl.read_csv(tmp_path / "predictions.csv")
     assert before[3:].equals(after[3:])
     changed.drop("city").write_csv(tmp_path / "less.csv")

@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
+from sklearn.tree import DecisionTreeClassifier
 
 from jaxmlp.data import Columns, from_frame, prepare, split
 from jaxmlp.data.columns import MOST_CATEGORIES
@@ -123,6 +125,22 @@ def test_a_column_that_counts_rows_is_no_feature_even_in_a_shuffled_part(name):
     assert Columns.fit(pl.DataFrame({name: rows / 7, "x": rows % 5})).names == (name, "x")
 
 
+def test_noise_in_a_sorted_file_scores_chance_though_a_column_counts_its_rows():
+    rng, n = np.random.default_rng(0), 2000
+    noise = {"noise": rng.normal(size=n), "word": rng.choice(["a", "b"], n), "y": np.arange(n) < n // 2}
+    source = from_frame(pl.DataFrame({"": np.arange(n), **noise})[rng.permutation(n)], target="y")
+
+    def right(**options):
+        train, _, test, _ = prepare(source, **options)
+        return (
+            DecisionTreeClassifier(max_depth=3, random_state=0).fit(train.x, train.t).predict(test.x) == test.t
+        ).sum()
+
+    low, high = binom(n // 5, 0.5).ppf([1e-4, 1 - 1e-4])
+    assert low <= right() <= high
+    assert right(numbers=[""]) > 0.99 * n // 5
+
+
 @pytest.mark.parametrize(
     ("cells", "kind"),
     [
@@ -161,7 +179,7 @@ def test_a_few_odd_cells_among_numbers_are_missing_and_named():
     for part in ("2 cells are no number", "'abc'", "'12a'"):
         assert part in columns.notes[0]
     assert columns.encode(pl.DataFrame({"a": ["5", "??", None]}))[:, 1].tolist() == [0, 1, 1]
-    assert "1 unreadable cells" in columns.surprises(pl.DataFrame({"a": ["5", "??", None]}))
+    assert "unreadable cells: 1" in columns.surprises(pl.DataFrame({"a": ["5", "??", None]}))
 
 
 def test_unix_seconds_stay_distinct():
@@ -182,8 +200,8 @@ def test_rare_and_unseen_categories_share_a_code_and_are_counted():
     new = pl.DataFrame({"c": ["z", "w", None], "b": ["x", "w", None], "a": ["z", "w", None]})
     assert columns.encode(new).tolist() == [[2, 0, 2], [2, -1, 2], [-1, 2, 3]]
     assert columns.surprises(new) == (
-        "unlike in training: 'a' (1 missing cells, 2 rare or unseen categories), 'b' (1 unseen categories), "
-        "'c' (2 rare or unseen categories)"
+        "unlike in training: 'a' (missing cells: 1, rare or unseen categories: 2), 'b' (unseen categories: 1), "
+        "'c' (rare or unseen categories: 2)"
     )
 
 

@@ -48,6 +48,12 @@ def test_integer_labels_become_classes_by_their_distinct_values(tmp_path):
     assert source.x_test is None
 
 
+def test_many_classes_of_whole_numbers_are_noted(tmp_path):
+    assert read(save(tmp_path, x=np.ones((20, 1)), y=np.arange(20))).notes == ()
+    (line,) = read(save(tmp_path, x=np.ones((21, 1)), y=np.arange(21))).notes
+    assert line == "y: 21 classes of whole numbers (--task values takes them for real values)"
+
+
 def test_text_labels_become_classes(tmp_path):
     assert read(save(tmp_path, x=X, y=np.array(["b", "a", "b", "c"]))).class_names == ("a", "b", "c")
 

@@ -7,13 +7,14 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmlp import MLP, Dataset, Model, Network, TrainConfig, evaluate, init, load, networks, predict, save, train
-from jaxmlp.data import Encoding, Scaling, prepare, read
+from jaxmlp.data import Encoding, Scaling, from_frame, prepare, read
 from jaxmlp.storage.checkpoint import load_training, save_training
 
 MLP_TANH = MLP((4, 5, 3), "tanh")
@@ -39,6 +40,21 @@ def test_a_model_comes_back_to_the_last_bit(tmp_path, iris, dtype):
     assert model.about == {"source": "iris"}
     assert model.encoding.to_json() == iris.encoding.to_json()
     chex.assert_trees_all_equal(network.params, params, strict=True)
+
+
+def test_a_model_of_a_table_comes_back_and_finds_columns_by_name_but_takes_no_array(tmp_path):
+    ages, cities = np.arange(60) % 7, np.array(["Bonn", "Rome", "Oslo"])[np.arange(60) % 3]
+    frame = pl.DataFrame({"age": ages, "city": cities, "day": ages, "sold": ages * 1e9})
+    frame = frame.with_columns(pl.col("day").cast(pl.Date), pl.when(pl.col("age") > 0).then("age").alias("age"))
+    encoding = prepare(from_frame(frame, target="sold")).encoding
+    mlp = MLP((encoding.n_inputs, 4, 1), output="identity", loss="quadratic")
+    saved = Model((Network(mlp, init(mlp, jax.random.key(0))),), encoding, {})
+    save(tmp_path / "model", saved.networks, encoding=encoding)
+    y = load(tmp_path / "model").predict(frame[:, ::-1])
+    assert y.dtype == np.float64
+    assert y.tobytes() == saved.predict(frame.to_pandas()).tobytes()
+    with pytest.raises(ValueError, match="x must be a table with named columns, got a ndarray: give a frame"):
+        saved.predict(np.ones((2, 3)))
 
 
 def test_equal_models_have_equal_bytes(tmp_path, iris):
