@@ -205,7 +205,7 @@ def _check_counts(source: Source, t: NDArray[Any], held_out: int, purpose: str) 
         if counts.min() < 2:
             name = source.class_names[classes[np.argmin(counts)]]
             of = "training " if purpose == "validate" else ""
-            hint = " (--task values takes the targets as real values)" if _is_number(name) else ""
+            hint = " (--task values takes the targets as real values)" if _is_number(name) else ": leave it out"
             raise ValueError(
                 f"{plain(source.name)}: only one {of}example of class {quoted(name)}, expected two or more "
                 f"to train and to {purpose} with{hint}"
