@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from jaxmlp import MLP, TrainConfig, sgd, sweep
+from jaxmlp.sweep.metrics import REPORTED
 from jaxmlp.sweep.space import trials
 from jaxmlp.sweep.store import Store
-from jaxmlp.training.history import Epoch, Trained
+from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 Outcome = Mapping[str, Any]
 
@@ -42,7 +43,8 @@ def make_results(
         scores = [outcome.get(name) for name in ("validation_loss", "validation_accuracy", "validation_r2")]
         curve = [Epoch(e + 1, 0.1, outcome.get("train_loss", 1.0), *scores, 0.5) for e in range(n)]
         best_epoch = outcome.get("best_epoch", n - (status == "diverged"))
-        trained[number] = Trained((), sgd.State(()), tuple(curve), (), best_epoch, status)
+        test = Evaluation(*(outcome.get(name) for name in REPORTED))
+        trained[number] = Trained((), sgd.State(()), tuple(curve), (), best_epoch, status, test)
     store.commit(trained)
     return sweep.Results(store, trials(space, mlp, config))
 

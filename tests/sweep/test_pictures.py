@@ -56,7 +56,14 @@ def test_the_report_names_the_best_trial_and_says_that_its_score_is_too_good(swe
     best = better_first(metric)[0]
     assert facts.startswith("18 trials: 15 finished, 3 diverged.")
     assert f"Best {metric.replace('_', ' ')}: {VALUES[best]:.4g}, of trial {best} (" in facts
-    assert "the best of 18 on the same data, so it is too optimistic" in facts
+    assert facts.endswith("(the best of 18 on the same data, so it is too optimistic).")
+
+
+def test_the_report_names_the_test_of_the_best_trial(results_of):
+    outcomes = {n: {"validation_accuracy": value, "test_accuracy": value / 2} for n, value in VALUES.items()}
+    results = results_of(SPACE, outcomes)
+    best = max(VALUES, key=VALUES.__getitem__)
+    assert _facts(results, results.table()).endswith(f"optimistic); its test accuracy: {VALUES[best] / 2:.4g}.")
 
 
 @METRICS

@@ -17,6 +17,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from jaxmlp.sweep.metrics import METRICS, REPORTED
 from jaxmlp.sweep.report import write_pictures, write_report
 from jaxmlp.sweep.report._importance import importance
 
@@ -42,21 +43,19 @@ def sweep(
         is_bad = diverges(row)
         score = None if is_bad else 0.9 - 0.1 * (math.log10(row["learning_rate"]) + 0.5) ** 2 + noise.normal(0, 0.005)
         loss = None if score is None else 2 - 2 * score
-        scores = (
-            {"train_loss": loss, "validation_loss": loss, "validation_accuracy": score}
-            if "validation" in metric
-            else {"train_loss": loss}
-        )
+        scores = {"train_loss": loss}
+        if metric != "train_loss":
+            scores |= {"validation_loss": loss, "validation_accuracy": score, "test_accuracy": score and score - 0.01}
         rows.append({**row, **scores, "epochs": epochs, "status": "diverged" if is_bad else "finished", "seconds": 0.5})
-    types = {"train_loss": pl.Float64, "validation_loss": pl.Float64, "validation_accuracy": pl.Float64}
-    table = pl.DataFrame(rows, schema_overrides={name: types[name] for name in types if name in rows[0]})
+    types = {name: pl.Float64 for name in (*METRICS, *REPORTED) if name in rows[0]}
+    table = pl.DataFrame(rows, schema_overrides=types)
 
     def curves(trial):
         """Metrics fall or rise to what the table says; those of a diverged trial are gone at its end."""
         end = rows[trial]["train_loss"]
         loss = [(end or 3.0) + 1 / (1 + epoch) if end or epoch < epochs - 1 else None for epoch in range(epochs)]
         columns = {"epoch": range(1, epochs + 1), "learning_rate": [0.1] * epochs, "train_loss": loss}
-        if "validation" in metric:
+        if metric != "train_loss":
             columns |= {
                 "validation_loss": loss,
                 "validation_accuracy": [None if v is None else 1 - v / 4 for v in loss],
@@ -163,6 +162,8 @@ def test_best_trials_are_first_and_diverged_ones_last_whichever_way_one_sorts(pa
     assert rising == sorted(rising)
     assert rising[0] < accuracy[0]
     assert set(page.column("status")) == {"finished"}
+    assert [float(v) for v in page.column("test accuracy")] == pytest.approx([v - 0.01 for v in rising], abs=1e-5)
+    assert "; its test accuracy: 0." in page.find("body").text
     page.sort_by("trial")
     assert page.column("trial") == [str(n) for n in range(10)]
 
@@ -300,7 +301,7 @@ CASES = {
     "one trial": (sweep(never, learning_rate=[0.1], seed=[0]), "1 trial: 1 finished"),
     "everything diverged": (sweep(always), "None has a finite validation accuracy"),
     "no column of the metric": (sweep(always), "None has a finite validation accuracy"),
-    "no test set, nor seeds": (
+    "no validation data, nor seeds": (
         sweep(metric="train_loss", learning_rate=[0.01, 0.1, 1.0], momentum=[0.0, 0.9]),
         "there are no seeds",
     ),
