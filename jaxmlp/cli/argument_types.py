@@ -1,12 +1,15 @@
 """Types of options for argparse: numbers, names, widths, NAME=VALUES; errors say what was expected."""
 
 import csv
+import re
 from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["as_typed", "axis", "column_names", "count_or_all", "names", "number", "shortened", "widths"]
+__all__ = ["as_typed", "axis", "budget", "column_names", "count_or_all", "names", "number", "shortened", "widths"]
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
@@ -42,6 +45,23 @@ def column_names(text: str) -> list[str]:
     if repeated := [name for name, count in Counter(parts).items() if count > 1]:
         raise ArgumentTypeError(f"column {shortened(repeated[0])} is named twice: name it once")
     return parts
+
+
+def budget(text: str) -> dict[str, float]:
+    """Read seconds, minutes, hours or a number of trials.
+
+    >>> budget("60"), budget("2m"), budget("40trials")
+    ({'seconds': 60.0}, {'seconds': 120.0}, {'trials': 40})
+    """
+    found = re.fullmatch(r"([0-9.]+) *([a-z]*)", text.strip())
+    try:
+        if found and found[2] in ("trial", "trials") and int(found[1]) > 0:
+            return {"trials": int(found[1])}
+        if found and (seconds := float(found[1]) * _SECONDS[found[2]]) > 0:
+            return {"seconds": seconds}
+    except (ValueError, KeyError):
+        pass
+    raise ArgumentTypeError(f"expected seconds, like 60 or 10m, or trials, like 40trials, got {shortened(text)}")
 
 
 def widths(text: str) -> list[int]:

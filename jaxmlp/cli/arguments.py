@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from jaxmlp._validation import unknown_name
 from jaxmlp._version import __version__
-from jaxmlp.cli.argument_types import axis, column_names, count_or_all, names, number, widths
+from jaxmlp.cli.argument_types import axis, budget, column_names, count_or_all, names, number, widths
 from jaxmlp.training.config import TRACKED, TrainConfig
 
 __all__ = ["TRAIN_DEFAULTS", "build_parsers", "parse"]
@@ -144,6 +144,11 @@ def _add_train(parser: ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     networks = "number of networks, with the seeds --seed, --seed + 1, ...; the model is their mean (default: 1)"
     _add(run, "--networks N", networks, type=number(int))
+    tune = (
+        "search learning rate, weight decay, widths and encoding, as far as they are not given, for so many seconds, "
+        "like 60 or 10m, or trials, like 40trials; several networks with the best settings are the model"
+    )
+    _add(run, "--tune BUDGET", tune, type=budget)
     _add(run, "--out DIR", "folder for the results (default: a new one under runs/)")
     _add(run, "--resume", "continue the run in --out; a larger --epochs makes it longer")
     _add_common(run)

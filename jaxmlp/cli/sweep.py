@@ -13,8 +13,8 @@ from jaxmlp import sweep
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.output import show, table
 from jaxmlp.cli.progress import sweep_progress
-from jaxmlp.cli.startup import keep_compiled_programs, note, say
-from jaxmlp.cli.sweep_results import FINISHED, settings_table
+from jaxmlp.cli.startup import keep_compiled_programs, say
+from jaxmlp.cli.sweep_results import FINISHED, reported, settings_table
 from jaxmlp.cli.sweep_space import as_options, typed_space
 from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
 from jaxmlp.network import MLP
@@ -148,7 +148,7 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
         "settings": [best.to_json() for best in found],
         "seconds": seconds,
         "out": str(results.folder),
-        "report": _report(arguments, results),
+        "report": reported(arguments, results),
         "notes": arguments.notes,
     }
     shown = {"trials": f"{n_trials}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
@@ -160,15 +160,3 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
         say(f"jaxmlp sweep: all {n_trials} trials diverged: try lower learning rates")
         return 1
     return 0
-
-
-def _report(arguments: Namespace, results: sweep.Results) -> str | None:
-    try:
-        from jaxmlp.sweep.report import write_report
-
-        path = Path(str(results.folder)) / "report.html"
-        write_report(results, path)
-        return str(path)
-    except (ImportError, OSError) as error:  # such as a full disk: the sweep itself is whole
-        note(arguments, f"no report was written: {error}")
-        return None

@@ -12,13 +12,14 @@ from rich.table import Table
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
 from jaxmlp.cli.output import console_width, grid, show, table
+from jaxmlp.cli.startup import note
 from jaxmlp.cli.sweep_space import as_options
 from jaxmlp.storage.checkpoint import save
 from jaxmlp.storage.files import check_place
 from jaxmlp.sweep import Results, Setting, load
 from jaxmlp.sweep.metrics import Interval, label, on_test
 
-__all__ = ["FINISHED", "settings_table"]
+__all__ = ["FINISHED", "reported", "rounded", "settings_table"]
 
 
 def settings_table(found: list[Setting], title: str) -> Table:
@@ -34,7 +35,7 @@ def _table(found: list[Setting], title: str, names: list[str] | None) -> Table:
     with_test = any(best.test for best in found)
     rows = grid(columns | ({"test": True, "+/- test": True} if with_test else {}) | {"n": True}, title)
     for best in found:
-        values = _rounded(best.hyperparameters)
+        values = rounded(best.hyperparameters)
         cells = values.values() if names is not None else [" ".join(f"{n}={v}" for n, v in values.items())]
         means = [best, best.test] if with_test else [best]
         numbers = [number for mean in means for number in (_mean_and_half(mean) if mean else ("", ""))]
@@ -50,11 +51,24 @@ def _with_interval(of: Setting | Interval) -> str:
     return f"{of.mean:.4g}" + ("" if math.isnan(of.high) else f" ({of.low:.4g} to {of.high:.4g})")
 
 
-def _rounded(hyperparameters: dict[str, Any]) -> dict[str, str]:
+def rounded(hyperparameters: dict[str, Any]) -> dict[str, str]:
     """Write values as they are typed, numbers with four digits."""
     return {
         name: f"{value:.4g}" if isinstance(value, float) else as_typed(value) for name, value in hyperparameters.items()
     }
+
+
+def reported(arguments: Namespace, results: Results) -> str | None:
+    """Write the report of a sweep that has just run; return its path, None if it could not be written."""
+    try:
+        from jaxmlp.sweep.report import write_report
+
+        path = Path(str(results.folder)) / "report.html"
+        write_report(results, path)
+        return str(path)
+    except (ImportError, OSError) as error:  # such as a full disk: the sweep itself is whole
+        note(arguments, f"no report was written: {error}")
+        return None
 
 
 def _report(arguments: Namespace) -> int:
@@ -79,7 +93,7 @@ def _best(arguments: Namespace) -> int:
     if "save" in arguments:
         check_place(Path(arguments.save))
     best = results.best(getattr(arguments, "metric", None), over)
-    values, shown = best.to_json(), _rounded(best.hyperparameters) | {label(best.metric): _with_interval(best)}
+    values, shown = best.to_json(), rounded(best.hyperparameters) | {label(best.metric): _with_interval(best)}
     if best.test:
         shown[label(on_test(best.metric))] = _with_interval(best.test)
     shown["trials"] = ", ".join(map(str, best.trials))

@@ -1,9 +1,7 @@
 """`jaxmlp train`: train a network on a source of data, and leave a run folder."""
 
 import shlex
-import sys
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,11 @@ from jax import Array
 
 from jaxmlp._validation import whole_number
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
-from jaxmlp.cli.output import columns_table, rendered, scores, show, table, why_lost
+from jaxmlp.cli.output import scores, show, table, why_lost
 from jaxmlp.cli.progress import training_progress
 from jaxmlp.cli.startup import keep_compiled_programs, note, say
-from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
-from jaxmlp.data import Columns, Encoding
+from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material, show_data
+from jaxmlp.cli.tuning import tune
 from jaxmlp.network import MLP
 from jaxmlp.plots.training import curves
 from jaxmlp.storage.run_folder import Run, new_folder, read_config, start_run
@@ -28,11 +26,11 @@ from jaxmlp.training.loop import train
 
 __all__ = ["run"]
 
-_MOST_COLUMNS = 20  # in the table that is shown when training begins
-
 
 def run(arguments: Namespace) -> int:
     """Train and print the result; everything is checked before the run folder is made."""
+    if "tune" in arguments:
+        return tune(arguments)
     folder = Path(arguments.out) if "out" in arguments else None
     if arguments.resume and folder is None:
         raise ValueError("--resume requires --out DIR, the folder of the run")
@@ -43,8 +41,8 @@ def run(arguments: Namespace) -> int:
     options = _options(arguments, saved, folder)
     given = vars(arguments) if saved is None else options
     material = read_material(arguments.source, options, given=given, chooses=options["patience"] is not None)
-    prepared, about, notes = material
-    _show_data(arguments, prepared.encoding, notes)
+    prepared, about = material.prepared, material.about
+    show_data(arguments, material)
     mlp, config = network_of(material, about["options"]), config_of(about["options"])
     check_training(mlp, prepared.train, config, prepared.validation, prepared.test)
     if saved is not None and saved["data"] != about["data"]:
@@ -55,14 +53,6 @@ def run(arguments: Namespace) -> int:
     folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
     opened = start_run(folder, {"source": arguments.source, "options": about["options"], "data": about["data"]}, mlp)
     return _train(arguments, opened, mlp, config, material, key)
-
-
-def _show_data(arguments: Namespace, encoding: Encoding, notes: Sequence[str]) -> None:
-    """Show what the columns of a table are taken for, on standard error as progress."""
-    if isinstance(encoding.inputs, Columns) and not (arguments.quiet or arguments.json):
-        say(rendered(columns_table(encoding.inputs, _MOST_COLUMNS), stream=sys.stderr))
-    for line in notes:
-        note(arguments, line)
 
 
 def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | None) -> dict[str, Any]:

@@ -1,25 +1,40 @@
 """From typed options to data, network and configuration; for a single run and for the trials of a sweep."""
 
+import sys
+from argparse import Namespace
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
-from jaxmlp.data import Columns, Prepared, Source, fingerprint, prepare, read
+from jaxmlp.cli.output import columns_table, rendered
+from jaxmlp.cli.startup import note, say
+from jaxmlp.data import Columns, Encoding, Prepared, Source, fingerprint, prepare, read
 from jaxmlp.network import MLP
 from jaxmlp.training.config import TABLE_HIDDEN, TABLE_NETWORKS, TrainConfig
 
-__all__ = ["Material", "check_same_options", "config_of", "network_of", "read_material", "read_source"]
+__all__ = [
+    "Material",
+    "check_same_options",
+    "config_of",
+    "fingerprint_of",
+    "network_of",
+    "read_material",
+    "read_source",
+    "show_data",
+]
 
 _PREPARING = ("scaling", "numbers", "categories", "test_fraction", "validation_fraction", "seed")
 _LISTS = ("track", "numbers", "categories", "drop", "features", "missing")  # typed with commas
 _VALIDATION_FRACTION = 0.2
+_MOST_COLUMNS = 20  # in the table that is shown when training begins
 
 
 class Material(NamedTuple):
     """The data of a run, notes for its saved model (source, target, data: a fingerprint, options), lines to print."""
 
+    source: Source
     prepared: Prepared
     about: dict[str, Any]
     notes: tuple[str, ...] = ()
@@ -47,9 +62,23 @@ def read_material(source_name: str, options: Mapping[str, Any], *, given: Collec
     notes = source.notes
     if isinstance(columns := prepared.encoding.inputs, Columns):
         notes += columns.notes
-        source = replace(source, x=source.x[list(columns.names)])  # what a trained model will read
-    about = {"source": source.name, "target": source.target, "data": fingerprint(source), "options": dict(options)}
-    return Material(prepared, about, notes)
+    data = fingerprint_of(source, prepared.encoding)
+    about = {"source": source.name, "target": source.target, "data": data, "options": dict(options)}
+    return Material(source, prepared, about, notes)
+
+
+def fingerprint_of(source: Source, encoding: Encoding) -> str:
+    """Return the fingerprint of what a model with this encoding reads of a source."""
+    return fingerprint(replace(source, x=source.x[list(encoding.feature_names)]) if source.is_table else source)
+
+
+def show_data(arguments: Namespace, material: Material) -> None:
+    """Show what the columns of a table are taken for, on standard error as progress."""
+    columns = material.prepared.encoding.inputs
+    if isinstance(columns, Columns) and not (arguments.quiet or arguments.json):
+        say(rendered(columns_table(columns, _MOST_COLUMNS), stream=sys.stderr))
+    for line in material.notes:
+        note(arguments, line)
 
 
 def config_of(options: Mapping[str, Any]) -> TrainConfig:

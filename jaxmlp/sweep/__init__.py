@@ -11,10 +11,11 @@
 from jaxmlp.sweep.halving import Halving
 from jaxmlp.sweep.metrics import Setting
 from jaxmlp.sweep.planning import Group, Plan
-from jaxmlp.sweep.progress import Progress
+from jaxmlp.sweep.progress import Progress, StopSweep
 from jaxmlp.sweep.results import Results, load
 from jaxmlp.sweep.running import plan, run, use_all_cores
 from jaxmlp.sweep.space import Distribution, Space, Trial, grid, integers, log_uniform, random, uniform
+from jaxmlp.sweep.tuning import Tuned, tune
 
 __all__ = [
     "Distribution",
@@ -25,7 +26,9 @@ __all__ = [
     "Results",
     "Setting",
     "Space",
+    "StopSweep",
     "Trial",
+    "Tuned",
     "grid",
     "integers",
     "load",
@@ -33,6 +36,7 @@ __all__ = [
     "plan",
     "random",
     "run",
+    "tune",
     "uniform",
     "use_all_cores",
 ]

@@ -11,7 +11,11 @@ from jaxmlp.sweep.space import Trial
 from jaxmlp.sweep.store import Store
 from jaxmlp.training.history import Trained
 
-__all__ = ["Progress", "Reporter"]
+__all__ = ["Progress", "Reporter", "StopSweep"]
+
+
+class StopSweep(Exception):
+    """Raised by a callback to end a sweep before its time."""
 
 
 class Progress(NamedTuple):

@@ -16,7 +16,7 @@ from jaxmlp.sweep.block import Job, begin, prepare, run_block, tested
 from jaxmlp.sweep.halving import Halving, survivors
 from jaxmlp.sweep.metrics import score
 from jaxmlp.sweep.planning import Block, Group, Plan
-from jaxmlp.sweep.progress import Reporter
+from jaxmlp.sweep.progress import Reporter, StopSweep
 from jaxmlp.sweep.space import Trial
 from jaxmlp.sweep.store import Row, Store, outcome
 from jaxmlp.training.history import Epoch, Evaluation, Trained
@@ -46,7 +46,14 @@ class Sweep(NamedTuple):
 
 
 def run_rungs(sweep: Sweep) -> None:
-    """Run every trial to its end, or to the rung that stops it."""
+    """Run every trial to its end, to the rung that stops it, or until a callback stops all."""
+    try:
+        _run_all(sweep)
+    except StopSweep:
+        _stop(sweep, sweep.make_plan(list(sweep.job.trials.values())), sweep.store.paused())
+
+
+def _run_all(sweep: Sweep) -> None:
     alive, halving = list(sweep.job.trials), sweep.halving
     if halving is None or halving.asynchronous:
         _run_rung(sweep, alive, None)

@@ -143,7 +143,8 @@ def run(
         How many networks run side by side; how many trials are run and saved as a whole, so that a kill loses these.
         Chosen for you if None.
     callback
-        Called with the `Progress` after every epoch of a block, and when trials have ended.
+        Called with the `Progress` after every epoch of a block, and when trials have ended. If it raises `StopSweep`,
+        the sweep ends: trials that wait for the next rung of a halving are stopped, a block that runs is not saved.
 
     Raises
     ------

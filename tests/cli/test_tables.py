@@ -188,3 +188,27 @@ def test_info_shows_every_column_and_why_it_is_left_out(jaxmlp, trained):
     assert "left out" in lines["name"]
     assert "constant" in lines["code"]
     assert "3 categories" in lines["city"]
+
+
+def test_tuning_leaves_a_model_with_its_search_and_tests_it_once(jaxmlp, trained, tmp_path):
+    argv = ("train", trained.path, "--target", "answer", "--drop", "amount", "--epochs", "3", "--hidden", "8")
+    tuned = jaxmlp(*argv, "--tune", "6trials", "--out", "tuned", "--json")
+    values = json.loads(tuned.out)
+    assert (tuned.code, values["networks"], set(values["settings"][0])) == (0, 8, {"learning_rate", "weight_decay"})
+    assert (tmp_path / "tuned" / "sweep" / "report.html").exists()
+    evaluated = json.loads(jaxmlp("evaluate", "tuned", trained.path, "--json").out)
+    assert evaluated["origin"] == "held out in training"
+    assert evaluated["accuracy"] == pytest.approx(values["test_accuracy"])
+    again = json.loads(jaxmlp(*argv, "--tune", "6trials", "--out", "tuned", "--json").out)
+    assert again["settings"] == values["settings"]
+    refusals = {
+        ("--tune", "6trials", "--networks", "2"): "leave out --networks",
+        ("--tune", "6trials", "--resume"): "repeat the same command",
+        ("--tune", "soon"): "like 60 or 10m",
+        ("--tune", "6trials", "--out", trained.classes): "holds files but no tuning",
+        ("--tune", "60", "--out", "tuned"): "began with 6 trials, got 60 seconds",
+    }
+    for options, expected in refusals.items():
+        refused = jaxmlp(*argv, "--quiet", *options)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert expected in refused.err

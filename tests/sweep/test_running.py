@@ -482,3 +482,19 @@ def test_a_plan_counts_compact_data_and_one_expanded_block(compact):
     many = Dataset(x, np.repeat(compact.t, 100), expansion=compact.expansion)
     assert memory(many) == x.nbytes + 4 * 2048 * 11
     assert memory(compact) == compact.x.nbytes + 4 * 50 * 11
+
+
+def test_a_callback_ends_a_sweep_with_what_has_been_saved(tmp_path):
+    space = sweep.grid(learning_rate=[0.001, 0.01, 0.1], seed=range(3))
+
+    def stop_after_a_rung(progress):
+        if progress.done:
+            raise sweep.StopSweep
+
+    options = {"halving": 3, "trials_a_block": 1, "lanes": 1, "callback": stop_after_a_rung}
+    results = sweep.run(space, DATA, TrainConfig(epochs=4), out=tmp_path, **options)
+    rows = results.rows()
+    assert len(rows) == 9
+    assert {row.status for row in rows} == {"stopped"}
+    assert {row.epochs for row in rows} == {1}
+    assert len(sweep.load(tmp_path).rows()) == 9
