@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxmlp._intervals import interval
 from jaxmlp._validation import whole_number
 from jaxmlp.data import Dataset
 from jaxmlp.network import MLP, Network, Params, check_params, forward
-from jaxmlp.sweep.metrics import interval
 from jaxmlp.training.boundary import check_fit
 from jaxmlp.training.epoch import batch_order
 from jaxmlp.training.evaluation import BLOCK, Measures, evaluation_of, measures_of_mean

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jaxmlp._intervals import Interval
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
 from jaxmlp.cli.output import console_width, grid, show, table
@@ -17,7 +18,7 @@ from jaxmlp.cli.sweep_space import as_options
 from jaxmlp.storage.checkpoint import save
 from jaxmlp.storage.files import check_place
 from jaxmlp.sweep import Results, Setting, load
-from jaxmlp.sweep.metrics import Interval, label, on_test
+from jaxmlp.sweep.metrics import label, on_test
 
 __all__ = ["FINISHED", "reported", "rounded", "settings_table"]
 

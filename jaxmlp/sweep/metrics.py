@@ -3,19 +3,18 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from jaxmlp._intervals import Interval
+
 __all__ = [
     "METRICS",
     "REPORTED",
-    "Interval",
     "Setting",
     "counted",
-    "interval",
     "is_better_high",
     "label",
     "numbered",
     "on_test",
     "score",
-    "student_t",
 ]
 
 METRICS = ("train_loss", "validation_loss", "validation_accuracy", "validation_r2")
@@ -56,14 +55,6 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
-class Interval(NamedTuple):
-    """The mean of some numbers, and the ends of its 95 % interval (Student's t; nan for one number)."""
-
-    mean: float
-    low: float
-    high: float
-
-
 class Setting(NamedTuple):
     """A setting of the hyperparameters, with a metric averaged over its trials.
 
@@ -102,23 +93,3 @@ def numbered(names: Sequence[str], rows: Iterable[Sequence[Any]], over: str | No
     kept = [place for place, name in enumerate(names) if name != over]
     numbers: dict[tuple[Any, ...], int] = {}
     return [numbers.setdefault(tuple(row[place] for place in kept), len(numbers)) for row in rows]
-
-
-def student_t(n: int) -> float:
-    """Return half of the 95 % interval around a mean of n numbers, in standard errors (Student's t)."""
-    from scipy.stats import t  # it takes a third of a second to import
-
-    return float(t.ppf(0.975, n - 1))
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Return the mean of some numbers, and the ends of its 95 % interval, which are nan for a single number.
-
-    >>> print("{:.2f}, from {:.2f} to {:.2f}".format(*interval([1.0, 3.0])))
-    2.00, from -10.71 to 14.71
-    """
-    n = len(values)
-    mean = sum(values) / n
-    squares = sum((value - mean) ** 2 for value in values)
-    half = student_t(n) * (squares / (n - 1) / n) ** 0.5 if n > 1 else float("nan")
-    return Interval(mean, mean - half, mean + half)

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxmlp._extras import optional
+from jaxmlp._intervals import interval
 from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
-from jaxmlp.sweep.metrics import METRICS, REPORTED, Setting, interval, is_better_high, numbered, on_test, score
+from jaxmlp.sweep.metrics import METRICS, REPORTED, Setting, is_better_high, numbered, on_test, score
 from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials
 from jaxmlp.sweep.store import Row, Store
 from jaxmlp.sweep.store_checks import check_outcomes

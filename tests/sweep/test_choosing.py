@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from jaxmlp import MLP, Dataset, TrainConfig, evaluate, sweep, train
-from jaxmlp.sweep.metrics import REPORTED, interval
+from jaxmlp._intervals import interval
+from jaxmlp.sweep.metrics import REPORTED
 
 
 def noise(n, seed):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxmlp import TrainConfig, sgd, sweep
-from jaxmlp.sweep.metrics import METRICS, interval, numbered
+from jaxmlp._intervals import interval
+from jaxmlp.sweep.metrics import METRICS, numbered
 from jaxmlp.sweep.results import _column, is_cut_short
 from jaxmlp.sweep.store import _TABLES, Row, Store
 from jaxmlp.training.history import Epoch, Evaluation, Trained

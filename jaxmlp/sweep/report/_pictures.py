@@ -8,8 +8,9 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxmlp._extras import optional
+from jaxmlp._intervals import interval
 from jaxmlp.plots._figure import plain_decades
-from jaxmlp.sweep.metrics import interval, is_better_high, label, numbered
+from jaxmlp.sweep.metrics import is_better_high, label, numbered
 from jaxmlp.sweep.report._axes import (
     BAD,
     FEW_VALUES,

@@ -17,9 +17,10 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from jaxmlp._extras import optional
+from jaxmlp._intervals import student_t
 from jaxmlp.plots._figure import png
 from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep.metrics import REPORTED, counted, is_better_high, label, numbered, on_test, student_t
+from jaxmlp.sweep.metrics import REPORTED, counted, is_better_high, label, numbered, on_test
 from jaxmlp.sweep.report._axes import scale
 from jaxmlp.sweep.report._importance import importance, varied
 from jaxmlp.sweep.report._pictures import PICTURES, best_rows
