@@ -59,7 +59,7 @@ class Tuned(NamedTuple):
     test
         Evaluation of the mean output on the test examples.
     search
-        The sweep that the settings were chosen from; None if the seconds sufficed for the default setting only.
+        The sweep that the settings were chosen from, if `out` was given; None if there was only time for the default.
     """
 
     networks: tuple[Network, ...]
@@ -96,7 +96,7 @@ def tune(
         The budget, one of both. A network that takes longer than all seconds is trained to its end all the same. With
         trials the result is reproducible.
     mlp, config
-        The default setting, and all that is not searched. If None: what suits the source.
+        The default setting, and all that is not searched. If None: what suits the source. A patience is ignored.
     searched
         The hyperparameters to search, some of `SEARCHED`.
     scaling
@@ -164,7 +164,7 @@ def _default(data: Prepared, mlp: MLP | None, config: TrainConfig | None, *, is_
         mlp = MLP((1, *hidden, n_out), **({"output": "identity", "loss": "quadratic"} if classes is None else {}))
     if config is None:
         config = TrainConfig.for_table(n) if is_table else TrainConfig(batch_size=min(TrainConfig.batch_size, n))
-    return mlp, config
+    return mlp, replace(config, patience=None)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class _Tuning:
 
     def history(self, data: Prepared, epochs: int) -> tuple[Epoch, ...]:
         """Train the default setting for some epochs."""
-        config, key = replace(self.config, epochs=epochs, patience=None), jax.random.key(self.seed)
+        config, key = replace(self.config, epochs=epochs), jax.random.key(self.seed)
         return train(self.network(data), data.train, config, key=key, validation=data.validation).history
 
     def measured(self, data: Prepared) -> Costs:
@@ -214,7 +214,8 @@ class _Tuning:
             return [self._default_setting]
         watched = {"validation": data.validation, "halving": halving, "keep": 0}
         rows = [(setting, self.seed) for setting in self._drawn(n)]
-        return _best(self._sweep("sweep", data, rows, reserved=self.budget.for_networks(costs), **watched))
+        search = self._sweep("sweep", data, rows, reserved=self.budget.for_networks(costs), **watched)
+        return _best(search) if search.rows() else [self._default_setting]
 
     def networks(self, data: Prepared, settings: Sequence[dict[str, Any]], costs: Costs) -> tuple[Network, ...]:
         """Train the networks of the model: each setting with one seed, then each with the next."""
