@@ -40,7 +40,7 @@ def column_names(text: str) -> list[str]:
     ['age', 'income, EUR']
     """
     parts = [part.strip() for part in next(csv.reader([text], skipinitialspace=True))]
-    if not all(parts):
+    if not parts or not all(parts):
         raise ArgumentTypeError(f"expected names of columns separated by commas, got {shortened(text)}")
     if repeated := [name for name, count in Counter(parts).items() if count > 1]:
         raise ArgumentTypeError(f"column {shortened(repeated[0])} is named twice: name it once")

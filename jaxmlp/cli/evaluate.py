@@ -11,7 +11,7 @@ from rich.text import Text
 from sklearn import metrics
 
 from jaxmlp.cli.output import check_out, show, table
-from jaxmlp.cli.saved_model import find_model, part_to_score, predict_finite, read_labelled
+from jaxmlp.cli.saved_model import find_model, note_surprises, part_to_score, predict_finite, read_labelled
 from jaxmlp.cli.startup import keep_compiled_programs
 from jaxmlp.plots.predictions import calibration, predicted_against_true
 from jaxmlp.storage.files import write_whole
@@ -27,6 +27,7 @@ def run(arguments: Namespace) -> int:
     model = find_model(arguments.model)
     source, encoding = read_labelled(arguments, model, arguments.source)
     part, origin = part_to_score(model, source)
+    note_surprises(arguments, encoding, part.x)
     t = encoding.encode(part.x, part.t, source.class_names).t
     y = predict_finite(model, part.x, source.name)
     values: dict[str, Any] = {"examples": len(y), "origin": origin}

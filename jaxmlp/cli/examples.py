@@ -13,7 +13,7 @@ from rich.table import Table
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.output import check_out, grid, show, table
-from jaxmlp.cli.saved_model import find_model, predict_finite, read_labelled, split_of_training
+from jaxmlp.cli.saved_model import find_model, note_surprises, predict_finite, read_labelled, split_of_training
 from jaxmlp.cli.startup import keep_compiled_programs
 from jaxmlp.data import Encoding, Part, Source, whole
 from jaxmlp.influence import network_influences, network_scores, suspects
@@ -58,6 +58,7 @@ def _rank(arguments: Namespace, model: Model, source: Source, encoding: Encoding
     part, origin = whole(source.x, source.t), "all examples" if source.x_test is None else "the training part"
     if arguments.test:
         part, origin = whole(source.x_test, source.t_test), "the test part"
+    note_surprises(arguments, encoding, part.x)
     frame = _scored(model, source, encoding, part)
     order = np.argsort(frame[by] if by == "margin" else -frame[by], kind="stable")
     frame = frame[order].with_row_index("rank", offset=1)

@@ -10,7 +10,7 @@ import polars as pl
 from jaxmlp._validation import whole_number
 from jaxmlp.cli.output import check_out, grid, show, table
 from jaxmlp.cli.progress import named_progress
-from jaxmlp.cli.saved_model import find_model, part_to_score, read_labelled
+from jaxmlp.cli.saved_model import find_model, note_surprises, part_to_score, read_labelled
 from jaxmlp.cli.startup import keep_compiled_programs
 from jaxmlp.importance import Importance, permutation_importance
 from jaxmlp.plots.importance import importance_bars
@@ -30,6 +30,7 @@ def run(arguments: Namespace) -> int:
     model = find_model(arguments.model)
     source, encoding = read_labelled(arguments, model, arguments.source)
     part, origin = part_to_score(model, source)
+    note_surprises(arguments, encoding, part.x)
     data = encoding.encode(part.x, part.t, source.class_names)
     groups, options = encoding.groups, dict[str, Any](key=jax.random.key(seed), repeats=repeats)
     with named_progress(arguments, "column", len(groups)) as show_next:

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from jaxmlp.cli.output import check_out, show, table
-from jaxmlp.cli.saved_model import find_model, predict_finite, read_for
-from jaxmlp.cli.startup import keep_compiled_programs, note
-from jaxmlp.data import Columns, is_table, read_columns
+from jaxmlp.cli.saved_model import find_model, note_surprises, predict_finite, read_for
+from jaxmlp.cli.startup import keep_compiled_programs
+from jaxmlp.data import is_table, read_columns
 from jaxmlp.storage.files import write_whole
 
 __all__ = ["run"]
@@ -30,8 +30,7 @@ def run(arguments: Namespace) -> int:
     x: Any
     x, origin = (source.x, "all examples") if source.x_test is None else (source.x_test, "the test part")
     y = predict_finite(model, x, source.name)
-    if isinstance(encoding.inputs, Columns) and (line := encoding.inputs.surprises(x)):
-        note(arguments, line)
+    note_surprises(arguments, encoding, x)
     predicted = _predictions(y, encoding.class_names, arguments.probabilities)
     if taken := [name for name in kept.columns if name in predicted.columns]:
         raise ValueError(f"--keep {taken[0]}: the predictions have a column of this name; rename it in {source.name}")

@@ -2,15 +2,24 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jaxmlp.cli.startup import note
 from jaxmlp.cli.training_setup import read_source
-from jaxmlp.data import Encoding, Part, Source, Split, fingerprint, is_table, split, whole
+from jaxmlp.data import Columns, Encoding, Part, Source, Split, fingerprint, is_table, split, whole
 from jaxmlp.storage.checkpoint import Model, load
 
-__all__ = ["find_model", "part_to_score", "predict_finite", "read_for", "read_labelled", "split_of_training"]
-
+__all__ = [
+    "find_model",
+    "note_surprises",
+    "part_to_score",
+    "predict_finite",
+    "read_for",
+    "read_labelled",
+    "split_of_training",
+]
 
 _SPLITTING = ("test_fraction", "validation_fraction", "seed")
 
@@ -34,6 +43,8 @@ def read_for(model: Model, given: str, *, target: str | None = None, labelled: b
     options = model.about.get("options", {})
     target = (target or model.about.get("target")) if is_table(given) else target
     features = model.encoding.feature_names or None
+    if target is not None and target in (features or ()):
+        raise ValueError(f"--target {target}: a feature of the model, expected the column to compare predictions with")
     task = "classes" if model.encoding.targets is None else "values"  # a few new rows may look like the other kind
     source = read_source(given, options, target=target, task=task, features=features, labelled=labelled)
     return source, model.encoding
@@ -64,6 +75,12 @@ def part_to_score(model: Model, source: Source) -> tuple[Part, str]:
     if (drawn := split_of_training(model, source)) is not None:
         return drawn.test, "held out in training"
     return whole(source.x, source.t), "all examples"
+
+
+def note_surprises(arguments: Namespace, encoding: Encoding, x: Any) -> None:
+    """Count the cells of a table that are unlike those of training, in one line."""
+    if isinstance(encoding.inputs, Columns) and (line := encoding.inputs.surprises(x)):
+        note(arguments, line)
 
 
 def predict_finite(model: Model, x: np.ndarray, name: str) -> np.ndarray:

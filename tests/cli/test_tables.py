@@ -87,6 +87,29 @@ def test_columns_are_found_by_name_and_surprises_are_counted(jaxmlp, trained, tm
     assert "feature 'city' is missing" in refused.err
 
 
+@pytest.mark.parametrize("command", ["evaluate", "importance", "examples"])
+def test_every_score_counts_the_cells_that_were_not_understood(jaxmlp, trained, tmp_path, command):
+    with_commas = pl.col("income").cast(pl.String).str.replace(".", ",", literal=True)
+    trained.frame.with_columns(with_commas).write_csv(tmp_path / "commas.csv", null_value="NA")
+    done = jaxmlp(command, trained.classes, "commas.csv")
+    assert done.code == 0
+    unreadable = N - trained.frame["income"].null_count()
+    assert f"note: unlike in training: 'income' (unreadable cells: {unreadable})" in done.err
+
+
+def test_a_feature_is_no_target_of_an_evaluation(jaxmlp, trained):
+    refused = jaxmlp("evaluate", trained.classes, trained.path, "--target", "income")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--target income: a feature of the model" in refused.err
+
+
+@pytest.mark.parametrize("option", ["--drop", "--features", "--numbers", "--categories", "--missing"])
+def test_an_empty_list_of_columns_is_refused(jaxmlp, trained, option):
+    refused = jaxmlp("train", trained.path, "--target", "answer", *QUICK, option, "")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"{option}: expected names of columns" in refused.err
+
+
 def test_kept_columns_stand_beside_the_predictions_as_they_are(jaxmlp, trained, tmp_path):
     assert jaxmlp("predict", trained.classes, trained.path, "--keep", "name,city").code == 0
     predicted = pl.read_csv(tmp_path / "predictions.csv", null_values="NA")
