@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_CATEGORIES", "Columns", "Described"]
 
-_COUNTERS = re.compile(r"|unnamed: ?\d+|__index_level_\d+__|level_\d+|index|row[._ ]?(names?|id)|x|id|\.\.\.\d+", re.I)
-"""Names that pandas and R give to a column that counts rows, and `id`."""
+_COUNTERS = re.compile(
+    r"|unnamed: ?\d+|__index_level_\d+__|level_\d+|index|row[._ ]?(names?|id)|(?-i:X)|id|\.\.\.\d+", re.I
+)
+"""Names that pandas and R give to a column that counts rows, and `id`; R's X is never an x."""
 
 _MOST_DISTINCT = 0.95  # text of which a larger share is distinct is a name, not a category
 _NEW = {
@@ -125,6 +127,8 @@ class Columns:
         ValueError
             If no column is left, a name is unknown or given twice, or a column of `numbers` holds text.
         """
+        if scaling not in SCALINGS:
+            raise ValueError(unknown_name("scaling", scaling, SCALINGS))
         said = _said(frame.columns, numbers, categories)
         columns: list[Column] = []
         notes: list[str] = []
@@ -231,6 +235,9 @@ def _encode(column: Used, cells: polars.Series) -> Encoded:
 
 
 def _said(names: Collection[str], numbers: Collection[str], categories: Collection[str]) -> dict[str, str]:
+    for option, given in (("numbers", numbers), ("categories", categories)):
+        if isinstance(given, str):
+            raise TypeError(f"{option} must be a list of names, got {given!r}: write [{given!r}]")
     if twice := [name for name, count in Counter([*numbers, *categories]).items() if count > 1]:
         raise ValueError(f"column {quoted(twice[0])} is given twice as a number or a category: name it once")
     said = dict.fromkeys(numbers, "number") | dict.fromkeys(categories, "category")
@@ -255,6 +262,8 @@ def _fit_column(raw: polars.Series, cells: polars.Series, said: str | None, scal
 
 
 def _why_left_out(name: str, cells: polars.Series, kind: str) -> str:
+    if cells.null_count() == len(cells):
+        return "no cell has a value"
     if not kind:
         return f"{cells.dtype} cells"
     n_distinct = cells.n_unique()

@@ -35,6 +35,16 @@ class Request:
     separator: str | None = None
     labelled: bool = True
 
+    def __post_init__(self) -> None:
+        """Check the types: a text would be read as a list of its letters."""
+        if self.target is not None and not isinstance(self.target, str):
+            raise TypeError(f"target must be the name of a column, a text, got {self.target!r}")
+        for option in ("features", "drop", "missing"):
+            if isinstance(given := getattr(self, option), str):
+                raise TypeError(f"{option} must be a list of texts, got {given!r}: write [{given!r}]")
+        if self.features is not None and not len(self.features):
+            raise ValueError("features must name one column or more, got none: leave it out to take all of them")
+
 
 @dataclass(frozen=True, eq=False)
 class Source:

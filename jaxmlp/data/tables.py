@@ -181,7 +181,11 @@ def _targets(
         task = "classes" if is_few else "values"
     encoded = encode_targets(column, task, lambda index: table.where(index, name))
     if encoded.class_names is None:
-        described = f"real values from {encoded.t.min():.6g} to {encoded.t.max():.6g}"
+        low, high = float(encoded.t.min()), float(encoded.t.max())
+        ends = [f"{low:.6g}", f"{high:.6g}"]
+        if ends[0] == ends[1]:  # as Unix seconds of one day
+            ends = [f"{low:.15g}", f"{high:.15g}"]
+        described = f"real values from {' to '.join(ends)}"
         other = f" ({len(counts):,} whole numbers; --task classes takes each for a class)" if len(counts) else ""
     else:
         names = encoded.class_names

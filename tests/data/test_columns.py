@@ -245,3 +245,14 @@ def test_infinite_numbers_are_refused_with_row_and_column(refusal):
     assert "row 2, column 'a': 'inf', expected a finite number" in refusal(lambda: from_frame(frame, target="t"))
     columns = Columns.fit(frame[:2])
     assert "column 'a': inf in row 2" in refusal(lambda: columns.encode(frame))
+
+
+def test_a_column_without_values_is_left_out_for_that_reason():
+    columns = Columns.fit(pl.DataFrame({"a": ["NA", ""] * 10, "b": pl.Series([None] * 20), "c": range(20)}))
+    assert columns.notes == ("left out: 'a' (no cell has a value), 'b' (no cell has a value)",)
+
+
+def test_an_x_that_counts_is_a_feature_but_the_name_that_r_gives_is_not():
+    columns = Columns.fit(pl.DataFrame({"x": range(20), "X": range(20)}))
+    assert columns.names == ("x",)
+    assert columns.notes == ("left out: 'X' (counts the rows)",)

@@ -133,3 +133,31 @@ def test_a_model_of_a_table_refuses_arrays_and_names_missing_columns(refusal):
     sentence = refusal(lambda: encoding.encode_inputs(np.ones((3, encoding.feature_count))))
     assert "x must be a table with named columns, got a ndarray: give a frame" in sentence
     assert "feature 'price' is missing" in refusal(lambda: encoding.encode_inputs(FRAME.drop("price")))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "part"),
+    [
+        ({"target": "target", "features": "whole"}, TypeError, "features must be a list of texts, got 'whole'"),
+        ({"target": "target", "drop": "whole"}, TypeError, "write ['whole']"),
+        ({"target": "target", "missing": "no"}, TypeError, "missing must be a list of texts, got 'no'"),
+        ({"target": "target", "features": []}, ValueError, "features must name one column or more"),
+        ({"target": 2}, TypeError, "target must be the name of a column, a text, got 2"),
+    ],
+)
+def test_a_text_is_never_taken_for_a_list_of_its_letters(options, error, part):
+    with pytest.raises(error) as raised:
+        from_frame(FRAME, **options)
+    assert part in str(raised.value)
+
+
+def test_a_text_is_no_list_of_numbers_or_categories():
+    source = from_frame(pl.DataFrame({"a": ["1", "2"] * 10, "t": ["no", "yes"] * 10}), target="t")
+    for option in ("numbers", "categories"):
+        with pytest.raises(TypeError, match=f"{option} must be a list of names, got 'a'"):
+            prepare(source, **{option: "a"})
+
+
+def test_the_ends_of_values_far_from_0_are_told_apart():
+    source = from_frame(pl.DataFrame({"x": range(20), "t": [1.7e9 + each / 2 for each in range(20)]}), target="t")
+    assert source.notes == ("target 't': real values from 1700000000 to 1700000009.5",)
