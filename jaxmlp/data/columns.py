@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_CATEGORIES", "Columns", "Described"]
 
-_COUNTERS = re.compile(
-    r"|unnamed: ?\d+|__index_level_\d+__|level_\d+|index|row[._ ]?(names?|id)|(?-i:X)|id|\.\.\.\d+", re.I
-)
-"""Names that pandas and R give to a column that counts rows, and `id`; R's X is never an x."""
+_INDEX = re.compile(r"|unnamed: ?\d+|__index_level_\d+__|level_\d+|row[._ ]?names?|\.\.\.\d+", re.I)
+"""Names that pandas and R give to their index; of a sample of rows it has gaps."""
+
+_COUNTERS = re.compile(r"index|row[._ ]?id|(?-i:X)|id", re.I)
+"""Names that an index or `id` has, but other numbers may have too; R's X is never an x."""
 
 _MOST_DISTINCT = 0.95  # text of which a larger share is distinct is a name, not a category
 _NEW = {
@@ -272,10 +273,11 @@ def _why_left_out(name: str, cells: polars.Series, kind: str) -> str:
     n_present = len(cells) - cells.null_count()
     if kind == "category" and cells.drop_nulls().n_unique() > _MOST_DISTINCT * n_present:
         return "differs in every row"
-    if kind == "number" and _COUNTERS.fullmatch(name) and n_distinct == n_present == len(cells):
+    is_index = _INDEX.fullmatch(name)
+    if kind == "number" and (is_index or _COUNTERS.fullmatch(name)) and n_distinct == n_present == len(cells):
         numbers = _cells.numbers(cells).to_numpy()
         # A training part holds at least a quarter of the rows.
-        if (numbers % 1 == 0).all() and np.ptp(numbers) < 4 * len(cells) + 4:
+        if (numbers % 1 == 0).all() and (is_index or np.ptp(numbers) < 4 * len(cells) + 4):
             return "counts the rows"
     return ""
 

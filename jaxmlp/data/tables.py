@@ -189,7 +189,7 @@ def _targets(
         other = f" ({len(counts):,} whole numbers; --task classes takes each for a class)" if len(counts) else ""
     else:
         names = encoded.class_names
-        described = f"{len(names):,} classes: {', '.join(plain(one, 40) for one in names[:10])}"
+        described = f"{len(names):,} class{'es' * (len(names) > 1)}: {', '.join(plain(one, 40) for one in names[:10])}"
         described += ", …" if len(names) > 10 else ""
         other = " (--task values takes them for real values)" if column.dtype.kind in "iuf" else ""
     return encoded, f"target {quoted(name)}: {described}{other}"

@@ -125,6 +125,12 @@ def test_a_column_that_counts_rows_is_no_feature_even_in_a_shuffled_part(name):
     assert Columns.fit(pl.DataFrame({name: rows / 7, "x": rows % 5})).names == (name, "x")
 
 
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__", "rownames", "...1"])
+def test_the_index_of_a_sample_of_rows_is_no_feature(name):
+    rows = np.random.default_rng(0).choice(10**6, 100, replace=False)
+    assert Columns.fit(pl.DataFrame({name: rows, "x": rows % 5})).names == ("x",)
+
+
 def test_noise_in_a_sorted_file_scores_chance_though_a_column_counts_its_rows():
     rng, n = np.random.default_rng(0), 2000
     noise = {"noise": rng.normal(size=n), "word": rng.choice(["a", "b"], n), "y": np.arange(n) < n // 2}
