@@ -54,9 +54,8 @@ def _summary(model: Model) -> dict[str, Any]:
     if encoding is None:
         return values | {"inputs": "not scaled"}
     if isinstance(encoding.inputs, Columns):
-        values["inputs"] = (
-            f"{encoding.n_inputs}, from {encoding.feature_count} column{'s' * (encoding.feature_count > 1)}"
-        )
+        columns = "1 column" if encoding.feature_count == 1 else f"{encoding.feature_count} columns"
+        values["inputs"] = f"{encoding.n_inputs}, from {columns}"
     else:
         shared = "one factor for all" if encoding.inputs.factor.size < encoding.feature_count else "one factor for each"
         values["inputs"] = f"{encoding.feature_count}, scaled by {shared}"

@@ -161,3 +161,8 @@ def test_a_text_is_no_list_of_numbers_or_categories():
 def test_the_ends_of_values_far_from_0_are_told_apart():
     source = from_frame(pl.DataFrame({"x": range(20), "t": [1.7e9 + each / 2 for each in range(20)]}), target="t")
     assert source.notes == ("target 't': real values from 1700000000 to 1700000009.5",)
+
+
+def test_one_class_is_counted_in_plain_grammar():
+    source = from_frame(pl.DataFrame({"x": [1, 2], "t": ["a", "a"]}), target="t")
+    assert source.notes == ("target 't': 1 class: a",)
