@@ -30,7 +30,7 @@ except ImportError:  # on Windows, where two processes may run the same block: s
 __all__ = ["FILE", "Row", "Store", "damaged", "outcome", "test_digest"]
 
 FILE = "sweep.sqlite"
-_FORMAT = 3
+_FORMAT = 4
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
@@ -332,7 +332,8 @@ def _columns(test: Evaluation | None) -> tuple[float | None, ...]:
 
 def test_digest(number: int, test: Sequence[float | None]) -> str:
     """Return the digest of a trial's test, which nothing else in the store repeats."""
-    return _digest(to_json([number, *test]))
+    # JSON would write infinity as it writes None; the database reads nan back as None.
+    return _digest(repr([number, *(None if value != value else value for value in test)]))
 
 
 def damaged(path: Path, what: str) -> ValueError:

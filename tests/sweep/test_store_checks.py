@@ -121,6 +121,7 @@ DAMAGES = {
     "another test": ("update trials set test_accuracy = 0.999 where trial = 0", "trial 0 has the test {'test_loss': "),
     "a word as test": ("update trials set test_loss = 'low' where trial = 0", "'low', 'test_accuracy': "),
     "a test of a diverged trial": ("update trials set test_loss = 1 where trial = 4", "which is not what was written"),
+    "an infinite test": ("update trials set test_r2 = 9e999 where trial = 0", "trial 0 has the test {'test_loss': "),
     "negative epochs": ("update trials set epochs = -3 where trial = 0", "trial 0 has -3 epochs of 3"),
     "too many epochs": ("update trials set epochs = 99 where trial = 0", "trial 0 has 99 epochs of 3"),
     "a word as epochs": ("update trials set epochs = 'all' where trial = 0", "trial 0 has 'all' epochs of 3"),
@@ -166,10 +167,10 @@ def test_a_damage_is_refused_in_one_line_that_names_the_file_and_the_next_step(w
 
 def test_a_sweep_of_an_older_format_is_refused_with_the_next_step(whole, tmp_path):
     folder = copied(whole, tmp_path)
-    digest = hashlib.sha256(b"2").hexdigest()
-    execute(folder, f"update sweep set value = '2', digest = '{digest}' where name = 'format'")
+    digest = hashlib.sha256(b"3").hexdigest()
+    execute(folder, f"update sweep set value = '3', digest = '{digest}' where name = 'format'")
     for use in (sweep.load, run):
-        with pytest.raises(ValueError, match=r"the sweep has format 2, expected 3; run it again into a new folder$"):
+        with pytest.raises(ValueError, match=r"the sweep has format 3, expected 4; run it again into a new folder$"):
             use(folder)
 
 
