@@ -6,6 +6,7 @@ Each is a frozen value, fitted to the cells of the training part alone. `encode`
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
@@ -35,7 +36,7 @@ class Encoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Values:
+class _Values(ABC):
     """What numbers, truth values and times share: a cell that cannot be read counts as missing.
 
     Where training had missing cells, a further compact column is 1 for them and else 0.
@@ -45,17 +46,17 @@ class _Values:
     name: str
     missing: bool
 
+    @abstractmethod
     def read(self, cells: polars.Series) -> polars.Series:
         """Return cleaned cells as values, null where missing or not readable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compact(self, read: polars.Series) -> list[Float32s]:
         """Return compact columns for values that `read` returned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inputs(self) -> Layout:
         """Return the inputs that `compact` becomes; it passes every column on."""
-        raise NotImplementedError
 
     def encode(self, cells: polars.Series) -> Encoded:
         """Return the compact columns of cleaned cells."""
