@@ -42,7 +42,6 @@ def run(arguments: Namespace) -> int:
     given = vars(arguments) if saved is None else options
     material = read_material(arguments.source, options, given=given, chooses=options["patience"] is not None)
     prepared, about = material.prepared, material.about
-    show_data(arguments, material)
     mlp, config = network_of(material, about["options"]), config_of(about["options"])
     check_training(mlp, prepared.train, config, prepared.validation, prepared.test)
     if saved is not None and saved["data"] != about["data"]:
@@ -50,6 +49,7 @@ def run(arguments: Namespace) -> int:
     keep_compiled_programs(arguments)
     key = _key(about["options"])  # before the folder is made: fails without a device
     check_key(key, config)
+    show_data(arguments, material)
     folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
     opened = start_run(folder, {"source": arguments.source, "options": about["options"], "data": about["data"]}, mlp)
     return _train(arguments, opened, mlp, config, material, key)

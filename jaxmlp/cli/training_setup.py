@@ -58,10 +58,13 @@ def read_material(source_name: str, options: Mapping[str, Any], *, given: Collec
     prepared = _weighted(prepared, options["class_weights"])
     suited = _suited_to_table(len(prepared.train)) if source.is_table else {}
     suited |= {"batch_size": min(suited.get("batch_size", options["batch_size"]), len(prepared.train))}
-    options = {**options, **{name: value for name, value in suited.items() if name not in given}}
+    suited = {name: value for name, value in suited.items() if name not in given}
     notes = source.notes
     if isinstance(columns := prepared.encoding.inputs, Columns):
         notes += columns.notes
+    if options["track"] and (usual := suited.pop("networks", 1)) > 1:
+        notes += (f"--track follows the gradients of one network: 1 is trained, not {usual}",)
+    options = {**options, **suited}
     data = fingerprint_of(source, prepared.encoding)
     about = {"source": source.name, "target": source.target, "data": data, "options": dict(options)}
     return Material(source, prepared, about, notes)

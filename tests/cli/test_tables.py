@@ -67,6 +67,18 @@ def test_a_table_gets_the_configuration_that_suits_its_size(trained):
     assert [options["learning_rate"], options["batch_size"]] == [suited.learning_rate, suited.batch_size]
 
 
+def test_tracked_statistics_are_of_one_network_where_several_would_suit(jaxmlp, trained):
+    argv = ("train", trained.path, "--target", "answer", "--drop", "amount", *QUICK, "--track", "norms")
+    done = jaxmlp(*argv, "--out", "tracked")
+    assert (done.code, "1 is trained, not 4" in done.err) == (0, True)
+    assert len(load("tracked/model.safetensors").networks) == 1
+    assert "norm_max" in pl.read_csv("tracked/history.csv").columns
+    assert len(load(f"{trained.classes}/model.safetensors").networks) == 4
+    refused = jaxmlp(*argv, "--networks", "2")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "track follows the gradients of one network, got 2 keys" in refused.err
+
+
 def test_columns_are_found_by_name_and_surprises_are_counted(jaxmlp, trained, tmp_path):
     assert jaxmlp("predict", trained.classes, trained.path, "--probabilities", "--out", "before.csv").code == 0
     changed = trained.frame.drop("answer", "amount").with_columns(
