@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from jaxmlp.cli.output import check_out, show, table
-from jaxmlp.cli.saved_model import find_model, note_surprises, predict_finite, read_for
+from jaxmlp.cli.saved_model import find_model, note_surprises, options_for, predict_finite, read_for
 from jaxmlp.cli.startup import keep_compiled_programs
 from jaxmlp.data import is_table, read_columns
 from jaxmlp.storage.files import write_whole
@@ -24,8 +24,7 @@ def run(arguments: Namespace) -> int:
     model = find_model(arguments.model)
     if arguments.probabilities and model.encoding and model.encoding.class_names is None:
         raise ValueError("--probabilities is for classes, but the model predicts real values: leave it out")
-    separator = model.about.get("options", {}).get("separator")
-    kept = _kept(arguments.source, keep, separator)
+    kept = _kept(arguments.source, keep, options_for(model, arguments.source).get("separator"))
     source, encoding = read_for(model, arguments.source, labelled=False)
     x: Any
     x, origin = (source.x, "all examples") if source.x_test is None else (source.x_test, "the test part")

@@ -14,6 +14,7 @@ from jaxmlp.storage.checkpoint import Model, load
 __all__ = [
     "find_model",
     "note_surprises",
+    "options_for",
     "part_to_score",
     "predict_finite",
     "read_for",
@@ -36,11 +37,20 @@ def find_model(given: str) -> Model:
     return load(path)
 
 
+def options_for(model: Model, given: str) -> dict[str, Any]:
+    """Return the options of a model's training, without those that a source of another kind cannot have."""
+    options = model.about.get("options", {})
+    without = {"separator"} if Path(given).suffix.lower() == ".parquet" else set()
+    if not is_table(given):
+        without = {"separator", "missing"}
+    return {name: value for name, value in options.items() if name not in without}
+
+
 def read_for(model: Model, given: str, *, target: str | None = None, labelled: bool = True) -> tuple[Source, Encoding]:
     """Read a source with the features that the model was trained with."""
     if model.encoding is None:
         raise ValueError("the model was saved without the scaling of its inputs: use it from Python")
-    options = model.about.get("options", {})
+    options = options_for(model, given)
     target = (target or model.about.get("target")) if is_table(given) else target
     features = model.encoding.feature_names or None
     if target is not None and target in (features or ()):

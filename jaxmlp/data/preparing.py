@@ -107,8 +107,8 @@ def _fit_inputs(
     if source.is_table:
         said: Any = {"numbers": numbers, "categories": categories, "missing": source.missing}
         return Columns.fit(x, scaling=scaling or "piecewise", **said)
-    if numbers or categories:
-        raise ValueError(f"{plain(source.name)} is not a table: leave out numbers and categories")
+    if given := [name for name, columns in (("numbers", numbers), ("categories", categories)) if columns]:
+        raise ValueError(f"{plain(source.name)} is not a table: leave out {', '.join(given)}")
     # Scaling pixel by pixel would magnify the noise of border pixels that are nearly always empty.
     is_image = source.image_shape is not None or (not source.feature_names and x.dtype.kind in "iu")
     return Scaling.fit(x, scaling or "standard", shared=is_image)

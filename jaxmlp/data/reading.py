@@ -108,10 +108,8 @@ def read(
         raise ValueError(unknown_name("task", task, TASKS))
     try:
         reader = _find_reader(name)
-        if target is not None and reader is not read_table:
-            raise ValueError(f"{plain(name)} is not a table: leave out the target column {quoted(target)}")
-        if separator is not None and reader is not read_table:
-            raise ValueError(f"{plain(name)} is not a CSV file: leave out the separator {quoted(separator)}")
+        if reader is not read_table and (given := request.of_table):
+            raise ValueError(f"{plain(name)} is not a table: leave out {', '.join(given)}")
         found = reader(name, request)
     except FileNotFoundError:
         raise

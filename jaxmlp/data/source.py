@@ -45,6 +45,12 @@ class Request:
         if self.features is not None and not len(self.features):
             raise ValueError("features must name one column or more, got none: leave it out to take all of them")
 
+    @property
+    def of_table(self) -> list[str]:
+        """Return the names of the given options that only a table has."""
+        named = {"target": self.target, "drop": self.drop or None, "missing": self.missing, "separator": self.separator}
+        return [name for name, value in named.items() if value is not None]
+
 
 @dataclass(frozen=True, eq=False)
 class Source:

@@ -122,6 +122,37 @@ def test_an_empty_list_of_columns_is_refused(jaxmlp, trained, option):
     assert f"{option}: expected names of columns" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("drop", "a"), ("missing", "-"), ("numbers", "a"), ("categories", "a"), ("separator", ";"), ("target", "a")],
+)
+def test_an_option_for_tables_is_refused_where_there_is_no_table(jaxmlp, tmp_path, option, value):
+    np.savez(tmp_path / "data.npz", x=np.eye(20), y=np.arange(20) % 2)
+    for source in ("digits", "data.npz"):
+        refused = jaxmlp("train", source, f"--{option}", value)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert refused.err.endswith(f"error: {source} is not a table: leave out {option}\n")
+    refused = jaxmlp("train", "iris", "--drop", "a", "--missing", "-", "--target", "b")
+    assert refused.err.endswith("error: iris is not a table: leave out target, drop, missing\n")
+
+
+def test_how_a_file_was_read_in_training_does_not_keep_other_files_from_being_read(jaxmlp, trained, tmp_path):
+    frame = trained.frame.drop("amount").with_columns(pl.col("city").fill_null("-"))
+    frame.write_csv(tmp_path / "data.csv", separator="/", null_value="-")
+    frame.write_parquet(tmp_path / "data.parquet")
+    argv = ("--target", "answer", "--separator", "/", "--missing", "-", *QUICK, "--out", "run")
+    assert jaxmlp("train", "data.csv", *argv).code == 0
+    written = []
+    for kind in ("csv", "parquet"):
+        done = jaxmlp("predict", "run", f"data.{kind}", "--keep", "number", "--out", f"{kind}.csv")
+        assert (done.code, done.err) == (0, "")
+        written.append((tmp_path / f"{kind}.csv").read_text())
+    assert written[0] == written[1]
+    refused = jaxmlp("predict", "run", "digits")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "leave out" not in refused.err
+
+
 def test_kept_columns_stand_beside_the_predictions_as_they_are(jaxmlp, trained, tmp_path):
     assert jaxmlp("predict", trained.classes, trained.path, "--keep", "name,city").code == 0
     predicted = pl.read_csv(tmp_path / "predictions.csv", null_values="NA")

@@ -45,12 +45,14 @@ def test_a_mistyped_task_is_answered_with_the_nearest(refusal):
     assert "unknown task 'value', did you mean 'values'?" in refusal(lambda: read("iris", task="value"))
 
 
-def test_a_target_column_is_only_for_tables(tmp_path, refusal):
+@pytest.mark.parametrize(
+    "options", [{"target": "kind"}, {"drop": ["a"]}, {"missing": ["-"]}, {"missing": []}, {"separator": ";"}]
+)
+def test_options_of_a_table_are_only_for_tables(options, tmp_path, refusal):
     np.savez(tmp_path / "data.npz", x=[[1.0], [2.0]], y=[0, 1])
     for source in ("iris", tmp_path, tmp_path / "data.npz"):
-        sentence = refusal(lambda source=source: read(source, target="kind"))
-        assert str(source) in sentence
-        assert "'kind'" in sentence
+        sentence = refusal(lambda source=source: read(source, **options))
+        assert sentence == f"{source} is not a table: leave out {next(iter(options))}"
 
 
 def test_named_features_are_selected_by_name(refusal):
