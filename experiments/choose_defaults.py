@@ -115,7 +115,7 @@ def read_table(table: Table) -> Source:
 
 
 def network(data: Prepared, hidden: tuple[int, ...] = (128,)) -> MLP:
-    n_in, names = data.encoding.feature_count, data.encoding.class_names
+    n_in, names = data.train.n_inputs, data.encoding.class_names
     if names is None:
         return MLP((n_in, *hidden, 1), "relu", "identity", "quadratic")
     return MLP((n_in, *hidden, len(names)))

@@ -11,7 +11,8 @@ RealMLP-TD. With `--tune 60` its mean rank is the best.
 
 Tables. Eleven have classes and are scored by accuracy, nine have real values and are scored by R2. A fifth of the rows
 is the test part, in five splits; classes have the same share in both parts. The defaults of jaxmlp were chosen on the
-development half, every second table of the alphabet, and not on the report half. `_tables.py` lists the tables.
+development half, every second table of the alphabet, and not on the report half: `experiments.choose_table_defaults`
+compares them with others. `_tables.py` lists the tables.
 
 Learners. Each has its customary preprocessing, written in `peers/tables.py`, and its default settings. Each fit has a
 fresh process and is kept in runs/tables, so that a run continues where it ended. A fit longer than --limit is ended;
