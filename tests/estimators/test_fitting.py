@@ -1,0 +1,140 @@
+"""The engine: problems side by side are what they are alone, and what scikit-learn makes of them."""
+
+from itertools import pairwise
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from jaxmlp import MLP
+from jaxmlp.estimators._fitting import Affine, Control, Problem, Settings, Validation, fit_problems, initial
+from jaxmlp.estimators._program import run_epoch
+from jaxmlp.network import Layer
+
+X, Y = load_digits(return_X_y=True)
+X = X[:300] / 16
+Y = Y[:300]
+SIZES = (64, 12, 10)
+
+
+def problem(seed: int = 0, schedule: str = "constant", rate: float = 0.05, max_iter: int = 3, **changes) -> Problem:
+    random_state = np.random.RandomState(seed)
+    layers = [Layer(random_state.uniform(-0.3, 0.3, (n_out, n_in)), np.zeros(n_out)) for n_in, n_out in pairwise(SIZES)]
+    control = Control(learning_rate_init=rate, schedule=schedule, max_iter=max_iter)
+    start = initial(tuple(layers), rate)
+    return Problem(Settings(MLP(SIZES), batch_size=64), X, Y, start, random_state, control)._replace(**changes)
+
+
+def accuracy(rows: np.ndarray):
+    return lambda outputs: float(np.mean(outputs.argmax(1) == Y[rows]))
+
+
+FOLD = np.arange(300) % 4 != 0
+PART = Validation(np.flatnonzero(~FOLD), accuracy(np.flatnonzero(~FOLD)))
+
+# Eight problems that see the same batches, and some of them alone, are two programs for most of these.
+DIFFERENT = {
+    "numbers": lambda: [
+        *[problem(rate=rate) for rate in (0.001, 0.1)],
+        *[problem(alpha=alpha, momentum=alpha) for alpha in (0.0, 0.3)],
+        *[problem(schedule=name, max_iter=4) for name in ("invscaling", "cosine", "step")],
+        problem(schedule="adaptive", max_iter=8),
+        problem(max_iter=1),
+    ],
+    "clip": lambda: [problem(clip=clip) for clip in (0.1, 1.0, None)],
+    "seeds": lambda: [problem(seed) for seed in range(3)],
+    "rows": lambda: [
+        *[problem(rows=np.flatnonzero(np.arange(300) % 5 != fold)) for fold in range(2)],
+        *[problem(rows=np.arange(n)) for n in (192, 193, 20)],
+    ],
+    "weights": lambda: [
+        *[problem(weights=np.linspace(0, high, 300)) for high in (1, 2)],
+        problem(weights=np.repeat([1.0, 0.0, 2.0], 100)),
+        problem(weights=np.repeat([1.0, 0.0, 2.0], 100), settings=Settings(MLP(SIZES), 64, shuffle=False)),
+        problem(),
+    ],
+    "validation": lambda: [
+        problem(rate=rate, max_iter=8, rows=np.flatnonzero(FOLD), validation=PART) for rate in (0.01, 3.0)
+    ],
+    "affine": lambda: [problem(affine=Affine(shift, np.ones(64))) for shift in (np.zeros(64), np.full(64, 0.5))],
+    "dtypes": lambda: [problem(settings=Settings(MLP(SIZES), 64, dtype=name)) for name in ("float32", "float64")],
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_problems_side_by_side_are_what_they_are_alone(what):
+    together = fit_problems(DIFFERENT[what]())
+    alone = [fit_problems([each])[0] for each in DIFFERENT[what]()]
+    for one, other in zip(together, alone, strict=True):
+        assert one.progress.status == other.progress.status
+        # Products of lanes sum in another order: some roundings of numbers of size 1, grown over the steps.
+        rounding = 1e4 * np.finfo(one.params[0].w.dtype).eps
+        results = [(each._replace(progress=()), each.progress[:-1]) for each in (one, other)]
+        jax.tree.map(lambda a, b, at=rounding: np.testing.assert_allclose(a, b, rtol=0, atol=at), *results)
+    different = [each.params[0].w for each in together]
+    assert all(np.any(one != different[0]) for one in different[1:] if one.dtype == different[0].dtype)
+
+
+def test_a_random_state_is_left_as_the_problem_alone_leaves_it():
+    together, alone = DIFFERENT["numbers"](), DIFFERENT["numbers"]()
+    fit_problems(together)
+    for one, other in zip(together, alone, strict=True):
+        fit_problems([other])
+        assert one.random_state.randint(2**31) == other.random_state.randint(2**31)
+
+
+def test_folds_of_similar_length_and_problems_that_stop_share_one_program():
+    fit_problems([problem(rows=np.arange(190), alpha=alpha) for alpha in (0.1, 0.2)])
+    n_programs = run_epoch._cache_size()
+    fit_problems([problem(rows=np.arange(191), max_iter=n, clip=None) for n in (1, 3)])
+    assert run_epoch._cache_size() == n_programs
+
+
+def test_an_affine_map_is_what_it_makes_of_x():
+    shift, scale = np.linspace(0, 1, 64), np.linspace(1, 2, 64)
+    (mapped,) = fit_problems([problem(affine=Affine(shift, scale))])
+    (given,) = fit_problems([problem(x=(X - shift) * scale)])
+    np.testing.assert_allclose(mapped.params[0].w, given.params[0].w, rtol=0, atol=1e-12)
+
+
+def test_a_row_that_is_not_in_a_batch_does_not_spoil_it():
+    x = X.copy()
+    x[0] = np.inf
+    (fitted,) = fit_problems([problem(x=x, rows=np.arange(1, 300))])
+    assert np.isfinite(fitted.params[0].w).all()
+
+
+def test_a_network_that_diverges_ends_there_and_leaves_its_neighbours_alone():
+    diverged, other = fit_problems([problem(rate=1e200), problem()])
+    assert diverged.progress.status == "diverged"
+    assert diverged.progress.n_iter < 3
+    assert other.progress.losses == pytest.approx(fit_problems([problem()])[0].progress.losses, rel=1e-12)
+
+
+def test_a_callback_sees_every_epoch_and_can_stop_a_fit():
+    seen = []
+
+    def stop_second(number, state):
+        seen.append((number, state().progress.n_iter))
+        return number == 1
+
+    first, second = fit_problems([problem(rate=0.1), problem(rate=0.2)], stop_second)
+    assert sorted(seen) == [(0, 1), (0, 2), (0, 3), (1, 1)]
+    assert (first.progress.status, second.progress.status) == ("max_iter", "stopped")
+    (alone,) = fit_problems([problem(rate=0.2, max_iter=1)])
+    np.testing.assert_allclose(second.params[0].w, alone.params[0].w, rtol=0, atol=1e-12)
+
+
+def test_an_interrupt_keeps_the_last_complete_epoch_of_every_problem():
+    def interrupt(number, state):
+        if (number, state().progress.n_iter) == (1, 2):
+            raise KeyboardInterrupt
+        return False
+
+    problems = [problem(rate=0.1), problem(rate=0.2), problem(seed=5)]
+    fitted = fit_problems(problems, interrupt)
+    assert [each.progress.status for each in fitted] == ["interrupted"] * 3
+    assert [each.progress.n_iter for each in fitted] == [1, 1, 0]
+    (alone,) = fit_problems([problem(rate=0.1, max_iter=1)])
+    np.testing.assert_allclose(fitted[0].params[0].w, alone.params[0].w, rtol=0, atol=1e-12)
