@@ -7,7 +7,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["as_typed", "axis", "budget", "column_names", "count_or_all", "names", "number", "shortened", "widths"]
+__all__ = [
+    "as_typed",
+    "axis",
+    "budget",
+    "column_names",
+    "count_or_all",
+    "missing_texts",
+    "names",
+    "number",
+    "shortened",
+    "widths",
+]
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -39,11 +50,26 @@ def column_names(text: str) -> list[str]:
     >>> column_names('age,"income, EUR"')
     ['age', 'income, EUR']
     """
-    parts = [part.strip() for part in next(csv.reader([text], skipinitialspace=True))]
+    parts = _cells(text)
     if not parts or not all(parts):
         raise ArgumentTypeError(f"expected names of columns separated by commas, got {shortened(text)}")
     if repeated := [name for name, count in Counter(parts).items() if count > 1]:
         raise ArgumentTypeError(f"column {shortened(repeated[0])} is named twice: name it once")
+    return parts
+
+
+def missing_texts(text: str) -> list[str]:
+    """Read texts that mean a missing cell, separated by commas as names of columns are.
+
+    >>> missing_texts("-99,unknown")
+    ['-99', 'unknown']
+    """
+    parts = [part for part in dict.fromkeys(_cells(text)) if part]
+    if not parts:
+        always = "an empty cell is missing in any case"
+        raise ArgumentTypeError(
+            f"expected texts separated by commas, like -99,unknown, got {shortened(text)}; {always}"
+        )
     return parts
 
 
@@ -111,6 +137,10 @@ def as_typed(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ":".join(map(str, value)) or "none"
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _cells(text: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([text], skipinitialspace=True), [])]
 
 
 def shortened(text: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from jaxmlp._validation import unknown_name
 from jaxmlp._version import __version__
-from jaxmlp.cli.argument_types import axis, budget, column_names, count_or_all, names, number, widths
-from jaxmlp.training.config import TRACKED, TrainConfig
+from jaxmlp.cli.argument_types import axis, budget, column_names, count_or_all, missing_texts, names, number, widths
+from jaxmlp.training.config import TABLE_NETWORKS, TRACKED, TrainConfig
 
 __all__ = ["TRAIN_DEFAULTS", "build_parsers", "parse"]
 
@@ -142,7 +142,10 @@ def _add_train(parser: ArgumentParser) -> None:
         validation=f"{_VALIDATION} (default: 0.2 with --patience, else none)",
     )
     run = parser.add_argument_group("run")
-    networks = "number of networks, with the seeds --seed, --seed + 1, ...; the model is their mean (default: 1)"
+    networks = (
+        "number of networks, with the seeds --seed, --seed + 1, ...; the model is their mean (default: 1; for tables: "
+        f"{TABLE_NETWORKS}, and 1 with --track)"
+    )
     _add(run, "--networks N", networks, type=number(int))
     tune = (
         "search learning rate, weight decay, widths and encoding, as far as they are not given, for so many seconds, "
@@ -171,7 +174,7 @@ def _add_base_run(parser: ArgumentParser, *, seed: str, validation: str) -> None
     )
     _add(data, "--categories COLUMNS", "columns of a table to take for categories, like a postcode", type=column_names)
     missing = "texts that mean a missing cell of a table, besides no text (default: NA, N/A, null, none, NaN, ?)"
-    _add(data, "--missing TEXTS", missing, type=column_names)
+    _add(data, "--missing TEXTS", missing, type=missing_texts)
     _add(data, "--separator TEXT", "what separates the cells of a .csv file (default: recognised)")
     weights = "weights of the training examples: balanced gives each class the same total (default: equal weights)"
     _add(data, "--class-weights KIND", weights)

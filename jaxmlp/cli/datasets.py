@@ -10,9 +10,9 @@ __all__ = ["run"]
 
 def run(arguments: Namespace) -> int:
     """Print each embedded data set with one line about it."""
-    values = {name: entry.description for name, entry in EMBEDDED.items()}
+    descriptions = {name: entry.description for name, entry in EMBEDDED.items()}
     printed = grid({"name": False, "description": False})
-    for row in values.items():
+    for row in descriptions.items():
         printed.add_row(*row)
-    show(arguments, values, printed)
+    show(arguments, {"datasets": descriptions}, printed)
     return 0

@@ -47,9 +47,9 @@ def why_lost(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def show(arguments: Namespace, values: Mapping[str, Any], *tables: RenderableType) -> None:
-    """Print a command's result: one JSON object under --json, nothing under --quiet, else tables."""
+    """Print a command's result: one JSON object, with the notes, under --json, nothing under --quiet, else tables."""
     if arguments.json:
-        print(to_json(values))
+        print(to_json({**values, "notes": arguments.notes}))
     elif not arguments.quiet:
         print(rendered(*tables))
 

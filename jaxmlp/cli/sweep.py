@@ -16,7 +16,7 @@ from jaxmlp.cli.progress import sweep_progress
 from jaxmlp.cli.startup import keep_compiled_programs, say
 from jaxmlp.cli.sweep_results import FINISHED, reported, settings_table
 from jaxmlp.cli.sweep_space import as_options, typed_space
-from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material
+from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material, show_data
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import is_leftover
 from jaxmlp.storage.run_folder import new_folder
@@ -47,6 +47,7 @@ def run(arguments: Namespace) -> int:
     work |= {"validation": data.validation, "test": data.test}
     work |= _limits(arguments)
     plan = sweep.plan(**work)
+    show_data(arguments, material)
     return _show_plan(arguments, plan, halving) if arguments.plan else _run(arguments, material, halving, work)
 
 
@@ -62,7 +63,6 @@ def _space(arguments: Namespace) -> sweep.Space:
 
 def _show_plan(arguments: Namespace, plan: sweep.Plan, halving: sweep.Halving | None) -> int:
     values: dict[str, Any] = {"trials": plan.n_trials, "memory": plan.memory, "seconds": plan.seconds}
-    values["notes"] = arguments.notes
     text = str(plan)
     if halving is not None:
         epochs = plan.groups[0].epochs
@@ -149,7 +149,6 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
         "seconds": seconds,
         "out": str(results.folder),
         "report": reported(arguments, results),
-        "notes": arguments.notes,
     }
     shown = {"trials": f"{n_trials}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
     shown |= {name: values[name] for name in ("seconds", "out", "report")}

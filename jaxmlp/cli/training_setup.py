@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
 from jaxmlp.cli.output import columns_table, rendered
@@ -62,6 +64,7 @@ def read_material(source_name: str, options: Mapping[str, Any], *, given: Collec
     notes = source.notes
     if isinstance(columns := prepared.encoding.inputs, Columns):
         notes += columns.notes
+    notes += _about_classes_not_trained(prepared)
     if options["track"] and (usual := suited.pop("networks", 1)) > 1:
         notes += (f"--track follows the gradients of one network: 1 is trained, not {usual}",)
     options = {**options, **suited}
@@ -129,6 +132,16 @@ def _suited_to_table(n_examples: int) -> dict[str, Any]:
     names = ("epochs", "batch_size", "learning_rate", "weight_decay")
     of_table = {"hidden": list(TABLE_HIDDEN), "networks": TABLE_NETWORKS}
     return of_table | {name: getattr(config, name) for name in names}
+
+
+def _about_classes_not_trained(prepared: Prepared) -> tuple[str, ...]:
+    """Return a note about classes that only the test part of a source has, as an archive may."""
+    names = prepared.encoding.class_names or ()
+    if len(present := np.unique(prepared.train.t)) >= len(names):
+        return ()
+    absent = [name for place, name in enumerate(names) if place not in present]
+    more = ", …" if len(absent) > 10 else ""
+    return (f"classes without a training example: {', '.join(absent[:10])}{more}; in the test they count as wrong",)
 
 
 def _weighted(prepared: Prepared, kind: str | None) -> Prepared:

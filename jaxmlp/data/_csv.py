@@ -78,9 +78,18 @@ def read_csv(path: Path, separator: str | None) -> tuple[polars.DataFrame, Calla
         return _with_points(frame, file.separator), file.line_of
     _refuse_ragged(file, len(header))
     pl = optional("polars")
-    blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
-    kept = (~blank).arg_true()
-    return _with_points(frame.filter(~blank), file.separator), lambda index: file.line_of(kept[index])
+    empty = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    kept = (~(empty & _is_blank(file, len(frame)))).arg_true() if empty.any() else None
+    if kept is None or len(kept) == len(frame):
+        return _with_points(frame, file.separator), file.line_of
+    return _with_points(frame[kept], file.separator), lambda index: file.line_of(kept[index])
+
+
+def _is_blank(file: _File, height: int) -> polars.Series:
+    """Tell which rows are blank lines; a row of separators alone is an example whose cells are all missing."""
+    pl = optional("polars")
+    is_blank = pl.Series([not fields for _, fields in islice(file.records(), 1, None)], dtype=pl.Boolean)
+    return is_blank if len(is_blank) == height else pl.repeat(True, height, eager=True)  # the two parsers disagree
 
 
 def _checked(separator: str) -> str:

@@ -119,8 +119,8 @@ def run(
     config
         The values that the space does not vary; `TrainConfig()` if None.
     mlp
-        The network, except for what the space varies. If None: inputs and outputs that fit the data, a hidden layer of
-        128, and for classes cross-entropy with softmax, else the quadratic loss with identity.
+        The network, except for what the space varies. If None: inputs and outputs that fit the data and `validation`, a
+        hidden layer of 128, and for classes cross-entropy with softmax, else the quadratic loss with identity.
     validation
         Evaluated after every epoch. It ranks the trials; without it the training loss does.
     test
@@ -276,7 +276,8 @@ def _network(parts: _Parts) -> MLP:
     data = parts.data
     t = np.asarray(data.t)
     if t.ndim == 1 and t.dtype.kind in "iu":
-        highest = max(int(np.asarray(each.t).max()) for each in parts if each is not None)
+        # Nothing depends on the test data: a class that only they have is an error, as in `train`.
+        highest = max(int(np.asarray(each.t).max()) for each in (data, parts.validation) if each is not None)
         return MLP((data.n_inputs, 128, highest + 1))
     return MLP((data.n_inputs, 128, t[0].size), output="identity", loss="quadratic")
 

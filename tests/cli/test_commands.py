@@ -96,6 +96,15 @@ def test_json_prints_one_object_with_the_promised_fields(jaxmlp):
     assert values["parameters"] == 4 * 16 + 16 + 16 * 3 + 3
 
 
+def test_a_class_without_a_training_example_is_noted(jaxmlp, tmp_path):
+    x, t = np.eye(20), np.arange(20)
+    for n_classes, expected in ((2, []), (3, ["2"]), (4, ["2", "3"])):
+        np.savez(tmp_path / "data.npz", x_train=x, y_train=t % 2, x_test=x, y_test=t % n_classes)
+        values = json.loads(jaxmlp("train", "data.npz", *QUICK, "--json").out)
+        said = f"classes without a training example: {', '.join(expected)}; in the test they count as wrong"
+        assert values["notes"] == ([said] if expected else [])
+
+
 def test_real_values_are_scored_by_r2(jaxmlp):
     values = json.loads(jaxmlp("train", "diabetes", *QUICK, "--json").out)
     assert "test_r2" in values
@@ -362,7 +371,7 @@ def test_info_shows_layers_scaling_classes_and_training(jaxmlp):
 def test_datasets_lists_what_is_embedded(jaxmlp):
     shown = jaxmlp("datasets").out
     assert all(name in shown for name in EMBEDDED)
-    assert set(json.loads(jaxmlp("datasets", "--json").out)) == set(EMBEDDED)
+    assert set(json.loads(jaxmlp("datasets", "--json").out)["datasets"]) == set(EMBEDDED)
 
 
 def test_a_diverged_run_keeps_finite_parameters_and_says_what_to_try(jaxmlp):

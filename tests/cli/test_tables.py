@@ -99,14 +99,36 @@ def test_columns_are_found_by_name_and_surprises_are_counted(jaxmlp, trained, tm
     assert "feature 'city' is missing" in refused.err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "importance", "examples"])
-def test_every_score_counts_the_cells_that_were_not_understood(jaxmlp, trained, tmp_path, command):
+@pytest.mark.parametrize("command", ["evaluate", "importance", "examples", "predict"])
+def test_every_command_counts_the_cells_that_were_not_understood(jaxmlp, trained, tmp_path, command):
     with_commas = pl.col("income").cast(pl.String).str.replace(".", ",", literal=True)
     trained.frame.with_columns(with_commas).write_csv(tmp_path / "commas.csv", null_value="NA")
-    done = jaxmlp(command, trained.classes, "commas.csv")
-    assert done.code == 0
     unreadable = N - trained.frame["income"].null_count()
-    assert f"note: unlike in training: 'income' (unreadable cells: {unreadable})" in done.err
+    said = f"unlike in training: 'income' (unreadable cells: {unreadable})"
+    done = jaxmlp(command, trained.classes, "commas.csv")
+    assert (done.code, f"note: {said}\n" in done.err) == (0, True)
+    done = jaxmlp(command, trained.classes, "commas.csv", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert said in json.loads(done.out)["notes"]
+
+
+@pytest.mark.parametrize("command", [("train",), ("sweep", "--seeds", "2"), ("sweep", "--seeds", "2", "--plan")])
+def test_every_training_on_a_table_says_what_it_leaves_out(jaxmlp, trained, command):
+    argv = (command[0], trained.path, "--target", "answer", "--drop", "amount", *QUICK, *command[1:])
+    expected = "left out: 'name' (differs in every row), 'code' (constant)"
+    done = jaxmlp(*argv, "--out", "shown")
+    assert (done.code, f"note: {expected}\n" in done.err) == (0, True)
+    done = jaxmlp(*argv, "--out", "told", "--json")
+    assert (done.code, expected in json.loads(done.out)["notes"]) == (0, True)
+
+
+def test_a_row_without_any_value_has_a_prediction_too(jaxmlp, trained, tmp_path):
+    header, *rows = (tmp_path / trained.path).read_text().splitlines()
+    empty = "," * header.count(",")
+    (tmp_path / "new.csv").write_text("\n".join([header, rows[0], empty, "", rows[1]]))
+    done = jaxmlp("predict", trained.classes, "new.csv", "--keep", "number")
+    assert done.code == 0
+    assert pl.read_csv(tmp_path / "predictions.csv")["number"].to_list() == [0, None, 1]
 
 
 def test_a_feature_is_no_target_of_an_evaluation(jaxmlp, trained):
@@ -116,10 +138,10 @@ def test_a_feature_is_no_target_of_an_evaluation(jaxmlp, trained):
 
 
 @pytest.mark.parametrize("option", ["--drop", "--features", "--numbers", "--categories", "--missing"])
-def test_an_empty_list_of_columns_is_refused(jaxmlp, trained, option):
+def test_an_empty_list_is_refused(jaxmlp, trained, option):
     refused = jaxmlp("train", trained.path, "--target", "answer", *QUICK, option, "")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert f"{option}: expected names of columns" in refused.err
+    assert f"{option}: expected {'texts' if option == '--missing' else 'names of columns'}" in refused.err
 
 
 @pytest.mark.parametrize(

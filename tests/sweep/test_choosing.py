@@ -62,6 +62,20 @@ def test_other_test_data_change_nothing_but_their_own_columns(halving):
     assert others[0].table()["test_loss"].to_list() != others[1].table()["test_loss"].to_list()
 
 
+def test_a_class_of_the_test_data_alone_adds_no_output():
+    """Three classes in validation, and a fourth in test: the default network has three outputs, and says so."""
+    of_three, of_four = (Dataset(TEST.x, np.arange(50) % n) for n in (3, 4))
+    space = sweep.grid(seed=[0])
+    for test in (None, TEST, of_three):
+        planned = sweep.plan(space, TRAIN, CONFIG, validation=of_three, test=test)
+        assert planned.groups[0].mlp.sizes[-1] == 3
+    unseen = r"test: t has class 3 in row 3, but the network has 3 outputs$"
+    with pytest.raises(ValueError, match=unseen):
+        sweep.run(space, TRAIN, CONFIG, validation=of_three, test=of_four)
+    with pytest.raises(ValueError, match=unseen):
+        train(MLP((5, 128, 3)), TRAIN, CONFIG, key=jax.random.key(0), validation=of_three, test=of_four)
+
+
 def test_without_validation_data_trials_are_ranked_by_their_training_loss():
     results = sweep.run(SPACE, TRAIN, CONFIG, mlp=BASE, test=TEST)
     assert results.metric == "train_loss"
