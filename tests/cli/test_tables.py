@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from jaxmlp.storage.checkpoint import load
@@ -110,6 +111,38 @@ def test_every_command_counts_the_cells_that_were_not_understood(jaxmlp, trained
     done = jaxmlp(command, trained.classes, "commas.csv", "--json")
     assert (done.code, done.err) == (0, "")
     assert said in json.loads(done.out)["notes"]
+
+
+def test_a_column_that_counts_the_rows_of_a_sorted_table_is_no_feature(jaxmlp, tmp_path):
+    """A table of noise was sorted by class and then shuffled: its row numbers give the class away, and nothing else."""
+    rng, n = np.random.default_rng(0), 500
+    number = rng.permutation(n)
+    noise = {name: rng.standard_normal(n) for name in "abc"}
+    right = {}
+    for name, options in (("", []), ("rownames", []), ("rownames", ["--numbers", "rownames"])):
+        frame = pl.DataFrame({name: number + 1, **noise, "kind": np.where(number < n // 2, "early", "late")})
+        frame.write_csv(tmp_path / "noise.csv")
+        argv = (
+            "train",
+            "noise.csv",
+            "--target",
+            "kind",
+            *options,
+            "--epochs",
+            "20",
+            "--hidden",
+            "8",
+            "--networks",
+            "1",
+        )
+        done = jaxmlp(*argv, "--json")
+        values = json.loads(done.out)
+        right[name, *options] = round(values["test_accuracy"] * n / 5)
+        assert (f"left out: '{name}' (counts the rows)" in values["notes"]) == (not options)
+    low, high = stats.binom.interval(1 - 1e-6, n // 5, 0.5)
+    assert low <= right[("",)] <= high
+    assert low <= right[("rownames",)] <= high
+    assert right["rownames", "--numbers", "rownames"] > high
 
 
 @pytest.mark.parametrize("command", [("train",), ("sweep", "--seeds", "2"), ("sweep", "--seeds", "2", "--plan")])
