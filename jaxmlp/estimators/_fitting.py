@@ -6,8 +6,7 @@ are those that scikit-learn's `solver="sgd"` has for the same initial weights an
 """
 
 import pickle
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -31,15 +30,16 @@ __all__ = [
     "initial",
 ]
 
-Callback: TypeAlias = Callable[[int, Callable[[], Fitted]], bool]
+Callback: TypeAlias = Callable[[Mapping[int, Callable[[], Fitted]]], Collection[int]]
 
 
 def fit_problems(problems: Sequence[Problem], callback: Callback | None = None) -> list[Fitted]:
     """Fit each problem as if it were alone, and return the results in the same order.
 
-    `callback(number, state)` is called with a problem's number after each of its epochs; `state()` returns its `Fitted`
-    so far. The fit of a problem stops if the callback returns True. An interrupt from the keyboard ends all fits after
-    their last complete epoch, with the status "interrupted".
+    `callback(states)` is called after each epoch of problems that train together. `states[number]()` returns the
+    `Fitted` so far of a problem that ran, by its place in `problems`. The callback returns the numbers of those that
+    must stop. An interrupt from the keyboard ends all fits after their last complete epoch, with the status
+    "interrupted".
     """
     fitted: dict[int, Fitted] = {}
     on_device: dict[int, Any] = {}  # each x, by its id
@@ -47,15 +47,21 @@ def fit_problems(problems: Sequence[Problem], callback: Callback | None = None) 
     for numbers in _grouped(problems):
         of_group = [problems[number] for number in numbers]
         with jax.enable_x64(of_group[0].settings.dtype == "float64"):
-            group = Group(of_group, on_device, callback and partial(_renumbered, callback, numbers))
+            group = Group(of_group, on_device, callback and _renumbered(callback, numbers))
             results = group.interrupted() if is_interrupted else group.run()
         is_interrupted = any(each.progress.status == "interrupted" for each in results)
         fitted |= dict(zip(numbers, results, strict=True))
     return [fitted[number] for number in range(len(problems))]
 
 
-def _renumbered(callback: Callback, numbers: list[int], i: int, state: Callable[[], Fitted]) -> bool:
-    return callback(numbers[i], state)
+def _renumbered(callback: Callback, numbers: list[int]) -> Callback:
+    """Return the callback for problems that a group numbers from 0."""
+
+    def of_group(states: Mapping[int, Callable[[], Fitted]]) -> Collection[int]:
+        stopped = callback({numbers[i]: state for i, state in states.items()})
+        return [i for i in states if numbers[i] in stopped]
+
+    return of_group
 
 
 def _grouped(problems: Sequence[Problem]) -> list[list[int]]:

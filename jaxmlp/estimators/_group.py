@@ -1,7 +1,8 @@
 """Problems that see the same batches of the same data, trained together epoch by epoch in blocks of lanes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -17,7 +18,7 @@ __all__ = ["Group"]
 
 _MOST_LANES = 8  # of a block
 
-Callback: TypeAlias = Callable[[int, Callable[[], Fitted]], bool]
+Callback: TypeAlias = Callable[[Mapping[int, Callable[[], Fitted]]], Collection[int]]
 Blocks: TypeAlias = list[list[int]]  # the problem in each lane of each block
 
 
@@ -60,10 +61,7 @@ class Group:
     def interrupted(self) -> list[Fitted]:
         """Return the fits as they are, those that have not stopped with the status "interrupted"."""
         return [
-            each._replace(progress=each.progress._replace(status="interrupted"))
-            if each.progress.status == "running"
-            else each
-            for each in self.fitted
+            _with_status(each, "interrupted") if each.progress.status == "running" else each for each in self.fitted
         ]
 
     def _running(self) -> list[int]:
@@ -95,42 +93,50 @@ class Group:
         """Run one epoch of all blocks, then decide about each problem that still runs."""
         batches, n_rows = self.stream.next_epoch()
         outputs = [self._dispatch(block, lanes, batches) for block, lanes in zip(blocks, states, strict=True)]
-        for i, (lanes, measured), lane in self._places(blocks, outputs):
-            self._after(i, lanes, measured, lane, n_rows)
+        places = list(self._places(blocks, outputs))
+        is_best = {i: self._note(i, lanes, measured, lane, n_rows) for i, (lanes, measured), lane in places}
+
+        def state(i: int, lanes: Lanes, lane: int) -> Fitted:
+            return self._copied(i, lanes, lane, is_best=is_best[i])
+
+        running = {i: partial(state, i, lanes, lane) for i, (lanes, _), lane in places}
+        stopped = self.callback(running) if self.callback is not None else ()
+        for i, copied in running.items():
+            if i in stopped:
+                self.fitted[i] = _with_status(self.fitted[i], "stopped")
+            has_stopped = self.fitted[i].progress.status != "running"
+            if has_stopped or is_best[i]:
+                self.fitted[i] = copied()
+            if has_stopped:
+                _set_alike(self.problems[i].random_state, self.stream.random_state)
         return [lanes for lanes, _ in outputs]
 
     def _dispatch(self, block: list[int], lanes: Lanes, batches: Batches) -> tuple[Lanes, Measured]:
         problems = [self.problems[i] for i in block]
-        n_steps = len(np.asarray(batches.rows))
+        n_steps, n_slots = int(batches.n_steps), len(batches.rows)
 
         def column(values: Iterable[Any]) -> np.ndarray:
             return np.array(list(values), self.dtype)
 
-        rates = column(step_rates(self.problems[i].control, self.fitted[i].progress, n_steps) for i in block)
+        rates = np.zeros((len(block), n_slots), self.dtype)
+        rates[:, :n_steps] = [step_rates(self.problems[i].control, self.fitted[i].progress, n_steps) for i in block]
         alpha = column(problem.alpha for problem in problems)
         momentum = column(problem.momentum for problem in problems)
         clip = None if problems[0].clip is None else column(problem.clip for problem in problems)
         numbers = Numbers(rates, alpha, momentum, clip)
         return run_epoch(self.mlp, self.nesterov, lanes, numbers, self.data, batches, self.validation)
 
-    def _after(self, i: int, lanes: Lanes, measured: Measured, lane: int, n_rows: np.ndarray) -> None:
-        """Note what an epoch has done for a problem; copy its parameters out of its lane where they are needed."""
-        problem, before = self.problems[i], self.fitted[i]
+    def _note(self, i: int, lanes: Lanes, measured: Measured, lane: int, n_rows: np.ndarray) -> bool:
+        """Note what an epoch has done for a problem, and return whether its score is the best so far."""
+        before = self.fitted[i]
         losses = np.asarray(measured.losses)[lane, : len(n_rows)].astype(np.float64)
         loss = float(np.sum(losses * n_rows) / np.sum(n_rows))
-        progress = after_epoch(
-            problem.control, before.progress, len(self.stream.rows), loss, self._validated(i, measured, lane)
-        )
-        if not np.isfinite(loss) and not _is_finite(lanes.params, lane):
-            progress = progress._replace(status="diverged")
+        n_examples, validation = len(self.stream.rows), self._validated(i, measured, lane)
+        progress = after_epoch(self.problems[i].control, before.progress, n_examples, loss, validation)
         self.fitted[i] = before._replace(progress=progress)
-        is_best = progress.best_score > before.progress.best_score
-        if self.callback is not None and self.callback(i, lambda: self._copied(i, lanes, lane, is_best=is_best)):
-            progress = progress._replace(status="stopped")
-        if progress.status != "running" or is_best:
-            self.fitted[i] = self._copied(i, lanes, lane, is_best=is_best)._replace(progress=progress)
-        if progress.status != "running" and problem.random_state is not self.stream.random_state:
-            _set_alike(problem.random_state, self.stream.random_state)
+        if not np.isfinite(loss) and not _is_finite(lanes.params, lane):
+            self.fitted[i] = _with_status(self.fitted[i], "diverged")
+        return progress.best_score > before.progress.best_score
 
     def _validated(self, i: int, measured: Measured, lane: int) -> tuple[float, float] | None:
         validation = self.problems[i].validation
@@ -159,7 +165,7 @@ def _stream(problems: list[Problem], dtype: np.dtype) -> BatchStream:
 
 
 def _set_alike(random_state: np.random.RandomState, other: np.random.RandomState | None) -> None:
-    if other is not None:
+    if other is not None and other is not random_state:
         random_state.set_state(other.get_state(legacy=False))
 
 
@@ -171,6 +177,10 @@ def _validation(problem: Problem, dtype: np.dtype) -> tuple[np.ndarray, np.ndarr
     weights = np.ones(len(rows), dtype) if problem.weights is None else problem.weights[rows].astype(dtype)
     n_added = padded_length(len(rows)) - len(rows)
     return np.concatenate([rows, np.repeat(rows[:1], n_added)]).astype(np.int32), padded_rows(weights)
+
+
+def _with_status(fitted: Fitted, status: str) -> Fitted:
+    return fitted._replace(progress=fitted.progress._replace(status=status))
 
 
 def _is_finite(params: Params, lane: int) -> bool:

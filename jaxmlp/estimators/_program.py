@@ -52,9 +52,9 @@ class Batches(NamedTuple):
     A batch that is not full repeats one of its rows with the weight 0.
     """
 
-    n_steps: ArrayLike
-    rows: ArrayLike
-    weights: ArrayLike
+    n_steps: Array | np.integer
+    rows: Array | np.ndarray
+    weights: Array | np.ndarray
 
 
 class Numbers(NamedTuple):

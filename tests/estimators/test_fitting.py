@@ -115,9 +115,9 @@ def test_a_network_that_diverges_ends_there_and_leaves_its_neighbours_alone():
 def test_a_callback_sees_every_epoch_and_can_stop_a_fit():
     seen = []
 
-    def stop_second(number, state):
-        seen.append((number, state().progress.n_iter))
-        return number == 1
+    def stop_second(states):
+        seen.extend((number, state().progress.n_iter) for number, state in states.items())
+        return [1]
 
     first, second = fit_problems([problem(rate=0.1), problem(rate=0.2)], stop_second)
     assert sorted(seen) == [(0, 1), (0, 2), (0, 3), (1, 1)]
@@ -127,10 +127,10 @@ def test_a_callback_sees_every_epoch_and_can_stop_a_fit():
 
 
 def test_an_interrupt_keeps_the_last_complete_epoch_of_every_problem():
-    def interrupt(number, state):
-        if (number, state().progress.n_iter) == (1, 2):
+    def interrupt(states):
+        if states[1]().progress.n_iter == 2:
             raise KeyboardInterrupt
-        return False
+        return ()
 
     problems = [problem(rate=0.1), problem(rate=0.2), problem(seed=5)]
     fitted = fit_problems(problems, interrupt)
