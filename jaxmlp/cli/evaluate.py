@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 from sklearn import metrics
@@ -27,11 +28,11 @@ def run(arguments: Namespace) -> int:
     model = find_model(arguments.model)
     source, encoding = read_labelled(arguments, model, arguments.source)
     part, origin = part_to_score(model, source)
-    note_surprises(arguments, encoding, part.x)
     t = encoding.encode(part.x, part.t, source.class_names).t
+    note_surprises(arguments, encoding, source, part.x)
     y = predict_finite(model, part.x, source.name)
     values: dict[str, Any] = {"examples": len(y), "origin": origin}
-    title, tables = f"{Path(source.name).stem}, {origin}", []
+    title, tables = f"{Path(source.name).stem}, {origin}", list[RenderableType]()
     if encoding.class_names is None:
         values |= _scores_of_values(part.t.reshape(y.shape), y)
         drawn = predicted_against_true(part.t.ravel(), y.ravel(), title)
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
         values |= scores | notes | {"classes": names, "confusion": confusion.tolist()}
         right, probability, what = _trusted(t, y, names)
         drawn = calibration(right, probability, title, what)
-        tables.append(_confusion_table(confusion, names))
+        tables += ["\ntrue class (rows) and predicted (columns)", _confusion_table(confusion, names)]
     write_whole(picture, drawn)
     values["picture"] = str(picture)
     shown = {name: value for name, value in values.items() if name not in ("classes", "confusion")}
@@ -85,7 +86,7 @@ def _trusted(t: np.ndarray, y: np.ndarray, names: Sequence[str]) -> tuple[np.nda
 
 
 def _confusion_table(confusion: np.ndarray, names: Sequence[str]) -> Table:
-    printed = Table(title="true class (rows) and predicted (columns)", title_justify="left", box=None)
+    printed = Table(box=None)
     printed.add_column("", style="dim")
     for name in names:
         printed.add_column(name, justify="right", overflow="fold")

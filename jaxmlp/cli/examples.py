@@ -58,8 +58,8 @@ def _rank(arguments: Namespace, model: Model, source: Source, encoding: Encoding
     part, origin = whole(source.x, source.t), "all examples" if source.x_test is None else "the training part"
     if arguments.test:
         part, origin = whole(source.x_test, source.t_test), "the test part"
-    note_surprises(arguments, encoding, part.x)
     frame = _scored(model, source, encoding, part)
+    note_surprises(arguments, encoding, source, part.x)
     order = np.argsort(frame[by] if by == "margin" else -frame[by], kind="stable")
     frame = frame[order].with_row_index("rank", offset=1)
     hardest, wrong = frame.head(min(arguments.top, len(frame))), None if encoding.class_names is None else _wrong(frame)

@@ -30,8 +30,8 @@ def run(arguments: Namespace) -> int:
     model = find_model(arguments.model)
     source, encoding = read_labelled(arguments, model, arguments.source)
     part, origin = part_to_score(model, source)
-    note_surprises(arguments, encoding, part.x)
     data = encoding.encode(part.x, part.t, source.class_names)
+    note_surprises(arguments, encoding, source, part.x)
     groups, options = encoding.groups, dict[str, Any](key=jax.random.key(seed), repeats=repeats)
     with named_progress(arguments, "column", len(groups)) as show_next:
         found = permutation_importance(model.networks, data, groups, callback=show_next, **options)

@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
     x: Any
     x, origin = (source.x, "all examples") if source.x_test is None else (source.x_test, "the test part")
     y = predict_finite(model, x, source.name)
-    note_surprises(arguments, encoding, x)
+    note_surprises(arguments, encoding, source, x)
     predicted = _predictions(y, encoding.class_names, arguments.probabilities)
     if taken := [name for name in kept.columns if name in predicted.columns]:
         raise ValueError(f"--keep {taken[0]}: the predictions have a column of this name; rename it in {source.name}")

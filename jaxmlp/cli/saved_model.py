@@ -87,8 +87,10 @@ def part_to_score(model: Model, source: Source) -> tuple[Part, str]:
     return whole(source.x, source.t), "all examples"
 
 
-def note_surprises(arguments: Namespace, encoding: Encoding, x: Any) -> None:
-    """Count the cells of a table that are unlike those of training, in one line."""
+def note_surprises(arguments: Namespace, encoding: Encoding, source: Source, x: Any) -> None:
+    """Note what the source says, and count the cells of a table that are unlike those of training, in one line."""
+    for line in source.notes:
+        note(arguments, line)
     if isinstance(encoding.inputs, Columns) and (line := encoding.inputs.surprises(x)):
         note(arguments, line)
 

@@ -22,9 +22,9 @@ MISSING = ("", "NA", "N/A", "null", "none", "NaN", "?")
 MOST_ODD = 0.05
 """The share of cells that may be no numbers in a column of numbers."""
 
-_LEAST_NUMBERS = 10  # distinct numbers that a column with odd cells needs; else its cells are codes
+LEAST_NUMBERS = 10  # distinct numbers that a column with odd cells needs; else its cells are codes
 _TRUE, _FALSE = ["true", "yes"], ["false", "no"]
-_FORMATS = (
+_DAYS = (
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%dT%H:%M:%S%.f",
@@ -32,6 +32,10 @@ _FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M",
     "%Y-%m-%dT%H:%M",
+)
+_CLOCKS = ("%H:%M:%S%.f", "%H:%M")
+SPELLINGS = (
+    *_DAYS,
     "%Y/%m/%d",
     "%Y/%m/%d %H:%M:%S",
     "%Y/%m/%d %H:%M",
@@ -47,15 +51,24 @@ _FORMATS = (
     "%d/%m/%Y",
     "%d/%m/%Y %H:%M:%S",
     "%d/%m/%Y %H:%M",
+    "%d %b %y",
     "%d %b %Y",
+    "%d-%b-%y",
     "%d-%b-%Y",
     "%d %B %Y",
     "%b %d, %Y",
     "%B %d, %Y",
-    "%H:%M:%S%.f",
-    "%H:%M",
+    *_CLOCKS,
 )
-"""How text may spell dates and times; the first that fits counts, so 1/2/2020 is January 2 in most columns."""
+"""How text may spell dates and times; the first that fits counts, so 1/2/2020 is January 2 in most columns.
+
+One column may mix those of ISO 8601, since none can be taken for another: `alike` lists them. Frames have such cells.
+"""
+
+
+def alike(spelling: str) -> tuple[str, ...]:
+    """Return this spelling, and those that may stand beside it in a column."""
+    return next((spellings for spellings in (_DAYS, _CLOCKS) if spelling in spellings), (spelling,))
 
 
 def cleaned(frame: polars.DataFrame, missing: Sequence[str]) -> list[polars.Series]:
@@ -109,18 +122,33 @@ def booleans(cells: polars.Series) -> polars.Series:
 
 
 def times(cells: polars.Series, spelling: str) -> polars.Series:
-    """Return cells as datetimes without time zone; the spelling is that of text."""
+    """Return cells as datetimes of UTC without a time zone; the spelling is that of text."""
     pl = optional("polars")
     if cells.dtype == pl.String:
-        read = cells.str.to_datetime(spelling, strict=False, time_unit="us") if spelling else cells.clear(len(cells))
-        return read.dt.replace_time_zone(None).cast(pl.Datetime("us"))
+        first, *others = alike(spelling)
+        read = _read_as(cells, first)
+        for other in others:
+            if read.null_count() > cells.null_count():
+                read = read.zip_with(read.is_not_null(), _read_as(cells, other))
+        return read
     if cells.dtype == pl.Time:
         return (cells.cast(pl.Int64) // 1000).cast(pl.Datetime("us"))
-    if cells.dtype == pl.Datetime:
-        cells = cells.dt.replace_time_zone(None)
+    if isinstance(dtype := cells.dtype, pl.Datetime):
+        cells = cells if dtype.time_zone is None else cells.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     elif cells.dtype not in (pl.Date, pl.Null):
         raise ValueError(f"{cells.dtype} cells, expected dates or times")
     return cells.cast(pl.Datetime("us"))
+
+
+def _read_as(cells: polars.Series, spelling: str) -> polars.Series:
+    pl = optional("polars")
+    if spelling in _CLOCKS:
+        return times(cells.str.to_time(spelling, strict=False), spelling)
+    read = cells.str.to_datetime(spelling, strict=False, time_unit="us").dt.replace_time_zone(None)
+    if "%Y" not in spelling:
+        return read
+    # Polars takes the 5 of 5/1/20 for a year, too.
+    return read.zip_with(read.dt.year() >= 1000, pl.Series([None], dtype=read.dtype))
 
 
 def texts(cells: polars.Series) -> polars.Series:
@@ -146,7 +174,7 @@ def kind_of(cells: polars.Series, is_categorical: bool) -> tuple[str, str]:
     if dtype.is_numeric() or dtype == pl.Duration:
         return "number", ""
     if dtype.is_temporal():
-        return "date", ""
+        return "date", (_CLOCKS if dtype == pl.Time else _DAYS)[0]
     if dtype != pl.String:
         return "", ""
     present = cells.drop_nulls()
@@ -155,7 +183,7 @@ def kind_of(cells: polars.Series, is_categorical: bool) -> tuple[str, str]:
         return "boolean", ""
     read = numbers(present)
     n_odd = read.null_count()
-    if not n_odd or (n_odd <= MOST_ODD * len(present) and read.n_unique() > _LEAST_NUMBERS):
+    if not n_odd or (n_odd <= MOST_ODD * len(present) and read.n_unique() > LEAST_NUMBERS):
         return "number", ""
     return ("date", spelling) if (spelling := _spelling(present)) else ("category", "")
 
@@ -163,7 +191,9 @@ def kind_of(cells: polars.Series, is_categorical: bool) -> tuple[str, str]:
 def _spelling(present: polars.Series) -> str:
     """Return how text spells times, "" if most of it is something else."""
     some = present.head(100)
-    for spelling in _FORMATS:
+    for spelling in SPELLINGS:
+        if spelling != alike(spelling)[0]:
+            continue
         for cells in (some, present):
             if times(cells, spelling).null_count() > MOST_ODD * len(cells):
                 break

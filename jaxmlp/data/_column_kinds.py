@@ -160,7 +160,9 @@ class Date(_Values):
     circles: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Check the circles."""
+        """Check the spelling and the circles."""
+        if self.spelling not in _cells.SPELLINGS:
+            raise ValueError(f"spelling must be one of {', '.join(_cells.SPELLINGS)}, got {quoted(self.spelling)}")
         if not set(self.circles) <= set(_CIRCLES) or not (self.circles or self.year):
             raise ValueError(f"circles must be some of {', '.join(_CIRCLES)}, got {self.circles}")
 
@@ -195,7 +197,9 @@ class Date(_Values):
 
     def details(self) -> str:
         """Describe the encoding for the user."""
-        return ", ".join(["year"] * (self.year is not None) + list(self.circles)) + _or_missing(self)
+        parts = ["year"] * (self.year is not None) + list(self.circles)
+        spelled = "" if len(_cells.alike(self.spelling)) > 1 else f", written {self.spelling}"  # 1/2 is ambiguous
+        return ", ".join(parts) + spelled + _or_missing(self)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _read_utf8(path: Path) -> bytes:
         raw.decode()
     except UnicodeDecodeError as error:
         row, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
-        raise ValueError(f"{plain(path)}, row {row}: byte {byte:#04x} is not UTF-8, expected UTF-8 text") from None
+        raise ValueError(f"{plain(path)}, row {row}: byte {byte:#04x} is not UTF-8; save the file as UTF-8") from None
     return raw
 
 
@@ -142,7 +142,7 @@ def _read_header(file: _File) -> list[str]:
     header, where = [field.strip() for field in fields], f"{plain(file.path)}, row 1"
     if not any(header):
         raise ValueError(f"{where}: empty, expected the names of the columns")
-    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+    if repeated := [name for name, count in Counter(header).items() if count > 1 and name]:
         raise ValueError(f"{where}: two columns named {quoted(repeated[0])}, expected distinct names")
     return header
 
@@ -159,6 +159,12 @@ def _read_frame(file: _File, header: list[str]) -> polars.DataFrame:
         raise ValueError(f"{plain(file.path)}: not a table of separated values: {reason}") from error
     if frame.width != len(header):
         raise ValueError(f"{plain(file.path)}, row 1: expected the names of the columns, and a line feed after them")
+    empty = [place for place, name in enumerate(header) if not (name or frame.to_series(place).count())]
+    if (n_unnamed := header.count("")) > 1 and n_unnamed - len(empty) <= 1:  # as spreadsheets leave them
+        kept = [place for place in range(len(header)) if place not in empty]
+        frame, header = frame[:, kept], [header[place] for place in kept]
+    if header.count("") > 1:
+        raise ValueError(f"{plain(file.path)}, row 1: two columns without a name, expected distinct names")
     frame.columns = header
     return frame
 

@@ -140,6 +140,7 @@ class Columns:
                 raise ValueError(f"column {quoted(raw.name)}: {error}") from None
             columns.append(column)
             notes += _about_odd_cells(column, cells)
+            notes += _about_numbers_among_text(column, cells) if raw.name not in said else []
         left_out = [f"{quoted(column.name)} ({column.reason})" for column in columns if isinstance(column, LeftOut)]
         if left_out:
             notes.insert(0, f"left out: {', '.join(left_out)}")
@@ -271,6 +272,8 @@ def _why_left_out(name: str, cells: polars.Series, kind: str) -> str:
     if n_distinct <= 1:
         return "constant"
     n_present = len(cells) - cells.null_count()
+    if kind == "number" and not (read := _cells.numbers(cells)).null_count() and read.n_unique() == 1:
+        return "equal numbers in float64"
     if kind == "category" and cells.drop_nulls().n_unique() > _MOST_DISTINCT * n_present:
         return "differs in every row"
     is_index = _INDEX.fullmatch(name)
@@ -296,6 +299,21 @@ def _about_odd_cells(column: Column, cells: polars.Series) -> list[str]:
     of_kind = f"no {column.kind} and count"
     cells_are = f"1 cell is {of_kind}s" if len(odd) == 1 else f"{len(odd):,} cells are {of_kind}"
     return [f"column {quoted(column.name)}: {cells_are} as missing: {some}"]
+
+
+def _about_numbers_among_text(column: Column, cells: polars.Series) -> list[str]:
+    """Return a note about text that would be numbers without a few spellings, such as "-" for a missing cell."""
+    if not (isinstance(column, Category | LeftOut) and str(cells.dtype) == "String"):
+        return []
+    read = _cells.numbers(cells)
+    odd = cells.filter(read.is_null() & cells.is_not_null())
+    n_numbers, spellings = len(cells) - read.null_count(), odd.unique(maintain_order=True).to_list()
+    if n_numbers < len(odd) or read.n_unique() <= _cells.LEAST_NUMBERS or len(spellings) > 3:
+        return []
+    return [
+        f"column {quoted(column.name)}: {n_numbers:,} cells are numbers, {len(odd):,} are not: {listed(spellings)}; "
+        "if these mean a missing cell, name all such texts with --missing"
+    ]
 
 
 def _column_from_json(saved: Any) -> Column:

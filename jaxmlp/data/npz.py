@@ -44,7 +44,7 @@ def read_npz(name: str, request: Request) -> Source:
     targets, class_names = _targets(path, arrays, names, request.task)
     t, t_test, x_test = targets.get("y"), targets.get("y_test"), inputs.get("x_test")
     shape = _image_shape([arrays[key] for key in inputs])
-    notes = _about_many_classes(arrays.get("y"), class_names)
+    notes = _about_many_classes(arrays.get("y"), class_names) if request.task is None else ()
     return Source(name, inputs["x"], t, x_test, t_test, class_names=class_names, image_shape=shape, notes=notes)
 
 

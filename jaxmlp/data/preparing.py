@@ -181,6 +181,8 @@ def _targets(source: Source) -> NDArray[Any]:
     if source.class_names is not None and len(np.unique(source.t)) < 2:
         only = quoted(source.class_names[source.t[0]])
         raise ValueError(f"{plain(source.name)}: every target is of class {only}, expected two classes or more")
+    if source.class_names is None and len(source.t) > 1 and (source.t == source.t[:1]).all():
+        raise ValueError(f"{plain(source.name)}: every target is {plain(source.t[0])}, expected two values or more")
     return source.t
 
 

@@ -14,7 +14,7 @@ from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name
 from jaxmlp.data._frames import READERS as TABLES
 from jaxmlp.data._frames import ending
-from jaxmlp.data._quoting import check_features, plain, quoted
+from jaxmlp.data._quoting import check_features, plain
 from jaxmlp.data.idx import read_idx
 from jaxmlp.data.npz import read_npz
 from jaxmlp.data.source import TASKS, Request, Source, encode_targets

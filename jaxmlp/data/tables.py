@@ -138,6 +138,8 @@ def _target_cells(column: polars.Series, missing: Sequence[str] | None) -> polar
     pl = optional("polars")
     if column.dtype == pl.Duration:
         column = _cells.numbers(column)
+    if str(column.dtype) in ("Int128", "UInt128"):  # NumPy has none
+        column = column.cast(pl.String)
     (cells,) = _cells.cleaned(column.to_frame(), _cells.MISSING if missing is None else missing)
     if column.dtype != pl.String:
         return cells
@@ -145,7 +147,10 @@ def _target_cells(column: polars.Series, missing: Sequence[str] | None) -> polar
     # 001 is the name of a class, as is "none" among other names.
     if numbers.null_count() == cells.null_count() and not cells.str.contains(r"^[+-]?0\d").any():
         whole = cells.cast(pl.Int64, strict=False)
-        return whole if whole.null_count() == cells.null_count() else numbers
+        if whole.null_count() == cells.null_count():
+            return whole
+        # Whole numbers beyond 64 bits are names, too: as float64 they may be equal.
+        return cells if cells.str.contains(r"^[+-]?\d+$").all() else numbers
     if missing is None:
         (cells,) = _cells.cleaned(column.to_frame(), [text for text in _cells.MISSING if text != "none"])
     return cells
@@ -176,7 +181,8 @@ def _targets(
     # Pandas writes whole numbers with a decimal point where some are missing.
     is_whole = column.dtype.kind in "iu" or (some_were_missing and column.dtype.kind == "f" and (column % 1 == 0).all())
     counts = np.unique(column, return_counts=True)[1] if is_whole else np.zeros(0, int)
-    if task is None and is_whole:
+    is_guess = task is None and is_whole
+    if is_guess:
         is_few = len(counts) <= (2 if 1 in counts else MOST_CLASSES)
         task = "classes" if is_few else "values"
     encoded = encode_targets(column, task, lambda index: table.where(index, name))
@@ -186,12 +192,12 @@ def _targets(
         if ends[0] == ends[1]:  # as Unix seconds of one day
             ends = [f"{low:.15g}", f"{high:.15g}"]
         described = f"real values from {' to '.join(ends)}"
-        other = f" ({len(counts):,} whole numbers; --task classes takes each for a class)" if len(counts) else ""
+        other = f" ({len(counts):,} whole numbers; --task classes takes each for a class)" if is_guess else ""
     else:
         names = encoded.class_names
         described = f"{len(names):,} class{'es' * (len(names) > 1)}: {', '.join(plain(one, 40) for one in names[:10])}"
         described += ", …" if len(names) > 10 else ""
-        other = " (--task values takes them for real values)" if column.dtype.kind in "iuf" else ""
+        other = " (--task values takes them for real values)" if is_guess else ""
     return encoded, f"target {quoted(name)}: {described}{other}"
 
 

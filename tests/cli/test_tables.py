@@ -155,6 +155,14 @@ def test_every_training_on_a_table_says_what_it_leaves_out(jaxmlp, trained, comm
     assert (done.code, expected in json.loads(done.out)["notes"]) == (0, True)
 
 
+@pytest.mark.parametrize("command", ["evaluate", "importance", "examples"])
+def test_rows_without_a_target_are_counted_where_predictions_are_compared(jaxmlp, trained, tmp_path, command):
+    some = pl.when(pl.int_range(pl.len()) >= 7).then("answer").alias("answer")
+    trained.frame.with_columns(some).write_csv(tmp_path / "some.csv", null_value="NA")
+    done = jaxmlp(command, trained.classes, "some.csv")
+    assert (done.code, "note: 7 rows have no target 'answer' and are left out\n" in done.err) == (0, True)
+
+
 def test_a_row_without_any_value_has_a_prediction_too(jaxmlp, trained, tmp_path):
     header, *rows = (tmp_path / trained.path).read_text().splitlines()
     empty = "," * header.count(",")

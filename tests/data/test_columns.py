@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.tree import DecisionTreeClassifier
 
-from jaxmlp.data import Columns, from_frame, prepare, split
+from jaxmlp.data import Columns, from_frame, prepare, read, split
 from jaxmlp.data.columns import MOST_CATEGORIES
 
 REASONS = {
@@ -76,6 +76,97 @@ def test_any_table_is_encoded_in_any_order_of_its_columns_and_again_after_json(f
     assert columns.n_inputs == expansion.n_inputs
     assert all(np.isfinite(array).all() for array in expansion)
     assert [row.name for row in columns.describe()] == train.columns
+
+
+WRITTEN = {  # how polars and pandas write the cells of a frame to a CSV file
+    "number": [1.5, -2.0, 1e-9, 4.0, 3e22, 0.1],
+    "count": [1, 2, 3, 2**53, 5, -1],
+    "truth": [True, False, True, None, True, False],
+    "category": ["a", "b", "a", "b", None, "a,b"],
+    "day": [date(2020, 1, 1), date(2020, 2, 3), None, date(1999, 12, 31), date(2020, 3, 1), date(2021, 1, 1)],
+    "moment": [datetime(2020, 1, 1, 7, 30), datetime(2020, 2, 3), None, *[datetime(1999, 12, 31, 23, 59, 58, 4)] * 3],
+    "clock": [time(7, 30), time(0, 0, 1), time(23, 59), None, time(12), time(1, 2, 3, 4)],
+    "price": [Decimal("1.25"), Decimal("0.10"), None, Decimal("7.00"), Decimal("8.50"), Decimal("9.75")],
+}
+
+
+@pytest.mark.parametrize("writer", ["polars", "pandas"])
+def test_a_frame_and_the_file_that_is_written_of_it_are_encoded_the_same(writer, tmp_path):
+    frame = pl.DataFrame(WRITTEN).with_columns(
+        pl.col("moment").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo").alias("abroad")
+    )
+    path = tmp_path / "frame.csv"
+    if writer == "polars":
+        frame.write_csv(path)
+    else:
+        pandas = frame.drop("price").to_pandas().assign(price=WRITTEN["price"])  # as objects: no pyarrow is needed
+        pandas.to_csv(path, index=False)
+    text = read(path, labelled=False).x
+    for of_training, new in ((frame, text), (text, frame)):
+        columns = Columns.fit(of_training, categories=["category"])
+        kinds = {column.name: column.kind for column in columns.describe()}
+        dates = dict.fromkeys(["day", "moment", "clock", "abroad"], "date")
+        numbers = dict.fromkeys(["number", "count", "price"], "number")
+        assert kinds == {**numbers, **dates, "truth": "boolean", "category": "category"}
+        assert columns.surprises(new) == ""
+        assert columns.encode(new).tobytes() == columns.encode(of_training).tobytes()
+
+
+def test_an_instant_is_encoded_the_same_in_every_time_zone():
+    moments = pl.Series("a", [datetime(2020, month, 28, 5 * month % 24) for month in range(1, 13)])
+    zones = [moments.dt.replace_time_zone("UTC").dt.convert_time_zone(zone) for zone in ("UTC", "Asia/Tokyo")]
+    texts = [zones[1].dt.to_string("%Y-%m-%d %H:%M:%S%:z"), zones[0].dt.to_string("%Y-%m-%dT%H:%M:%SZ")]
+    mixed = pl.Series("a", [texts[row % 2][row] for row in range(12)])
+    first, *others = (series.rename("a").to_frame() for series in (*zones, *texts, mixed, moments))
+    columns = Columns.fit(first)
+    for frame in others:
+        assert columns.encode(frame).tobytes() == columns.encode(first).tobytes()
+        assert Columns.fit(frame).columns == columns.columns
+
+
+@pytest.mark.parametrize(
+    ("texts", "days", "details"),
+    [
+        (["05/01/20", "06/30/20"], [date(2020, 5, 1), date(2020, 6, 30)], "written %m/%d/%y"),
+        (["05/01/20", "30/06/20"], [date(2020, 1, 5), date(2020, 6, 30)], "written %d/%m/%y"),
+        (["05/01/2020", "30/06/2020"], [date(2020, 1, 5), date(2020, 6, 30)], "written %d/%m/%Y"),
+        (["5-Jan-20", "30-Jun-20"], [date(2020, 1, 5), date(2020, 6, 30)], "written %d-%b-%y"),
+        (["5 Jan 20", "30 Jun 20"], [date(2020, 1, 5), date(2020, 6, 30)], "written %d %b %y"),
+        (["2020/1/5", "2020/06/30"], [date(2020, 1, 5), date(2020, 6, 30)], "written %Y/%m/%d"),
+        (["2020-1-5", "2020-06-30"], [date(2020, 1, 5), date(2020, 6, 30)], "month, weekday"),
+        (["00:00:05", "12:30"], [time(0, 0, 5), time(12, 30)], "hour"),
+        (["2020-01-05 10:00", "2020-06-30"], [datetime(2020, 1, 5, 10), datetime(2020, 6, 30)], "weekday, hour"),
+    ],
+)
+def test_spelled_dates_are_the_days_that_they_mean(texts, days, details):
+    spelled, meant = pl.DataFrame({"a": texts * 4}), pl.DataFrame({"a": pl.Series(days * 4)})
+    columns = Columns.fit(spelled)
+    assert columns.describe()[0].details.endswith(details)
+    assert columns.encode(spelled).tobytes() == Columns.fit(meant).encode(meant).tobytes()
+
+
+def test_a_year_of_two_digits_is_no_year_of_the_roman_empire():
+    with pytest.raises(ValueError, match="differs in every row"):
+        Columns.fit(pl.DataFrame({"a": [f"20-01-{day:02d}" for day in range(1, 31)]}))
+
+
+def test_numbers_that_float64_cannot_tell_apart_are_left_out():
+    far = 2**63
+    frame = pl.DataFrame({"a": pl.Series([far + row for row in range(40)], dtype=pl.UInt64), "b": range(0, 80, 2)})
+    for cells in (frame, frame.cast(pl.String)):
+        columns = Columns.fit(cells)
+        assert columns.notes == ("left out: 'a' (equal numbers in float64)",)
+
+
+def test_numbers_among_which_one_text_stands_often_get_a_hint():
+    cells = [f"{row}.5" if row % 5 else "-" for row in range(100)]
+    said = "column 'a': 80 cells are numbers, 20 are not: '-'; if these mean a missing cell, name all such texts"
+    frame = pl.DataFrame({"a": cells, "b": np.arange(100) * 1.5})
+    assert [note.startswith(said) for note in Columns.fit(frame).notes] == [True]
+    assert Columns.fit(frame, categories=["a"]).notes == ()
+    assert Columns.fit(frame, missing=["-"]).describe()[0].kind == "number"
+    codes = pl.DataFrame({"a": [str(row % 4) if row % 5 else "X" for row in range(100)]})
+    assert Columns.fit(codes).notes == ()
 
 
 @given(st.data())

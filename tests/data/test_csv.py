@@ -49,6 +49,14 @@ def test_a_blank_line_is_no_row_and_a_row_of_missing_cells_is_one(rows, feed, en
     assert [[cell or "" for cell in row] for row in zip(*found.values(), strict=True)] == expected
 
 
+def test_empty_columns_without_a_name_are_left_out(tmp_path, refusal):
+    path = tmp_path / "sheet.csv"
+    assert cells_of(path, "a,b,,\n1,x,,\n2,y,,\n") == EXPECTED
+    assert cells_of(path, ",a,,b\n7,1,,x\n8,2,,y\n") == {"": ["7", "8"], **EXPECTED}
+    path.write_text(",a,,b\n7,1,,x\n8,2,0,y\n")
+    assert "row 1: two columns without a name" in refusal(lambda: read(path, target="b"))
+
+
 def test_other_separators_inside_of_cells_do_not_mislead(tmp_path):
     assert cells_of(tmp_path / "a.csv", "a,b\n1;2;3,x\n4;5,y\n") == {"a": ["1;2;3", "4;5"], "b": ["x", "y"]}
     assert cells_of(tmp_path / "a.csv", "time of day\n1 pm; rain\n2 pm\n") == {"time of day": ["1 pm; rain", "2 pm"]}

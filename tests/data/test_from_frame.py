@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jaxmlp.data import from_frame, prepare
+from jaxmlp.data import from_frame, prepare, read
 
 RNG = np.random.default_rng(0)
 N = 60
@@ -87,7 +87,7 @@ class Hiding:
 
 sys.meta_path = [Hiding(finder) for finder in sys.meta_path]
 import pandas as pd
-from jaxmlp.data import from_frame, prepare
+from jaxmlp.data import from_frame, prepare, read
 frame = pd.DataFrame({"a": [1.5, None, 2.5, 3.5] * 5, "b": pd.Categorical(list("xyxy") * 5), "t": list("ab") * 10})
 print(prepare(from_frame(frame, target="t")).train.x.shape, "pyarrow" in sys.modules)
 """
@@ -166,3 +166,17 @@ def test_the_ends_of_values_far_from_0_are_told_apart():
 def test_one_class_is_counted_in_plain_grammar():
     source = from_frame(pl.DataFrame({"x": [1, 2], "t": ["a", "a"]}), target="t")
     assert source.notes == ("target 't': 1 class: a",)
+
+
+@pytest.mark.parametrize("first", [2**63, 10**19, 2**100])
+def test_whole_numbers_beyond_64_bits_are_classes_of_their_own(first, tmp_path):
+    """As float64, such identifiers and the next are equal."""
+    numbers = [first + row % 2 for row in range(20)]
+    names = (str(first), str(first + 1))
+    pd.DataFrame({"a": range(20), "target": numbers}).to_csv(tmp_path / "big.csv", index=False)
+    frame = pd.DataFrame({"a": range(20), "target": pd.Series(numbers, dtype=object)})
+    for source in (read(tmp_path / "big.csv", target="target"), from_frame(frame, target="target")):
+        assert source.class_names == names
+        assert source.t.tolist() == [row % 2 for row in range(20)]
+    values = read(tmp_path / "big.csv", target="target", task="values")
+    assert values.t.tolist() == [float(number) for number in numbers]

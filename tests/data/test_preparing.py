@@ -147,6 +147,7 @@ REFUSED = {
     "nan": (replace(source_of([0.5, 1.5, 2.5]), x=np.full((3, 2), np.nan)), {}, ["x must be finite, got nan in row 0"]),
     "no targets": (replace(source_of([0, 1]), t=None), {}, ["made", "no targets"]),
     "single class": (source_of([1, 1, 1], ("a", "b")), {}, ["made", "'b'", "two classes"]),
+    "single value": (source_of([2.5, 2.5, 2.5]), {}, ["made", "every target is 2.5", "two values"]),
     "lonely class": (source_of([0, 0, 1], ("a", "b")), {}, ["made", "'b'", "only one example"]),
     "lonely number": (source_of([0, 0, 1], ("1", "2.5")), {}, ["made", "'2.5'", "--task values"]),
     "few of each": (source_of([0, 0, 1, 1], ("a", "b")), {"test_fraction": 0.1}, ["3", "1", "at least 2"]),
