@@ -36,6 +36,13 @@ def test_the_table_of_a_sweep_names_the_extra_that_it_needs(monkeypatch):
         results.table()
 
 
+def test_optimize_names_the_extra_that_it_needs(monkeypatch):
+    hide("optuna", monkeypatch)
+    data = Dataset([[0.0], [1.0]] * 16, [0, 1] * 16)
+    with pytest.raises(ImportError, match=r"^optuna is not installed, try: pip install 'jaxmlp\[optuna\]'$"):
+        sweep.optimize(None, {"momentum": [0.5, 0.9]}, data, n_trials=2, validation=data)
+
+
 @pytest.mark.parametrize("command", ["datasets", "train iris", "evaluate run iris", "sweep iris"])
 def test_a_command_whose_package_is_missing_ends_in_the_line_that_installs_it(command):
     code = f"import sys; sys.modules['rich'] = None; import jaxmlp.cli; sys.exit(jaxmlp.cli.main({command.split()}))"

@@ -10,6 +10,7 @@
 
 from jaxmlp.sweep.halving import Halving
 from jaxmlp.sweep.metrics import Setting
+from jaxmlp.sweep.optimizing import optimize
 from jaxmlp.sweep.planning import Group, Plan
 from jaxmlp.sweep.progress import Progress, StopSweep
 from jaxmlp.sweep.results import Results, load
@@ -33,6 +34,7 @@ __all__ = [
     "integers",
     "load",
     "log_uniform",
+    "optimize",
     "plan",
     "random",
     "run",

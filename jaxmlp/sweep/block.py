@@ -6,7 +6,7 @@ early leaves its lane, and the others are packed together. `planning` defines bl
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
 
 def prepare(job: Job, group: Group) -> None:
     """Compile the program of a group's blocks before they run."""
-    _program(job, group, _Shape.of(job, group.blocks))
+    _program(job, group, _Shape.of(job, group))
 
 
 def run_block(
@@ -64,12 +64,13 @@ def run_block(
     block: Block,
     trained: Mapping[int, Trained],
     until: int,
-    callback: Callable[[Mapping[int, Trained]], object],
+    callback: Callable[[Mapping[int, Trained]], Collection[int]],
 ) -> dict[int, Trained]:
     """Train a block's trials up to an epoch, or to their own ends; if memory runs out, one half after the other.
 
     All trials must be after the same epoch. `callback` is called after every epoch with the trials so far: their
-    history and status are current, their arrays as they were last copied out of the lanes.
+    history and status are current, their arrays as they were last copied out of the lanes. It returns the numbers of
+    running trials to stop.
     """
     try:
         return _run(job, group, block, trained, until, callback)
@@ -101,12 +102,12 @@ class _Shape(NamedTuple):
     n_orders: int
 
     @classmethod
-    def of(cls, job: Job, blocks: Sequence[Block]) -> "_Shape":
-        """Return the shape that fits all of these blocks."""
-        longest = math.ceil(max(map(len, blocks)) / len(job.devices))
-        n_lanes = max(len(chunk) for block in blocks for chunk in block)
-        n_orders = max(len({job.trials[n].seed for chunk in block for n in chunk}) for block in blocks)
-        return cls(len(job.devices), n_slots(longest), n_lanes, n_orders)
+    def of(cls, job: Job, group: Group) -> "_Shape":
+        """Return the shape of a group's program."""
+        n_chunks = n_slots(math.ceil(group.n_chunks / len(job.devices)))
+        n_seeds = len({job.trials[n].seed for block in group.blocks for chunk in block for n in chunk})
+        most = group.n_chunks * (1 if group.is_shared else group.n_lanes)
+        return cls(len(job.devices), n_chunks, group.n_lanes, min(n_seeds, most))
 
 
 class _Layout(NamedTuple):
@@ -156,13 +157,15 @@ def _run(
     block: Block,
     starts: Mapping[int, Trained],
     until: int,
-    callback: Callable[[Mapping[int, Trained]], object],
+    callback: Callable[[Mapping[int, Trained]], Collection[int]],
 ) -> dict[int, Trained]:
     trained = dict(starts)
     running = _running(trained, until)
     if not running:
         return tested(job, group, trained)
-    shape = _Shape.of(job, group.blocks if block in group.blocks else [block])
+    if block not in group.blocks:  # a half of one
+        group = group.fitted_to(block)
+    shape = _Shape.of(job, group)
     program = _program(job, group, shape)
     layout = _Layout.of(_packed(job, group, running, shape), shape)
     numbers = sorted(running)
@@ -182,7 +185,8 @@ def _run(
         for number, (epoch, is_diverged) in zip(running, rows, strict=True):
             row = epoch._replace(seconds=seconds), is_diverged
             trained[number] = _after(number, trained[number], job.trials[number].config, row, before, after)
-        callback(trained)
+        for number in callback(trained):
+            trained[number] = after.copied(number, trained[number])._replace(status="stopped")
         running = _running({number: trained[number] for number in running}, until)
         params, state = outputs.params, outputs.state
         packed = _packed(job, group, running, shape)

@@ -10,8 +10,8 @@
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -55,8 +55,9 @@ class Group:
     ----------
     mlp, batch_size, epochs, nesterov, has_clip
         The values that all trials share; with `has_clip` each has its own `clip`.
-    n_lanes, is_shared
-        How many networks run side by side, and whether they share a batch order; if so, a chunk has one seed.
+    n_lanes, n_chunks, is_shared
+        How many networks run side by side, how many chunks a block has room for, and whether the lanes of a chunk
+        share a batch order; if so, a chunk has one seed.
     blocks
         Each is a tuple of chunks of at most `n_lanes` trial numbers.
     memory, seconds
@@ -69,6 +70,7 @@ class Group:
     nesterov: bool
     has_clip: bool
     n_lanes: int
+    n_chunks: int
     is_shared: bool
     blocks: tuple[Block, ...]
     memory: int
@@ -78,6 +80,10 @@ class Group:
     def n_trials(self) -> int:
         """Return how many trials there are in all blocks."""
         return sum(len(chunk) for block in self.blocks for chunk in block)
+
+    def fitted_to(self, block: Block) -> "Group":
+        """Return the group of one block alone, with no more room than it needs."""
+        return replace(self, n_lanes=max(map(len, block)), n_chunks=len(block), blocks=(block,))
 
 
 @dataclass(frozen=True)
@@ -144,11 +150,13 @@ def make_plan(
     memory: int | None = None,
     lanes: int | None = None,
     trials_a_block: int | None = None,
+    room: int = 0,
 ) -> Plan:
     """Plan the trials, for `n_examples` training examples and `data_bytes` of data on each device.
 
     `devices`, `memory`, `lanes` and `trials_a_block` are those of `jaxmlp.sweep.run`. A block has at least one chunk on
-    each device, even if that is more than `trials_a_block`. Raises a ValueError if no network of a group fits.
+    each device, even if that is more than `trials_a_block`. A group has room for `room` trials, though it may have
+    fewer: plans with the same room share their programs. Raises a ValueError if no network of a group fits.
     """
     machine = _CPU if devices[0].platform == "cpu" else _ACCELERATOR
     memory = _free_memory(devices) if memory is None else memory
@@ -157,8 +165,7 @@ def make_plan(
         config = trial.config
         key = (trial.mlp, config.batch_size, config.epochs, config.nesterov, config.clip is None)
         groups.setdefault(key, []).append(trial)
-    room = memory - data_bytes * len(devices)
-    limits = room, len(devices), machine, lanes, trials_a_block
+    limits = memory - data_bytes * len(devices), len(devices), machine, lanes, trials_a_block, room
     made = tuple(_group(members, n_examples, *limits) for members in groups.values())
     return Plan(made, len(devices), devices[0].platform)
 
@@ -194,9 +201,11 @@ def _group(
     machine: _Machine,
     lanes: int | None,
     trials_a_block: int | None,
+    room: int,
 ) -> Group:
     mlp, config = trials[0].mlp, trials[0].config
-    n_lanes, is_shared = (lanes, _is_shared(trials, lanes)) if lanes else _lanes(trials, n_devices, machine)
+    full = list(islice(cycle(trials), max(room, len(trials))))
+    n_lanes, is_shared = (lanes, _is_shared(full, lanes)) if lanes else _lanes(full, n_devices, machine)
     n_steps = n_examples // config.batch_size
     # A lane between epochs: parameters and last step, before and after; all rates and losses.
     kept_bytes = 4 * (4 * mlp.n_parameters + 2 * n_steps)
@@ -211,24 +220,26 @@ def _group(
         )
     while n_lanes * bytes_a_lane > memory:
         n_lanes //= 2
-    chunks = chunked(trials, n_lanes, is_shared)
+    chunks, of_full = (chunked(each, n_lanes, is_shared) for each in (trials, full))
+    n_lanes = max(map(len, of_full))
     # A step has three matrix products for each layer, but the first layer passes no delta back.
     products = [n_in * n_out for n_in, n_out in pairwise(mlp.sizes)]
     lane_seconds = 2 * config.batch_size * (3 * sum(products) - products[0]) / machine.flops
     chunk_seconds = config.epochs * n_steps * (n_lanes * lane_seconds + machine.seconds_a_step)
     by_memory = (memory // n_devices - n_lanes * working_bytes) // (n_lanes * kept_bytes)
     by_time = max(1, int(_BLOCK_SECONDS / chunk_seconds))
-    wanted = len(chunks) if trials_a_block is None else trials_a_block // (n_lanes * n_devices)
+    wanted = len(of_full) if trials_a_block is None else trials_a_block // (n_lanes * n_devices)
     # A program has room for a power of 2 of chunks (see `n_slots`): take the largest one up to `by_memory`.
     a_device = max(1, min(1 << (by_memory.bit_length() - 1), by_time, wanted))
     # Blocks of equal size, so that the last one is not nearly empty.
-    n_blocks = math.ceil(len(chunks) / (a_device * n_devices))
-    a_device = math.ceil(len(chunks) / n_blocks / n_devices)
-    blocks = tuple(tuple(chunks[i : i + a_device * n_devices]) for i in range(0, len(chunks), a_device * n_devices))
+    n_blocks = math.ceil(len(of_full) / (a_device * n_devices))
+    a_device = math.ceil(len(of_full) / n_blocks / n_devices)
+    n_chunks = a_device * n_devices
+    blocks = tuple(tuple(chunks[i : i + n_chunks]) for i in range(0, len(chunks), n_chunks))
     memory_of_all = n_devices * n_lanes * (n_slots(a_device) * kept_bytes + working_bytes)
     seconds = sum(math.ceil(len(block) / n_devices) for block in blocks) * chunk_seconds
     of_all = mlp, config.batch_size, config.epochs, config.nesterov, config.clip is not None
-    return Group(*of_all, n_lanes, is_shared, blocks, memory_of_all, seconds)
+    return Group(*of_all, n_lanes, n_chunks, is_shared, blocks, memory_of_all, seconds)
 
 
 def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int, bool]:

@@ -56,10 +56,10 @@ class Reporter:
         """Note how many epochs the trials of a block have before it is run."""
         self._reached |= {number: len(each.history) for number, each in trained.items()}
 
-    def report(self, trained: Mapping[int, Trained] | None = None) -> None:
-        """Call back, given the trials of the running block."""
+    def report(self, trained: Mapping[int, Trained] | None = None) -> Collection[int]:
+        """Call back, given the trials of the running block; return the trials to stop, none here."""
         if self.callback is None:
-            return
+            return ()
         trained = trained or {}
         for number, each in trained.items():
             self._epochs_done += len(each.history) - self._reached[number]
@@ -76,6 +76,7 @@ class Reporter:
         best_so_far = None if best is None else (getattr(best, self.metric), best.trial)
         seconds_left = self._epochs_left(reached, over) / speed if self._epochs_done > 0 else None
         self.callback(Progress(len(ended), len(self.trials), n_diverged, self.metric, best_so_far, seconds_left))
+        return ()
 
     def _epochs_left(self, reached: Mapping[int, int], over: Collection[int]) -> int:
         """Return how many epochs remain, over all trials, if no other ends early."""

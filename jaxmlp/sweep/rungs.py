@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 
@@ -16,12 +16,22 @@ from jaxmlp.sweep.block import Job, begin, prepare, run_block, tested
 from jaxmlp.sweep.halving import Halving, survivors
 from jaxmlp.sweep.metrics import score
 from jaxmlp.sweep.planning import Block, Group, Plan
-from jaxmlp.sweep.progress import Reporter, StopSweep
+from jaxmlp.sweep.progress import StopSweep
 from jaxmlp.sweep.space import Trial
 from jaxmlp.sweep.store import Row, Store, outcome
 from jaxmlp.training.history import Epoch, Evaluation, Trained
 
-__all__ = ["Sweep", "run_rungs", "tidy"]
+__all__ = ["Sweep", "Watcher", "run_rungs", "tidy"]
+
+
+class Watcher(Protocol):
+    """Follows the trials while they train, such as a `Reporter`."""
+
+    def begin(self, trained: Mapping[int, Trained]) -> None:
+        """Take the trials of a block as they are before it runs."""
+
+    def report(self, trained: Mapping[int, Trained] | None = None) -> Collection[int]:
+        """Take the trials of the running block after an epoch, None after outcomes were saved; return those to stop."""
 
 
 class Sweep(NamedTuple):
@@ -36,7 +46,7 @@ class Sweep(NamedTuple):
     keep: int | Literal["all"]
     halving: Halving | None
     make_plan: Callable[[Sequence[Trial]], Plan]
-    reporter: Reporter
+    reporter: Watcher
 
     def best(self, rows: Sequence[Row]) -> set[int]:
         """Return the trials whose parameters to keep: the best of those that have ended."""

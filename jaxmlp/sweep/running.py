@@ -31,10 +31,10 @@ from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.evaluation import BLOCK
 from jaxmlp.training.examples import arrays, is_classification
 
-__all__ = ["plan", "run", "use_all_cores"]
+__all__ = ["Parts", "checked_trials", "identity_of", "job_of", "plan", "planner", "run", "use_all_cores"]
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """The data to train with, to choose by, and to report."""
 
     data: Dataset
@@ -80,9 +80,9 @@ def plan(
     >>> sweep.plan(sweep.grid(learning_rate=[0.1, 0.2], hidden=[(8,), (16,)]), data).groups[0].mlp.sizes
     (2, 8, 2)
     """
-    parts = _Parts(data, validation, test)
-    listed, _ = _checked(space, parts, config, mlp)
-    return _planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
+    parts = Parts(data, validation, test)
+    listed, _ = checked_trials(space, parts, config, mlp)
+    return planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
 
 
 def run(
@@ -164,8 +164,8 @@ def run(
     >>> results.best().hyperparameters
     {'learning_rate': 0.1}
     """
-    parts = _Parts(data, validation, test)
-    listed, base = _checked(space, parts, config, mlp)
+    parts = Parts(data, validation, test)
+    listed, base = checked_trials(space, parts, config, mlp)
     config = config or TrainConfig()
     halving = halving if halving is None or isinstance(halving, Halving) else Halving(halving)
     keep = keep if keep == "all" else whole_number("keep, if it is not 'all',", keep, 0)
@@ -173,13 +173,13 @@ def run(
         raise ValueError("halving compares trials after the same epochs, but epochs varies in this space")
     if out is not None and not (isinstance(out, str | PathLike) and os.fspath(out)):
         raise TypeError(f"out must be the path of a folder, got {out!r}")
-    planned = _planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
+    planned = planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
     made_plan = planned(listed)  # refuses too little memory before anything is written
-    identity = _identity(space, parts, config, base, halving, encoding, about)
+    identity = identity_of(space, parts, config, base, halving, encoding, about)
     store = Store.create(None if out is None else Path(out), identity)
     try:
         check_outcomes(store, listed)
-        job = _job(listed, parts, planned.keywords["devices"])
+        job = job_of(listed, parts, planned.keywords["devices"])
         sweep = Sweep(
             job,
             store,
@@ -200,9 +200,9 @@ def run(
     return Results(store, listed)
 
 
-def _identity(
+def identity_of(
     space: Space,
-    parts: _Parts,
+    parts: Parts,
     config: TrainConfig,
     base: MLP,
     halving: Halving | None,
@@ -234,7 +234,7 @@ def _identity(
     }
 
 
-def _checked(space: Space, parts: _Parts, config: TrainConfig | None, mlp: MLP | None) -> tuple[list[Trial], MLP]:
+def checked_trials(space: Space, parts: Parts, config: TrainConfig | None, mlp: MLP | None) -> tuple[list[Trial], MLP]:
     """Return the trials, each checked as `train` would, and the network that they differ from."""
     if not isinstance(space, Space):
         raise TypeError(f"space must be made by grid or random, got {type(space).__name__}")
@@ -256,7 +256,7 @@ def _checked(space: Space, parts: _Parts, config: TrainConfig | None, mlp: MLP |
     return listed, base
 
 
-def _planner(parts: _Parts, devices: Sequence[jax.Device] | None, **numbers: int | None) -> partial[Plan]:
+def planner(parts: Parts, devices: Sequence[jax.Device] | None, **numbers: int | None) -> partial[Plan]:
     """Return `make_plan` for these data and resources, checked."""
     devices = tuple(devices or jax.local_devices())
     if not all(isinstance(device, jax.Device) for device in devices):
@@ -271,7 +271,7 @@ def _expanded_bytes(data: Dataset) -> int:
     return 0 if data.expansion is None else 4 * min(len(data), BLOCK) * data.n_inputs
 
 
-def _network(parts: _Parts) -> MLP:
+def _network(parts: Parts) -> MLP:
     """Return the default network for the data."""
     data = parts.data
     t = np.asarray(data.t)
@@ -282,7 +282,8 @@ def _network(parts: _Parts) -> MLP:
     return MLP((data.n_inputs, 128, t[0].size), output="identity", loss="quadratic")
 
 
-def _job(listed: Sequence[Trial], parts: _Parts, devices: tuple[jax.Device, ...]) -> Job:
+def job_of(listed: Sequence[Trial], parts: Parts, devices: tuple[jax.Device, ...]) -> Job:
+    """Return the trials with their data on the devices."""
     by_number, mlp = {trial.number: trial for trial in listed}, listed[0].mlp
     keys = {seed: jax.random.key(seed) for seed in {trial.seed for trial in listed}}
     on_host: Any = [None if part is None else jax.tree.map(np.asarray, arrays(mlp, part)) for part in parts]

@@ -139,7 +139,7 @@ def grid(**axes: Iterable[Any]) -> Space:
     """
     if not axes:
         raise ValueError("a grid must have at least one hyperparameter, got none")
-    values = [_values(name, axis) for name, axis in axes.items()]
+    values = [axis_values(name, axis) for name, axis in axes.items()]
     _check_count(math.prod(len(axis) for axis in values))
     return Space(tuple(axes), tuple(itertools.product(*values)))
 
@@ -171,10 +171,10 @@ def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distributio
     n, draw = whole_number("n", n, 1), whole_number("draw", draw, 0)
     if method not in _METHODS:
         raise ValueError(unknown_name("method", method, _METHODS))
-    seeds = _values("seed", axes.pop("seed")) if "seed" in axes else None
-    drawn = {name: axis if isinstance(axis, Distribution) else _values(name, axis) for name, axis in axes.items()}
+    seeds = axis_values("seed", axes.pop("seed")) if "seed" in axes else None
+    drawn = {name: axis if isinstance(axis, Distribution) else axis_values(name, axis) for name, axis in axes.items()}
     for name in drawn:
-        _check_name(name)
+        check_name(name)
     if not drawn:
         raise ValueError("a random space must have at least one hyperparameter to draw, got none")
     _check_count(n * len(seeds or [0]))
@@ -200,7 +200,7 @@ def _at(axis: Distribution | tuple[Any, ...], share: float) -> Any:
     return axis.at(share) if isinstance(axis, Distribution) else axis[min(int(share * len(axis)), len(axis) - 1)]
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if name not in NAMES:
         raise ValueError(unknown_name("hyperparameter", name, NAMES))
 
@@ -210,9 +210,9 @@ def _check_count(n: int) -> None:
         raise ValueError(f"a space must have at most {_MOST_TRIALS:,} trials, got {n:,}")
 
 
-def _values(name: str, axis: Any) -> tuple[Any, ...]:
+def axis_values(name: str, axis: Any) -> tuple[Any, ...]:
     """Return the values of an axis, checked, as Python numbers."""
-    _check_name(name)
+    check_name(name)
     if isinstance(axis, Distribution):
         raise ValueError(f"{name} must be a list of values here, got a distribution; `random` draws from one")
     if isinstance(axis, str | bytes) or not isinstance(axis, Iterable):
@@ -249,7 +249,7 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     if not isinstance(space.names, tuple | list):  # a space may be made by hand
         raise ValueError(f"the names of a space must be a tuple of names, got {space.names!r}")
     for name in space.names:
-        _check_name(name)
+        check_name(name)
     if len(set(space.names)) < len(space.names):
         raise ValueError(f"the names of a space must be distinct, got {', '.join(space.names)}")
     if not space.rows:

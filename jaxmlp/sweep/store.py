@@ -27,10 +27,10 @@ try:
 except ImportError:  # on Windows, where two processes may run the same block: slower, but not wrong
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FILE", "Row", "Store", "damaged", "outcome", "test_digest"]
+__all__ = ["FILE", "Row", "Store", "damaged", "difference", "outcome", "test_digest"]
 
 FILE = "sweep.sqlite"
-_FORMAT = 4
+_FORMAT = 5
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
@@ -97,7 +97,7 @@ class Store:
                 store._insert(about)
         for name, value in about.items() if not is_new else ():
             if (saved := store.about(name)) != value:
-                raise ValueError(f"{folder}: {_difference(name, saved, value)}")
+                raise ValueError(f"{folder}: {difference(name, saved, value)}")
         return store
 
     @classmethod
@@ -111,7 +111,7 @@ class Store:
         except ValueError as error:
             raise ValueError(f"{folder / FILE}: not the store of a sweep: {error.__cause__ or error}") from error
         if (known := store.about("format")) != _FORMAT:
-            raise ValueError(f"{folder}: {_difference('format', known, _FORMAT)}")
+            raise ValueError(f"{folder}: {difference('format', known, _FORMAT)}")
         return store
 
     def __del__(self) -> None:
@@ -345,24 +345,25 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _difference(name: str, saved: Any, given: Any) -> str:
+def difference(name: str, saved: Any, given: Any, what: str = "sweep") -> str:
+    """Return the words for an argument that changed since a sweep, or something else, was begun."""
     match name:
         case "data" | "validation" | "test":
-            return f"these are not the {name.replace('data', 'training')} data that the sweep was begun with"
+            return f"these are not the {name.replace('data', 'training')} data that the {what} was begun with"
         case "names":
-            return f"the sweep was begun with the hyperparameters {', '.join(saved)}, got {', '.join(given)}"
+            return f"the {what} was begun with the hyperparameters {', '.join(saved)}, got {', '.join(given)}"
         case "rows":
             if len(saved) != len(given):
-                return f"the sweep was begun with {len(saved)} trials, got {len(given)}"
+                return f"the {what} was begun with {len(saved)} trials, got {len(given)}"
             first = next(number for number, row in enumerate(given) if row != saved[number])
-            return f"trial {first} of the sweep was begun with the values {saved[first]}, got {given[first]}"
+            return f"trial {first} of the {what} was begun with the values {saved[first]}, got {given[first]}"
         case "jaxmlp":
-            return f"the sweep was begun by version {saved} of jaxmlp, this is {given}"
+            return f"the {what} was begun by version {saved} of jaxmlp, this is {given}"
         case "format":
-            return f"the sweep has format {saved}, expected {given}; run it again into a new folder"
+            return f"the {what} has format {saved}, expected {given}; run it again into a new folder"
         case "encoding" | "about":
-            return f"the sweep was begun with another {name}"
-        case "config" | "mlp" if isinstance(saved, dict) and isinstance(given, dict):
+            return f"the {what} was begun with another {name}"
+        case "config" | "mlp" | "axes" if isinstance(saved, dict) and isinstance(given, dict):
             changed = next(key for key in given if saved.get(key) != given[key])
-            return f"the sweep was begun with {changed} {saved.get(changed)!r}, got {given[changed]!r}"
-    return f"the sweep was begun with {name} {saved!r}, got {given!r}"
+            return f"the {what} was begun with {changed} {saved.get(changed)!r}, got {given[changed]!r}"
+    return f"the {what} was begun with {name} {saved!r}, got {given!r}"

@@ -114,8 +114,8 @@ def test_the_memory_of_a_plan_is_what_xla_takes_or_a_little_more(hidden, n):
     data, devices, mlp = Dataset(x, np.arange(640) % 2), jax.local_devices()[:1], MLP((64, *hidden, 2))
     listed = trials(many(n), mlp, TrainConfig())
     (group,) = make_plan(listed, 640, 0, devices).groups
-    job = running._job(listed, running._Parts(data, data, None), tuple(devices))
-    memory = _program(job, group, _Shape.of(job, group.blocks)).memory_analysis()
+    job = running.job_of(listed, running.Parts(data, data, None), tuple(devices))
+    memory = _program(job, group, _Shape.of(job, group)).memory_analysis()
     taken = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     taken -= 2 * sum(np.asarray(part).nbytes for part in (job.examples.x, job.examples.t))
     assert taken <= group.memory <= 2.5 * taken
@@ -218,3 +218,22 @@ def test_lanes_fill_the_fast_memory_and_every_device_with_a_power_of_2(machine, 
 )
 def test_times_have_the_unit_that_suits_them(seconds, text):
     assert _seconds(seconds) == text
+
+
+@pytest.mark.parametrize("n_devices", [1, 2, 3])
+@pytest.mark.parametrize("hidden", [(8,), (300, 200)])
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_groups_with_the_same_room_have_the_same_program_whatever_they_hold(n_devices, hidden, n_seeds):
+    room, mlp, shapes = 24 * n_seeds, MLP((8, *hidden, 3)), set()
+    for n in (1, 2, 7, 23, 24):
+        settings = [0.001 * i for i in range(1, n + 1)]
+        space = sweep.Space(("learning_rate", "seed"), tuple((s, seed) for s in settings for seed in range(n_seeds)))
+        listed, plan = planned(space, mlp, n_devices=n_devices, room=room)
+        (group,) = plan.groups
+        shapes.add((group.n_lanes, group.n_chunks, group.is_shared))
+        assert sorted(i for block in group.blocks for chunk in block for i in chunk) == list(range(len(listed)))
+        assert all(len(block) <= group.n_chunks for block in group.blocks)
+        assert all(len(chunk) <= group.n_lanes for block in group.blocks for chunk in block)
+    assert len(shapes) == 1
+    (full,) = planned(space, mlp, n_devices=n_devices)[1].groups
+    assert shapes == {(full.n_lanes, full.n_chunks, full.is_shared)}

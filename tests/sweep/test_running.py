@@ -476,7 +476,7 @@ def test_a_sweep_on_compact_data_equals_one_on_the_expanded(x64, compact):
 
 def test_a_plan_counts_compact_data_and_one_expanded_block(compact):
     def memory(data):
-        return running._planner(running._Parts(data, None, None), None).keywords["data_bytes"]
+        return running.planner(running.Parts(data, None, None), None).keywords["data_bytes"]
 
     x = np.repeat(compact.x, 100, axis=0)
     many = Dataset(x, np.repeat(compact.t, 100), expansion=compact.expansion)

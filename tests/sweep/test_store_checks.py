@@ -167,10 +167,10 @@ def test_a_damage_is_refused_in_one_line_that_names_the_file_and_the_next_step(w
 
 def test_a_sweep_of_an_older_format_is_refused_with_the_next_step(whole, tmp_path):
     folder = copied(whole, tmp_path)
-    digest = hashlib.sha256(b"3").hexdigest()
-    execute(folder, f"update sweep set value = '3', digest = '{digest}' where name = 'format'")
+    digest = hashlib.sha256(b"4").hexdigest()
+    execute(folder, f"update sweep set value = '4', digest = '{digest}' where name = 'format'")
     for use in (sweep.load, run):
-        with pytest.raises(ValueError, match=r"the sweep has format 3, expected 4; run it again into a new folder$"):
+        with pytest.raises(ValueError, match=r"the sweep has format 4, expected 5; run it again into a new folder$"):
             use(folder)
 
 
