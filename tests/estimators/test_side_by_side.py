@@ -1,0 +1,326 @@
+"""Fits that train side by side are those of the same estimators alone, and all else is scikit-learn's."""
+
+import threading
+import warnings
+from time import perf_counter
+
+import numpy as np
+import pytest
+from sklearn import config_context, model_selection
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.ensemble import BaggingClassifier
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.experimental import enable_halving_search_cv as _enabled  # noqa: F401
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    cross_val_predict,
+    cross_validate,
+    learning_curve,
+    validation_curve,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from jaxmlp import estimators
+from jaxmlp.estimators import MLPClassifier, MLPRegressor, _side_by_side, side_by_side
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = load_iris(return_X_y=True)
+SMALL = MLPClassifier((5,), batch_size=32, learning_rate_init=0.05, max_iter=6, random_state=0)
+FOLDS = KFold(3, shuffle=True, random_state=0)
+
+# Each differs in one parameter; some in numbers, some in the program, some in their batches.
+VARIED = {
+    "hidden_layer_sizes": [(5,), (4, 3)],
+    "activation": ["tanh"],
+    "alpha": [0.0, 1.0],
+    "batch_size": [7],
+    "learning_rate": ["invscaling", "adaptive", "cosine"],
+    "learning_rate_init": [0.001, 0.3],
+    "max_iter": [1, 9],
+    "shuffle": [False],
+    "random_state": [1, 2],
+    "tol": [0.5],
+    "n_iter_no_change": [1, np.inf],
+    "momentum": [0.0, 0.5],
+    "nesterovs_momentum": [False],
+    "early_stopping": [True],
+    "class_weight": ["balanced", {0: 2.0}],
+    "n_networks": [3],
+    "clip": [0.1, 1.0],
+    "dtype": ["float32"],
+}
+
+
+class Recorder:
+    """A scorer that keeps all outputs; and how far from those of the same estimator alone they are."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, estimator, x, y):
+        self.seen.append((estimator, x, self.outputs(estimator, x)))
+        return 0.0
+
+    @staticmethod
+    def outputs(estimator, x):
+        return estimator.predict_proba(x) if hasattr(estimator, "predict_proba") else estimator.predict(x)
+
+
+def assert_each_alone(search, x, y, folds):
+    """Fit each candidate on each fold alone, and compare all that it has learned."""
+    trained = iter(search.scoring.seen)
+    for parameters in search.cv_results_["params"]:
+        for train, test in folds.split(x, y):
+            estimator, of_test, outputs = next(trained)
+            alone = clone(search.estimator).set_params(**parameters).fit(x[train], y[train])
+            np.testing.assert_array_equal(of_test, x[test])
+            last, last_alone = (each[-1] if hasattr(each, "steps") else each for each in (estimator, alone))
+            # float32 has 2^-24, float64 2^-53; a few epochs of sums in another order multiply either by some hundreds
+            error = 1e-4 if last.coefs_[0].dtype == np.float32 else 1e-12
+            np.testing.assert_allclose(outputs, Recorder.outputs(alone, x[test]), rtol=0, atol=error)
+            np.testing.assert_allclose(last.loss_curve_, last_alone.loss_curve_, rtol=error)
+            assert (last.n_iter_, last.t_) == (last_alone.n_iter_, last_alone.t_)
+    assert next(trained, None) is None
+
+
+def test_each_fit_of_a_search_is_that_of_the_estimator_alone():
+    grid = [{name: [value]} for name, values in VARIED.items() for value in values]
+    search = estimators.GridSearchCV(SMALL, grid, cv=FOLDS, scoring=Recorder(), refit=False).fit(X, Y)
+    assert_each_alone(search, X, Y, FOLDS)
+
+
+def test_each_fit_in_a_pipeline_is_that_of_the_pipeline_alone():
+    pipeline = make_pipeline(StandardScaler(), SMALL)
+    grid = {"standardscaler": [StandardScaler(), MinMaxScaler(), "passthrough"], "mlpclassifier__alpha": [0.0, 1.0]}
+    search = estimators.GridSearchCV(pipeline, grid, cv=FOLDS, scoring=Recorder(), refit=False).fit(X, Y)
+    assert_each_alone(search, X, Y, FOLDS)
+
+
+def test_fits_on_other_rows_targets_and_weights_do_not_mix():
+    """Three searches of regressors: each candidate alike, but the data of the folds differ."""
+    x, y = load_diabetes(return_X_y=True)
+    network = MLPRegressor(hidden_layer_sizes=(5,), max_iter=4, random_state=0)
+    search = estimators.GridSearchCV(network, {"alpha": [0.0, 1.0]}, cv=FOLDS, scoring=Recorder(), refit=False)
+    assert_each_alone(search.fit(x, y / 100), x, y / 100, FOLDS)
+    weights = np.arange(len(x)) % 3.0
+    with side_by_side():
+        results = cross_validate(
+            network, x, y / 100, cv=FOLDS, params={"sample_weight": weights}, return_estimator=True
+        )
+    for fitted, (train, _) in zip(results["estimator"], FOLDS.split(x), strict=True):
+        again = clone(network).fit(x[train], y[train] / 100, sample_weight=weights[train])
+        np.testing.assert_allclose(fitted.loss_curve_, again.loss_curve_, rtol=1e-12)
+
+
+SEARCHES = {
+    "grid": (model_selection.GridSearchCV, estimators.GridSearchCV, {}),
+    "random": (model_selection.RandomizedSearchCV, estimators.RandomizedSearchCV, {"n_iter": 3, "random_state": 0}),
+    "halving": (
+        model_selection.HalvingGridSearchCV,
+        estimators.HalvingGridSearchCV,
+        {"resource": "max_iter", "max_resources": 8, "min_resources": 2, "random_state": 0},
+    ),
+    "random halving": (
+        model_selection.HalvingRandomSearchCV,
+        estimators.HalvingRandomSearchCV,
+        {"n_candidates": 4, "min_resources": 60, "random_state": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_has_the_results_of_scikit_learns(name):
+    theirs, ours, options = SEARCHES[name]
+    grid = {"alpha": [0.0, 0.1], "learning_rate_init": [0.01, 0.1], "max_iter": [3]}
+    if "halving" in name:
+        del grid["max_iter"]
+    expected, search = (kind(SMALL, grid, cv=FOLDS, n_jobs=1, **options).fit(X, Y) for kind in (theirs, ours))
+    assert search.cv_results_.keys() == expected.cv_results_.keys()
+    for key, values in expected.cv_results_.items():
+        if "time" not in key:
+            np.testing.assert_array_equal(search.cv_results_[key], values, err_msg=key)
+    assert search.best_params_ == expected.best_params_
+    np.testing.assert_allclose(search.predict_proba(X), expected.predict_proba(X), rtol=0, atol=1e-12)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Return how many problems each call of the engine has had."""
+    sizes = []
+
+    def counted(problems, callback=None):
+        sizes.append(len(problems))
+        return train(problems, callback)
+
+    train = _side_by_side.train
+    monkeypatch.setattr(_side_by_side, "train", counted)
+    return sizes
+
+
+def test_all_fits_of_a_search_train_in_one_call(calls):
+    estimators.GridSearchCV(SMALL, {"alpha": [0.0, 0.1]}, cv=FOLDS, n_jobs=1, pre_dispatch=2, refit=False).fit(X, Y)
+    assert calls == [6]
+
+
+def test_a_search_holds_the_data_of_a_bounded_number_of_fits(calls, monkeypatch):
+    monkeypatch.setattr(_side_by_side, "_MOST_TASKS", 4)
+    search = estimators.GridSearchCV(SMALL, {"alpha": [0.0, 0.1, 1.0]}, cv=FOLDS, scoring=Recorder(), refit=False)
+    assert_each_alone(search.fit(X, Y), X, Y, FOLDS)
+    assert calls == [4, 4, 1]
+    calls.clear()
+    monkeypatch.setattr(_side_by_side, "_MOST_BYTES", 3 * X.nbytes * 2 // 3 - 1)
+    search.set_params(scoring=None).fit(X, Y)
+    assert calls == [3, 3, 3]
+
+
+def test_fits_in_other_estimators_train_side_by_side(calls):
+    with side_by_side():
+        scores = cross_validate(SMALL, X, Y, cv=FOLDS, scoring=["accuracy", "neg_log_loss"], return_estimator=True)
+        learning_curve(SMALL, X, Y, cv=FOLDS, train_sizes=[0.5, 1.0])
+        validation_curve(SMALL, X, Y, param_name="alpha", param_range=[0.0, 0.1], cv=FOLDS)
+        predicted = cross_val_predict(SMALL, X, Y, cv=FOLDS)
+        BaggingClassifier(SMALL, n_estimators=4, n_jobs=4, random_state=0).fit(X, Y)
+    assert calls == [3, 6, 6, 3, 4]
+    np.testing.assert_array_equal(predicted, cross_val_predict(SMALL, X, Y, cv=FOLDS))
+    alone = cross_validate(SMALL, X, Y, cv=FOLDS, scoring=["accuracy", "neg_log_loss"])
+    np.testing.assert_allclose(scores["test_neg_log_loss"], alone["test_neg_log_loss"], rtol=1e-12)
+    assert all(estimator.n_iter_ == 6 for estimator in scores["estimator"])
+
+
+def test_a_search_in_a_cross_validation_trains_side_by_side(calls):
+    search = model_selection.GridSearchCV(SMALL, {"alpha": [0.0, 0.1]}, cv=FOLDS)
+    with side_by_side():
+        nested = cross_validate(search, X, Y, cv=3)
+    assert calls == [6, 6, 6, 3]  # the three searches, then the refits of all
+    np.testing.assert_array_equal(nested["test_score"], cross_validate(search, X, Y, cv=3)["test_score"])
+
+
+def test_the_time_of_a_fit_is_its_share():
+    grid = {"max_iter": [2, 200], "tol": [0.0], "n_iter_no_change": [200], "hidden_layer_sizes": [(5,)]}
+    began = perf_counter()
+    search = estimators.GridSearchCV(SMALL, grid, cv=FOLDS, refit=False).fit(X, Y)
+    seconds = perf_counter() - began
+    short, long = search.cv_results_["mean_fit_time"]
+    assert 0 < short < long
+    assert 3 * (short + long) < seconds
+    scores = model_selection._validation._fit_and_score(
+        SMALL, X, Y, scorer=Recorder(), train=np.arange(100), test=np.arange(100, 150), verbose=0, parameters=None,
+        fit_params=None, score_params=None, return_times=True,
+    )  # fmt: skip
+    assert isinstance(scores["fit_time"], float)  # what `_without_waiting` looks for; otherwise times count the waiting
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_errors_are_those_of_scikit_learn():
+    grid = {"alpha": [0.1, -1.0], "learning_rate_init": [0.05, 1e200]}
+    results = []
+    for kind in (model_selection.GridSearchCV, estimators.GridSearchCV):
+        with pytest.warns(FitFailedWarning, match="9 fits failed out of a total of 12") as record:
+            results.append(kind(SMALL, grid, cv=FOLDS, refit=False).fit(X, Y).cv_results_["mean_test_score"])
+        assert any("alpha must be 0 or larger and finite, got -1.0" in str(warning.message) for warning in record)
+        with pytest.raises(ValueError, match=r"training diverged|alpha must be"):
+            kind(SMALL, grid, cv=FOLDS, refit=False, error_score="raise").fit(X, Y)
+    np.testing.assert_array_equal(*results)
+    assert np.isnan(results[0]).tolist() == [False, True, True, True]
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_a_failed_program_fails_only_the_fits_that_fail_alone(monkeypatch):
+    """As when memory runs out: each task is trained alone then, as if nothing had happened."""
+    train = _side_by_side.train
+
+    def failing(problems, callback=None):
+        if len(problems) > 1 or problems[0].alpha == 1.0:
+            train(problems[:2], callback)
+            raise MemoryError
+        return train(problems, callback)
+
+    search = estimators.GridSearchCV(SMALL, {"alpha": [0.0, 0.1]}, cv=FOLDS, scoring=Recorder(), refit=False)
+    monkeypatch.setattr(_side_by_side, "train", failing)
+    assert_each_alone(search.fit(X, Y), X, Y, FOLDS)
+    with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 6"):
+        search.set_params(param_grid={"alpha": [1.0, 0.1]}, scoring=None).fit(X, Y)
+
+
+class Warns(TransformerMixin, BaseEstimator):
+    """A transformer that warns."""
+
+    def fit(self, x, y=None):
+        warnings.warn("of a step", RuntimeWarning, stacklevel=1)
+        return self
+
+    def transform(self, x):
+        return x
+
+
+def test_warnings_of_a_task_are_filtered_as_in_scikit_learn():
+    pipeline = make_pipeline(Warns(), SMALL)
+    caught = []
+    for n_jobs in (1, 2):
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", category=RuntimeWarning)
+            before = list(warnings.filters)
+            search = estimators.GridSearchCV if n_jobs == 2 else model_selection.GridSearchCV
+            search(pipeline, {"mlpclassifier__alpha": [0.0, 0.1]}, cv=FOLDS, refit=False).fit(X, Y)
+            assert warnings.filters == before
+        caught.append([warning.category for warning in record])
+    assert caught[0] == caught[1] == [ConvergenceWarning] * 6
+
+
+class Interrupting(BaseEstimator, TransformerMixin):
+    """Interrupts as the user would, in the third fit that reaches it."""
+
+    n_fits = 0
+
+    def fit(self, x, y=None):
+        Interrupting.n_fits += 1
+        if Interrupting.n_fits == 3:
+            raise KeyboardInterrupt
+        return self
+
+    def transform(self, x):
+        return x
+
+
+def test_an_interrupt_ends_all_waiting_tasks():
+    before = threading.active_count()
+    search = estimators.GridSearchCV(make_pipeline(Interrupting(), SMALL), {"mlpclassifier__alpha": [0.0]}, cv=FOLDS)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, Y)
+    assert threading.active_count() == before
+    assert warnings.filters
+    search.fit(X, Y)  # nothing of the first search is left
+
+
+def test_other_estimators_run_as_they_are():
+    pipeline = make_pipeline(StandardScaler(), SMALL)
+    grid = {"mlpclassifier": [SMALL, LogisticRegression()], "standardscaler__with_mean": [True, False]}
+    ours, theirs = (
+        kind(pipeline, grid, cv=FOLDS).fit(X, Y) for kind in (estimators.GridSearchCV, model_selection.GridSearchCV)
+    )
+    np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"])
+
+
+def test_groups_metadata_and_several_scores_reach_their_places():
+    groups, weights = np.arange(len(X)) % 5, np.arange(len(X)) % 2 + 1.0
+    with config_context(enable_metadata_routing=True):
+        network = clone(SMALL).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        columns = ColumnTransformer([("scaled", StandardScaler(), [0, 1])], remainder="passthrough")
+        columns.transformers[0][1].set_fit_request(sample_weight=False)
+        results = []
+        for kind in (model_selection.GridSearchCV, estimators.GridSearchCV):
+            search = kind(make_pipeline(columns, network), {"mlpclassifier__alpha": [0.0, 0.1]}, cv=GroupKFold(3))
+            results.append(search.fit(X, Y, groups=groups, sample_weight=weights).cv_results_)
+        for key in results[0].keys() - {key for key in results[0] if "time" in key}:
+            np.testing.assert_array_equal(results[0][key], results[1][key])
+    scoring = {"accuracy": "accuracy", "loss": "neg_log_loss"}
+    search = estimators.GridSearchCV(SMALL, {"alpha": [0.0, 10.0]}, cv=FOLDS, scoring=scoring, refit="loss").fit(X, Y)
+    assert search.best_params_ == {"alpha": 0.0}
+    assert {"rank_test_accuracy", "rank_test_loss"} <= search.cv_results_.keys()
