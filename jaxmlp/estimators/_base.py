@@ -3,74 +3,47 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from copy import deepcopy
-from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, is_regressor
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state, column_or_1d
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
+from jaxmlp.data import Columns, Expansion
 from jaxmlp.estimators import _predicting
-from jaxmlp.estimators._fitting import (
-    Affine,
-    Control,
-    Fitted,
-    Problem,
-    Progress,
-    Settings,
-    Validation,
-    fit_problems,
-    initial,
-)
+from jaxmlp.estimators._callbacks import CallbackSupportMixin, Reports
+from jaxmlp.estimators._fitting import Control, Fitted, Problem, Settings, Validation, fit_problems, initial
+from jaxmlp.estimators._inputs import check_weights, inputs_and_targets, new_inputs
 from jaxmlp.estimators._parameters import ALIASES, activation_name, check_parameters, hidden_sizes
-from jaxmlp.network import MLP, Layer, Params
+from jaxmlp.estimators._results import attributes_of, check_finite, continued, params_of, warn_of_end
+from jaxmlp.estimators._starting import initial_params
+from jaxmlp.network import MLP, Params
 
-__all__ = ["Perceptron", "Training"]
+__all__ = ["Perceptron"]
 
-_AUTO_BATCH = 200
-
-_FLOATS: dict[str | None, Any] = {
-    None: (np.float64, np.float32),
-    "float64": np.float64,
-    "float32": np.float32,
-}
-"""The types of X that a dtype leaves as they are; the first replaces the others."""
+_AUTO_BATCH = 200  # the rows of a batch if batch_size is "auto"
+_OUTPUT_NAMES = {own: name for name, own in ALIASES.items()}
 
 
-class Training(NamedTuple):
-    """Checked data for one fit.
-
-    Attributes
-    ----------
-    x
-        [n, d] in the dtype of the fit.
-    targets, weights
-        Of the training rows, in their order; `weights` may be None.
-    rows
-        The training rows of x; None for all.
-    affine
-        See `Problem`.
-    """
+class _Training(NamedTuple):
+    """Checked data of one fit: x [n, d] in its dtype, targets, weights or None, and how a row of x is expanded."""
 
     x: np.ndarray
     targets: np.ndarray
     weights: np.ndarray | None
-    rows: np.ndarray | None = None
-    affine: Affine | None = None
+    expansion: Expansion | None
 
 
-class Perceptron(BaseEstimator, ABC):
+class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
     """A multilayer perceptron as an estimator; see `MLPClassifier` and `MLPRegressor`."""
 
     @property
     def network_(self) -> MLP:
         """The configuration of the network, or of each of several."""
-        coefs = self._fitted_attribute("coefs_")
+        coefs = self._attribute("coefs_")
         return self._network((coefs[0].shape[-2], *(coef.shape[-1] for coef in coefs)))
 
     @property
@@ -79,12 +52,16 @@ class Perceptron(BaseEstimator, ABC):
 
         Those of several networks have a leading axis.
         """
-        layers: Any = zip(self._fitted_attribute("coefs_"), self.intercepts_, strict=True)
-        return tuple(Layer(np.swapaxes(coef, -1, -2), intercept) for coef, intercept in layers)
+        return params_of(self._attribute("coefs_"), self._attribute("intercepts_"))
 
-    def _fitted_attribute(self, name: str) -> Any:
+    @property
+    def columns_(self) -> Columns:
+        """How the columns of a table are encoded; with `encode_tables`."""
+        return Columns.from_json(self._attribute("_columns"))
+
+    def _attribute(self, name: str) -> Any:
         if name not in vars(self):
-            raise AttributeError(f"this {type(self).__name__} has no {name} yet: call fit first")
+            raise AttributeError(f"this {type(self).__name__} has no {name.lstrip('_')}: call fit first")
         return vars(self)[name]
 
     # What a subclass knows.
@@ -97,257 +74,154 @@ class Perceptron(BaseEstimator, ABC):
     def _targets(self, y: Any, *, is_first: bool, incremental: bool) -> np.ndarray:
         """Return the targets of the network for checked y, and note what is known about them."""
 
-    def _combined(self, sample_weight: np.ndarray | None, y: Any) -> np.ndarray | None:
-        """Return the weights of the training rows, from those that the user gave."""
-        return sample_weight
+    @abstractmethod
+    def _n_outputs(self, targets: np.ndarray) -> int:
+        """Return the number of outputs of the network."""
 
     @abstractmethod
     def _score_of(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> float:
         """Return the score of outputs of one network, as `score` measures it."""
 
-    def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
+    def _weights(self, sample_weight: np.ndarray | None, y: Any) -> np.ndarray | None:
+        """Return the weights of the training rows, from those that the user gave."""
+        return sample_weight
+
+    def _strata(self, targets: np.ndarray) -> np.ndarray | None:
         """Return what early stopping stratifies its validation rows by."""
         return None
 
-    # From checked data to problems.
+    # Fitting.
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False) -> Self:
         check_parameters(self.get_params(deep=False))
+        if incremental:
+            self._check_incremental()
         is_first = "coefs_" not in vars(self) or not (self.warm_start or incremental)
-        x, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=is_regressor(self),
-            dtype=_FLOATS[self.dtype],
-            reset=is_first,
-        )
-        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-        weights = _checked_weights(sample_weight, x)
-        targets = self._targets(y, is_first=is_first, incremental=incremental)
-        x = x.toarray() if sparse.issparse(x) else x
-        training = Training(x, targets, self._combined(weights, y))
+        inputs, y_checked = inputs_and_targets(self, X, y, reset=is_first)
+        weights = check_weights(sample_weight, inputs.x)
+        targets = self._targets(y_checked, is_first=is_first, incremental=incremental)
+        x = inputs.x.toarray() if sparse.issparse(inputs.x) else inputs.x
+        training = _Training(x, targets, self._weights(weights, y_checked), inputs.expansion)
         problems = self._problems(training, is_first=is_first, incremental=incremental)
-        self._keep(fit_problems(problems), incremental=incremental)
+        if incremental:
+            self._keep(fit_problems(problems))
+            return self
+        reports = Reports(self, X, y, sample_weight)
+        fitted = fit_problems(problems, reports.after_epoch)
+        self._keep(fitted)
+        warn_of_end(fitted, self.tol, stacklevel=4)
+        reports.after_fit()
         return self
+
+    def _check_incremental(self) -> None:
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True: set early_stopping=False")
+        if self.learning_rate in ("cosine", "step"):
+            raise ValueError(
+                f"partial_fit does not know the epoch that learning_rate={self.learning_rate!r} counts: set "
+                "learning_rate='constant', 'invscaling' or 'adaptive'"
+            )
 
     def _network(self, sizes: Sequence[int]) -> MLP:
         loss, output = self._ends()
         return MLP(tuple(sizes), activation_name(self.activation), output, loss)
 
-    def _problems(self, training: Training, *, is_first: bool = True, incremental: bool = False) -> list[Problem]:
+    def _problems(self, training: _Training, *, is_first: bool, incremental: bool) -> list[Problem]:
         """Return a problem for each network, drawing from the random state in scikit-learn's order."""
+        x, targets, weights, expansion = training
         random_state = check_random_state(self.random_state)
-        n_outputs = self._n_outputs(training.targets)
-        mlp = self._network((training.x.shape[1], *hidden_sizes(self.hidden_layer_sizes), n_outputs))
-        dtype = training.x.dtype
-        if is_first:
-            drawn = _initial_params(mlp, random_state, self.n_networks, dtype)
-            starts = [initial(params, self.learning_rate_init) for params in drawn]
-        else:
-            starts = self._continued(mlp, incremental=incremental)
-        rows, validation = self._split(training, random_state, incremental=incremental)
-        n_rows = len(training.targets) if rows is None else len(rows)
-        if self.batch_size != "auto" and self.batch_size > n_rows:
-            warnings.warn(
-                f"batch_size {self.batch_size} is larger than the {n_rows} training rows: each epoch is one batch",
-                stacklevel=4,
-            )
+        n_inputs = x.shape[1] if expansion is None else expansion.n_inputs
+        mlp = self._network((n_inputs, *hidden_sizes(self.hidden_layer_sizes), self._n_outputs(targets)))
+        starts = self._starts(mlp, random_state, x.dtype, is_first=is_first, incremental=incremental)
+        rows, validation = self._split(training, random_state)
         batch_size = _AUTO_BATCH if self.batch_size == "auto" else int(self.batch_size)
+        n_rows = len(targets) if rows is None else len(rows)
+        if self.batch_size != "auto" and batch_size > n_rows:
+            warnings.warn(
+                f"batch_size {batch_size} is larger than the {n_rows} training rows: an epoch is one batch of all",
+                stacklevel=5,
+            )
         shared = Problem(
-            settings=Settings(mlp, batch_size, bool(self.nesterovs_momentum), bool(self.shuffle), dtype.name),
-            x=training.x,
-            targets=_of_all_rows(training, training.targets),
+            settings=Settings(mlp, batch_size, bool(self.nesterovs_momentum), bool(self.shuffle), x.dtype.name),
+            x=x,
+            targets=targets,
             start=starts[0],
             random_state=random_state,
-            control=self._control(incremental=incremental),
+            control=Control(
+                float(self.learning_rate_init),
+                self.learning_rate,
+                float(self.power_t),
+                1 if incremental else int(self.max_iter),
+                float(self.tol),
+                float(self.n_iter_no_change),
+            ),
             alpha=float(self.alpha),
             momentum=float(self.momentum),
             clip=None if self.clip is None else float(self.clip),
             rows=rows,
-            weights=None if training.weights is None else _of_all_rows(training, training.weights),
+            weights=weights,
             validation=validation,
-            affine=training.affine,
+            expansion=expansion,
         )
         return [shared._replace(start=start) for start in starts]
 
-    def _n_outputs(self, targets: np.ndarray) -> int:
-        return 1 if targets.ndim == 1 else targets.shape[1]
-
-    def _control(self, *, incremental: bool) -> Control:
-        return Control(
-            float(self.learning_rate_init),
-            self.learning_rate,
-            float(self.power_t),
-            1 if incremental else int(self.max_iter),
-            float(self.tol),
-            float(self.n_iter_no_change),
-        )
+    def _starts(
+        self, mlp: MLP, random_state: np.random.RandomState, dtype: np.dtype, *, is_first: bool, incremental: bool
+    ) -> list[Fitted]:
+        if is_first:
+            drawn = initial_params(mlp, random_state, self.n_networks, dtype)
+            return [initial(params, float(self.learning_rate_init)) for params in drawn]
+        if mlp != self.network_ or self.n_networks != len(self._dw):
+            raise ValueError(
+                f"the fit goes on from {len(self._dw)} of {self.network_}, but the parameters make "
+                f"{self.n_networks} of {mlp}: set warm_start=False and call fit to begin anew"
+            )
+        return continued(self.params_, self._progress, self._dw, None if incremental else self.learning_rate_init)
 
     def _split(
-        self, training: Training, random_state: np.random.RandomState, *, incremental: bool
+        self, training: _Training, random_state: np.random.RandomState
     ) -> tuple[np.ndarray | None, Validation | None]:
         """Return the rows to train on, and those that early stopping scores."""
         if not self.early_stopping:
-            return training.rows, None
-        if incremental:
-            raise ValueError("partial_fit does not support early_stopping=True: set early_stopping=False")
+            return None, None
         targets, weights = training.targets, training.weights
-        fitted, held_out = train_test_split(
+        rows, held_out = train_test_split(
             np.arange(len(targets)),
             test_size=self.validation_fraction,
             random_state=random_state,
-            stratify=self._stratify(targets),
+            stratify=self._strata(targets),
         )
         if len(held_out) < 2:
             raise ValueError(
-                f"the validation set has {len(held_out)} of {len(targets)} samples, expected 2 or more: "
-                f"raise validation_fraction, {self.validation_fraction}"
+                f"the validation set has {len(held_out)} of {len(targets)} samples, expected 2 or more: raise "
+                f"validation_fraction, {self.validation_fraction}"
             )
-        of_targets, of_weights = targets[held_out], None if weights is None else weights[held_out]
+        for name, of_rows in (("training", rows), ("validation", held_out)):
+            if weights is not None and not weights[of_rows].any():
+                raise ValueError(f"sample_weight is zero for all {len(of_rows)} {name} rows of early stopping")
 
         def score(outputs: np.ndarray) -> float:
-            return self._score_of(outputs, of_targets, of_weights)
+            return self._score_of(outputs, targets[held_out], None if weights is None else weights[held_out])
 
-        if training.rows is not None:
-            fitted, held_out = training.rows[fitted], training.rows[held_out]
-        return fitted, Validation(held_out, score)
+        return rows, Validation(held_out, score)
 
-    def _continued(self, mlp: MLP, *, incremental: bool) -> list[Fitted]:
-        """Return the states that a further fit starts from: with the same parameters, but a new momentum."""
-        if mlp != self.network_:
-            raise ValueError(
-                f"the network was {self.network_}, and is now to be {mlp}: set warm_start=False to begin anew"
-            )
-        starts = []
-        for params, (kept, kept_dw) in zip(self._networks(), self._kept, strict=True):
-            progress = Progress(**kept)._replace(n_iter=0, status="running")
-            start = initial(params, progress.learning_rate if incremental else self.learning_rate_init)
-            dw = tuple(map(Layer._make, kept_dw)) if incremental else start.dw
-            progress = progress._replace(learning_rate=start.progress.learning_rate)
-            starts.append(start._replace(dw=dw, progress=progress))
-        return starts
+    def _keep(self, fitted: list[Fitted]) -> None:
+        check_finite(fitted, self.learning_rate_init)
+        for name, value in attributes_of(fitted).items():
+            setattr(self, name, value)
+        output = self._ends()[1]
+        self.out_activation_ = _OUTPUT_NAMES.get(output, output)
 
-    def _networks(self) -> list[Params]:
-        params = self.params_
-        if params[0].b.ndim == 1:
-            return [params]
-        return [tuple(Layer(w[k], b[k]) for w, b in params) for k in range(len(params[0].b))]
-
-    # From results to attributes.
-
-    def _keep(self, fitted: list[Fitted], *, incremental: bool = False) -> None:
-        statuses = [each.progress.status for each in fitted]
-        for each in fitted:
-            if not all(np.isfinite(array).all() for layer in each.params for array in layer):
-                raise ValueError(
-                    f"training diverged: a weight is not finite after {each.progress.n_iter} epochs; scale the columns "
-                    f"of X, or lower learning_rate_init, {self.learning_rate_init}"
-                )
-        layers = list(zip(*(each.params for each in fitted), strict=True))
-        weights = [[layer.w.T for layer in of_networks] for of_networks in layers]
-        self.coefs_ = [_stacked(of_networks) for of_networks in weights]
-        self.intercepts_ = [_stacked([layer.b for layer in of_networks]) for of_networks in layers]
-        self._kept: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
-            (each.progress._asdict(), [tuple(layer) for layer in each.dw]) for each in fitted
-        ]
-        progresses = [each.progress for each in fitted]
-        self.n_iter_ = max(progress.n_iter for progress in progresses)
-        self.t_ = max(progress.n_examples for progress in progresses)
-        self.loss_curve_ = _mean_curve([progress.losses for progress in progresses])
-        self.loss_ = self.loss_curve_[-1]
-        self.validation_scores_ = self.validation_loss_curve_ = self.best_validation_score_ = self.best_loss_ = None
-        if self.early_stopping:
-            self.validation_scores_ = _mean_curve([progress.validation_scores for progress in progresses])
-            self.validation_loss_curve_ = _mean_curve([progress.validation_losses for progress in progresses])
-            self.best_validation_score_ = float(np.mean([progress.best_score for progress in progresses]))
-        else:
-            self.best_loss_ = float(np.mean([progress.best_loss for progress in progresses]))
-        self.n_layers_ = len(self.coefs_) + 1
-        self.n_outputs_ = self.coefs_[-1].shape[-1]
-        names = {own: name for name, own in ALIASES.items()}
-        self.out_activation_ = names.get(self._ends()[1], self._ends()[1])
-        if "interrupted" in statuses:
-            warnings.warn(f"training was interrupted after {self.n_iter_} epochs", stacklevel=4)
-        elif "max_iter" in statuses and not incremental:
-            warnings.warn(
-                f"training ended at max_iter={self.max_iter} epochs, while the loss still improved by tol={self.tol}",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+    # Predicting.
 
     def _outputs(self, X: Any, *, is_log: bool = False) -> np.ndarray:
         check_is_fitted(self)
-        x = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
-        x = x.tocsr() if sparse.issparse(x) else x
         function = _predicting.log_outputs if is_log else _predicting.outputs
-        return function(self.network_, self.params_, x)
+        return function(self.network_, self.params_, *new_inputs(self, X))
 
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn asks estimators about themselves."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = not self.encode_tables
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = self.encode_tables
         return tags
-
-
-def _initial_params(mlp: MLP, random_state: np.random.RandomState, n_networks: int, dtype: np.dtype) -> list[Params]:
-    """Draw uniform weights and biases (Glorot & Bengio 2010), the first network's from the random state itself.
-
-    The first of several networks is then the one that a single network would be. The others have states of their own.
-    """
-    seeds = deepcopy(random_state).randint(2**32 - 1, size=n_networks - 1, dtype=np.uint32)
-    states = [random_state, *map(np.random.RandomState, seeds)]
-    return [_glorot(mlp, state, dtype) for state in states]
-
-
-def _glorot(mlp: MLP, random_state: np.random.RandomState, dtype: np.dtype) -> Params:
-    scale = 2.0 if mlp.activation == "sigmoid" else 6.0  # as in scikit-learn
-    layers: list[Any] = []
-    for n_in, n_out in pairwise(mlp.sizes):
-        bound = np.sqrt(scale / (n_in + n_out))
-        w = random_state.uniform(-bound, bound, (n_in, n_out)).T
-        b = random_state.uniform(-bound, bound, n_out)
-        layers.append((w.astype(dtype), b.astype(dtype)))
-    return tuple(map(Layer._make, layers))
-
-
-def _checked_weights(sample_weight: Any, x: Any) -> np.ndarray | None:
-    """Return the weights [n] of the rows, of one number if that is given; at least one is not 0."""
-    if sample_weight is None:
-        return None
-    n = x.shape[0]
-    if np.ndim(sample_weight) == 0:
-        sample_weight = np.full(n, sample_weight)
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=(np.float64, np.float32), input_name="sample_weight", ensure_min_samples=0
-    )
-    if weights.ndim != 1 or len(weights) != n:
-        raise ValueError(f"sample_weight must be one number for each of the {n} rows, got shape {weights.shape}")
-    if weights.min() < 0 or not weights.any():
-        raise ValueError(
-            f"sample_weight must be 0 or larger, and not 0 for all rows, got {weights.min()} to {weights.max()}"
-        )
-    return weights.astype(x.dtype, copy=False)
-
-
-def _of_all_rows(training: Training, values: np.ndarray) -> np.ndarray:
-    """Return values for all rows of x; rows that are not trained on have 0."""
-    if training.rows is None:
-        return values
-    spread = np.zeros((len(training.x), *values.shape[1:]), values.dtype)
-    spread[training.rows] = values
-    return spread
-
-
-def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Return a network's array, or those of several with a leading axis."""
-    return np.ascontiguousarray(arrays[0]) if len(arrays) == 1 else np.stack(arrays)
-
-
-def _mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
-    """Return the mean of curves of several networks; those that ended earlier keep their last value."""
-    longest = max(map(len, curves))
-    filled = [[*curve, *[curve[-1]] * (longest - len(curve))] for curve in curves]
-    return [float(value) for value in np.mean(filled, axis=0)]

@@ -6,16 +6,19 @@ from jaxmlp.estimators._program import Batches
 
 __all__ = ["BatchStream", "padded_length", "padded_rows"]
 
-_FINEST = 16
+_SHORT = (64, 128, 256)
 
 
 def padded_length(n: int) -> int:
-    """Return a length from a short list, n to 1.125 n (at least 16): arrays of similar lengths then share a program.
+    """Return a length from a short list, n to 1.125 n (more if n is small): arrays of similar lengths share a program.
 
     >>> padded_length(1437), padded_length(1438), padded_length(20)
-    (1536, 1536, 32)
+    (1536, 1536, 64)
     """
-    step = max(_FINEST, 2 ** (n.bit_length() - 4))
+    for length in _SHORT:
+        if n <= length:
+            return length
+    step = 2 ** ((n - 1).bit_length() - 4)
     return -(-n // step) * step
 
 

@@ -4,18 +4,19 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax import Array, nn
+from jax import Array, lax, nn
 from scipy import sparse
 
 from jaxmlp.activations import ACTIVATIONS, softmax_terms
 from jaxmlp.data import Expansion
-from jaxmlp.network import MLP, Params, networks
+from jaxmlp.network import MLP, Params
 from jaxmlp.training.evaluation import BLOCK, mean_output, output_z
 
 __all__ = ["log_outputs", "outputs"]
 
-_SHORTEST = 16
+_LENGTHS = (64, 256, 1024, BLOCK)  # a program is compiled for each
 
 
 def outputs(mlp: MLP, params: Params, x: Any, expansion: Expansion | None = None) -> np.ndarray:
@@ -34,24 +35,26 @@ def log_outputs(mlp: MLP, params: Params, x: Any, expansion: Expansion | None = 
 def _in_blocks(mlp: MLP, params: Params, x: Any, expansion: Expansion | None, *, is_log: bool) -> np.ndarray:
     dtype = params[0].w.dtype
     with jax.enable_x64(dtype == np.float64):
-        given = [(mlp, jax.device_put(of_one)) for mlp, of_one in networks(mlp, params)]
+        on_device = jax.device_put(params)
         parts = []
         for start in range(0, max(x.shape[0], 1), BLOCK):
             block = x[start : start + BLOCK]
-            block = (block.toarray() if sparse.issparse(block) else block).astype(dtype, copy=False)
-            n = len(block)
-            longer: Any = np.zeros((max(_SHORTEST, 1 << max(n - 1, 0).bit_length()), block.shape[1]), dtype)
-            longer[:n] = block  # a program is compiled for each length
-            z = [output_z(mlp, of_one, longer, expansion) for mlp, of_one in given]
-            parts.append(np.asarray(_last(mlp, z, is_log=is_log))[..., :n, :])
+            block = block.toarray() if sparse.issparse(block) else block
+            longer = np.zeros((next(n for n in _LENGTHS if n >= len(block)), block.shape[1]), dtype)
+            longer[: len(block)] = block
+            y = _compiled(mlp, on_device, longer, expansion, is_log=is_log)
+            parts.append(np.asarray(y)[..., : len(block), :])
         return np.concatenate(parts, axis=-2)
 
 
 @partial(jax.jit, static_argnames=("mlp", "is_log"))
-def _last(mlp: MLP, z: list[Array], *, is_log: bool) -> Array:
-    name, of_mean = (mlp.output, z[0]) if len(z) == 1 else mean_output(mlp, jax.numpy.stack(z))
+def _compiled(mlp: MLP, params: Params, x: Array, expansion: Expansion | None, *, is_log: bool) -> Array:
+    if params[0].b.ndim == 1:
+        name, z = mlp.output, output_z(mlp, params, x, expansion)
+    else:  # in turn, because memory then holds the hidden layers of one network
+        name, z = mean_output(mlp, lax.map(lambda one: output_z(mlp, one, x, expansion), params))
     if not is_log:
-        return jax.vmap(ACTIVATIONS[name].phi)(of_mean)
+        return jax.vmap(ACTIVATIONS[name].phi)(z)
     if name == "softmax":
-        return -jax.vmap(softmax_terms)(of_mean)[2]
-    return -jax.numpy.stack([nn.softplus(-of_mean), nn.softplus(of_mean)])
+        return -jax.vmap(softmax_terms)(z)[2]
+    return -jnp.stack([nn.softplus(-z), nn.softplus(z)])

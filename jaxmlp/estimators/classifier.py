@@ -86,7 +86,6 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         """
         return self._fit(X, y, sample_weight)
 
-    @with_callbacks
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch on X and y, and go on from earlier calls.
 
@@ -158,17 +157,19 @@ class MLPClassifier(ClassifierMixin, Perceptron):
                 + (": set warm_start=False to begin anew" if self.warm_start else "")
             )
 
-    def _combined(self, sample_weight: np.ndarray | None, y: Any) -> np.ndarray | None:
+    def _weights(self, sample_weight: np.ndarray | None, y: Any) -> np.ndarray | None:
         if self.class_weight is None:
             return sample_weight
         of_classes = compute_sample_weight(self.class_weight, y)
         return of_classes if sample_weight is None else of_classes * sample_weight
 
-    def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
+    def _strata(self, targets: np.ndarray) -> np.ndarray | None:
         return targets if self._ends()[1] == "sigmoid" and targets.ndim == 1 else None  # as scikit-learn does
 
     def _n_outputs(self, targets: np.ndarray) -> int:
-        return len(self.classes_) if self._label_binarizer.y_type_ == "multiclass" else super()._n_outputs(targets)
+        if self._label_binarizer.y_type_ == "multiclass":
+            return len(self.classes_)
+        return targets.shape[1] if targets.ndim == 2 else 1
 
     def _score_of(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> float:
         if not np.isfinite(outputs).all():

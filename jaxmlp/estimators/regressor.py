@@ -85,7 +85,6 @@ class MLPRegressor(RegressorMixin, Perceptron):
         """
         return self._fit(X, y, sample_weight)
 
-    @with_callbacks
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch on X and y, and go on from earlier calls."""
         return self._fit(X, y, sample_weight, incremental=True)
@@ -100,6 +99,9 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     def _targets(self, y: Any, *, is_first: bool, incremental: bool) -> np.ndarray:
         return np.asarray(y)
+
+    def _n_outputs(self, targets: np.ndarray) -> int:
+        return targets.shape[1] if targets.ndim == 2 else 1
 
     def _score_of(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> float:
         if not np.isfinite(outputs).all():
