@@ -52,10 +52,13 @@ def run(arguments: Namespace) -> int:
 
 
 def _scores_of_values(t: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    # The square of 1e200 overflows, and that of 1e-200 is 0. To divide by a power of 2 changes no digit.
+    unit = float(np.ldexp(1.0, np.frexp(np.abs([t, y]).max())[1] - 1))
+    t, y = t / unit, y / unit
     return {
         "r2": float(metrics.r2_score(t, y)) if len(t) > 1 else float("nan"),
-        "mean_absolute_error": float(metrics.mean_absolute_error(t, y)),
-        "root_mean_squared_error": float(metrics.root_mean_squared_error(t, y)),
+        "mean_absolute_error": float(metrics.mean_absolute_error(t, y)) * unit,
+        "root_mean_squared_error": float(metrics.root_mean_squared_error(t, y)) * unit,
     }
 
 

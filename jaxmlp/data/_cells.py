@@ -159,8 +159,9 @@ def texts(cells: polars.Series) -> polars.Series:
     if cells.dtype == pl.Boolean:
         return cells.replace_strict([True, False], ["True", "False"], default=None, return_dtype=pl.String)
     if cells.dtype.is_float() or cells.dtype.is_decimal():
-        return cells.cast(pl.Float64).cast(pl.String).str.strip_suffix(".0")
-    return cells.cast(pl.String)
+        cells = cells.cast(pl.Float64)
+    # Pandas writes the whole numbers of a column with missing cells as 1.0.
+    return cells.cast(pl.String).str.replace(r"^([+-]?\d+)\.0$", "$1")
 
 
 def kind_of(cells: polars.Series, is_categorical: bool) -> tuple[str, str]:

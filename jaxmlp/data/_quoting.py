@@ -54,6 +54,8 @@ def check_features(where: str, wanted: Iterable[str], columns: Collection[str]) 
     """
     for name in wanted:
         if name not in columns:
+            if not columns:
+                raise ValueError(f"{where}: feature {quoted(name)} is missing; there are no columns")
             alike = {column.casefold(): column for column in columns}  # "A" is nearer to "a" than "b" is
             nearest = quoted(alike[get_close_matches(name.casefold(), alike, n=1, cutoff=0)[0]])
             raise ValueError(f"{where}: feature {quoted(name)} is missing; the nearest column is {nearest}")

@@ -61,8 +61,13 @@ class Scaling:
             raise ValueError(unknown_name("scaling", kind, KINDS))
         array = as_array("x", x)
         check_finite("x", array)
-        offset, spread = KINDS[kind](np.asarray(array), None if shared else 0)
-        offset, spread = np.atleast_1d(offset), np.atleast_1d(spread)
+        with np.errstate(over="ignore", invalid="ignore"):
+            offset, spread = map(np.atleast_1d, KINDS[kind](np.asarray(array), None if shared else 0))
+        if not np.isfinite([offset, spread]).all():
+            raise ValueError(
+                f"numbers as large as {np.abs(array).max():.6g} cannot be scaled: give them in another unit"
+            )
+        spread = np.where(spread > 0, np.maximum(spread, 1e-300), 0.0)  # 1 / spread would overflow
         return cls(offset, np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 0))
 
     def __call__(self, x: ArrayLike) -> NDArray[np.float32]:
@@ -94,8 +99,11 @@ def _standard(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
     first = (x.flat[0] if axis is None else x[0]).astype(np.float64)
     count = x.size if axis is None else len(x)
     mean = first + sum((block - first).sum(axis) for _, block in _blocks(x)) / count
-    variance = sum(np.square(block - mean).sum(axis) for _, block in _blocks(x)) / count
-    return np.asarray(mean), np.sqrt(variance)
+    # The square of 1e200 overflows, and that of 1e-200 is 0. To divide by a power of 2 changes no digit.
+    furthest = np.maximum(x.max(axis) - mean, mean - x.min(axis))
+    unit = np.ldexp(1.0, np.frexp(furthest)[1] - 1)
+    variance = sum(np.square((block - mean) / unit).sum(axis) for _, block in _blocks(x)) / count
+    return np.asarray(mean), np.sqrt(variance) * unit
 
 
 def _minmax(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:

@@ -1,7 +1,7 @@
 """The picture of a training run: losses, scores and tracked statistics over the epochs. Needs the extra `cli`."""
 
 from collections.abc import Sequence
-from math import ceil, isnan, nan
+from math import ceil, inf, isinf, isnan, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxmlp._extras import optional
@@ -73,7 +73,7 @@ def draw_curves(history: Sequence[Epoch], title: str = "", best_epoch: int | Non
 def _draw_panel(axes: "Axes", history: Sequence[Epoch], panel: _Panel, best_epoch: int | None) -> None:
     for number, (name, label) in enumerate(panel.lines.items()):
         if _has(history, name):
-            values = [nan if value is None else value for value in _column(history, name)]
+            values = [nan if value is None or isinf(value) else value for value in _column(history, name)]
             # A line breaks at epochs without a number; a marker shows a single epoch between two breaks.
             marker = "." if len(values) < _FEW_EPOCHS or any(map(isnan, values)) else ""
             axes.plot([row.epoch for row in history], values, color=f"C{number}", label=label, marker=marker)
@@ -82,7 +82,7 @@ def _draw_panel(axes: "Axes", history: Sequence[Epoch], panel: _Panel, best_epoc
     axes.xaxis.set_major_locator(optional("matplotlib.ticker").MaxNLocator(integer=True))
     margin = max(0.5, 0.05 * len(history))
     axes.set_xlim(history[0].epoch - margin, history[-1].epoch + margin)
-    if panel.is_log and any((value or 0) > 0 for name in panel.lines for value in _column(history, name)):
+    if panel.is_log and any(0 < (value or 0) < inf for name in panel.lines for value in _column(history, name)):
         axes.set_yscale("log")
         plain_decades(axes.yaxis, *axes.get_ylim())
     if best_epoch:

@@ -269,6 +269,18 @@ def test_errors_of_values_are_float64_in_the_units_of_the_target(jaxmlp, trained
     assert values["r2"] == pytest.approx(1 - np.sum((y - t) ** 2) / np.sum((t - t.mean()) ** 2), abs=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1e-299, 1e299])
+def test_scores_of_values_do_not_depend_on_their_unit(jaxmlp, tmp_path, unit):
+    x = np.arange(60.0)
+    pl.DataFrame({"x": x, "y": x * unit}).write_csv(tmp_path / "far.csv")
+    assert jaxmlp("train", "far.csv", "--target", "y", *QUICK, "--networks", "1", "--out", "run").code == 0
+    pl.DataFrame({"x": x[::-1], "y": x[::-1] * unit}).write_csv(tmp_path / "other.csv")
+    values = json.loads(jaxmlp("evaluate", "run", "other.csv", "--json").out)
+    y = load("run/model.safetensors").predict(pl.DataFrame({"x": x}))[:, 0] / unit
+    assert values["r2"] == pytest.approx(metrics.r2_score(x, y), rel=1e-6)
+    assert values["root_mean_squared_error"] == pytest.approx(metrics.root_mean_squared_error(x, y) * unit, rel=1e-6)
+
+
 def test_a_picture_does_not_replace_an_input(jaxmlp, trained):
     for picture, expected in (("table.csv", "expected the name of a PNG file"), ("no/folder/a.png", "no folder")):
         refused = jaxmlp("evaluate", trained.classes, trained.path, "--picture", picture)

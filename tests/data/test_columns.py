@@ -112,6 +112,15 @@ def test_a_frame_and_the_file_that_is_written_of_it_are_encoded_the_same(writer,
         assert columns.encode(new).tobytes() == columns.encode(of_training).tobytes()
 
 
+@pytest.mark.parametrize("written", [["1", "2", "12"], ["1.0", "2.0", "12.0"], [1, 2, 12], [1.0, 2.0, 12.0]])
+def test_whole_numbers_are_the_same_categories_however_they_are_written(written):
+    columns = Columns.fit(pl.DataFrame({"a": ["1.0", "2", "12", "1.5", "v1.0"] * 9}), categories=["a"])
+    new = pl.DataFrame({"a": written})
+    assert columns.surprises(new) == ""
+    assert columns.encode(new).tobytes() == columns.encode(pl.DataFrame({"a": ["1.0", "2", "12"]})).tobytes()
+    assert columns.columns[0].categories == ("1", "1.5", "12", "2", "v1.0")
+
+
 def test_an_instant_is_encoded_the_same_in_every_time_zone():
     moments = pl.Series("a", [datetime(2020, month, 28, 5 * month % 24) for month in range(1, 13)])
     zones = [moments.dt.replace_time_zone("UTC").dt.convert_time_zone(zone) for zone in ("UTC", "Asia/Tokyo")]

@@ -180,3 +180,10 @@ def test_whole_numbers_beyond_64_bits_are_classes_of_their_own(first, tmp_path):
         assert source.t.tolist() == [row % 2 for row in range(20)]
     values = read(tmp_path / "big.csv", target="target", task="values")
     assert values.t.tolist() == [float(number) for number in numbers]
+
+
+def test_a_frame_without_columns_lacks_every_feature(refusal):
+    encoding = prepare(from_frame(FRAME, target="target")).encoding
+    for empty in (pd.DataFrame(index=[1, 2]), pl.DataFrame()):
+        sentence = refusal(lambda empty=empty: encoding.encode_inputs(empty))
+        assert sentence == "x: feature 'number' is missing; there are no columns"

@@ -78,6 +78,20 @@ def test_a_large_offset_costs_no_accuracy():
     assert np.allclose(Scaling.fit(x, "standard").factor, 1 / np.arange(100).std(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["standard", "minmax"])
+@pytest.mark.parametrize("unit", [1e-298, 1e-200, 1e200, 1e304])
+def test_numbers_of_any_size_are_scaled_as_in_another_unit(kind, unit):
+    x = np.arange(60.0)
+    scaling = Scaling.fit(x * unit, kind)
+    assert np.allclose(scaling(x * unit), Scaling.fit(x, kind)(x), rtol=1e-6, atol=1e-6)  # two roundings to float32
+    assert np.allclose(scaling.inverse(scaling(x * unit)), x * unit, rtol=1e-6, atol=1e-6 * unit)
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax"])
+def test_numbers_too_large_to_scale_are_refused(kind, refusal):
+    assert "numbers as large as 1.7e+308" in refusal(lambda: Scaling.fit([-1.7e308, 1.7e308, 1.7e308], kind))
+
+
 def test_targets_of_rank_1_are_one_column():
     t = np.array([1.0, 2.0, 3.0])
     scaling = Scaling.fit(t, "minmax")

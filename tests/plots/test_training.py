@@ -123,7 +123,7 @@ def test_losses_and_norms_have_a_logarithmic_axis_with_plain_numbers_and_scores_
     assert not any("$" in label for label in labels)
 
 
-@pytest.mark.parametrize("loss", [float("nan"), 0.0, 1e30])
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 0.0, 1e30])
 def test_a_run_of_one_odd_epoch_is_drawn(loss):
     assert imread(BytesIO(curves([row(1, train_loss=loss)], best_epoch=1))).shape[2] == 4
 
