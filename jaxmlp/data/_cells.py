@@ -145,10 +145,9 @@ def _read_as(cells: polars.Series, spelling: str) -> polars.Series:
     if spelling in _CLOCKS:
         return times(cells.str.to_time(spelling, strict=False), spelling)
     read = cells.str.to_datetime(spelling, strict=False, time_unit="us").dt.replace_time_zone(None)
-    if "%Y" not in spelling:
-        return read
-    # Polars takes the 5 of 5/1/20 for a year, too.
-    return read.zip_with(read.dt.year() >= 1000, pl.Series([None], dtype=read.dtype))
+    # Polars takes the 5 of 5/1/20 for a year of four digits, and the 3 of 1.2.3 for one of two.
+    fits = read.dt.year() >= 1000 if "%Y" in spelling else cells.str.contains(r"\d\d$")
+    return read.zip_with(fits, pl.Series([None], dtype=read.dtype))
 
 
 def texts(cells: polars.Series) -> polars.Series:

@@ -308,7 +308,8 @@ def _about_numbers_among_text(column: Column, cells: polars.Series) -> list[str]
     read = _cells.numbers(cells)
     odd = cells.filter(read.is_null() & cells.is_not_null())
     n_numbers, spellings = len(cells) - read.null_count(), odd.unique(maintain_order=True).to_list()
-    if n_numbers < len(odd) or read.n_unique() <= _cells.LEAST_NUMBERS or len(spellings) > 3:
+    is_of_few = 0 < len(spellings) <= 3 and n_numbers >= len(odd)
+    if not (is_of_few and read.n_unique() > _cells.LEAST_NUMBERS):
         return []
     return [
         f"column {quoted(column.name)}: {n_numbers:,} cells are numbers, {len(odd):,} are not: {listed(spellings)}; "

@@ -154,6 +154,10 @@ def test_spelled_dates_are_the_days_that_they_mean(texts, days, details):
     assert columns.encode(spelled).tobytes() == Columns.fit(meant).encode(meant).tobytes()
 
 
+def test_numbers_of_a_version_are_no_date():
+    assert Columns.fit(pl.DataFrame({"a": ["1.2.3", "1.2.4", "10.2.3"] * 9})).describe()[0].kind == "category"
+
+
 def test_a_year_of_two_digits_is_no_year_of_the_roman_empire():
     with pytest.raises(ValueError, match="differs in every row"):
         Columns.fit(pl.DataFrame({"a": [f"20-01-{day:02d}" for day in range(1, 31)]}))
@@ -176,6 +180,8 @@ def test_numbers_among_which_one_text_stands_often_get_a_hint():
     assert Columns.fit(frame, missing=["-"]).describe()[0].kind == "number"
     codes = pl.DataFrame({"a": [str(row % 4) if row % 5 else "X" for row in range(100)]})
     assert Columns.fit(codes).notes == ()
+    numbered = frame.with_columns(id=pl.Series(range(100)).cast(pl.String)).drop("a")
+    assert Columns.fit(numbered).notes == ("left out: 'id' (counts the rows)",)
 
 
 @given(st.data())
