@@ -3,6 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -13,12 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from jaxmlp.data import Columns, Expansion
-from jaxmlp.estimators import _predicting
+from jaxmlp.estimators import _predicting, _saving
 from jaxmlp.estimators._callbacks import CallbackSupportMixin, Reports
 from jaxmlp.estimators._fitting import Control, Fitted, Problem, Settings, Validation, fit_problems, initial
 from jaxmlp.estimators._inputs import check_weights, inputs_and_targets, new_inputs
 from jaxmlp.estimators._parameters import ALIASES, activation_name, check_parameters, hidden_sizes
-from jaxmlp.estimators._results import attributes_of, check_finite, continued, params_of, warn_of_end
+from jaxmlp.estimators._results import attributes_of, check_finite, continued, networks_of, params_of, warn_of_end
 from jaxmlp.estimators._starting import initial_params
 from jaxmlp.network import MLP, Params
 
@@ -64,6 +65,32 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
             raise AttributeError(f"this {type(self).__name__} has no {name.lstrip('_')}: call fit first")
         return vars(self)[name]
 
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted estimator to a safetensors file, which `from_file` and `jaxmlp.load` read.
+
+        Nothing in it is pickled. A random state and the last step of momentum are not in it. Raise the errors of
+        `jaxmlp.save`.
+        """
+        check_is_fitted(self)
+        _saving.write(path, self, networks_of(self.params_))
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> Self:
+        """Return the estimator in a file that `save` wrote: it predicts, and `partial_fit` goes on.
+
+        Raise a `FileNotFoundError` if there is no such file, a `ValueError` if another estimator or none is in it.
+        """
+        saved = _saving.read(path, cls.__name__)
+        estimator = cls(**saved.parameters)
+        estimator.n_features_in_ = saved.n_features
+        if saved.feature_names is not None:
+            estimator.feature_names_in_ = saved.feature_names
+        if saved.columns is not None:
+            estimator._columns = saved.columns
+        estimator._learn_labels(saved.classes, is_multilabel=saved.is_multilabel)
+        estimator._keep(saved.fitted)
+        return estimator
+
     # What a subclass knows.
 
     @abstractmethod
@@ -81,6 +108,9 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
     @abstractmethod
     def _score_of(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> float:
         """Return the score of outputs of one network, as `score` measures it."""
+
+    def _learn_labels(self, labels: np.ndarray | None, *, is_multilabel: bool) -> None:
+        """Note the labels of a classifier that is read from a file."""
 
     def _weights(self, sample_weight: np.ndarray | None, y: Any) -> np.ndarray | None:
         """Return the weights of the training rows, from those that the user gave."""
@@ -176,7 +206,9 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 f"the fit goes on from {len(self._dw)} of {self.network_}, but the parameters make "
                 f"{self.n_networks} of {mlp}: set warm_start=False and call fit to begin anew"
             )
-        return continued(self.params_, self._progress, self._dw, None if incremental else self.learning_rate_init)
+        return continued(
+            networks_of(self.params_), self._progress, self._dw, None if incremental else self.learning_rate_init
+        )
 
     def _split(
         self, training: _Training, random_state: np.random.RandomState

@@ -130,7 +130,8 @@ class Group:
         """Note what an epoch has done for a problem, and return whether its score is the best so far."""
         before = self.fitted[i]
         losses = np.asarray(measured.losses)[lane, : len(n_rows)].astype(np.float64)
-        loss = float(np.sum(losses * n_rows) / np.sum(n_rows))
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss = float(np.sum(losses * n_rows) / np.sum(n_rows))
         n_examples, validation = len(self.stream.rows), self._validated(i, measured, lane)
         progress = after_epoch(self.problems[i].control, before.progress, n_examples, loss, validation)
         self.fitted[i] = before._replace(progress=progress)
@@ -143,7 +144,9 @@ class Group:
         if validation is None:
             return None
         outputs = np.asarray(measured.validation_outputs)[lane, : len(validation.rows)]
-        return validation.score(outputs), float(np.asarray(measured.validation_losses)[lane])
+        with np.errstate(over="ignore", invalid="ignore"):  # of a fit that diverges
+            score = validation.score(outputs)
+        return score, float(np.asarray(measured.validation_losses)[lane])
 
     def _copied(self, i: int, lanes: Lanes, lane: int, *, is_best: bool = False) -> Fitted:
         params, dw = jax.tree.map(lambda leaf: np.asarray(leaf)[lane].copy(), lanes)

@@ -34,17 +34,22 @@ class Inputs(NamedTuple):
 
 def inputs_and_targets(estimator: BaseEstimator, X: Any, y: Any, *, reset: bool) -> tuple[Inputs, Any]:
     """Return checked inputs, and y: [n] or [n, n_outputs]; with `reset`, note the columns of X."""
-    of_y = {"multi_output": True, "y_numeric": is_regressor(estimator), "reset": reset}
+    is_numeric = is_regressor(estimator)
     if estimator.encode_tables:
         frame = _frame(estimator, X, reset=reset)
-        y = validate_data(estimator, "no_validation", y, **of_y | {"reset": False})
+        if y is None:
+            raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+        y = check_array(
+            y, accept_sparse="csr", dtype="numeric" if is_numeric else None, ensure_2d=False, input_name="y"
+        )
         check_consistent_length(frame, y)
         if reset:
             estimator._columns = Columns.fit(frame).to_json()
         inputs = _encoded(estimator, frame)
     else:
         dtype = _FLOATS[estimator.dtype]
-        x, y = validate_data(estimator, X, y, accept_sparse=_SPARSE, dtype=dtype, **of_y)
+        of_both: Any = {"accept_sparse": _SPARSE, "dtype": dtype, "multi_output": True, "y_numeric": is_numeric}
+        x, y = validate_data(estimator, X, y, reset=reset, **of_both)
         inputs = Inputs(x)
     return inputs, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from jaxmlp.estimators._fitting import Fitted, Progress, initial
 from jaxmlp.network import Layer, Params
 
-__all__ = ["attributes_of", "check_finite", "continued", "params_of", "warn_of_end"]
+__all__ = ["attributes_of", "check_finite", "continued", "networks_of", "params_of", "warn_of_end"]
 
 
 def attributes_of(fitted: Sequence[Fitted]) -> dict[str, Any]:
@@ -57,19 +57,24 @@ def params_of(coefs: Sequence[np.ndarray], intercepts: Sequence[np.ndarray]) -> 
     return tuple(Layer(np.swapaxes(coef, -1, -2), intercept) for coef, intercept in layers)
 
 
+def networks_of(params: Params) -> list[Params]:
+    """Return the parameters of each network, of one or of several with a leading axis."""
+    if params[0].b.ndim == 1:
+        return [params]
+    return [tuple(Layer(w[k], b[k]) for w, b in params) for k in range(len(params[0].b))]
+
+
 def continued(
-    params: Params, progresses: Sequence[dict[str, Any]], dw: Sequence[Any], learning_rate: float | None
+    networks: Sequence[Params], progresses: Sequence[dict[str, Any]], dw: Sequence[Any], learning_rate: float | None
 ) -> list[Fitted]:
     """Return the state that each network goes on from.
 
     With a learning rate a new fit begins, whose last step is 0; with None the last one goes on.
     """
-    is_single = params[0].b.ndim == 1
-    networks = [params] if is_single else [tuple(Layer(w[k], b[k]) for w, b in params) for k in range(len(dw))]
     states = []
-    for of_one, kept, last in zip(networks, progresses, dw, strict=True):
+    for params, kept, last in zip(networks, progresses, dw, strict=True):
         progress = Progress(**kept)._replace(n_iter=0, status="running")
-        state = initial(of_one, 0.0 if learning_rate is None else learning_rate)
+        state = initial(params, 0.0 if learning_rate is None else learning_rate)
         if learning_rate is None:
             state = state._replace(dw=tuple(map(Layer._make, last)))
         else:

@@ -148,6 +148,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         self._label_binarizer = LabelBinarizer().fit(y)
         self.classes_ = self._label_binarizer.classes_
 
+    def _learn_labels(self, labels: np.ndarray | None, *, is_multilabel: bool) -> None:
+        assert labels is not None
+        self._learn_classes(np.eye(len(labels), dtype=int) if is_multilabel else labels)
+
     def _check_classes(self, y: Any) -> None:
         """Check that a further fit has known labels only, and with `warm_start` all of them."""
         given, known = set(unique_labels(y)), set(self.classes_)
