@@ -208,8 +208,8 @@ def _check_same(study: "optuna.Study", identity: Mapping[str, Any], axes: Axes) 
         study.set_user_attr(_IDENTITY, given)
         return
     for name, value in given.items():
-        if saved[name] != value:
-            raise ValueError(f"{study.study_name}: {difference(name, saved[name], value, 'study')}")
+        if saved.get(name) != value:
+            raise ValueError(f"{study.study_name}: {difference(name, saved.get(name), value, 'study')}")
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,6 @@ def _ask(networks: _Networks, tally: Tally, n: int) -> list[tuple["optuna.Trial"
     """Return n trials with their settings, but for those that cannot be trained: they fail."""
     study, states = tally.study, optional("optuna", "optuna").trial.TrialState
     queued = {each.number for each in study.get_trials(deepcopy=False, states=(states.WAITING,))}
-    queued = {each.number for each in study.get_trials(deepcopy=False, states=(states.WAITING,))}
     asked = []
     for _ in range(n):
         trial = study.ask()
@@ -294,10 +293,10 @@ def _best(study: "optuna.Study", networks: _Networks, identity: Mapping[str, Any
         best = study.best_trial
     except ValueError as error:
         raise ValueError(_why_none(study)) from error
-    for name in networks.axes.axes:
-        if name not in best.params:
-            raise ValueError(f"trial {best.number}, the best of the study, has no {name}: another objective made it")
-    setting = networks.axes.setting(best.params)
+    try:
+        setting = networks.axes.setting(best.params)
+    except KeyError as error:
+        raise ValueError(f"trial {best.number}, the best of the study, is not of this space: {best.params}") from error
     listed, space = networks.of([setting]), networks.axes.space([setting])
     store = Store.create(None, {**identity, "names": space.names, "rows": space.rows})
     silent = Reporter(store, dict(enumerate(listed)), networks.metric, None, None)

@@ -49,7 +49,11 @@ def states(study):
 def alone(trial, seed=0, config=CONFIG):
     """Train the network of a study's trial by itself."""
     hidden = {"8": (8,), "3:3": (3, 3)}[trial.params.get("hidden", "8")]
-    config = TrainConfig(**{**vars(config), "learning_rate": trial.params["learning_rate"]})
+    return alone_at(trial.params["learning_rate"], seed, config, hidden)
+
+
+def alone_at(rate, seed, config, hidden=(8,)):
+    config = TrainConfig(**{**vars(config), "learning_rate": rate})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of divergence
         return train(MLP((4, *hidden, 2)), DATA, config, key=jax.random.key(seed), validation=VALIDATION, test=TEST)
@@ -147,6 +151,18 @@ def test_all_networks_of_a_pruned_trial_stop(monkeypatch):
     assert states(study) == ["COMPLETE", "PRUNED", "COMPLETE"]
     assert list(study.trials[1].intermediate_values) == [1, 2]
     assert [len(ended[number].history) for number in (2, 3)] == [2, 2]
+
+
+def test_a_trial_is_pruned_although_the_patience_of_one_of_its_networks_has_just_run_out():
+    config = TrainConfig(**{**vars(CONFIG), "epochs": 9, "patience": 1})
+    study = create("minimize", pruner=Every())
+    for _ in range(2):
+        study.enqueue_trial({"learning_rate": 0.7})
+    lengths = {seed: len(alone_at(0.7, seed, config).history) for seed in range(12)}
+    seeds = [next(seed for seed, n in lengths.items() if n == 2), next(seed for seed, n in lengths.items() if n > 2)]
+    optimized(study, {"learning_rate": sweep.log_uniform(0.5, 2), "seed": seeds}, n_trials=2, config=config)
+    assert states(study) == ["COMPLETE", "PRUNED"]
+    assert list(study.trials[1].intermediate_values) == [1, 2]
 
 
 def test_halving_prunes_as_it_does_in_a_sweep():
@@ -436,6 +452,13 @@ def test_bounds_may_change_and_what_the_space_varies_may_change_in_the_configura
 
 def word(value):
     return (":".join(map(str, value)) or "none") if isinstance(value, tuple) else value
+
+
+def test_a_best_trial_of_another_objective_is_no_network():
+    study = create()
+    study.add_trial(optuna.create_trial(value=2.0))
+    with pytest.raises(ValueError, match=r"^trial 0, the best of the study, is not of this space: \{\}$"):
+        optimized(study, n_trials=1)
 
 
 NUMBERS = st.floats(1e-6, 1e6)
