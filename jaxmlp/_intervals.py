@@ -1,5 +1,6 @@
 """The mean of a few numbers with its 95 % interval, by Student's t."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,14 +22,20 @@ def student_t(n: int) -> float:
     return float(t.ppf(0.975, n - 1))
 
 
-def interval(values: Sequence[float]) -> Interval:
+def interval(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Interval:
     """Return the mean of some numbers, and the ends of its 95 % interval, which are nan for a single number.
+
+    No such number can be below `low` or above `high`, as an accuracy cannot leave 0 to 1: the interval ends there.
 
     >>> print("{:.2f}, from {:.2f} to {:.2f}".format(*interval([1.0, 3.0])))
     2.00, from -10.71 to 14.71
+    >>> print("{:.2f}, from {:.2f} to {:.2f}".format(*interval([0.7, 0.9], low=0, high=1)))
+    0.80, from 0.00 to 1.00
     """
     n = len(values)
-    mean = sum(values) / n
-    squares = sum((value - mean) ** 2 for value in values)
-    half = student_t(n) * (squares / (n - 1) / n) ** 0.5 if n > 1 else float("nan")
-    return Interval(mean, mean - half, mean + half)
+    mean = min(max(sum(values) / n, min(values)), max(values))  # rounding may have moved it out of their range
+    if n == 1 or not math.isfinite(mean):
+        return Interval(mean, math.nan, math.nan)
+    half = student_t(n) * (sum((value - mean) * (value - mean) for value in values) / (n - 1) / n) ** 0.5
+    # A loss of a user may be below 0: then so is the end.
+    return Interval(mean, max(mean - half, min(low, *values)), min(mean + half, max(high, *values)))

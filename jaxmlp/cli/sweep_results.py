@@ -32,24 +32,25 @@ def settings_table(found: list[Setting], title: str) -> Table:
 
 def _table(found: list[Setting], title: str, names: list[str] | None) -> Table:
     columns = dict.fromkeys(["setting"] if names is None else names, False)
-    columns |= {"mean": True, "+/- 95 %": True}
+    columns |= {"mean": True, "95 %": True}
     with_test = any(best.test for best in found)
-    rows = grid(columns | ({"test": True, "+/- test": True} if with_test else {}) | {"n": True}, title)
+    rows = grid(columns | ({"test": True, "95 % of test": True} if with_test else {}) | {"n": True}, title)
     for best in found:
         values = rounded(best.hyperparameters)
         cells = values.values() if names is not None else [" ".join(f"{n}={v}" for n, v in values.items())]
         means = [best, best.test] if with_test else [best]
-        numbers = [number for mean in means for number in (_mean_and_half(mean) if mean else ("", ""))]
+        numbers = [number for mean in means for number in (_mean_and_ends(mean) if mean else ("", ""))]
         rows.add_row(*cells, *numbers, str(len(best.trials)))
     return rows
 
 
-def _mean_and_half(of: Setting | Interval) -> tuple[str, str]:
-    return f"{of.mean:.4g}", "" if math.isnan(of.high) else f"{of.high - of.mean:.2g}"
+def _mean_and_ends(of: Setting | Interval) -> tuple[str, str]:
+    return f"{of.mean:.4g}", "" if math.isnan(of.high) else f"{of.low:.4g} to {of.high:.4g}"
 
 
 def _with_interval(of: Setting | Interval) -> str:
-    return f"{of.mean:.4g}" + ("" if math.isnan(of.high) else f" ({of.low:.4g} to {of.high:.4g})")
+    mean, ends = _mean_and_ends(of)
+    return f"{mean} ({ends})" if ends else mean
 
 
 def rounded(hyperparameters: dict[str, Any]) -> dict[str, str]:

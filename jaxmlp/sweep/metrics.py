@@ -1,5 +1,6 @@
 """Metrics that rank trials, and those that report; settings, which are trials that differ only in their seed."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ __all__ = [
     "METRICS",
     "REPORTED",
     "Setting",
+    "bounds",
     "counted",
     "is_better_high",
     "label",
@@ -29,6 +31,15 @@ def on_test(metric: str) -> str:
 def is_better_high(metric: str) -> bool:
     """Tell whether a larger value is better, as for accuracy and R2 but not for a loss."""
     return not metric.endswith("loss")
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """Return the lowest and the highest value of a metric.
+
+    >>> bounds("test_accuracy"), bounds("validation_r2"), bounds("train_loss")
+    ((0.0, 1.0), (-inf, 1.0), (0.0, inf))
+    """
+    return {"accuracy": (0.0, 1.0), "r2": (-math.inf, 1.0), "loss": (0.0, math.inf)}[metric.rpartition("_")[2]]
 
 
 def score(row: Any, metric: str) -> float:
@@ -63,7 +74,8 @@ class Setting(NamedTuple):
     hyperparameters
         The setting's values, without the one that is averaged over.
     metric, mean, low, high
-        The metric's name, its mean over the trials, and the mean's 95 % interval (Student's t; nan for one trial).
+        The metric's name, its mean over the trials, and the mean's 95 % interval (Student's t, within the metric's
+        bounds; nan for one trial).
     trials
         The trials' numbers, the best first.
     test

@@ -15,7 +15,7 @@ from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
-from jaxmlp.sweep.metrics import METRICS, REPORTED, Setting, is_better_high, numbered, on_test, score
+from jaxmlp.sweep.metrics import METRICS, REPORTED, Setting, bounds, is_better_high, numbered, on_test, score
 from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials
 from jaxmlp.sweep.store import Row, Store
 from jaxmlp.sweep.store_checks import check_outcomes
@@ -143,9 +143,9 @@ class Results:
             if all(getattr(row, metric) is not None for row in group):
                 group.sort(key=lambda row: -score(row, metric))
                 shared = {name: value for name, value in self.trial(group[0].trial).values.items() if name != over}
-                mean_and_ends = interval([getattr(row, metric) for row in group])
+                mean_and_ends = interval([getattr(row, metric) for row in group], *bounds(metric))
                 tests = [test for row in group if (test := getattr(row, on_test(metric))) is not None]
-                test = interval(tests) if len(tests) == len(group) else None
+                test = interval(tests, *bounds(on_test(metric))) if len(tests) == len(group) else None
                 found.append(Setting(shared, metric, *mean_and_ends, tuple(row.trial for row in group), test))
         return sorted(found, key=lambda setting: -setting.mean if is_better_high(metric) else setting.mean)
 

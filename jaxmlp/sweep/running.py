@@ -82,6 +82,7 @@ def plan(
     """
     parts = Parts(data, validation, test)
     listed, _ = checked_trials(space, parts, config, mlp)
+    _check_distinct(listed)
     return planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
 
 
@@ -166,6 +167,7 @@ def run(
     """
     parts = Parts(data, validation, test)
     listed, base = checked_trials(space, parts, config, mlp)
+    _check_distinct(listed)
     config = config or TrainConfig()
     halving = halving if halving is None or isinstance(halving, Halving) else Halving(halving)
     keep = keep if keep == "all" else whole_number("keep, if it is not 'all',", keep, 0)
@@ -254,6 +256,15 @@ def checked_trials(space: Space, parts: Parts, config: TrainConfig | None, mlp: 
         except ValueError as error:
             raise ValueError(f"{described(trial.number, trial.values)}: {error}") from error
     return listed, base
+
+
+def _check_distinct(listed: Sequence[Trial]) -> None:
+    """Refuse to train a run twice: its copies would count as replicates."""
+    first: dict[object, int] = {}
+    for trial in listed:
+        number = first.setdefault((trial.mlp, trial.config, trial.seed), trial.number)
+        if number != trial.number:
+            raise ValueError(f"{described(trial.number, trial.values)}: the same run as trial {number}; leave one out")
 
 
 def planner(parts: Parts, devices: Sequence[jax.Device] | None, **numbers: int | None) -> partial[Plan]:

@@ -7,7 +7,7 @@ sweep.
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -63,6 +63,11 @@ class Distribution:
             raise ValueError(f"log_uniform must begin above 0, got {self.low!r}")
         if self.low >= self.high:
             raise ValueError(f"{self.kind} must begin below its end, got {self.low!r} to {self.high!r}")
+
+    @property
+    def n_values(self) -> float:
+        """Return how many numbers can be drawn; infinity for real ones."""
+        return self.high - self.low + 1 if self.kind == "integers" else math.inf
 
     def at(self, share: float) -> float | int:
         """Return a quantile: the number below which this share (0 to 1) of all draws lies."""
@@ -129,7 +134,7 @@ def grid(**axes: Iterable[Any]) -> Space:
     Warns
     -----
     UserWarning
-        If an axis has a single value, which compares nothing, or the same value twice.
+        If an axis has a single value, which compares nothing, or the same value twice, which is taken once.
 
     Examples
     --------
@@ -145,12 +150,12 @@ def grid(**axes: Iterable[Any]) -> Space:
 
 
 def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distribution | Iterable[Any]) -> Space:
-    """Return a space of `n` random settings, each with every seed.
+    """Return a space of `n` distinct random settings, each with every seed.
 
     Parameters
     ----------
     n
-        The number of settings.
+        The number of settings. A setting that is drawn again is left out, and another is drawn.
     method
         `"random"`: independent draws; `"sobol"`: a scrambled Sobol sequence, which fills the space more evenly
         (Owen 1998), best with a power of 2.
@@ -160,7 +165,8 @@ def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distributio
         Distributions (`uniform`, `log_uniform`, `integers`), or lists to draw from. `seed` is not drawn: every setting
         is trained with every seed.
 
-    Raises and warns like `grid`; also raises for an unknown method, and for `n` or `draw` out of range.
+    Raises and warns like `grid`; also raises for an unknown method, and for `n` or `draw` out of range, and warns if
+    there are fewer than `n` distinct settings: then each is drawn once.
 
     Examples
     --------
@@ -178,22 +184,53 @@ def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distributio
     if not drawn:
         raise ValueError("a random space must have at least one hyperparameter to draw, got none")
     _check_count(n * len(seeds or [0]))
-    shares = _METHODS[method](n, len(drawn), draw).tolist()
-    settings = [tuple(_at(axis, share) for axis, share in zip(drawn.values(), row, strict=True)) for row in shares]
+    settings = _distinct(n, list(drawn.values()), _METHODS[method](len(drawn), draw))
+    if len(settings) < n:
+        got = f"n is {n}, but only {len(settings)} settings are distinct: each is drawn once"
+        warnings.warn(got, UserWarning, stacklevel=2)
     if seeds is None:
         return Space(tuple(drawn), tuple(settings))
     return Space((*drawn, "seed"), tuple((*setting, seed) for setting in settings for seed in seeds))
 
 
-def _sobol(n: int, n_axes: int, draw: int) -> np.ndarray:
+def _independent(n_axes: int, draw: int) -> Callable[[int], np.ndarray]:
+    """Return a function that draws the next n points, [n, axes], each number from 0 to 1."""
+    rng = np.random.default_rng(draw)
+    return lambda n: rng.random((n, n_axes))
+
+
+def _sobol(n_axes: int, draw: int) -> Callable[[int], np.ndarray]:
     from scipy.stats import qmc  # it takes a third of a second to import
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # if n is no power of 2, which is only a little less even
-        return qmc.Sobol(n_axes, scramble=True, rng=np.random.default_rng(draw)).random(n)
+    points = qmc.Sobol(n_axes, scramble=True, rng=np.random.default_rng(draw))
+
+    def next_points(n: int) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # if n is no power of 2, which is only a little less even
+            return points.random(n)
+
+    return next_points
 
 
-_METHODS = {"random": lambda n, n_axes, draw: np.random.default_rng(draw).random((n, n_axes)), "sobol": _sobol}
+_METHODS = {"random": _independent, "sobol": _sobol}
+
+
+def _distinct(
+    n: int, axes: Sequence[Distribution | tuple[Any, ...]], next_points: Callable[[int], np.ndarray]
+) -> list[tuple[Any, ...]]:
+    """Return the first n distinct settings of a stream of points, all that there are if they are fewer.
+
+    So those of a smaller n are the first of a larger one's.
+    """
+    most = math.prod(axis.n_values if isinstance(axis, Distribution) else len(axis) for axis in axes)
+    found: dict[tuple[Any, ...], None] = {}
+    while (before := len(found)) < min(n, most):
+        # Batches whose length is a power of 2 keep the Sobol sequence even.
+        for point in next_points(1 << (n - 1).bit_length()).tolist():
+            found[tuple(_at(axis, share) for axis, share in zip(axes, point, strict=True))] = None
+        if math.isinf(most) and len(found) == before:
+            break  # the bounds of a distribution have but a few floats between them
+    return list(found)[:n]
 
 
 def _at(axis: Distribution | tuple[Any, ...], share: float) -> Any:
@@ -220,12 +257,11 @@ def axis_values(name: str, axis: Any) -> tuple[Any, ...]:
     values = tuple(plain(value) for value in axis)
     if not values:
         raise ValueError(f"{name} must have at least one value, got none")
-    # A repeated value trains a trial twice, and a single one compares nothing: allowed, but rarely meant.
-    if len(values) == 1 and name not in (*_OF_NETWORK, "seed"):
+    if len(values) == 1 and name not in (*_OF_NETWORK, "seed"):  # allowed, but rarely meant
         warnings.warn(f"{name} has a single value, {values[0]!r}: nothing is compared", UserWarning, stacklevel=4)
-    if len(set(values)) < len(values):
-        warnings.warn(f"{name} has the same value twice: {list(values)}", UserWarning, stacklevel=4)
-    return values
+    if len(distinct := tuple(dict.fromkeys(values))) < len(values):
+        warnings.warn(f"{name} has the same value twice: {list(values)}; it is taken once", UserWarning, stacklevel=4)
+    return distinct
 
 
 def plain(value: Any) -> Any:

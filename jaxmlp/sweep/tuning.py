@@ -234,7 +234,7 @@ class _Tuning:
         return {name: values[name] for name in SEARCHED if name in self.searched} or {"hidden": values["hidden"]}
 
     def _drawn(self, n: int) -> list[dict[str, Any]]:
-        """Return the default setting, and n - 1 others."""
+        """Return the default setting, and n - 1 others, or all that there are."""
         default = self._default_setting
         decay = self.config.weight_decay or _DECAY
         axes: dict[str, Any] = {
@@ -244,8 +244,12 @@ class _Tuning:
         }
         if n == 1:
             return [default]
-        space = random(n - 1, method="sobol", draw=self.seed, **{name: axes[name] for name in default})
-        return [default, *(dict(zip(space.names, row, strict=True)) for row in space.rows)]
+        axes = {name: axes[name] for name in default}
+        if list(axes) == ["hidden"]:
+            n = min(n, 1 + len(axes["hidden"]))
+        space = random(n - 1, method="sobol", draw=self.seed, **axes)
+        others = (dict(zip(space.names, row, strict=True)) for row in space.rows)
+        return [default, *(each for each in others if each != default)]
 
     def _relative_cost(self, data: Prepared, settings: Sequence[Mapping[str, Any]]) -> float:
         """Return the mean number of parameters of some settings, relative to that of the default."""

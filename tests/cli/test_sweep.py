@@ -88,14 +88,14 @@ def test_a_sweep_keeps_as_many_models_as_are_asked_for(tmp_path):
 
 
 @pytest.mark.usefixtures("swept")
-def test_the_table_shows_half_of_the_interval(tmp_path):
+def test_the_table_shows_the_ends_of_the_interval(tmp_path):
     found = sweep.load(tmp_path / "swept").settings()
     console = Console(width=100, file=io.StringIO())
     console.print(settings_table(found, "title"))
     lines = console.file.getvalue().splitlines()[2:]
     for line, each in zip(lines, found, strict=True):
-        expected = [text for of in (each, each.test) for text in (f"{of.mean:.4g}", f"{(of.high - of.low) / 2:.2g}")]
-        assert line.split()[-5:] == [*expected, "2"]
+        expected = [f"{number:.4g}" for of in (each, each.test) for number in (of.mean, of.low, of.high)]
+        assert line.replace(" to ", " ").split()[-7:] == [*expected, "2"]
 
 
 def test_asynchronous_halving_matches_python():

@@ -102,16 +102,17 @@ def test_panels_show_each_settings_mean_with_its_interval_and_count_what_diverge
     figure = PICTURES["hyperparameters"](results, table, NOTHING)
     panel = next(axes for axes in figure.axes if axes.get_xlabel() == "learning_rate")
     points = {tuple(point) for line in panel.get_lines() if line.get_marker() == "o" for point in line.get_xydata()}
-    expected, halves = set(), []
+    expected, ends = set(), []
     for place in range(0, 18, 2):
         values = [VALUES[number] for number in (place, place + 1) if number not in DIVERGED]
         if values:
             expected.add((SPACE.rows[place][0], np.mean(values)))
-            halves.append(stats.sem(values) * stats.t.ppf(0.975, 1) if len(values) > 1 else 0)
+            half = stats.sem(values) * stats.t.ppf(0.975, 1) if len(values) > 1 else 0
+            ends.append(np.clip([np.mean(values) - half, np.mean(values) + half], 0, 1))
     np.testing.assert_allclose(sorted(points), sorted(expected))
-    (bars,) = (each for each in panel.collections if len(each.get_segments()) == len(halves))
-    drawn = sorted((segment[1][1] - segment[0][1]) / 2 for segment in bars.get_segments())
-    np.testing.assert_allclose(drawn, sorted(halves), atol=1e-12)
+    (bars,) = (each for each in panel.collections if len(each.get_segments()) == len(ends))
+    drawn = sorted(segment[:, 1].tolist() for segment in bars.get_segments())
+    np.testing.assert_allclose(drawn, sorted(map(list, ends)), atol=1e-12)
     assert {text.get_text() for text in panel.texts} == {"1/6", "2/6"}
 
 
@@ -163,7 +164,8 @@ def test_the_numbers_of_the_report_are_those_of_the_table(results_of):
     for name, column in data["columns"].items():
         assert column == table[name].to_list()
     assert data["columns"]["status"].count("diverged") == 3
-    assert data["metrics"][0] == {"name": "validation_accuracy", "label": "validation accuracy", "isHigh": True}
+    named = {"name": "validation_accuracy", "label": "validation accuracy"}
+    assert data["metrics"][0] == named | {"isHigh": True, "low": 0, "high": 1}
     assert [each["isHigh"] for each in data["metrics"] if each["name"].endswith("loss")] == [False]
     assert data["chosen"] == better_first("validation_accuracy")[:5]
     assert data["varied"] == ["learning_rate", "hidden"]

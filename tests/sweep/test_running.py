@@ -404,6 +404,17 @@ def without_time_of_rows(results):
         (lambda: sweep.run(SEEDS, DATA, out=3), "out must be the path of a folder, got 3"),
         (lambda: sweep.run(SEEDS, DATA, out=""), "out must be the path of a folder, got ''"),
         (lambda: sweep.run(sweep.Space(("seed", "seed"), ((0, 1),)), DATA), "must be distinct, got seed, seed"),
+        *(
+            (
+                partial(act, sweep.Space(("momentum",), ((0.5,), (0.9,), (0.5,))), DATA),
+                "trial 2 (momentum=0.5): the same run as trial 0",
+            )
+            for act in (sweep.run, sweep.plan)
+        ),
+        (
+            lambda: sweep.run(sweep.Space(("seed", "momentum"), ((0, 0.9), (0, 0.90))), DATA),
+            "the same run as trial 0; leave one out",
+        ),
         (lambda: sweep.run(SEEDS, DATA, lanes=0), "lanes must be a whole number, 1 or larger, got 0"),
         (lambda: sweep.run(SEEDS, DATA, memory=1.5e9), "memory must be a whole number, 1 or larger, got 1500000000.0"),
         (lambda: sweep.run(SEEDS, DATA, keep=True), "keep, if it is not 'all', must be a whole number"),

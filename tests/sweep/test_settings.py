@@ -11,7 +11,7 @@ from scipy import stats
 
 from jaxmlp import TrainConfig, sgd, sweep
 from jaxmlp._intervals import interval
-from jaxmlp.sweep.metrics import METRICS, numbered
+from jaxmlp.sweep.metrics import METRICS, REPORTED, bounds, numbered
 from jaxmlp.sweep.results import _column, is_cut_short
 from jaxmlp.sweep.store import _TABLES, Row, Store
 from jaxmlp.training.history import Epoch, Evaluation, Trained
@@ -41,7 +41,8 @@ def test_settings_are_ranked_by_their_mean_over_seeds(results_of, metric, values
     for each in found:
         row = by_setting[RATES.index(each.hyperparameters["learning_rate"])]
         assert each.mean == pytest.approx(row.mean())
-        assert (each.low, each.high) == pytest.approx(stats.t.interval(0.95, 3, row.mean(), stats.sem(row)))
+        ends = np.clip(stats.t.interval(0.95, 3, row.mean(), stats.sem(row)), *bounds(metric))
+        assert (each.low, each.high) == pytest.approx(ends)
         of_trials = [values[number] for number in each.trials]
         assert sorted(of_trials) == sorted(row)
         assert of_trials == sorted(of_trials, reverse=metric in BETTER_HIGH)
@@ -53,6 +54,34 @@ def test_an_interval_is_that_of_students_t_with_one_degree_of_freedom_less_than_
     mean, low, high = interval(values)
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
     np.testing.assert_allclose([mean, high - mean, mean - low], [np.mean(values), half, half], rtol=1e-6, atol=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_an_interval_stays_within_bounds_and_holds_its_mean(values):
+    free, bounded = interval(values), interval(values, 0, 1)
+    assert 0 <= bounded.low <= bounded.mean == free.mean <= bounded.high <= 1
+    assert bounded.low in (free.low, 0)
+    assert bounded.high in (free.high, 1)
+    beyond = interval([-1.0, -1.0, -1.0 - values[0]], 0, 1)
+    assert beyond.low <= beyond.mean <= beyond.high
+
+
+@pytest.mark.parametrize("metric", [*METRICS, *REPORTED])
+def test_intervals_of_settings_respect_the_bounds_of_their_metric(results_of, metric):
+    """Two seeds far apart, for which Student's interval is wider than all possible values."""
+    space = sweep.grid(seed=[0, 1])
+    low, high = bounds(metric)
+    both = {number: dict.fromkeys((*METRICS, *REPORTED), 0.8 + 0.2 * number) for number in range(2)}
+    ranked = metric if metric in METRICS else metric.replace("test", "validation")
+    best = results_of(space, both).best(ranked)
+    found = best if metric in METRICS else best.test
+    assert (found.low == low) == math.isfinite(low)
+    assert (found.high == high) == math.isfinite(high)
+
+
+def test_a_mean_that_is_not_finite_has_no_interval():
+    for values in ([-math.inf, 1.0], [math.inf, math.inf], [math.nan, 1.0]):
+        assert list(map(math.isnan, interval(values)[1:])) == [True, True]
 
 
 def test_a_single_number_has_no_interval():

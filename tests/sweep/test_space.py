@@ -1,7 +1,9 @@
 """Spaces of hyperparameters, and the trials they stand for."""
 
 import itertools
+import math
 import re
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -180,5 +182,46 @@ def test_a_space_made_by_hand_is_checked_too(space, message):
 def test_an_axis_with_one_value_or_equal_values_warns():
     with pytest.warns(UserWarning, match="momentum has a single value, 0.5: nothing is compared"):
         sweep.grid(momentum=[0.5])
-    with pytest.warns(UserWarning, match="momentum has the same value twice"):
-        sweep.grid(momentum=[0.5, 0.5])
+    with pytest.warns(UserWarning, match="momentum has the same value twice: .*; it is taken once"):
+        assert sweep.grid(momentum=[0.5, 0.9, 0.5]).rows == ((0.5,), (0.9,))
+    with pytest.warns(UserWarning, match="seed has the same value twice"):
+        assert len(sweep.random(2, momentum=sweep.uniform(0, 0.9), seed=[0, 1, 0])) == 4
+
+
+finite = st.fixed_dictionaries(
+    {},
+    optional={
+        "momentum": st.lists(st.sampled_from([0.0, 0.5, 0.9]), min_size=2, max_size=3, unique=True),
+        "hidden": st.lists(st.sampled_from([(), (4,), (4, 4)]), min_size=2, max_size=3, unique=True),
+        "batch_size": st.builds(sweep.integers, st.just(3), st.integers(4, 7)),
+    },
+).filter(bool)
+
+
+@pytest.mark.parametrize("method", ["random", "sobol"])
+@given(finite, st.integers(1, 50), st.integers(1, 50), st.integers(0, 2**31), st.booleans())
+def test_a_setting_is_drawn_once_and_a_smaller_space_is_the_beginning_of_a_larger_one(
+    method, axes, n, m, draw, is_real
+):
+    """Lists and whole numbers have few settings; with a real number among them there are enough for all."""
+    sizes = [axis.high - axis.low + 1 if isinstance(axis, sweep.Distribution) else len(axis) for axis in axes.values()]
+    most = 50 if is_real else math.prod(sizes)
+    axes = axes | ({"learning_rate": sweep.log_uniform(0.1, 1)} if is_real else {})
+
+    def drawn(n):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            rows = sweep.random(n, method=method, draw=draw, **axes).rows
+        assert [str(each.message) for each in said] == (
+            [f"n is {n}, but only {most} settings are distinct: each is drawn once"] if n > most else []
+        )
+        assert len(rows) == len(set(rows)) == min(n, most)
+        return rows
+
+    few, many = drawn(min(n, m)), drawn(max(n, m))
+    assert many[: len(few)] == few
+
+
+def test_a_distribution_with_few_numbers_between_its_bounds_is_drawn_to_its_end():
+    with pytest.warns(UserWarning, match="n is 64, but only 2 settings are distinct"):
+        assert len(sweep.random(64, momentum=sweep.uniform(0.5, math.nextafter(0.5, 1)))) == 2

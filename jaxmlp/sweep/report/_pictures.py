@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jaxmlp._extras import optional
 from jaxmlp._intervals import interval
 from jaxmlp.plots._figure import plain_decades
-from jaxmlp.sweep.metrics import is_better_high, label, numbered
+from jaxmlp.sweep.metrics import bounds, is_better_high, label, numbered
 from jaxmlp.sweep.report._axes import (
     BAD,
     FEW_VALUES,
@@ -91,11 +91,12 @@ def _draw_importance(results: "Results", table: "pl.DataFrame", matter: Importan
 
 
 class _Setting(NamedTuple):
-    """A setting's place on the axis, its mean, half of its 95 % interval (0 if unknown), and its trials."""
+    """A setting's place on the axis, its mean, the ends of its 95 % interval (the mean if unknown), its trials."""
 
     x: float
     mean: float | None
-    half: float
+    low: float
+    high: float
     n_diverged: int
     n: int
 
@@ -131,9 +132,10 @@ def _settings(results: "Results", table: "pl.DataFrame", metric: MetricAxis, how
     found = []
     for rows in groups.values():
         values = [v for row in rows if (v := metric.values[row]) is not None]
-        mean, _, high = interval(values) if values else (None, 0.0, math.nan)
-        half = 0.0 if mean is None or math.isnan(high) else high - mean
-        found.append(_Setting(places[rows[0]], mean, half, sum(metric.diverged[row] for row in rows), len(rows)))
+        mean, low, high = interval(values, *bounds(results.metric)) if values else (None, math.nan, math.nan)
+        low, high = (mean or 0.0, mean or 0.0) if math.isnan(high) else (low, high)
+        n_diverged = sum(metric.diverged[row] for row in rows)
+        found.append(_Setting(places[rows[0]], mean, low, high, n_diverged, len(rows)))
     return found
 
 
@@ -148,7 +150,7 @@ def _draw_settings(axes: "Axes", found: list[_Setting], metric: MetricAxis) -> N
     drawn = [s for s in found if s.mean is not None and math.isfinite(s.x)]
     held = [min(max(s.mean, metric.low), metric.high) for s in drawn if s.mean is not None]
     x = [s.x for s in drawn]
-    axes.errorbar(x, held, [s.half for s in drawn], fmt="none", ecolor="C0", elinewidth=0.6, alpha=0.5)
+    axes.vlines(x, [s.low for s in drawn], [s.high for s in drawn], colors="C0", linewidth=0.6, alpha=0.5)
     at_edge = [y != s.mean for s, y in zip(drawn, held, strict=True)]
     for marker, is_wanted in (("o", False), ("v" if metric.is_high else "^", True)):
         points = [(a, b) for a, b, is_held in zip(x, held, at_edge, strict=True) if is_held is is_wanted]

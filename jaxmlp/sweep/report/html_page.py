@@ -20,7 +20,7 @@ from jaxmlp._extras import optional
 from jaxmlp._intervals import student_t
 from jaxmlp.plots._figure import png
 from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep.metrics import REPORTED, counted, is_better_high, label, numbered, on_test
+from jaxmlp.sweep.metrics import REPORTED, bounds, counted, is_better_high, label, numbered, on_test
 from jaxmlp.sweep.report._axes import scale
 from jaxmlp.sweep.report._importance import importance, varied
 from jaxmlp.sweep.report._pictures import PICTURES, best_rows
@@ -163,7 +163,7 @@ def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
     most = max(Counter(numbers).values())
     return {
         "metric": results.metric,
-        "metrics": [{"name": name, "label": label(name), "isHigh": is_better_high(name)} for name in metrics],
+        "metrics": [_described(name) for name in metrics],
         "names": results.names,
         "varied": varied(table, results.names),
         "others": others,
@@ -177,6 +177,11 @@ def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
         "curves": [_thinned(results.curves(trial)) for trial in table["trial"].to_list()],
         "mostEpochs": _MOST_EPOCHS,
     }
+
+
+def _described(metric: str) -> dict[str, Any]:
+    low, high = bounds(metric)  # an infinite one becomes null
+    return {"name": metric, "label": label(metric), "isHigh": is_better_high(metric), "low": low, "high": high}
 
 
 def _thinned(curves: "pl.DataFrame") -> dict[str, Any]:

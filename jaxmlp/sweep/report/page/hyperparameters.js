@@ -13,7 +13,7 @@ function drawEach(name) {
   const axis = metricAxis(shown),
     [low, high] = spanOf(name),
     { values } = D.scales[name];
-  const full = groups.filter(g => g.values.length).map(g => ({ ...g, mean: mean(g.values), half: interval(g.values) }));
+  const full = groups.filter(g => g.values.length).map(g => ({ ...g, mean: mean(g.values), ends: interval(g.values) }));
   const stacks = groupBy(full, g => g.x),
     steps = [...stacks.keys()].sort((a, b) => a - b);
   const gap = values ? steps.slice(1).reduce((least, x, i) => Math.min(least, x - steps[i]), (high - low) / 2) : 0;
@@ -25,13 +25,13 @@ function drawEach(name) {
         g.at = g.x + (stack.length > 1 ? (k / (stack.length - 1) - 0.5) * gap * 0.6 : 0);
       });
   const accent = css("--accent"),
-    ends = full.map(g => (g.half === null ? [g.mean, g.mean] : [g.mean - g.half, g.mean + g.half]));
+    ends = full.map(g => g.ends ?? [g.mean, g.mean]);
   const y = full.map(g => axis.hold(g.mean)),
     safe = v => (axis.isLog && v <= 0 ? axis.range[0] - 9 : axis.at(v));
   const text = full.map(
     g =>
       `${about(g.rows[0]).replace(/<br>seed = .*/, "")}<br>mean ${short(g.mean)}` +
-      (g.half === null ? "" : ` ± ${short(g.half, 2)}`) +
+      (g.ends ? ` (${short(g.ends[0])} to ${short(g.ends[1])})` : "") +
       ` of ${plural(g.values.length, "trial")}` +
       (g.bad ? `, ${diverged(g.bad)}` : ""),
   );

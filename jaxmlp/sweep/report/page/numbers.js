@@ -4,10 +4,12 @@ const value = row => {
 };
 const isDiverged = row => D.columns.status[row] === "diverged";
 const mean = v => v.reduce((a, b) => a + b, 0) / v.length;
+// The ends of the mean's interval, within the metric's bounds; null for one value.
 const interval = v => {
   if (v.length < 2) return null;
-  const m = mean(v);
-  return D.t[v.length] * Math.sqrt(v.reduce((a, b) => a + (b - m) ** 2, 0) / (v.length - 1) / v.length);
+  const m = mean(v),
+    half = D.t[v.length] * Math.sqrt(v.reduce((a, b) => a + (b - m) ** 2, 0) / (v.length - 1) / v.length);
+  return [Math.max(m - half, Math.min(metric.low ?? -Infinity, ...v)), Math.min(m + half, Math.max(metric.high ?? Infinity, ...v))];
 };
 const groupBy = (rows, key) => {
   const groups = new Map();
