@@ -46,23 +46,30 @@ WORDS = {"8": (8,), "16": (16,), "16:16": (16, 16)}  # what Optuna can keep for 
 
 
 class Found(NamedTuple):
-    """A search: seconds and the best validation R2 until then, whenever trials ended; the best trial's test R2."""
+    """A search: after which seconds it had a better validation R2, all its seconds, and the best trial's test R2."""
 
     best: list[tuple[float, float]]
+    seconds: float
     test: float
 
 
 class Watch:
-    """Notes the best value so far, and when."""
+    """Notes the best values, and when each was found."""
 
     def __init__(self) -> None:
         """Start the clock."""
         self.best: list[tuple[float, float]] = []
         self._began = time.perf_counter()
 
+    @property
+    def seconds(self) -> float:
+        """The seconds since the start."""
+        return time.perf_counter() - self._began
+
     def note(self, value: float) -> None:
         """Note the best value now."""
-        self.best.append((time.perf_counter() - self._began, value))
+        if not self.best or value > self.best[-1][1]:
+            self.best.append((self.seconds, value))
 
     def progress(self, progress: sweep.Progress) -> None:
         """Note the best value of a sweep's progress."""
@@ -83,12 +90,11 @@ def network(data: Prepared, hidden: tuple[int, ...] = (8,)) -> MLP:
 
 
 def in_batches(data: Prepared, n_trials: int, seed: int, config: TrainConfig, size: int) -> Found:
-    sweep.use_all_cores()
     asked, watch = study(seed), Watch()
     parts = {"validation": data.validation, "test": data.test, "mlp": network(data)}
     options = {"n_trials": n_trials, "batch": size, "callback": watch.progress}
     results = sweep.optimize(asked, SPACE, data.train, config, **parts, **options)
-    return Found(watch.best, results.best().test.mean)
+    return Found(watch.best, watch.seconds, results.best().test.mean)
 
 
 def one_at_a_time(data: Prepared, n_trials: int, seed: int, config: TrainConfig) -> Found:
@@ -107,22 +113,21 @@ def one_at_a_time(data: Prepared, n_trials: int, seed: int, config: TrainConfig)
         return nan if trained.status == "diverged" else trained.history[-1].validation_r2
 
     def note(asked: Any, trial: Any) -> None:
-        if any(each.value is not None for each in asked.get_trials(deepcopy=False)):
-            watch.note(asked.best_value)
+        if trial.value is not None:
+            watch.note(trial.value)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of divergence, by both
         asked.optimize(objective, n_trials, callbacks=[note])
-    return Found(watch.best, asked.best_trial.user_attrs["test_r2"])
+    return Found(watch.best, watch.seconds, asked.best_trial.user_attrs["test_r2"])
 
 
 def at_random(data: Prepared, n_trials: int, seed: int, config: TrainConfig) -> Found:
-    sweep.use_all_cores()
     watch = Watch()
     parts = {"validation": data.validation, "test": data.test, "mlp": network(data)}
     space = sweep.random(n_trials, draw=seed, **SPACE)
     results = sweep.run(space, data.train, config, **parts, callback=watch.progress)
-    return Found(watch.best, results.best().test.mean)
+    return Found(watch.best, watch.seconds, results.best().test.mean)
 
 
 SEARCHES: dict[str, Callable[[Prepared, int, int, TrainConfig], Found]] = {
@@ -138,6 +143,8 @@ def houses() -> Prepared:
 
 
 def turn(name: str, n_trials: int, seed: int) -> Found:
+    if SEARCHES[name] is not one_at_a_time:
+        sweep.use_all_cores()  # a network at a time has them anyway
     return SEARCHES[name](houses(), n_trials, seed, CONFIG)
 
 
@@ -152,14 +159,20 @@ def seconds_to(best: list[tuple[float, float]], value: float) -> float:
     return next((time for time, found in best if found >= value), inf)
 
 
+def medians(of_seeds: list[Found], goal: float) -> list[str]:
+    """Return the columns of the table: seconds, seconds to the goal, validation R2, test R2."""
+    columns = np.array([(one.seconds, seconds_to(one.best, goal), one.best[-1][1], one.test) for one in of_seeds])
+    return [f"{number:.{digits}f}" for number, digits in zip(np.median(columns, axis=0), (1, 1, 4, 4), strict=True)]
+
+
 def draw(found: dict[str, list[Found]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
-    last = max(one.best[-1][0] for of_seeds in found.values() for one in of_seeds)
+    last = max(one.seconds for of_seeds in found.values() for one in of_seeds)
     for name, of_seeds in found.items():
-        end = median(one.best[-1][0] for one in of_seeds)
+        end = median(one.seconds for one in of_seeds)
         seconds = np.geomspace(0.5, end, 400)
         curves = np.array([reached(one.best, seconds) for one in of_seeds])
         has_all = np.isfinite(curves).all(axis=0)
@@ -187,34 +200,16 @@ def main() -> None:
     for seed in range(asked.seeds):
         for name in SEARCHES:
             found[name].append(in_fresh_process(turn, name, asked.trials, seed))
-            (seconds, value), test = found[name][-1].best[-1], found[name][-1].test
-            print(f"{name}, seed {seed}: {value:.4f} after {seconds:.1f} s, test {test:.4f}", flush=True)
+            last = found[name][-1]
+            words = f"validation {last.best[-1][1]:.4f}, test {last.test:.4f}, {last.seconds:.1f} s"
+            print(f"{name}, seed {seed}: {words}", flush=True)
     busy = clock.cores_of_others()
     goal = median(one.best[-1][1] for one in found["random, one sweep"])
-    rows = [
-        [
-            name,
-            *(
-                f"{median(numbers):.{digits}f}"
-                for numbers, digits in (
-                    ([one.best[-1][0] for one in of_seeds], 1),
-                    ([seconds_to(one.best, goal) for one in of_seeds], 1),
-                    ([one.best[-1][1] for one in of_seeds], 4),
-                    ([one.test for one in of_seeds], 4),
-                )
-            ),
-        ]
-        for name, of_seeds in found.items()
-    ]
     header = ["median of the seeds", "seconds", f"seconds to {goal:.4f}", "validation R2", "test R2"]
+    rows = [[name, *medians(of_seeds, goal)] for name, of_seeds in found.items()]
     print_table(f"{asked.trials} trials, {asked.seeds} seeds", header, rows)
     print(f"Other processes kept {busy:.1f} cores busy.")
-    values = {
-        "environment": environment("optuna"),
-        "cores_of_others": busy,
-        "config": str(CONFIG),
-        "n_trials": asked.trials,
-    }
+    values: dict[str, Any] = {"environment": environment("optuna"), "cores_of_others": busy, "config": str(CONFIG)}
     write_json("optuna_batches", values | {"found": {n: [one._asdict() for one in of] for n, of in found.items()}})
     draw(found, RESULTS / "optuna_batches.png")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from jaxmlp import MLP, Dataset, TrainConfig, evaluate, sweep, train
-from jaxmlp.sweep import lanes, rungs
+from jaxmlp.sweep import lanes, planning, rungs
 from jaxmlp.sweep.proposing import Axes
 from jaxmlp.sweep.space import NAMES
 
@@ -92,7 +92,9 @@ def test_a_trial_has_the_value_the_curve_and_the_test_of_train(kept, request):
         assert trial.user_attrs == {"test_loss": trained.test.loss, "test_accuracy": trained.test.accuracy}
 
 
-def test_a_trial_of_several_seeds_has_the_means_over_its_networks():
+@pytest.mark.parametrize("seconds", [20, 0], ids=["together", "one after another"])
+def test_a_trial_of_several_seeds_has_the_means_over_its_networks(seconds, monkeypatch):
+    monkeypatch.setattr(planning, "_BLOCK_SECONDS", seconds)
     study = create("minimize")
     results = optimized(study, {**RATES, "seed": range(3)}, n_trials=3, lanes=1)
     for trial in study.trials:
