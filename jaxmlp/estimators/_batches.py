@@ -1,5 +1,7 @@
 """The batches of each epoch, drawn on the host in scikit-learn's order, in arrays of few different shapes."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxmlp.estimators._program import Batches
@@ -74,6 +76,10 @@ class BatchStream:
         self.random_state.shuffle(drawn)
         self.order = self.order[drawn]
         return self._batches()
+
+    def state(self) -> Any:
+        """Return the random state after the epochs so far, as NumPy's `get_state` does; None without one."""
+        return None if self.random_state is None else self.random_state.get_state(legacy=False)
 
     def _batches(self) -> tuple[Batches, np.ndarray]:
         n, shape = len(self.order), (self.n_steps, self.batch_size)

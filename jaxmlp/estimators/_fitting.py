@@ -5,17 +5,17 @@ compiled programs, and those that also see the same batches train as lanes of on
 are those that scikit-learn's `solver="sgd"` has for the same initial weights and `RandomState`.
 """
 
-import pickle
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import ContextVar
-from hashlib import blake2b
+from itertools import chain
 from typing import Any, TypeAlias
 
 import jax
-import numpy as np
 
 from jaxmlp.estimators._control import Control, Progress
-from jaxmlp.estimators._group import Group
+from jaxmlp.estimators._group import Callback, Copies, Group, Interrupt
+from jaxmlp.estimators._parts import n_threads, parts, sharing_x
 from jaxmlp.estimators._problem import Fitted, Problem, Settings, Validation, initial
 from jaxmlp.estimators._program import Affine
 
@@ -25,6 +25,7 @@ __all__ = [
     "Callback",
     "Control",
     "Fitted",
+    "Interrupt",
     "Problem",
     "Progress",
     "Settings",
@@ -35,7 +36,6 @@ __all__ = [
     "train",
 ]
 
-Callback: TypeAlias = Callable[[Mapping[int, Callable[[], Fitted]]], Collection[int]]
 
 Trainer: TypeAlias = Callable[[Sequence[Problem], Callback | None], list[Fitted]]
 
@@ -54,59 +54,62 @@ def fit_problems(problems: Sequence[Problem], callback: Callback | None = None) 
     return TRAINER.get(train)(problems, callback)
 
 
-def train(problems: Sequence[Problem], callback: Callback | None = None) -> list[Fitted]:
-    """Train the problems of a call of `fit_problems`."""
-    problems = _sharing_x(problems)
-    fitted: dict[int, Fitted] = {}
-    on_device: dict[int, Any] = {}  # each x, by its id
-    is_interrupted = False
-    for numbers in _grouped(problems):
-        of_group = [problems[number] for number in numbers]
-        with jax.enable_x64(of_group[0].settings.dtype == "float64"):
-            group = Group(of_group, on_device, callback and _renumbered(callback, numbers))
-            results = group.interrupted() if is_interrupted else group.run()
-        is_interrupted = any(each.progress.status == "interrupted" for each in results)
-        fitted |= dict(zip(numbers, results, strict=True))
-    return [fitted[number] for number in range(len(problems))]
+def train(
+    problems: Sequence[Problem], callback: Callback | None = None, interrupt: Interrupt | None = None
+) -> list[Fitted]:
+    """Train the problems of a call of `fit_problems`, until all have stopped, or `interrupt` is set."""
+    interrupt = interrupt or Interrupt()
+    problems = sharing_x(problems)
+    threads = n_threads() if callback is None else 1  # a callback is called where `train` is
+    dealt, copies = parts(problems, threads), Copies()
+    groups = [
+        Group([problems[i] for i in part.numbers], part.n_lanes, copies, interrupt, _renumbered(callback, part.numbers))
+        for part in dealt
+    ]
+    if min(threads, len(groups)) > 1:
+        _run_in_threads(groups, threads, interrupt)
+    else:
+        for group in groups:
+            group.run()
+    numbers = [i for part in dealt for i in part.numbers]
+    results = dict(zip(numbers, chain(*(group.fitted for group in groups)), strict=True))
+    left = dict(zip(numbers, chain(*(group.states_left for group in groups)), strict=True))
+    for i in sorted(numbers, key=lambda i: results[i].progress.n_iter):  # the longest fit sets a state of several
+        if left[i] is not None:
+            problems[i].random_state.set_state(left[i])
+    return [results[i] for i in range(len(problems))]
 
 
-def _sharing_x(problems: Sequence[Problem]) -> list[Problem]:
-    """Return the problems with one object for all x that are equal: each fit of a search has its own copy of a fold."""
-    found: dict[int, np.ndarray] = {}
-    alike: dict[Any, list[np.ndarray]] = {}
-    for x in (problem.x for problem in problems if id(problem.x) not in found):
-        some = _digest(x[:: max(1, len(x) // 8)])
-        equal = [other for other in alike.setdefault((x.shape, some), []) if np.array_equal(x, other)]
-        found[id(x)] = equal[0] if equal else x
-        alike[x.shape, some] += [] if equal else [x]
-    return [problem._replace(x=found[id(problem.x)]) for problem in problems]
+def _run_in_threads(groups: Sequence[Group], n_threads: int, interrupt: Interrupt) -> None:
+    """Run groups in threads: one compiled program, called from several, runs on as many cores of one CPU device."""
+    config: Any = jax.config
+    precision, device = config.jax_default_matmul_precision, config.jax_default_device
+
+    def run(group: Group) -> None:
+        # These may be set for the thread that trains only.
+        with jax.default_matmul_precision(precision), jax.default_device(device):
+            group.run()
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        runs = [pool.submit(run, group) for group in groups]
+        try:
+            wait(runs, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:
+            interrupt.is_set = True
+            wait(runs)  # each ends after its epoch
+        pool.shutdown(cancel_futures=True)
+    for of_group in runs:
+        if not of_group.cancelled():
+            of_group.result()
 
 
-def _renumbered(callback: Callback, numbers: list[int]) -> Callback:
+def _renumbered(callback: Callback | None, numbers: list[int]) -> Callback | None:
     """Return the callback for problems that a group numbers from 0."""
+    if callback is None:
+        return None
 
     def of_group(states: Mapping[int, Callable[[], Fitted]]) -> Collection[int]:
         stopped = callback({numbers[i]: state for i, state in states.items()})
         return [i for i in states if numbers[i] in stopped]
 
     return of_group
-
-
-def _grouped(problems: Sequence[Problem]) -> list[list[int]]:
-    """Return the numbers of problems that see the same batches of the same data, in programs of one kind, together."""
-    groups: dict[Any, list[int]] = {}
-    for number, problem in enumerate(problems):
-        order = pickle.dumps(problem.random_state.get_state(legacy=False)) if problem.settings.shuffle else None
-        rows = problem.validation and _digest(problem.validation.rows)
-        seen = map(_digest, (problem.targets, problem.rows, problem.weights))
-        inputs = [tuple(map(_digest, part or ())) for part in (problem.affine, problem.expansion)]
-        key = (problem.settings, problem.clip is None, id(problem.x), order, rows, *seen, *inputs)
-        groups.setdefault(key, []).append(number)
-    return list(groups.values())
-
-
-def _digest(array: Any) -> Any:
-    if array is None:
-        return None
-    array = np.ascontiguousarray(array)
-    return array.shape, array.dtype.str, blake2b(array.data, digest_size=16).digest()

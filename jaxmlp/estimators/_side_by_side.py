@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from joblib import cpu_count, parallel_config
 from joblib.parallel import ParallelBackendBase
 
-from jaxmlp.estimators._fitting import Callback, Fitted, train
+from jaxmlp.estimators._fitting import Callback, Fitted, Interrupt, train
 from jaxmlp.estimators._tasks import Request, Task
 
 __all__ = ["SideBySide", "side_by_side"]
@@ -51,12 +51,6 @@ def side_by_side() -> AbstractContextManager[Any]:
     return parallel_config(backend=SideBySide())
 
 
-class _Interrupt:
-    """Whether the user has interrupted: a search inside of a task trains in a thread that no signal reaches."""
-
-    is_set = False
-
-
 class SideBySide(ParallelBackendBase):
     """The backend of `side_by_side` for joblib."""
 
@@ -65,11 +59,11 @@ class SideBySide(ParallelBackendBase):
     uses_threads = True
     default_n_jobs = 2  # with one job joblib would run its tasks without a backend
 
-    def __init__(self, nesting_level: int = 0, interrupt: _Interrupt | None = None) -> None:
+    def __init__(self, nesting_level: int = 0, interrupt: Interrupt | None = None) -> None:
         """Make a backend without tasks."""
         super().__init__(nesting_level=nesting_level)
         self._tasks: deque[Task] = deque()
-        self._interrupt = interrupt or _Interrupt()
+        self._interrupt = interrupt or Interrupt()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return into how many parts a caller should cut its work: as any other backend does."""
@@ -112,6 +106,8 @@ class SideBySide(ParallelBackendBase):
     def _run(self) -> None:
         """Run all tasks; raise the error of the first that fails."""
         waiting: deque[Task] = deque()
+        if not self.nesting_level:
+            self._interrupt.is_set = False
         try:
             while self._tasks or waiting:
                 while self._tasks and not _is_full(waiting):
@@ -123,7 +119,7 @@ class SideBySide(ParallelBackendBase):
                     task.go_on(answer, seconds)
                     _sort(task, waiting)
         except KeyboardInterrupt:
-            self._interrupt.is_set = True
+            self._interrupt.is_set = True  # for a search in a task: no signal reaches its thread
             raise
         finally:
             for task in waiting:
@@ -142,7 +138,7 @@ class SideBySide(ParallelBackendBase):
         problems = [problem for request in requests for problem in request.problems]
         states = [problem.random_state.get_state(legacy=False) for problem in problems]
         try:
-            fitted = train(problems, self._callback(requests))
+            fitted = train(problems, _callback(requests), self._interrupt)
         except Exception as error:
             if len(requests) == 1:
                 return [error]
@@ -154,24 +150,23 @@ class SideBySide(ParallelBackendBase):
         results = iter(fitted)
         return [[next(results) for _ in request.problems] for request in requests]
 
-    def _callback(self, requests: Sequence[Request]) -> Callback | None:
-        """Return a callback for all problems that calls those of the requests, and stops after an interrupt."""
-        if not self.nesting_level and all(request.callback is None for request in requests):
-            return None
-        ends = list(accumulate(len(request.problems) for request in requests))
 
-        def callback(states: Mapping[int, Callable[[], Fitted]]) -> Collection[int]:
-            if self._interrupt.is_set:
-                return states.keys()
-            stopped: list[int] = []
-            for request, end in zip(requests, ends, strict=True):
-                first = end - len(request.problems)
-                of_request = {number - first: state for number, state in states.items() if first <= number < end}
-                if request.callback is not None and of_request:
-                    stopped += [first + i for i in request.callback(of_request)]
-            return stopped
+def _callback(requests: Sequence[Request]) -> Callback | None:
+    """Return a callback for all problems that calls those of the requests."""
+    if all(request.callback is None for request in requests):
+        return None
+    ends = list(accumulate(len(request.problems) for request in requests))
 
-        return callback
+    def callback(states: Mapping[int, Callable[[], Fitted]]) -> Collection[int]:
+        stopped: list[int] = []
+        for request, end in zip(requests, ends, strict=True):
+            first = end - len(request.problems)
+            of_request = {number - first: state for number, state in states.items() if first <= number < end}
+            if request.callback is not None and of_request:
+                stopped += [first + i for i in request.callback(of_request)]
+        return stopped
+
+    return callback
 
 
 def _sort(task: Task, waiting: deque[Task]) -> None:

@@ -5,9 +5,12 @@ from itertools import pairwise
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from jaxmlp import MLP
+from jaxmlp.estimators import _parts
 from jaxmlp.estimators._fitting import Affine, Control, Problem, Settings, Validation, fit_problems, initial
 from jaxmlp.estimators._program import run_epoch
 from jaxmlp.network import Layer
@@ -82,6 +85,45 @@ def test_a_random_state_is_left_as_the_problem_alone_leaves_it():
     for one, other in zip(together, alone, strict=True):
         fit_problems([other])
         assert one.random_state.randint(2**31) == other.random_state.randint(2**31)
+
+
+def test_the_longest_of_several_fits_leaves_a_common_random_state():
+    common, alone = np.random.RandomState(3), np.random.RandomState(3)
+    fit_problems([problem(random_state=common, max_iter=n, alpha=n) for n in (1, 5, 2)])
+    fit_problems([problem(random_state=alone, max_iter=5)])
+    assert common.randint(2**31) == alone.randint(2**31)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(1, 9)), min_size=1, max_size=40),
+    st.integers(1, 4),
+)
+def test_parts_are_all_problems_once_and_those_of_a_kind_share_a_program(kinds, n_threads):
+    wide = Settings(MLP((64, 300, 10)), 64)
+    problems = [
+        problem(seed, max_iter=n, settings=wide if width == 1 else Settings(MLP(SIZES), 64)) for seed, width, n in kinds
+    ]
+    dealt = _parts.parts(problems, n_threads)
+    assert sorted(i for part in dealt for i in part.numbers) == list(range(len(kinds)))
+    for part in dealt:
+        assert len({kinds[i][:2] for i in part.numbers}) == 1
+    for width in {width for _, width, _ in kinds}:
+        of_kind = [part for part in dealt if kinds[part.numbers[0]][1] == width]
+        (n_lanes,) = {part.n_lanes for part in of_kind}
+        n_problems = sum(len(part.numbers) for part in of_kind)
+        assert n_lanes <= -(-n_problems // n_threads)  # no thread has more than its share in one block
+        if width == 1:
+            assert n_lanes == 1  # 20,000 numbers of 8 bytes keep a core busy
+    if n_threads == 1:
+        assert len(dealt) == len({kind[:2] for kind in kinds})
+
+
+def test_equal_copies_of_x_become_one_object():
+    copies = [X, X.copy(), X + 1, X[:100].copy(), X[:100] * 1.0, X.astype(np.float32)]
+    shared = [each.x for each in _parts.sharing_x([problem(x=x) for x in copies])]
+    assert [next(i for i, x in enumerate(shared) if x is each) for each in shared] == [0, 0, 2, 3, 3, 5]
+    for one, other in zip(shared, copies, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_folds_of_similar_length_and_problems_that_stop_share_one_program():

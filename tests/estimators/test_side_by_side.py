@@ -154,9 +154,9 @@ def calls(monkeypatch):
     """Return how many problems each call of the engine has had."""
     sizes = []
 
-    def counted(problems, callback=None):
+    def counted(problems, *others):
         sizes.append(len(problems))
-        return train(problems, callback)
+        return train(problems, *others)
 
     train = _side_by_side.train
     monkeypatch.setattr(_side_by_side, "train", counted)
@@ -235,11 +235,11 @@ def test_a_failed_program_fails_only_the_fits_that_fail_alone(monkeypatch):
     """As when memory runs out: each task is trained alone then, as if nothing had happened."""
     train = _side_by_side.train
 
-    def failing(problems, callback=None):
+    def failing(problems, *others):
         if len(problems) > 1 or problems[0].alpha == 1.0:
-            train(problems[:2], callback)
+            train(problems[:2], *others)
             raise MemoryError
-        return train(problems, callback)
+        return train(problems, *others)
 
     search = estimators.GridSearchCV(SMALL, {"alpha": [0.0, 0.1]}, cv=FOLDS, scoring=Recorder(), refit=False)
     monkeypatch.setattr(_side_by_side, "train", failing)
