@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
+from statistics import mean as exact_mean
 from typing import NamedTuple
 
 __all__ = ["Interval", "interval", "student_t"]
@@ -33,7 +35,11 @@ def interval(values: Sequence[float], low: float = -math.inf, high: float = math
     0.80, from 0.00 to 1.00
     """
     n = len(values)
-    mean = min(max(sum(values) / n, min(values)), max(values))  # rounding may have moved it out of their range
+    try:
+        mean = fmean(values)  # the same in any order, so that equal settings tie
+    except (OverflowError, ValueError):  # beyond the range of floats, or infinities of both signs
+        mean = exact_mean(values)  # slow
+    mean = min(max(mean, min(values)), max(values))  # rounding may have moved it out of their range
     if n == 1 or not math.isfinite(mean):
         return Interval(mean, math.nan, math.nan)
     half = student_t(n) * (sum((value - mean) * (value - mean) for value in values) / (n - 1) / n) ** 0.5

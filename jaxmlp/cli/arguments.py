@@ -222,11 +222,11 @@ def _add_sweep(parser: ArgumentParser) -> None:
     _add_space(parser)
     sweep = parser.add_argument_group("sweep")
     halving = (
-        "stop the worse trials early: 1 of FACTOR trials continues after 1, FACTOR, FACTOR^2, ... epochs "
-        "(without a value: 3; default: no trial is stopped)"
+        "stop the worse settings early, by their mean over seeds: 1 of FACTOR continues after 1, FACTOR, FACTOR^2, ... "
+        "epochs (without a value: 3; default: no trial is stopped)"
     )
     _add(sweep, "--halving FACTOR", halving, type=number(int), nargs="?", const=3)
-    _add(sweep, "--asynchronous", "with --halving: decide on each trial without waiting for the others")
+    _add(sweep, "--asynchronous", "with --halving: decide on each setting without waiting for the others")
     out = "folder for the results (default: a new one under runs/); the same command continues a sweep"
     _add(sweep, "--out DIR", out)
     keep = "number of best trials whose models are kept, or all (default: 10)"

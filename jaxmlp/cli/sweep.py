@@ -3,6 +3,7 @@
 import shlex
 import time
 from argparse import Namespace
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from jaxmlp.cli.training_setup import Material, check_same_options, config_of, n
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import is_leftover
 from jaxmlp.storage.run_folder import new_folder
-from jaxmlp.sweep.metrics import label
+from jaxmlp.sweep.metrics import label, numbered
 from jaxmlp.sweep.store import FILE
 from jaxmlp.training.config import TrainConfig
 
@@ -48,7 +49,7 @@ def run(arguments: Namespace) -> int:
     work |= _limits(arguments)
     plan = sweep.plan(**work)
     show_data(arguments, material)
-    return _show_plan(arguments, plan, halving) if arguments.plan else _run(arguments, material, halving, work)
+    return _show_plan(arguments, plan, halving, space) if arguments.plan else _run(arguments, material, halving, work)
 
 
 def _space(arguments: Namespace) -> sweep.Space:
@@ -61,12 +62,13 @@ def _space(arguments: Namespace) -> sweep.Space:
     return space
 
 
-def _show_plan(arguments: Namespace, plan: sweep.Plan, halving: sweep.Halving | None) -> int:
+def _show_plan(arguments: Namespace, plan: sweep.Plan, halving: sweep.Halving | None, space: sweep.Space) -> int:
     values: dict[str, Any] = {"trials": plan.n_trials, "memory": plan.memory, "seconds": plan.seconds}
     text = str(plan)
     if halving is not None:
         epochs = plan.groups[0].epochs
-        values["halving_share"] = halving.epochs(plan.n_trials, epochs) / (plan.n_trials * epochs)
+        n_trials = list(Counter(numbered(space.names, space.rows)).values())
+        values["halving_share"] = halving.epochs(n_trials, epochs) / (plan.n_trials * epochs)
         text += f"\n  halving by {halving.factor} runs about {100 * values['halving_share']:.0f} % of these epochs"
     show(arguments, values | plan.to_json(), text)
     return 0

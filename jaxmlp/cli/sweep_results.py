@@ -40,8 +40,14 @@ def _table(found: list[Setting], title: str, names: list[str] | None) -> Table:
         cells = values.values() if names is not None else [" ".join(f"{n}={v}" for n, v in values.items())]
         means = [best, best.test] if with_test else [best]
         numbers = [number for mean in means for number in (_mean_and_ends(mean) if mean else ("", ""))]
-        rows.add_row(*cells, *numbers, str(len(best.trials)))
+        rows.add_row(*cells, *numbers, _n(best))
     return rows
+
+
+def _n(best: Setting) -> str:
+    """Return over how many trials the mean is; `1 of 4` while the others have not ended."""
+    n = len(best.trials)
+    return str(n) if n == best.n_asked else f"{n} of {best.n_asked}"
 
 
 def _mean_and_ends(of: Setting | Interval) -> tuple[str, str]:
@@ -99,6 +105,8 @@ def _best(arguments: Namespace) -> int:
     if best.test:
         shown[label(on_test(best.metric))] = _with_interval(best.test)
     shown["trials"] = ", ".join(map(str, best.trials))
+    if len(best.trials) < best.n_asked:
+        shown["trials"] += f" ({_n(best)}: the others have not ended)"
     if "save" in arguments:
         values |= {"saved": arguments.save, "trial": _save(arguments, results, best)}
         shown["saved"] = f"{arguments.save}, of trial {values['trial']}"

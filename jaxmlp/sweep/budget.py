@@ -79,7 +79,7 @@ class Budget:
         if self.trials is not None:
             return self.trials
         room = _SAFETY * (self.left - self.for_networks(costs) - n_programs * costs.compiling)
-        fitting = [n for n in range(1, _MOST_TRIALS + 1) if halving.epochs(n, costs.epochs) * costs.epoch <= room]
+        fitting = [n for n in range(1, _MOST_TRIALS + 1) if halving.epochs([1] * n, costs.epochs) * costs.epoch <= room]
         return len(fitting) if len(fitting) >= _FEWEST_TRIALS else 0
 
     def n_networks(self, costs: Costs, n_programs: int) -> int:

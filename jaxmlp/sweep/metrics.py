@@ -5,12 +5,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jaxmlp._intervals import Interval
+from jaxmlp.sweep.space import Trial
 
 __all__ = [
     "METRICS",
     "REPORTED",
     "Setting",
     "bounds",
+    "by_setting",
     "counted",
     "is_better_high",
     "label",
@@ -78,6 +80,8 @@ class Setting(NamedTuple):
         bounds; nan for one trial).
     trials
         The trials' numbers, the best first.
+    n_asked
+        How many trials the setting has in the space. The mean is over fewer while some have not ended.
     test
         The mean and interval of the same quantity on the test data, such as `test_accuracy` where the metric is
         `validation_accuracy`. Nothing was chosen by it. None without test data.
@@ -89,6 +93,7 @@ class Setting(NamedTuple):
     low: float
     high: float
     trials: tuple[int, ...]
+    n_asked: int
     test: Interval | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -105,3 +110,12 @@ def numbered(names: Sequence[str], rows: Iterable[Sequence[Any]], over: str | No
     kept = [place for place, name in enumerate(names) if name != over]
     numbers: dict[tuple[Any, ...], int] = {}
     return [numbers.setdefault(tuple(row[place] for place in kept), len(numbers)) for row in rows]
+
+
+def by_setting(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Return the trials of each setting: those that differ only in their seed."""
+    groups: dict[int, list[Trial]] = {}
+    rows = (tuple(trial.values.values()) for trial in trials)
+    for trial, number in zip(trials, numbered(tuple(trials[0].values), rows), strict=True):
+        groups.setdefault(number, []).append(trial)
+    return list(groups.values())

@@ -9,6 +9,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice, pairwise
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 
 from jaxmlp.network import MLP
-from jaxmlp.sweep.metrics import counted
+from jaxmlp.sweep.metrics import by_setting, counted
 from jaxmlp.sweep.space import Trial, plain
 from jaxmlp.training.evaluation import BLOCK
 
@@ -151,12 +152,14 @@ def make_plan(
     lanes: int | None = None,
     trials_a_block: int | None = None,
     room: int = 0,
+    whole_settings: bool = False,
 ) -> Plan:
     """Plan the trials, for `n_examples` training examples and `data_bytes` of data on each device.
 
     `devices`, `memory`, `lanes` and `trials_a_block` are those of `jaxmlp.sweep.run`. A block has at least one chunk on
     each device, even if that is more than `trials_a_block`. A group has room for `room` trials, though it may have
-    fewer: plans with the same room share their programs. Raises a ValueError if no network of a group fits.
+    fewer: plans with the same room share their programs. With `whole_settings` a block has all seeds of its settings,
+    even if that is more than `trials_a_block`. Raises a ValueError if no network of a group fits.
     """
     machine = _CPU if devices[0].platform == "cpu" else _ACCELERATOR
     memory = _free_memory(devices) if memory is None else memory
@@ -165,7 +168,7 @@ def make_plan(
         config = trial.config
         key = (trial.mlp, config.batch_size, config.epochs, config.nesterov, config.clip is None)
         groups.setdefault(key, []).append(trial)
-    limits = memory - data_bytes * len(devices), len(devices), machine, lanes, trials_a_block, room
+    limits = memory - data_bytes * len(devices), len(devices), machine, lanes, trials_a_block, room, whole_settings
     made = tuple(_group(members, n_examples, *limits) for members in groups.values())
     return Plan(made, len(devices), devices[0].platform)
 
@@ -202,6 +205,7 @@ def _group(
     lanes: int | None,
     trials_a_block: int | None,
     room: int,
+    whole_settings: bool,
 ) -> Group:
     mlp, config = trials[0].mlp, trials[0].config
     full = list(islice(cycle(trials), max(room, len(trials))))
@@ -235,11 +239,33 @@ def _group(
     n_blocks = math.ceil(len(of_full) / (a_device * n_devices))
     a_device = math.ceil(len(of_full) / n_blocks / n_devices)
     n_chunks = a_device * n_devices
-    blocks = tuple(tuple(chunks[i : i + n_chunks]) for i in range(0, len(chunks), n_chunks))
+    if whole_settings:
+        blocks = _blocks_of_settings(trials, n_lanes, is_shared, n_chunks)
+        n_chunks = max(n_chunks, *map(len, blocks))
+        a_device = math.ceil(n_chunks / n_devices)
+    else:
+        # Setting by setting, so that the first blocks have all seeds of the first settings.
+        place = {trial.number: i for i, setting in enumerate(by_setting(trials)) for trial in setting}
+        chunks.sort(key=lambda chunk: place[chunk[0]])
+        blocks = tuple(tuple(chunks[i : i + n_chunks]) for i in range(0, len(chunks), n_chunks))
     memory_of_all = n_devices * n_lanes * (n_slots(a_device) * kept_bytes + working_bytes)
     seconds = sum(math.ceil(len(block) / n_devices) for block in blocks) * chunk_seconds
     of_all = mlp, config.batch_size, config.epochs, config.nesterov, config.clip is not None
     return Group(*of_all, n_lanes, n_chunks, is_shared, blocks, memory_of_all, seconds)
+
+
+def _blocks_of_settings(trials: Sequence[Trial], n_lanes: int, is_shared: bool, n_chunks: int) -> tuple[Block, ...]:
+    """Return blocks of at most `n_chunks` chunks that split no setting; one that is too large has its own block."""
+    parts: list[list[Trial]] = []
+    counts: Counter[int] = Counter()  # of each seed
+    for setting in by_setting(trials):
+        of_setting = Counter(trial.seed if is_shared else 0 for trial in setting)
+        if not parts or sum(math.ceil(n / n_lanes) for n in (counts + of_setting).values()) > n_chunks:
+            parts.append([])
+            counts = Counter()
+        parts[-1] += setting
+        counts += of_setting
+    return tuple(tuple(chunked(part, n_lanes, is_shared)) for part in parts)
 
 
 def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int, bool]:

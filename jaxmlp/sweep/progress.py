@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jaxmlp.sweep.halving import Halving
-from jaxmlp.sweep.metrics import score
+from jaxmlp.sweep.metrics import by_setting, score
 from jaxmlp.sweep.space import Trial
 from jaxmlp.sweep.store import Store
 from jaxmlp.training.history import Trained
@@ -85,4 +85,5 @@ class Reporter:
             return left
         # An upper bound: the trials that a rung will stop are not known yet.
         epochs = next(iter(self.trials.values())).config.epochs
-        return min(left, max(0, self.halving.epochs(len(self.trials), epochs) - sum(reached.values())))
+        n_trials = [len(setting) for setting in by_setting(list(self.trials.values()))]
+        return min(left, max(0, self.halving.epochs(n_trials, epochs) - sum(reached.values())))

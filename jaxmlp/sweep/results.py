@@ -1,5 +1,6 @@
 """What a sweep found: a table of its trials, the best settings, their curves and models."""
 
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from os import PathLike
@@ -17,7 +18,7 @@ from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
 from jaxmlp.sweep.metrics import METRICS, REPORTED, Setting, bounds, is_better_high, numbered, on_test, score
 from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials
-from jaxmlp.sweep.store import Row, Store
+from jaxmlp.sweep.store import Row, Store, is_cut_short
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.history import STATUSES, Epoch
@@ -25,7 +26,7 @@ from jaxmlp.training.history import STATUSES, Epoch
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Results", "is_cut_short", "load", "with_typed_layers"]
+__all__ = ["Results", "load", "with_typed_layers"]
 
 _TYPES = {str: "String", bool: "Boolean", int: "Int64", float: "Float64"}
 
@@ -115,7 +116,8 @@ class Results:
     def settings(self, metric: str | None = None, over: str | None = "seed") -> list[Setting]:
         """Return the settings, the best first: trials that differ in `over` only are averaged.
 
-        A setting with a diverged trial is left out, and so are trials stopped by halving. An unknown name raises a
+        Settings of which all trials have ended come first, so that a single lucky seed is not ahead of several. A
+        setting with a diverged trial is left out, and so are trials stopped by halving. An unknown name raises a
         ValueError.
 
         Parameters
@@ -134,20 +136,23 @@ class Results:
                 raise ValueError(f"{metric} is for reporting: choose by validation_{metric.removeprefix('test_')}")
             raise ValueError(unknown_name("metric", metric, METRICS))
         rows = [row for row in self.rows() if not is_cut_short(row, self.trial(row.trial).config)]
-        values = [self._space.rows[row.trial] for row in rows]
+        numbers = numbered(self.names, self._space.rows, over)
+        n_asked = Counter(numbers)
         groups: dict[int, list[Row]] = {}
-        for row, number in zip(rows, numbered(self.names, values, over), strict=True):
-            groups.setdefault(number, []).append(row)
+        for row in rows:
+            groups.setdefault(numbers[row.trial], []).append(row)
         found = []
-        for group in groups.values():
+        for number, group in groups.items():
             if all(getattr(row, metric) is not None for row in group):
                 group.sort(key=lambda row: -score(row, metric))
                 shared = {name: value for name, value in self.trial(group[0].trial).values.items() if name != over}
                 mean_and_ends = interval([getattr(row, metric) for row in group], *bounds(metric))
                 tests = [test for row in group if (test := getattr(row, on_test(metric))) is not None]
                 test = interval(tests, *bounds(on_test(metric))) if len(tests) == len(group) else None
-                found.append(Setting(shared, metric, *mean_and_ends, tuple(row.trial for row in group), test))
-        return sorted(found, key=lambda setting: -setting.mean if is_better_high(metric) else setting.mean)
+                of_group = tuple(row.trial for row in group)
+                found.append(Setting(shared, metric, *mean_and_ends, of_group, n_asked[number], test))
+        sign = -1 if is_better_high(metric) else 1
+        return sorted(found, key=lambda setting: (len(setting.trials) < setting.n_asked, sign * setting.mean))
 
     def best(self, metric: str | None = None, over: str | None = "seed") -> Setting:
         """Return the best of `settings`; a ValueError says why there is none.
@@ -214,11 +219,6 @@ def load(folder: str | PathLike[str]) -> Results:
     results = Results(store)
     check_outcomes(store, [results.trial(number) for number in range(len(results))])
     return results
-
-
-def is_cut_short(row: Row, config: TrainConfig) -> bool:
-    """Tell whether halving, not patience, stopped a trial: such a trial does not count for its setting."""
-    return row.status == "stopped" and (config.patience is None or row.epochs - row.best_epoch < config.patience)
 
 
 def with_typed_layers(table: "polars.DataFrame") -> "polars.DataFrame":

@@ -5,7 +5,7 @@ next. Every outcome is saved, and the parameters of the best trials.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Protocol
@@ -14,11 +14,11 @@ import jax
 
 from jaxmlp.sweep.block import Job, begin, prepare, run_block, tested
 from jaxmlp.sweep.halving import Halving, survivors
-from jaxmlp.sweep.metrics import score
+from jaxmlp.sweep.metrics import by_setting, score
 from jaxmlp.sweep.planning import Block, Group, Plan
 from jaxmlp.sweep.progress import StopSweep
 from jaxmlp.sweep.space import Trial
-from jaxmlp.sweep.store import Row, Store, outcome
+from jaxmlp.sweep.store import Row, Store, is_cut_short, outcome
 from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 __all__ = ["Sweep", "Watcher", "run_rungs", "tidy"]
@@ -48,6 +48,10 @@ class Sweep(NamedTuple):
     make_plan: Callable[[Sequence[Trial]], Plan]
     reporter: Watcher
 
+    def settings(self) -> Sequence[Sequence[int]]:
+        """Return the trials' numbers by setting."""
+        return [[trial.number for trial in setting] for setting in by_setting(list(self.job.trials.values()))]
+
     def best(self, rows: Sequence[Row]) -> set[int]:
         """Return the trials whose parameters to keep: the best of those that have ended."""
         scores = {row.trial: score(row, self.metric) for row in rows if row.status != "paused"}
@@ -68,11 +72,11 @@ def _run_all(sweep: Sweep) -> None:
     if halving is None or halving.asynchronous:
         _run_rung(sweep, alive, None)
         return
-    rungs = halving.rungs(sweep.job.trials[alive[0]].config.epochs)
+    rungs, settings = halving.rungs(sweep.job.trials[alive[0]].config.epochs), sweep.settings()
     for rung in rungs[:-1]:
         plan = _run_rung(sweep, alive, rung)
-        there = sweep.store.at_epoch(rung)
-        going_on = survivors(halving, {number: there.get(number) for number in alive}, sweep.metric)
+        settings = _survivors(sweep, halving, settings, sweep.store.rows(), sweep.store.at_epoch(rung), rung)
+        going_on = {number for setting in settings for number in setting}
         _stop(sweep, plan, {number for number in alive if number not in going_on})
         sweep.reporter.report()
         ended = {row.trial for row in sweep.store.rows() if row.epochs <= rung and row.status != "paused"}
@@ -80,6 +84,30 @@ def _run_all(sweep: Sweep) -> None:
         if not alive:
             return
     _run_rung(sweep, alive, rungs[-1])
+
+
+def _survivors(
+    sweep: Sweep,
+    halving: Halving,
+    settings: Sequence[Sequence[int]],
+    rows: Iterable[Row],
+    there: Mapping[int, Epoch],
+    rung: int,
+) -> list[Sequence[int]]:
+    """Return the settings that continue after a rung, of those that have reached it.
+
+    `there` has the trials' epochs at the rung. A trial that ended by itself before has the score of the epoch that it
+    keeps, or the worst if it diverged.
+    """
+    scores = {number: score(epoch, sweep.metric) for number, epoch in there.items()}
+    running = set(there)
+    for row in rows:
+        by_itself = row.status != "paused" and not is_cut_short(row, sweep.job.trials[row.trial].config)
+        if row.epochs <= rung and by_itself:
+            scores[row.trial] = score(row, sweep.metric)
+            running.discard(row.trial)
+    reached = [each for each in settings if scores.keys() >= set(each) and not there.keys().isdisjoint(each)]
+    return survivors(halving, reached, scores, running)
 
 
 def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> Plan:
@@ -147,13 +175,15 @@ def _run_block(
 
 
 def _stop_worse(sweep: Sweep, halving: Halving, rung: int, trained: dict[int, Trained]) -> dict[int, Trained]:
-    """Stop the trials that are not among the best share of all that have reached the rung so far."""
-    running = {number: each for number, each in trained.items() if each.status == "running"}
-    at_rung: dict[int, Epoch | None] = {**sweep.store.at_epoch(rung)}
-    at_rung |= {number: each.history[-1] for number, each in running.items()}
-    going_on = survivors(halving, at_rung, sweep.metric)
-    stopped = {number: each._replace(status="stopped") for number, each in running.items() if number not in going_on}
-    return trained | stopped
+    """Stop the settings that are not among the best share of all that have reached the rung so far."""
+    here = {number: each.history[rung - 1] for number, each in trained.items() if len(each.history) >= rung}
+    rows = [*sweep.store.rows(), *(outcome(number, each) for number, each in trained.items())]
+    best = _survivors(sweep, halving, sweep.settings(), rows, sweep.store.at_epoch(rung) | here, rung)
+    going_on = {number for setting in best for number in setting}
+    return {
+        number: each if each.status != "running" or number in going_on else each._replace(status="stopped")
+        for number, each in trained.items()
+    }
 
 
 def _keep_block(sweep: Sweep, trained: Mapping[int, Trained]) -> None:

@@ -132,7 +132,7 @@ def run(
     keep
         The number of best trials whose parameters are kept, or "all".
     halving
-        Stop the worse trials early: a `Halving`, or its factor.
+        Stop the worse settings early, by their mean over the seeds: a `Halving`, or its factor.
     encoding
         How raw inputs and targets became those of `data`, such as the `encoding` that `jaxmlp.data.prepare` returns. It
         is kept with the models, which then take raw inputs.
@@ -176,6 +176,8 @@ def run(
     if out is not None and not (isinstance(out, str | PathLike) and os.fspath(out)):
         raise TypeError(f"out must be the path of a folder, got {out!r}")
     planned = planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
+    # Asynchronous halving decides block by block, and stops or continues a setting as a whole.
+    planned = partial(planned, whole_settings=halving is not None and halving.asynchronous)
     made_plan = planned(listed)  # refuses too little memory before anything is written
     identity = identity_of(space, parts, config, base, halving, encoding, about)
     store = Store.create(None if out is None else Path(out), identity)

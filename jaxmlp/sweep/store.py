@@ -20,6 +20,7 @@ from jaxmlp.storage.checkpoint import Model, load, load_training, save, save_tra
 from jaxmlp.storage.files import to_json
 from jaxmlp.sweep.metrics import METRICS, REPORTED
 from jaxmlp.sweep.space import Trial
+from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 try:
@@ -27,7 +28,7 @@ try:
 except ImportError:  # on Windows, where two processes may run the same block: slower, but not wrong
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FILE", "Row", "Store", "damaged", "difference", "outcome", "test_digest"]
+__all__ = ["FILE", "Row", "Store", "damaged", "difference", "is_cut_short", "outcome", "test_digest"]
 
 FILE = "sweep.sqlite"
 _FORMAT = 5
@@ -315,6 +316,11 @@ class Store:
                 raise
             why = error.strerror or error
             raise OSError(f"{self.folder}: cannot write: {why}; what was written before is safe") from error
+
+
+def is_cut_short(row: Row, config: TrainConfig) -> bool:
+    """Tell whether halving, not patience, stopped a trial: such a trial does not count for its setting."""
+    return row.status == "stopped" and (config.patience is None or row.epochs - row.best_epoch < config.patience)
 
 
 def outcome(number: int, trained: Trained) -> Row:

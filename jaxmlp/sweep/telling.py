@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from jaxmlp._extras import optional
 from jaxmlp.sweep.metrics import REPORTED, is_better_high
 from jaxmlp.sweep.progress import Progress, StopSweep
-from jaxmlp.sweep.results import is_cut_short
 from jaxmlp.sweep.space import Trial
-from jaxmlp.sweep.store import Row, Store
+from jaxmlp.sweep.store import Row, Store, is_cut_short
 from jaxmlp.training.history import Epoch, Trained
 
 if TYPE_CHECKING:

@@ -131,8 +131,9 @@ def test_a_plan_is_printed_and_nothing_is_run(jaxmlp, tmp_path):
     wide = ("sweep", "iris", "--seeds", "64", "--hidden", "1024:1024", "--plan", "--no-cache")
     assert json.loads(jaxmlp(*wide, "--memory", "0.2", "--json").out)["memory"] <= 0.2e9
     assert "may be used" in jaxmlp(*wide, "--memory", "0.002").err
-    halved = jaxmlp("sweep", "iris", "--seeds", "9", "--epochs", "9", "--halving", "--plan")
-    assert halved.out.splitlines()[-1] == "  halving by 3 runs about 26 % of these epochs"  # 21 of 81
+    rates = ("--grid", "learning_rate=1,2,3,4,5,6,7,8,9", "--seeds", "2")
+    halved = jaxmlp("sweep", "iris", *rates, "--epochs", "9", "--halving", "--plan")
+    assert halved.out.splitlines()[-1] == "  halving by 3 runs about 26 % of these epochs"  # 42 of 162
     assert not list(tmp_path.iterdir())
 
 

@@ -15,8 +15,7 @@ import pytest
 from jaxmlp import MLP, Dataset, TrainConfig, sweep, train
 from jaxmlp.sweep import block, lanes, progress, running
 from jaxmlp.sweep.progress import Progress
-from jaxmlp.sweep.results import is_cut_short
-from jaxmlp.sweep.store import Row
+from jaxmlp.sweep.store import Row, is_cut_short
 from jaxmlp.training.examples import expanded
 
 RNG = np.random.default_rng(0)

@@ -12,8 +12,8 @@ from scipy import stats
 from jaxmlp import TrainConfig, sgd, sweep
 from jaxmlp._intervals import interval
 from jaxmlp.sweep.metrics import METRICS, REPORTED, bounds, numbered
-from jaxmlp.sweep.results import _column, is_cut_short
-from jaxmlp.sweep.store import _TABLES, Row, Store
+from jaxmlp.sweep.results import _column
+from jaxmlp.sweep.store import _TABLES, Row, Store, is_cut_short
 from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 RATES, SEEDS = [0.1, 0.2, 0.3], [0, 1, 2, 3]
@@ -116,11 +116,12 @@ def test_a_setting_with_a_diverged_trial_is_left_out_and_so_are_trials_that_a_ha
     accuracy = {number: {"validation_accuracy": 0.9 if number < 4 else 0.5 + number / 100} for number in range(12)}
     diverged = accuracy | {2: {"status": "diverged"}}
     assert results_of(SPACE, diverged).best().trials == (11, 10, 9, 8)
-    # The three best of the first setting were stopped at a rung: they count for nothing, the fourth does.
+    # The three best of the first setting were stopped at a rung: they count for nothing, and the fourth is but one.
     cut = {"status": "stopped", "epochs": 1, "validation_accuracy": 0.99}
     results = results_of(SPACE, accuracy | dict.fromkeys((0, 1, 2), cut) | {3: {"validation_accuracy": 0.7}})
-    assert results.best().trials == (3,)
-    assert results.best().mean == 0.7
+    assert results.best().trials == (11, 10, 9, 8)
+    last = results.settings()[-1]
+    assert (last.mean, last.trials, last.n_asked) == (0.7, (3,), 4)
     assert results.best(over=None).trials == (3,)
     # What its own patience stopped is an outcome.
     by_patience = dict.fromkeys(range(4), cut | {"epochs": 2, "best_epoch": 1})

@@ -45,7 +45,7 @@ def halved(tmp_path_factory, compiled_in_haste):
     folder = tmp_path_factory.mktemp("halved") / "sweep"
 
     def interrupt(progress):
-        if progress.done == 3:
+        if progress.done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -266,8 +266,8 @@ def test_the_paused_training_of_another_trial_is_refused_and_one_that_is_gone_is
 
 def test_an_interrupted_halving_reads_as_one_that_is_not_done(halved):
     results = sweep.load(halved)
-    assert len(results.rows()) == 3
-    assert str(results).startswith("3 of 6 trials: ")
+    assert len(results.rows()) == 4
+    assert str(results).startswith("4 of 6 trials: ")
 
 
 def test_an_empty_store_can_be_used(tmp_path):

@@ -93,7 +93,7 @@ def test_what_is_planned_fits_the_seconds(seconds, epoch):
     n_trials, n_networks = budget.n_trials(costs, halving, 3), budget.n_networks(costs, 1)
     assert n_trials == 0 or n_trials >= 6
     assert 1 <= n_networks <= 8
-    searching = n_trials and halving.epochs(n_trials, 30) * epoch + 3 * costs.compiling
+    searching = n_trials and halving.epochs([1] * n_trials, 30) * epoch + 3 * costs.compiling
     assert searching <= seconds - min(4 * costs.run, 0.4 * seconds)
     assert n_networks == 1 or n_networks * costs.run + costs.compiling <= seconds
 
