@@ -5,7 +5,10 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from jaxmlp.estimators import MLPClassifier, MLPRegressor
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("compiled_in_haste"),
+]
 
 # The other checks are of input, by the same lines in every variant, or much like one of these.
 OF_FITS = [

@@ -15,6 +15,8 @@ from jaxmlp.estimators._fitting import Affine, Control, Problem, Settings, Valid
 from jaxmlp.estimators._program import run_epoch
 from jaxmlp.network import Layer
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 X, Y = load_digits(return_X_y=True)
 X = X[:300] / 16
 Y = Y[:300]

@@ -15,7 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from jaxmlp.estimators import MLPClassifier, MLPRegressor
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("compiled_in_haste"),
+]
 CLOSE = {"rtol": 0, "atol": 1e-10}
 
 

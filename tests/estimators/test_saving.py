@@ -11,7 +11,10 @@ from sklearn.datasets import load_iris
 import jaxmlp
 from jaxmlp.estimators import MLPClassifier, MLPRegressor
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("compiled_in_haste"),
+]
 X, Y = load_iris(return_X_y=True, as_frame=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])[Y]
 SMALL = {"hidden_layer_sizes": (5,), "max_iter": 2, "random_state": 0}
