@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["BOUND", "Expansion", "check_expansion"]
 
 BOUND = 10.0
-"""The largest size of a smoothly clipped number. RealMLP has 3; the benchmark of tables likes long tails better."""
+"""The largest size of a smoothly clipped number; RealMLP has 3. `experiments.choose_table_defaults` compares bounds."""
 
 
 _KINDS = {"smooth": ("b", "booleans"), "bin_low": ("f", "floats"), "bin_factor": ("f", "floats")}
