@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 
@@ -34,7 +34,10 @@ __all__ = [
     "fit_problems",
     "initial",
     "train",
+    "with_settings_of_jax",
 ]
+
+Result = TypeVar("Result")
 
 
 Trainer: TypeAlias = Callable[[Sequence[Problem], Callback | None], list[Fitted]]
@@ -82,25 +85,29 @@ def train(
 
 def _run_in_threads(groups: Sequence[Group], n_threads: int, interrupt: Interrupt) -> None:
     """Run groups in threads: one compiled program, called from several, runs on as many cores of one CPU device."""
-    config: Any = jax.config
-    precision, device = config.jax_default_matmul_precision, config.jax_default_device
-
-    def run(group: Group) -> None:
-        # These may be set for the thread that trains only.
-        with jax.default_matmul_precision(precision), jax.default_device(device):
-            group.run()
-
     with ThreadPoolExecutor(n_threads) as pool:
-        runs = [pool.submit(run, group) for group in groups]
+        runs = [pool.submit(with_settings_of_jax(group.run)) for group in groups]
         try:
             wait(runs, return_when=FIRST_EXCEPTION)
         except KeyboardInterrupt:
-            interrupt.is_set = True
+            interrupt.set()
             wait(runs)  # each ends after its epoch
         pool.shutdown(cancel_futures=True)
     for of_group in runs:
         if not of_group.cancelled():
             of_group.result()
+
+
+def with_settings_of_jax(function: Callable[[], Result]) -> Callable[[], Result]:
+    """Return a function for another thread, with the settings that only this thread may have."""
+    config: Any = jax.config
+    precision, device = config.jax_default_matmul_precision, config.jax_default_device
+
+    def run() -> Result:
+        with jax.default_matmul_precision(precision), jax.default_device(device):
+            return function()
+
+    return run
 
 
 def _renumbered(callback: Callback | None, numbers: list[int]) -> Callback | None:

@@ -28,9 +28,20 @@ class Block(NamedTuple):
 
 
 class Interrupt:
-    """Whether all training must end after its epoch: set by one thread, seen by those that train."""
+    """Whether all training must end after its epoch: set by one thread, seen by those that train, and by inner ones."""
 
-    is_set = False
+    def __init__(self, outer: "Interrupt | None" = None) -> None:
+        """Begin without an interrupt, but for one of `outer`."""
+        self._is_set, self._outer = False, outer
+
+    @property
+    def is_set(self) -> bool:
+        """Whether this interrupt is set, or the outer one."""
+        return self._is_set or (self._outer is not None and self._outer.is_set)
+
+    def set(self) -> None:
+        """Set it, for good."""
+        self._is_set = True
 
 
 class Copies:
@@ -88,7 +99,7 @@ class Group:
                     states = self._epoch(blocks, states)
                 except KeyboardInterrupt:
                     self.fitted, states = before
-                    self._interrupt.is_set = True
+                    self._interrupt.set()
                 if -(-len(self._running()) // self.n_lanes) < len(blocks) and not self._interrupt.is_set:
                     self._copy_running(blocks, states)
                     blocks, states = self._dealt()

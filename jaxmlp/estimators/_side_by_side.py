@@ -8,23 +8,26 @@ callbacks are called, how metadata are routed.
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import accumulate
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from joblib import cpu_count, parallel_config
 from joblib.parallel import ParallelBackendBase
+from sklearn.utils import check_random_state
 
-from jaxmlp.estimators._fitting import Callback, Fitted, Interrupt, train
+from jaxmlp.estimators._fitting import Callback, Fitted, Interrupt, train, with_settings_of_jax
 from jaxmlp.estimators._tasks import Request, Task
 
 __all__ = ["SideBySide", "side_by_side"]
 
 Answer: TypeAlias = list[Fitted] | Exception
 
-# A task that waits keeps its copy of the data. So many tasks fill all lanes of all cores many times over.
-_MOST_TASKS, _MOST_BYTES = 256, 2**28
+# A task that waits keeps its copy of the data. So many tasks fill the lanes of some cores several times.
+_MOST_TASKS, _MOST_BYTES = 128, 2**27
 
 
 def side_by_side() -> AbstractContextManager[Any]:
@@ -51,6 +54,13 @@ def side_by_side() -> AbstractContextManager[Any]:
     return parallel_config(backend=SideBySide())
 
 
+class _Batch(NamedTuple):
+    """Tasks that wait, and their answers."""
+
+    tasks: deque[Task]
+    answers: Future[list[tuple[Answer, float]]]
+
+
 class SideBySide(ParallelBackendBase):
     """The backend of `side_by_side` for joblib."""
 
@@ -59,11 +69,11 @@ class SideBySide(ParallelBackendBase):
     uses_threads = True
     default_n_jobs = 2  # with one job joblib would run its tasks without a backend
 
-    def __init__(self, nesting_level: int = 0, interrupt: Interrupt | None = None) -> None:
-        """Make a backend without tasks."""
+    def __init__(self, nesting_level: int = 0, outer: Interrupt | None = None) -> None:
+        """Make a backend without tasks; an interrupt of an outer search, whose task this serves, is one of its own."""
         super().__init__(nesting_level=nesting_level)
         self._tasks: deque[Task] = deque()
-        self._interrupt = interrupt or Interrupt()
+        self._outer, self._interrupt = outer, Interrupt(outer)
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return into how many parts a caller should cut its work: as any other backend does."""
@@ -77,6 +87,10 @@ class SideBySide(ParallelBackendBase):
         """Have a `Parallel` hand over all of its tasks before it asks for a result."""
         parallel.n_jobs, parallel.pre_dispatch = max(self.default_n_jobs, self.effective_n_jobs(n_jobs)), "all"
         return parallel.n_jobs
+
+    def start_call(self) -> None:
+        """Begin a call of a `Parallel`."""
+        self._interrupt = Interrupt(self._outer)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Task:
         """Take a task; it runs when results are asked for."""
@@ -104,26 +118,47 @@ class SideBySide(ParallelBackendBase):
         return SideBySide((self.nesting_level or 0) + 1, self._interrupt), None
 
     def _run(self) -> None:
-        """Run all tasks; raise the error of the first that fails."""
+        """Run all tasks; raise the error of the first that fails.
+
+        While a batch of tasks waits for its training, the next batch begins, and the one before goes on to its end.
+        """
         waiting: deque[Task] = deque()
-        if not self.nesting_level:
-            self._interrupt.is_set = False
-        try:
-            while self._tasks or waiting:
-                while self._tasks and not _is_full(waiting):
-                    task = self._tasks.popleft()
-                    task.begin()
-                    _sort(task, waiting)
-                for answer, seconds in self._answers([task.request for task in waiting if task.request]):
-                    task = waiting.popleft()
-                    task.go_on(answer, seconds)
-                    _sort(task, waiting)
-        except KeyboardInterrupt:
-            self._interrupt.is_set = True  # for a search in a task: no signal reaches its thread
-            raise
-        finally:
-            for task in waiting:
-                task.end()
+        batches: deque[_Batch] = deque()
+        with ThreadPoolExecutor(1) as trainer:
+            try:
+                while self._tasks or waiting or batches:
+                    while self._tasks and not _is_full(waiting):
+                        task = self._tasks.popleft()
+                        task.begin()
+                        _sort(task, waiting)
+                    if waiting:
+                        batches.append(self._batch(waiting, trainer))
+                        waiting = deque()
+                    if batches and (len(batches) > 1 or not self._tasks):
+                        for answer, seconds in batches[0].answers.result():
+                            task = batches[0].tasks.popleft()
+                            task.go_on(answer, seconds)
+                            _sort(task, waiting)
+                        batches.popleft()
+            finally:
+                self._interrupt.set()
+                trainer.shutdown(cancel_futures=True)
+                for task in (*waiting, *(task for batch in batches for task in batch.tasks)):
+                    task.end()
+
+    def _batch(self, tasks: deque[Task], trainer: ThreadPoolExecutor) -> _Batch:
+        """Train what some tasks wait for; in another thread, if neither callbacks nor random numbers depend on that."""
+        requests = [task.request for task in tasks if task.request is not None]
+        answer = with_settings_of_jax(partial(self._answers, requests))
+        everybodys = check_random_state(None)
+        if all(
+            request.callback is None and all(each.random_state is not everybodys for each in request.problems)
+            for request in requests
+        ):
+            return _Batch(tasks, trainer.submit(answer))
+        answers: Future[list[tuple[Answer, float]]] = Future()
+        answers.set_result(answer())
+        return _Batch(tasks, answers)
 
     def _answers(self, requests: Sequence[Request]) -> list[tuple[Answer, float]]:
         """Return the answer to each request, and its share of the time."""

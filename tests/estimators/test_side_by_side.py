@@ -179,6 +179,24 @@ def test_a_search_holds_the_data_of_a_bounded_number_of_fits(calls, monkeypatch)
     assert calls == [3, 3, 3]
 
 
+def test_tasks_without_a_fit_of_ours_run_in_turn(calls):
+    with side_by_side():
+        scores = cross_validate(LogisticRegression(), X, Y, cv=FOLDS)["test_score"]
+    np.testing.assert_array_equal(scores, cross_validate(LogisticRegression(), X, Y, cv=FOLDS)["test_score"])
+    assert calls == []
+
+
+def test_random_numbers_of_everybody_are_drawn_in_the_same_order_each_time(monkeypatch):
+    monkeypatch.setattr(_side_by_side, "_MOST_TASKS", 2)
+    results = []
+    for _ in range(2):
+        np.random.seed(0)  # noqa: NPY002
+        search = estimators.GridSearchCV(clone(SMALL).set_params(random_state=None), {"alpha": [0.0, 0.1]}, cv=FOLDS)
+        results.append(search.set_params(scoring=Recorder(), refit=False).fit(X, Y).scoring.seen)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one[2], other[2])
+
+
 def test_fits_in_other_estimators_train_side_by_side(calls):
     with side_by_side():
         scores = cross_validate(SMALL, X, Y, cv=FOLDS, scoring=["accuracy", "neg_log_loss"], return_estimator=True)
