@@ -1,5 +1,6 @@
 """What a sweep found: a table of its trials, the best settings, their curves and models."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
@@ -26,7 +27,7 @@ from jaxmlp.training.history import STATUSES, Epoch
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Results", "load", "with_typed_layers"]
+__all__ = ["Results", "load", "warn_if_unfinished", "with_typed_layers"]
 
 _TYPES = {str: "String", bool: "Boolean", int: "Int64", float: "Float64"}
 
@@ -67,6 +68,15 @@ class Results:
         counts = self.counts()
         ended = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
         return f"{sum(counts.values())} of {len(self)} trials{f': {ended}' if ended else ''}"
+
+    @property
+    def unfinished(self) -> str | None:
+        """Return in words how many trials have ended, None if all have.
+
+        Then `settings`, `best`, `export` and reports say these words in a UserWarning: more trials may change them.
+        """
+        n = len(self.rows())
+        return None if n == len(self) else f"{n:,} of {len(self):,} trials have ended"
 
     def rows(self) -> list[Row]:
         """Return the outcome of every trial that has ended, by number."""
@@ -128,6 +138,10 @@ class Results:
         over
             A hyperparameter to average over. If it is None, or does not vary, every trial is a setting.
         """
+        warn_if_unfinished(self)
+        return self._settings(metric, over)
+
+    def _settings(self, metric: str | None, over: str | None) -> list[Setting]:
         metric = self.metric if metric is None else metric
         if over is not None and over not in NAMES:
             raise ValueError(unknown_name("hyperparameter", over, NAMES))
@@ -159,17 +173,28 @@ class Results:
 
         The reasons: an unknown name, an unmeasured metric, no ended trial, or a diverged trial in every setting.
         """
-        found = self.settings(metric, over)
+        found = self._settings(metric, over)
+        warn_if_unfinished(self)
         if found:
             return found[0]
         metric = self.metric if metric is None else metric
         ended = [row for row in self.rows() if row.status != "diverged"]
         if ended and all(getattr(row, metric) is None for row in ended):
+            if self._is_measured(metric):
+                raise ValueError(f"{metric} is not a number in any trial: values are too large; scale the targets")
             raise ValueError(f"{metric} was not measured in this sweep")
         if (n := self.counts()["diverged"]) and not ended:
             so_far = "" if n == len(self) else f" so far ({n} of {len(self)})"
             raise ValueError(f"every trial{so_far} diverged: try lower learning rates, or scale the inputs")
         raise ValueError(f"no setting has a {metric}: {self}")
+
+    def _is_measured(self, metric: str) -> bool:
+        """Tell whether a metric suits the targets, and there are validation data if it needs them."""
+        if not metric.startswith("validation"):
+            return True
+        is_accuracy = any(row.validation_accuracy is not None for row in self.rows())
+        suits = {"validation_accuracy": is_accuracy, "validation_r2": not is_accuracy}
+        return self._store.about("validation") is not None and suits.get(metric, True)
 
     def curves(self, trial: int) -> "polars.DataFrame":
         """Return a trial's epochs: a data frame with the columns of `jaxmlp.Epoch` that it has."""
@@ -200,6 +225,7 @@ class Results:
 
         CSV has no lists: there `hidden` is text, `64:64` or `none`, as it is typed in the terminal.
         """
+        warn_if_unfinished(self)
         path, content = Path(path), BytesIO()
         if path.suffix.lower() == ".parquet":
             self.table().write_parquet(content)
@@ -219,6 +245,12 @@ def load(folder: str | PathLike[str]) -> Results:
     results = Results(store)
     check_outcomes(store, [results.trial(number) for number in range(len(results))])
     return results
+
+
+def warn_if_unfinished(results: Results) -> None:
+    """Warn that a sweep has not ended, as the caller of the calling function shall read."""
+    if results.unfinished is not None:
+        warnings.warn(results.unfinished, UserWarning, stacklevel=3)
 
 
 def with_typed_layers(table: "polars.DataFrame") -> "polars.DataFrame":

@@ -32,6 +32,7 @@ __all__ = ["FILE", "Row", "Store", "damaged", "difference", "is_cut_short", "out
 
 FILE = "sweep.sqlite"
 _FORMAT = 5
+_PATIENCE = 60.0  # seconds to wait for another process's transaction, which takes a part of one
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
@@ -81,7 +82,7 @@ class Store:
         name = str(self.path) if folder is not None else ":memory:"
         # One thread after another may use it; a second process waits for the first one's transaction.
         with self._named_errors():
-            self._file = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False)
+            self._file = sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
@@ -287,7 +288,13 @@ class Store:
         try:
             return self._file.execute(query, values).fetchall()
         except sqlite3.Error as error:
+            if _is_locked(error):
+                raise self._locked() from error
             raise ValueError(f"{self.folder}: cannot read {FILE}: {error}") from error
+
+    def _locked(self) -> TimeoutError:
+        held = f"another process has locked {FILE} for {_PATIENCE:g} s"
+        return TimeoutError(f"{self.folder}: {held}: end it if it hangs or is stopped, then try again")
 
     def _arrays(self, kind: str, number: int) -> Path:
         return self.path.parent / kind / f"trial-{number:06d}.safetensors"
@@ -308,6 +315,8 @@ class Store:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if _is_locked(error):
+                raise self._locked() from error
             raise OSError(f"{self.folder}: cannot write {FILE}: {error}; what was written before is safe") from error
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{self.folder}: {FILE} is not the store of a sweep: {error}") from error
@@ -345,6 +354,10 @@ def test_digest(number: int, test: Sequence[float | None]) -> str:
 def damaged(path: Path, what: str) -> ValueError:
     """Return the error for a file that something other than a sweep has changed."""
     return ValueError(f"{path} is damaged: {what}; restore it from a copy, or run the sweep into a new folder")
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _digest(text: str) -> str:

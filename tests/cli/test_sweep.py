@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import sqlite3
 import sys
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ from jaxmlp.cli import sweep as command_sweep
 from jaxmlp.cli.arguments import parse
 from jaxmlp.cli.sweep_results import settings_table
 from jaxmlp.sweep import report
+from jaxmlp.sweep.store import FILE
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -80,6 +82,26 @@ def test_the_best_model_can_be_saved_and_used_on_raw_data(swept, jaxmlp, tmp_pat
     about = json.loads(jaxmlp("info", "best.safetensors", "--json").out)["about"]
     assert best.hyperparameters.items() <= about["options"].items()
     assert (about["source"], about["results"]["trial"]) == ("iris", best.trials[0])
+
+
+@pytest.mark.usefixtures("swept")
+def test_an_unfinished_sweep_is_named_as_such_by_every_command_that_reads_it(jaxmlp, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "swept" / FILE)) as file:
+        for table in ("trials", "curves"):
+            file.execute(f"delete from {table} where trial >= 5")
+        file.commit()
+    commands = (("best", "swept"), ("report", "swept"), ("export", "swept", "--to", "trials.csv"))
+    for command, *rest in commands:
+        said = "5 of 8 trials have ended"
+        assert json.loads(jaxmlp("sweep", command, *rest, "--json").out)["notes"] == [said]
+        assert jaxmlp("sweep", command, *rest).err.splitlines() == [f"jaxmlp sweep {command}: note: {said}"]
+    best = json.loads(jaxmlp("sweep", "best", "swept", "--over", "momentum", "--json").out)
+    assert (len(best["trials"]), best["n_asked"]) == (2, 2)
+    table = io.StringIO()
+    with pytest.warns(UserWarning, match="5 of 8 trials have ended"):
+        found = sweep.load(tmp_path / "swept").settings()
+    Console(width=100, file=table).print(settings_table(found, "title"))
+    assert sorted(line.rstrip()[-6:].strip() for line in table.getvalue().splitlines()[2:]) == ["1 of 2", "2", "2"]
 
 
 @pytest.mark.usefixtures("swept")

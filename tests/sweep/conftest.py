@@ -32,6 +32,7 @@ def make_results(
         "config": asdict(config),
         "mlp": asdict(mlp),
         "metric": metric,
+        "validation": "made up",
         "halving": None,
         "encoding": None,
         "about": {},

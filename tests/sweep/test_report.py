@@ -62,7 +62,9 @@ def sweep(
             }
         return pl.DataFrame({name: pl.Series(column, strict=False) for name, column in columns.items()})
 
-    return SimpleNamespace(table=lambda: table, curves=curves, names=tuple(grid), metric=metric, title=title)
+    return SimpleNamespace(
+        table=lambda: table, curves=curves, names=tuple(grid), metric=metric, title=title, unfinished=None
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from scipy import stats
 from jaxmlp import TrainConfig, sgd, sweep
 from jaxmlp._intervals import interval
 from jaxmlp.sweep.metrics import METRICS, REPORTED, bounds, numbered
+from jaxmlp.sweep.report import write_pictures, write_report
 from jaxmlp.sweep.results import _column
 from jaxmlp.sweep.store import _TABLES, Row, Store, is_cut_short
 from jaxmlp.training.history import Epoch, Evaluation, Trained
@@ -131,20 +132,56 @@ def test_a_setting_with_a_diverged_trial_is_left_out_and_so_are_trials_that_a_ha
 
 def test_the_error_without_a_best_setting_says_why(results_of):
     some = {0: {"validation_accuracy": 0.5}, **{number: {"status": "diverged"} for number in range(1, 8)}}
-    with pytest.raises(ValueError, match=r"^validation_r2 was not measured in this sweep$"):
+    said = pytest.warns(UserWarning, match=r"^\d+ of 12 trials have ended$")
+    with said, pytest.raises(ValueError, match=r"^validation_r2 was not measured in this sweep$"):
         results_of(SPACE, some).best("validation_r2")
-    with pytest.raises(
-        ValueError, match=r"^no setting has a validation_accuracy: 8 of 12 trials: 1 finished, 7 diverged$"
+    with (
+        said,
+        pytest.raises(
+            ValueError, match=r"^no setting has a validation_accuracy: 8 of 12 trials: 1 finished, 7 diverged$"
+        ),
     ):
         results_of(SPACE, some).best()
-    with pytest.raises(ValueError, match=r"^no setting has a validation_accuracy: 0 of 12 trials$"):
+    with said, pytest.raises(ValueError, match=r"^no setting has a validation_accuracy: 0 of 12 trials$"):
         results_of(SPACE, {}).best()
     all_diverged = {number: {"status": "diverged"} for number in range(12)}
     advice = "diverged: try lower learning rates, or scale the inputs"
     with pytest.raises(ValueError, match=f"^every trial {advice}$"):
         results_of(SPACE, all_diverged).best()
-    with pytest.raises(ValueError, match=rf"^every trial so far \(1 of 12\) {advice}$"):
+    with said, pytest.raises(ValueError, match=rf"^every trial so far \(1 of 12\) {advice}$"):
         results_of(SPACE, {3: {"status": "diverged"}}).best()
+
+
+def test_a_metric_that_overflows_is_not_called_unmeasured(results_of):
+    """R2 of values whose squares are infinite is infinite or no number; no trial of another kind of target has it."""
+    without = {number: {"validation_loss": math.inf} for number in range(12)}
+    beyond = {number: {"validation_loss": math.inf, "validation_r2": -math.inf} for number in range(12)}
+    best = results_of(SPACE, beyond).best("validation_r2")
+    assert (best.mean, len(best.trials)) == (-math.inf, 4)
+    said = r"^validation_r2 is not a number in any trial: values are too large; scale the targets$"
+    with pytest.raises(ValueError, match=said):
+        results_of(SPACE, without).best("validation_r2")
+    with pytest.raises(ValueError, match=r"^validation_accuracy was not measured in this sweep$"):
+        results_of(SPACE, beyond).best("validation_accuracy")
+
+
+def test_whatever_is_read_of_an_unfinished_sweep_says_so(results_of, tmp_path):
+    half = {number: {"validation_accuracy": number / 100} for number in range(6)}
+    uses = [
+        lambda results: results.best(),
+        lambda results: results.settings("train_loss"),
+        lambda results: results.export(tmp_path / "trials.csv"),
+        lambda results: write_report(results, tmp_path / "report.html"),
+        lambda results: write_pictures(results, tmp_path),
+    ]
+    for use in uses:
+        with pytest.warns(UserWarning, match=r"^6 of 12 trials have ended$") as said:
+            use(results_of(SPACE, half))
+        assert [each.filename for each in said] == [__file__]
+    assert "6 of 12 trials have ended: 6 finished." in (tmp_path / "report.html").read_text()
+    whole = results_of(SPACE, half | {number: {"validation_accuracy": 0.1} for number in range(6, 12)})
+    for use in uses:
+        use(whole)  # warnings are errors here
 
 
 def test_an_infinite_loss_is_a_value_and_the_worst_one(results_of):

@@ -388,3 +388,21 @@ def test_the_table_can_be_exported(tmp_path, suffix):
     assert read.equals(expected)
     with pytest.raises(ValueError, match=r"must end in .parquet or .csv"):
         results.export(tmp_path / "trials.xlsx")
+
+
+@pytest.mark.parametrize("begin", ["begin immediate", "begin exclusive"])
+def test_a_store_that_another_process_has_locked_says_so(tmp_path, monkeypatch, begin):
+    run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))
+    expected = sweep.load(tmp_path).rows()
+    monkeypatch.setattr(store, "_PATIENCE", 0.1)
+    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    other.execute(begin)
+    said = rf"another process has locked {FILE} for 0.1 s: end it if it hangs or is stopped, then try again$"
+    uses = [lambda: run(tmp_path, space=sweep.grid(learning_rate=[0.1, 0.2]))]
+    uses += [lambda: sweep.load(tmp_path)] if begin == "begin exclusive" else []
+    for use in uses:
+        with pytest.raises(TimeoutError, match=said) as caught:
+            use()
+        assert str(caught.value).startswith(f"{tmp_path}: ")
+    other.close()
+    assert sweep.load(tmp_path).rows() == expected

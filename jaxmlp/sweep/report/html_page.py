@@ -24,7 +24,7 @@ from jaxmlp.sweep.metrics import REPORTED, bounds, counted, is_better_high, labe
 from jaxmlp.sweep.report._axes import scale
 from jaxmlp.sweep.report._importance import importance, varied
 from jaxmlp.sweep.report._pictures import PICTURES, best_rows
-from jaxmlp.sweep.results import with_typed_layers
+from jaxmlp.sweep.results import warn_if_unfinished, with_typed_layers
 from jaxmlp.training.history import STATUSES
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def write_report(results: "Results", path: str | Path) -> None:
     >>> table = pl.DataFrame({"trial": [0], "learning_rate": [0.1], "validation_loss": [0.5], "status": ["finished"]})
     >>> curve = pl.DataFrame({"epoch": [1, 2], "validation_loss": [0.9, 0.5]})
     >>> results = SimpleNamespace(table=lambda: table, curves=lambda trial: curve, title="digits")
-    >>> results.names, results.metric = ("learning_rate",), "validation_loss"
+    >>> results.names, results.metric, results.unfinished = ("learning_rate",), "validation_loss", None
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_report(results, f"{folder}/report.html")
     ...     Path(folder, "report.html").read_text()[:15]
@@ -78,6 +78,7 @@ def write_report(results: "Results", path: str | Path) -> None:
     """
     path = Path(path)
     table = _checked(results)
+    warn_if_unfinished(results)
     check_place(path)
     write_whole(path, _page(results, table).encode("utf-8", "replace"))
 
@@ -92,6 +93,7 @@ def write_pictures(results: "Results", folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     table = _checked(results)
+    warn_if_unfinished(results)
     matter = importance(table, results.names, results.metric)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -138,7 +140,7 @@ def _facts(results: "Results", table: "pl.DataFrame") -> str:
     ends = ", ".join(f"{status.count(end)} {end}" for end in STATUSES if end in status)
     row = best_rows(table, results.metric, 1)[0]
     value = table[results.metric][row]
-    facts = f"{counted(table.height, 'trial')}: {ends}."
+    facts = f"{results.unfinished or counted(table.height, 'trial')}: {ends}."
     if value is None or not math.isfinite(value):
         facts += f" None has a finite {label(results.metric)}."
     else:
