@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from jaxmlp.data import Columns, Expansion
 from jaxmlp.estimators import _predicting, _saving
-from jaxmlp.estimators._callbacks import CallbackSupportMixin, Reports
+from jaxmlp.estimators._callbacks import FRAMES, CallbackSupportMixin, Reports
 from jaxmlp.estimators._fitting import Control, Fitted, Problem, Settings, Validation, fit_problems, initial
 from jaxmlp.estimators._inputs import check_weights, inputs_and_targets, new_inputs
 from jaxmlp.estimators._parameters import ALIASES, activation_name, check_parameters, hidden_sizes
@@ -139,7 +139,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
         reports = Reports(self, X, y, sample_weight)
         fitted = fit_problems(problems, reports.after_epoch)
         self._keep(fitted)
-        warn_of_end(fitted, self.tol, stacklevel=4)
+        warn_of_end(fitted, self.tol, stacklevel=4 + FRAMES)
         reports.after_fit()
         return self
 
@@ -169,7 +169,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if self.batch_size != "auto" and batch_size > n_rows:
             warnings.warn(
                 f"batch_size {batch_size} is larger than the {n_rows} training rows: an epoch is one batch of all",
-                stacklevel=5,
+                stacklevel=4 if incremental else 4 + FRAMES,
             )
         shared = Problem(
             settings=Settings(mlp, batch_size, bool(self.nesterovs_momentum), bool(self.shuffle), x.dtype.name),

@@ -8,11 +8,15 @@ from sklearn.base import BaseEstimator
 from jaxmlp.estimators._fitting import Fitted
 from jaxmlp.estimators._results import attributes_of
 
-__all__ = ["CallbackSupportMixin", "Reports", "with_callbacks"]
+__all__ = ["FRAMES", "CallbackSupportMixin", "Reports", "with_callbacks"]
+
+FRAMES = 1
+"""The calls on the stack between a user and `fit`: that of `with_callbacks`, if there is one."""
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:
+    FRAMES = 0
     Method = TypeVar("Method", bound=Callable[..., Any])
 
     class CallbackSupportMixin:  # type: ignore[no-redef]

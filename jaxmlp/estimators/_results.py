@@ -100,7 +100,7 @@ def warn_of_end(fitted: Sequence[Fitted], tol: float, stacklevel: int) -> None:
     reasons = {
         "interrupted": f"training was interrupted after {n_iter} epochs",
         "diverged": f"training diverged after {n_iter} epochs: the weights of the best epoch are kept",
-        "max_iter": f"training ended at max_iter={n_iter} epochs, while the loss still improved by more than tol={tol}",
+        "max_iter": f"training ended at max_iter={n_iter} epochs, not yet converged to tol={tol}: raise max_iter",
     }
     for status, reason in reasons.items():
         if status in statuses:
