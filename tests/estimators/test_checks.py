@@ -1,7 +1,7 @@
 """scikit-learn's own checks of estimators: all pass, and none is expected to fail."""
 
 import pytest
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from jaxmlp.estimators import MLPClassifier, MLPRegressor
 
@@ -11,8 +11,13 @@ pytestmark = [
 ]
 
 SHORT = {"max_iter": 40, "learning_rate_init": 0.05, "hidden_layer_sizes": (20,)}  # compiling takes most of the time
+CASES = [
+    pytest.param(*case, id=f"{type(estimator).__name__}-{case[1].func.__name__}")
+    for estimator in (MLPClassifier(**SHORT), MLPRegressor(**SHORT))
+    for case in estimator_checks_generator(estimator)
+]
 
 
-@parametrize_with_checks([MLPClassifier(**SHORT), MLPRegressor(**SHORT)])
+@pytest.mark.parametrize(("estimator", "check"), CASES)
 def test_check(estimator, check):
     check(estimator)
