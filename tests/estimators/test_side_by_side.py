@@ -13,7 +13,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.experimental import enable_halving_search_cv as _enabled  # noqa: F401
-from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
@@ -22,6 +22,7 @@ from sklearn.model_selection import (
     learning_curve,
     validation_curve,
 )
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
@@ -181,8 +182,8 @@ def test_a_search_holds_the_data_of_a_bounded_number_of_fits(calls, monkeypatch)
 
 def test_tasks_without_a_fit_of_ours_run_in_turn(calls):
     with side_by_side():
-        scores = cross_validate(LogisticRegression(), X, Y, cv=FOLDS)["test_score"]
-    np.testing.assert_array_equal(scores, cross_validate(LogisticRegression(), X, Y, cv=FOLDS)["test_score"])
+        scores = cross_validate(GaussianNB(), X, Y, cv=FOLDS)["test_score"]
+    np.testing.assert_array_equal(scores, cross_validate(GaussianNB(), X, Y, cv=FOLDS)["test_score"])
     assert calls == []
 
 
@@ -319,7 +320,7 @@ def test_an_interrupt_ends_all_waiting_tasks():
 
 def test_other_estimators_run_as_they_are():
     pipeline = make_pipeline(StandardScaler(), SMALL)
-    grid = {"mlpclassifier": [SMALL, LogisticRegression()], "standardscaler__with_mean": [True, False]}
+    grid = {"mlpclassifier": [SMALL, GaussianNB()], "standardscaler__with_mean": [True, False]}
     ours, theirs = (
         kind(pipeline, grid, cv=FOLDS).fit(X, Y) for kind in (estimators.GridSearchCV, model_selection.GridSearchCV)
     )
@@ -329,12 +330,14 @@ def test_other_estimators_run_as_they_are():
 def test_groups_metadata_and_several_scores_reach_their_places():
     groups, weights = np.arange(len(X)) % 5, np.arange(len(X)) % 2 + 1.0
     with config_context(enable_metadata_routing=True):
-        network = clone(SMALL).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        network = clone(SMALL).set_fit_request(sample_weight=True)
+        scoring = get_scorer("accuracy").set_score_request(sample_weight=True)
         columns = ColumnTransformer([("scaled", StandardScaler(), [0, 1])], remainder="passthrough")
         columns.transformers[0][1].set_fit_request(sample_weight=False)
         results = []
         for kind in (model_selection.GridSearchCV, estimators.GridSearchCV):
-            search = kind(make_pipeline(columns, network), {"mlpclassifier__alpha": [0.0, 0.1]}, cv=GroupKFold(3))
+            grid, options = {"mlpclassifier__alpha": [0.0, 0.1]}, {"cv": GroupKFold(3), "scoring": scoring}
+            search = kind(make_pipeline(columns, network), grid, **options)
             results.append(search.fit(X, Y, groups=groups, sample_weight=weights).cv_results_)
         for key in results[0].keys() - {key for key in results[0] if "time" in key}:
             np.testing.assert_array_equal(results[0][key], results[1][key])
