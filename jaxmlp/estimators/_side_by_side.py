@@ -20,14 +20,17 @@ from joblib.parallel import ParallelBackendBase
 from sklearn.utils import check_random_state
 
 from jaxmlp.estimators._fitting import Callback, Fitted, Interrupt, train, with_settings_of_jax
+from jaxmlp.estimators._parts import n_threads
 from jaxmlp.estimators._tasks import Request, Task
+from jaxmlp.sweep.planning import free_main_memory
 
 __all__ = ["SideBySide", "side_by_side"]
 
 Answer: TypeAlias = list[Fitted] | Exception
 
-# A task that waits keeps its copy of the data. So many tasks fill the lanes of some cores several times.
-_MOST_TASKS, _MOST_BYTES = 128, 2**27
+# Of the tasks of a batch. Each keeps its copies of the data: of training and test rows, and scaled ones of a pipeline,
+# two to three times the bytes of its x; and there are two batches at a time.
+_MOST_TASKS, _SHARE_OF_MEMORY = 128, 1 / 16
 
 
 def side_by_side() -> AbstractContextManager[Any]:
@@ -122,12 +125,14 @@ class SideBySide(ParallelBackendBase):
 
         While a batch of tasks waits for its training, the next batch begins, and the one before goes on to its end.
         """
+        self._tasks = _by_rows(self._tasks)
+        most_bytes = _SHARE_OF_MEMORY * free_main_memory()
         waiting: deque[Task] = deque()
         batches: deque[_Batch] = deque()
         with ThreadPoolExecutor(1) as trainer:
             try:
                 while self._tasks or waiting or batches:
-                    while self._tasks and not _is_full(waiting):
+                    while self._tasks and not _is_full(waiting, most_bytes):
                         task = self._tasks.popleft()
                         task.begin()
                         _sort(task, waiting)
@@ -214,10 +219,18 @@ def _sort(task: Task, waiting: deque[Task]) -> None:
         task.callback(task)
 
 
-def _is_full(waiting: deque[Task]) -> bool:
+def _by_rows(tasks: deque[Task]) -> deque[Task]:
+    """Return the tasks with those on the same training rows together: their networks share products."""
+    first: dict[int, int] = {}
+    for place, task in enumerate(tasks):
+        first.setdefault(id(task.rows), place)
+    return deque(sorted(tasks, key=lambda task: first[id(task.rows)]))
+
+
+def _is_full(waiting: deque[Task], most_bytes: float) -> bool:
     requests = [task.request for task in waiting if task.request is not None]
     n_bytes = sum(problem.x.nbytes for request in requests for problem in request.problems[:1])
-    return len(requests) >= _MOST_TASKS or n_bytes > _MOST_BYTES
+    return len(requests) >= _MOST_TASKS or (n_bytes > most_bytes and len(requests) >= n_threads())
 
 
 def _work(request: Request, answer: Answer) -> float:

@@ -28,6 +28,8 @@ class Task:
 
     Attributes
     ----------
+    rows
+        An object that tasks of scikit-learn with the same training rows have in common.
     request
         What the task waits for; None before it has begun and after it has ended.
     error
@@ -36,6 +38,7 @@ class Task:
 
     def __init__(self, call: Callable[[], Any], callback: Callable[[Any], object] | None) -> None:
         """Take a call, and a function to be called with this task by whoever sees that it has ended."""
+        self.rows = _training_rows(call)
         self.request: Request | None = None
         self.error: BaseException | None = None
         self.callback = callback
@@ -104,6 +107,12 @@ class Task:
         if isinstance(self._answer, BaseException):
             raise self._answer
         return self._answer
+
+
+def _training_rows(call: Any) -> object:
+    """Return what scikit-learn's tasks have as the argument `train`; the call itself if it is of another kind."""
+    calls = getattr(call, "items", ())
+    return next((arguments["train"] for _, _, arguments in calls if "train" in arguments), call)
 
 
 def _without_waiting(results: Any, seconds: float) -> Any:

@@ -23,7 +23,7 @@ from jaxmlp.sweep.metrics import by_setting, counted
 from jaxmlp.sweep.space import Trial, plain
 from jaxmlp.training.evaluation import BLOCK
 
-__all__ = ["Block", "Group", "Plan", "chunked", "make_plan", "n_slots"]
+__all__ = ["Block", "Group", "Plan", "chunked", "free_main_memory", "make_plan", "n_slots"]
 
 # A block's trial numbers, chunk by chunk.
 Block: TypeAlias = tuple[tuple[int, ...], ...]
@@ -288,16 +288,20 @@ def _is_shared(trials: list[Trial], n_lanes: int) -> bool:
 
 
 def _free_memory(devices: Sequence[jax.Device]) -> int:
-    if devices[0].platform != "cpu":
-        stats = devices[0].memory_stats() or {}
-        free = stats.get("bytes_limit", 2**33) - stats.get("bytes_in_use", 0)
-        return int(_SHARE_OF_MEMORY * free * len(devices))
+    if devices[0].platform == "cpu":
+        return int(_SHARE_OF_MEMORY * free_main_memory())
+    stats = devices[0].memory_stats() or {}
+    free = stats.get("bytes_limit", 2**33) - stats.get("bytes_in_use", 0)
+    return int(_SHARE_OF_MEMORY * free * len(devices))
+
+
+def free_main_memory() -> int:
+    """Return the free bytes of main memory; where the system does not say, half of all."""
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):  # not Linux: half of all memory, because others use some
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
-    return int(_SHARE_OF_MEMORY * free)
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):  # not Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
 
 
 def _bytes(n: float) -> str:

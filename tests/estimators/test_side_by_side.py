@@ -59,13 +59,14 @@ VARIED = {
 
 
 class Recorder:
-    """A scorer that keeps all outputs; and how far from those of the same estimator alone they are."""
+    """A scorer that keeps each estimator and its outputs, by its test rows and parameters."""
 
     def __init__(self):
-        self.seen = []
+        self.seen = {}
 
     def __call__(self, estimator, x, y):
-        self.seen.append((estimator, x, self.outputs(estimator, x)))
+        assert (repr(estimator), x.tobytes()) not in self.seen
+        self.seen[repr(estimator), x.tobytes()] = estimator, self.outputs(estimator, x)
         return 0.0
 
     @staticmethod
@@ -75,19 +76,17 @@ class Recorder:
 
 def assert_each_alone(search, x, y, folds):
     """Fit each candidate on each fold alone, and compare all that it has learned."""
-    trained = iter(search.scoring.seen)
+    assert len(search.scoring.seen) == len(search.cv_results_["params"]) * folds.get_n_splits()
     for parameters in search.cv_results_["params"]:
         for train, test in folds.split(x, y):
-            estimator, of_test, outputs = next(trained)
             alone = clone(search.estimator).set_params(**parameters).fit(x[train], y[train])
-            np.testing.assert_array_equal(of_test, x[test])
+            estimator, outputs = search.scoring.seen[repr(alone), x[test].tobytes()]
             last, last_alone = (each[-1] if hasattr(each, "steps") else each for each in (estimator, alone))
             # float32 has 2^-24, float64 2^-53; a few epochs of sums in another order multiply either by some hundreds
             error = 1e-4 if last.coefs_[0].dtype == np.float32 else 1e-12
             np.testing.assert_allclose(outputs, Recorder.outputs(alone, x[test]), rtol=0, atol=error)
             np.testing.assert_allclose(last.loss_curve_, last_alone.loss_curve_, rtol=error)
             assert (last.n_iter_, last.t_) == (last_alone.n_iter_, last_alone.t_)
-    assert next(trained, None) is None
 
 
 def test_each_fit_of_a_search_is_that_of_the_estimator_alone():
@@ -175,9 +174,21 @@ def test_a_search_holds_the_data_of_a_bounded_number_of_fits(calls, monkeypatch)
     assert_each_alone(search.fit(X, Y), X, Y, FOLDS)
     assert calls == [4, 4, 1]
     calls.clear()
-    monkeypatch.setattr(_side_by_side, "_MOST_BYTES", 3 * X.nbytes * 2 // 3 - 1)
+    monkeypatch.setattr(_side_by_side, "_SHARE_OF_MEMORY", 0)
+    monkeypatch.setattr(_side_by_side, "n_threads", lambda: 3)
     search.set_params(scoring=None).fit(X, Y)
     assert calls == [3, 3, 3]
+
+
+def test_candidates_on_the_same_rows_train_in_the_same_batch(monkeypatch):
+    monkeypatch.setattr(_side_by_side, "_MOST_TASKS", 4)
+    seen = []
+    train = _side_by_side.train
+    monkeypatch.setattr(
+        _side_by_side, "train", lambda problems, *others: seen.append(problems) or train(problems, *others)
+    )
+    estimators.GridSearchCV(SMALL, {"alpha": [0.0, 0.1, 1.0, 10.0]}, cv=FOLDS, refit=False).fit(X, Y)
+    assert [len({problem.targets.tobytes() for problem in problems}) for problems in seen] == [1, 1, 1]
 
 
 def test_tasks_without_a_fit_of_ours_run_in_turn(calls):
@@ -194,8 +205,9 @@ def test_random_numbers_of_everybody_are_drawn_in_the_same_order_each_time(monke
         np.random.seed(0)  # noqa: NPY002
         search = estimators.GridSearchCV(clone(SMALL).set_params(random_state=None), {"alpha": [0.0, 0.1]}, cv=FOLDS)
         results.append(search.set_params(scoring=Recorder(), refit=False).fit(X, Y).scoring.seen)
-    for one, other in zip(*results, strict=True):
-        np.testing.assert_array_equal(one[2], other[2])
+    assert results[0].keys() == results[1].keys()
+    for key, (_, outputs) in results[0].items():
+        np.testing.assert_array_equal(outputs, results[1][key][1])
 
 
 def test_fits_in_other_estimators_train_side_by_side(calls):
