@@ -37,14 +37,14 @@ class Activation(NamedTuple):
         need it. Elementwise phi: dg * phi'(z) + g * phi''(z) * dz.
     gain
         1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1). Initial weights are multiplied by it, so that z keeps its size from
-        layer to layer (He et al. 2015, arXiv 1502.01852, for relu). 1 for softmax, which is only for outputs.
+        layer to layer (He et al. 2015, arXiv 1502.01852, for relu). 1 for softmax and exp, which are only for outputs.
     error
         (z, t) -> phi(z) - t, [n], without cancellation where phi saturates at t.
     derivative
-        phi'(z), [n], or None if phi is not elementwise. At a kink it equals that of `jax.nn`: relu'(0) = 0,
-        leaky_relu'(0) = 1, elu'(0) = 1.
+        phi'(z), [n], or None if phi is only for outputs, because it is not elementwise (softmax) or grows too fast
+        (exp). At a kink it equals that of `jax.nn`: relu'(0) = 0, leaky_relu'(0) = 1, elu'(0) = 1.
     second_derivative
-        phi''(z), [n], or None if phi is not elementwise. At a kink, the value on its left.
+        phi''(z), [n], or None if phi is only for outputs. At a kink, the value on its left.
     """
 
     phi: Callable[[Array], Array]
@@ -298,6 +298,15 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": elementwise(lambda z: z * _sigmoid(z), _silu_derivative, _silu_second_derivative, gain=1.67653),
     "gelu": elementwise(_gelu, _gelu_derivative, _gelu_second_derivative, gain=1.53358),
     "gelu_exact": elementwise(_gelu_exact, _gelu_exact_derivative, _gelu_exact_second_derivative, gain=1.53353),
+    "exp": Activation(
+        phi=jnp.exp,
+        pullback=lambda z, g: g * jnp.exp(z),
+        pullback_change=lambda z, g, dz, dg: (dg + g * dz) * jnp.exp(z),
+        gain=1.0,
+        error=lambda z, t: jnp.exp(z) - t,
+        derivative=None,
+        second_derivative=None,
+    ),
     "softmax": Activation(
         phi=lambda z: softmax_terms(z)[0],
         pullback=_softmax_pullback,

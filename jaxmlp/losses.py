@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, nn
+from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
 
 from jaxmlp.activations import ACTIVATIONS, Activation, softmax_terms
 
-__all__ = ["LOSSES", "Loss", "target_row"]
+__all__ = ["LOSSES", "Loss", "takes_values", "target_row"]
 
 
 class Loss(NamedTuple):
@@ -88,8 +89,13 @@ def _binary_cross_entropy(output: Activation, z: Array, t: Array) -> Array:
     return jnp.sum(t * nn.softplus(-z) + (1 - t) * nn.softplus(z))
 
 
+def _poisson(output: Activation, z: Array, t: Array) -> Array:
+    # Half the deviance: at y = t it is 0.
+    return jnp.sum(jnp.exp(z) - t * z + xlogy(t, t) - t)
+
+
 def _error_delta(output: Activation, z: Array, t: Array) -> Array:
-    return output.error(z, t)  # (6) y - t: the loss cancels the derivative of the output
+    return output.error(z, t)  # y - t, as in (6): the loss cancels the derivative of the output
 
 
 def _error_delta_change(output: Activation, z: Array, t: Array, dz: Array) -> Array:
@@ -103,7 +109,19 @@ LOSSES: dict[str, Loss] = {
     "binary_cross_entropy": Loss(
         _binary_cross_entropy, _error_delta, _error_delta_change, _error_delta_change, ("sigmoid",)
     ),
+    "poisson": Loss(_poisson, _error_delta, _error_delta_change, _error_delta_change, ("exp",)),
 }
+
+_OF_VALUES = {"identity", "exp"}
+
+
+def takes_values(loss: str) -> bool:
+    """Tell whether the targets of a loss are real values; else they are classes, labels or probabilities.
+
+    >>> takes_values("quadratic"), takes_values("cross_entropy")
+    (True, False)
+    """
+    return not _OF_VALUES.isdisjoint(LOSSES[loss].outputs)
 
 
 def target_row(t: ArrayLike, z: Array, output_name: str) -> Array:

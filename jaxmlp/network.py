@@ -77,8 +77,8 @@ class MLP:
     output
         The name of the output layer's activation.
     loss
-        `"quadratic"` (with any output), `"cross_entropy"` (softmax), `"binary_cross_entropy"` (sigmoid), or the name of
-        another entry of `jaxmlp.losses.LOSSES`.
+        `"quadratic"` (with any output), `"cross_entropy"` (softmax), `"binary_cross_entropy"` (sigmoid), `"poisson"`
+        (exp: the mean of counts; half the deviance), or the name of another entry of `jaxmlp.losses.LOSSES`.
 
     Raises
     ------

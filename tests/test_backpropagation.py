@@ -74,7 +74,13 @@ def cast(tree, dtype):
 
 
 def batch_of(mlp: MLP, dtype: str = "float64", seed: int = 0) -> tuple:
-    return cast(examples(mlp.sizes, mlp.loss, seed), dtype)
+    params, x, t = examples(mlp.sizes, mlp.loss, seed)
+    if mlp.output == "exp":  # does not saturate, but leaves all numbers: keep its |z| below 2
+        z = jax.vmap(partial(forward, mlp))(params, x).z[-1]
+        shrink = 2 / np.maximum(2, np.abs(np.asarray(z, np.float64)).max(1))
+        last = Layer(*((leaf.T * shrink).T.astype(np.float32) for leaf in params[-1]))
+        params = (*params[:-1], last)
+    return cast((params, x, t), dtype)
 
 
 def by_hand(mlp: MLP, params, x, t):
@@ -102,6 +108,8 @@ def sizes_of_terms(mlp: MLP, params, x, t) -> tuple[tuple[Layer, ...], jax.Array
     def through(name, z, y, g):
         if name == "softmax":
             return y * (g + (y * g).sum(1, keepdims=True))
+        if name == "exp":
+            return g * y
         return g * jnp.maximum(jnp.abs(ACTIVATIONS[name].derivative(z)), jnp.abs(z) > 3)
 
     delta = jnp.abs(y[-1]) + jnp.abs(t)
@@ -209,12 +217,14 @@ FORWARD = {
     "silu": lambda z: z * autograd_special.expit(z),
     "gelu": lambda z: z * autograd_special.expit(anp.sqrt(8 / anp.pi) * (z + 0.044715 * z**3)),
     "gelu_exact": lambda z: 0.5 * z * (1 + autograd_special.erf(z / anp.sqrt(2.0))),
+    "exp": anp.exp,
     "softmax": lambda z: anp.exp(z - autograd_special.logsumexp(z, axis=-1, keepdims=True)),
 }
 LOSS_OF_Z = {
     "quadratic": lambda z, y, t: 0.5 * anp.sum((y - t) ** 2),
     "cross_entropy": lambda z, y, t: -anp.sum(t * (z - autograd_special.logsumexp(z, axis=-1, keepdims=True))),
     "binary_cross_entropy": lambda z, y, t: anp.sum(t * anp.logaddexp(0.0, -z) + (1 - t) * anp.logaddexp(0.0, z)),
+    "poisson": lambda z, y, t: anp.sum(y - t * z),  # and a term of t alone
 }
 
 

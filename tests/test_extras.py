@@ -36,6 +36,19 @@ def test_the_table_of_a_sweep_names_the_extra_that_it_needs(monkeypatch):
         results.table()
 
 
+def test_estimators_name_the_extra_that_they_need():
+    code = "import sys; sys.modules['sklearn'] = None; import jaxmlp; from jaxmlp.estimators import MLPClassifier"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1].endswith("scikit-learn is not installed, try: pip install 'jaxmlp[sklearn]'")
+
+
+def test_an_older_scikit_learn_is_named():
+    code = "import sklearn; sklearn.__version__ = '1.5.2'; import jaxmlp.estimators"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    expected = "scikit-learn is 1.5.2, expected 1.6 or newer, try: pip install 'jaxmlp[sklearn]'"
+    assert ended.stderr.splitlines()[-1] == f"ImportError: {expected}"
+
+
 def test_optimize_names_the_extra_that_it_needs(monkeypatch):
     hide("optuna", monkeypatch)
     data = Dataset([[0.0], [1.0]] * 16, [0, 1] * 16)

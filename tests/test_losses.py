@@ -28,6 +28,7 @@ FORMULAS = {
     "quadratic": lambda y, t: 0.5 * np.sum((y - t) ** 2),
     "cross_entropy": lambda y, t: -np.sum(t * np.log(y)),
     "binary_cross_entropy": lambda y, t: -np.sum(t * np.log(y) + (1 - t) * np.log(1 - y)),
+    "poisson": lambda y, t: np.sum(scipy.special.xlogy(t, t / y) - t + y),
 }
 
 
@@ -241,12 +242,14 @@ def test_gauss_newton_is_never_negative(name, output):
     assert np.all(along.sum(1) >= -64 * EPS)  # four terms below 16 each, where they cancel
 
 
+MAGNITUDES = np.concatenate([[0.0], np.geomspace(1e-3, 1e4, 30)])
+
+
 @cache
 def far_out(dtype: str) -> dict:
     """All of every pair for |z| up to 10,000, compiled together to save time."""
-    magnitudes = np.concatenate([[0.0], np.geomspace(1e-3, 1e4, 30)])
-    z = np.tile(np.stack([magnitudes, -magnitudes, magnitudes / 2], axis=1), (3, 1))
-    t = np.repeat(np.eye(3), len(magnitudes), axis=0)
+    z = np.tile(np.stack([MAGNITUDES, -MAGNITUDES, MAGNITUDES / 2], axis=1), (3, 1))
+    t = np.repeat(np.eye(3), len(MAGNITUDES), axis=0)
 
     @partial(jax.jit, compiler_options=WITHOUT_OPTIMISATION)
     def all_pairs(z, t):
@@ -262,9 +265,12 @@ def far_out(dtype: str) -> dict:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @EVERY_PAIR
 def test_everything_is_finite_and_of_the_same_type_up_to_ten_thousand(name, output, dtype):
+    # The square of exp(z) leaves the type's numbers at half of their logarithm.
+    reach = 0.49 * np.log(float(jnp.finfo(dtype).max)) if output == "exp" else np.inf
+    rows = np.tile(reach > MAGNITUDES, 3)
     for result in far_out(dtype)[f"{name}/{output}"]:
         assert result.dtype == dtype
-        assert np.isfinite(np.asarray(result, np.float64)).all()
+        assert np.isfinite(np.asarray(result, np.float64)[rows]).all()
 
 
 # ----- tails, against mpmath -----

@@ -39,7 +39,8 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_importing_jaxmlp_imports_nothing_else():
-    code = "import sys; import jaxmlp; print([name for name in ('jax', 'numpy', 'scipy') if name in sys.modules])"
+    names = ("jax", "numpy", "scipy", "sklearn", "jaxmlp.estimators")
+    code = f"import sys; import jaxmlp; print([name for name in {names} if name in sys.modules])"
     assert run_python(code) == "[]\n"
 
 

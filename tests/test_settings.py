@@ -1,5 +1,6 @@
 """Under settings of JAX that users switch on, the library computes what it computes without them."""
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -8,9 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 import jaxmlp
 from jaxmlp import MLP, Dataset, TrainConfig, curvature, influence, per_example, sgd, sweep
+from jaxmlp.estimators import MLPClassifier, MLPRegressor
+from jaxmlp.estimators._fitting import Affine, Control, Problem, Settings, fit_problems, initial
 from jaxmlp.sweep import lanes
 from jaxmlp.training import Trained
 
@@ -121,7 +125,31 @@ def training() -> Any:
     return trained.params, trained.state, history, jaxmlp.evaluate(NETWORK, trained.params, DATA)
 
 
-CORE = {function.__name__: function for function in (backpropagation, statistics, second_order, influences, training)}
+def estimators() -> Any:
+    settings = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0, "n_iter_no_change": np.inf}
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        classifier = MLPClassifier(**settings, n_networks=2, clip=0.5, batch_size=4).fit(X, T, DATA.weights)
+        found += [classifier.loss_curve_, classifier.predict_log_proba(X)]
+        for loss in ("squared_error", "poisson"):
+            regressor = MLPRegressor(loss, **settings, early_stopping=True, validation_fraction=0.4)
+            found += [regressor.fit(X, T).validation_loss_curve_, regressor.predict(X)]
+        params = jax.tree.map(np.asarray, WEIGHTS)
+        problem = Problem(
+            settings=Settings(NETWORK, 5, dtype="float32"),
+            x=X,
+            targets=T,
+            start=initial(params, 0.1),
+            random_state=np.random.RandomState(0),
+            control=Control(max_iter=2),
+            affine=Affine(np.ones(3), np.full(3, 0.5)),
+        )
+    return found, fit_problems([problem])[0].params
+
+
+COMPUTED = (backpropagation, statistics, second_order, influences, training, estimators)
+CORE = {function.__name__: function for function in COMPUTED}
 
 
 @pytest.fixture(scope="module")

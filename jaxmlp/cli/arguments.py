@@ -189,8 +189,15 @@ def _add_base_run(parser: ArgumentParser, *, seed: str, validation: str) -> None
         "leaky_relu, elu, softplus, silu, gelu, gelu_exact (default: relu)"
     )
     _add(network, "--activation NAME", activation, type=names)
-    _add(network, "--output NAME", "activation of the output layer (default: the one that suits the loss)")
-    loss = "cross_entropy, quadratic or binary_cross_entropy (default: cross_entropy for classes, else quadratic)"
+    _add(
+        network,
+        "--output NAME",
+        "activation of the output layer, also softmax or exp (default: the one that suits the loss)",
+    )
+    loss = (
+        "cross_entropy, quadratic or binary_cross_entropy, in Python also poisson (default: cross_entropy for classes, "
+        "else quadratic)"
+    )
     _add(network, "--loss NAME", loss)
     training = parser.add_argument_group("training")
     for name, text in _CONFIG_HELP.items():

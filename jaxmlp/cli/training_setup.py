@@ -96,6 +96,8 @@ def network_of(material: Material, options: Mapping[str, Any]) -> MLP:
     """Return the network that the options give; missing ones depend on the data."""
     data, encoding = material.prepared.train, material.prepared.encoding
     classes, loss = encoding.class_names, options["loss"]
+    if classes is None and loss == "poisson":
+        raise ValueError("loss 'poisson' is for counts as they are, but here real values are standardised: see Python")
     if classes is None and loss not in (None, "quadratic"):
         raise ValueError(f"loss {loss!r} is for classes, but the targets of {material.about['source']} are real values")
     loss = loss or ("quadratic" if classes is None else "cross_entropy")

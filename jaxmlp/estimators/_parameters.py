@@ -15,7 +15,7 @@ __all__ = ["ALIASES", "LOSSES", "activation_name", "check_parameters", "hidden_s
 ALIASES = {"logistic": "sigmoid"}
 """scikit-learn's name of an activation, and that of this library."""
 
-LOSSES = {"squared_error": ("quadratic", "identity")}
+LOSSES = {"squared_error": ("quadratic", "identity"), "poisson": ("poisson", "exp")}
 """scikit-learn's name of a loss of the regressor, and this library's with its output activation."""
 
 

@@ -155,7 +155,8 @@ def _drawn(data: Data, rows: Array, dtype: np.dtype) -> tuple[Array, Array]:
     """Return the inputs of the network, and the targets, of some rows."""
     x = jnp.asarray(data.x)[rows].astype(dtype)
     if data.affine is not None:
-        x = (x - jnp.asarray(data.affine.shift, dtype)) * jnp.asarray(data.affine.scale, dtype)
+        shift, scale = (jnp.asarray(each, dtype)[None] for each in data.affine)
+        x = (x - shift) * scale
     return jax.vmap(partial(expand, data.expansion))(x), jnp.asarray(data.targets)[rows]
 
 

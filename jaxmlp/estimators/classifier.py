@@ -15,7 +15,97 @@ __all__ = ["MLPClassifier"]
 
 
 class MLPClassifier(ClassifierMixin, Perceptron):
-    """A multilayer perceptron that classifies, trained by stochastic gradient descent."""
+    """A multilayer perceptron that classifies: scikit-learn's `MLPClassifier(solver="sgd")`, trained by this library.
+
+    Parameters, meanings and defaults are those of scikit-learn, but for `solver`. With equal parameters, data and
+    `random_state` so are the numbers, to 1e-10 in float64. (Losses count probabilities below 2e-16 as they are;
+    scikit-learn takes them for 2e-16.) X may be an array, a data frame or a sparse matrix. A row has one label of two
+    or more, numbers or text, or several labels: then y is a matrix of 0 and 1.
+
+    Parameters
+    ----------
+    hidden_layer_sizes
+        The widths of the hidden layers: a number, or several; `()` for none.
+    activation
+        Of the hidden layers: `"relu"`, `"tanh"`, `"logistic"`, `"identity"`, or another name of
+        `jaxmlp.activations.ACTIVATIONS`.
+    solver
+        `"sgd"`: stochastic gradient descent with momentum.
+    alpha
+        L2: alpha / 2 times the sum of squared weights, divided by the batch's sum of sample weights, is part of the
+        loss.
+    batch_size
+        The rows of a batch; `"auto"` for 200. The last batch of an epoch may have fewer.
+    learning_rate
+        `"constant"`; `"invscaling"`: divided by t^power_t, where t counts the rows seen; `"adaptive"`: divided by 5
+        when training would end; `"cosine"`: falls to 0 over `max_iter` epochs; `"step"`: divided by 10 every 10 epochs.
+    learning_rate_init
+        The rate of the first step.
+    power_t
+        See `learning_rate`.
+    max_iter
+        The most epochs.
+    shuffle
+        Whether each epoch has the rows in another order.
+    random_state
+        Draws initial weights, validation rows and orders.
+    tol, n_iter_no_change
+        Training ends when the loss, or the validation score, has not improved by `tol` for more than so many epochs.
+    verbose
+        Print a line an epoch.
+    warm_start
+        Whether `fit` goes on from the weights of the last one.
+    momentum, nesterovs_momentum
+        See `jaxmlp.sgd.update`.
+    early_stopping, validation_fraction
+        Whether to hold out this fraction of the rows, to end training by the score on them, and to keep the weights of
+        the best epoch.
+    class_weight
+        A dict from labels to weights, or `"balanced"`: the weights of rows are multiplied by those of their labels.
+    n_networks
+        Networks with different initial weights, trained side by side; predictions are the mean of probabilities. The
+        first is the one that `n_networks=1` trains.
+    clip
+        The gradient of each row is scaled down to this norm, before weights and means; None clips nothing.
+    dtype
+        `"float32"` or `"float64"`; None for that of X (float64 unless X is float32). A table is float32.
+    encode_tables
+        Take X as a raw table, a data frame or an array of objects: `jaxmlp.data.Columns`, learned in `fit` from its
+        rows, turns numbers, text, dates and holes into inputs.
+
+    Attributes
+    ----------
+    classes_
+        The labels.
+    coefs_, intercepts_
+        Weights [n_in, n_out] and biases [n_out] of each layer; of several networks with a leading axis.
+    loss_, best_loss_, loss_curve_
+        The loss of the last epoch, the lowest, and that of each, with the L2 term; means over the networks.
+    validation_scores_, best_validation_score_, validation_loss_curve_
+        The score on the validation rows after each epoch, the highest, and the loss on them, without the L2 term; None
+        without early stopping.
+    n_iter_, t_
+        The epochs of the last fit, and all rows seen.
+    n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
+        As in scikit-learn.
+    network_, params_
+        The network as `jaxmlp.MLP`, and its parameters as this library has them.
+    columns_
+        How a table is encoded.
+
+    Notes
+    -----
+    Fits run in threads and in processes of joblib's `loky`, but not in processes made by fork: JAX has threads. A
+    program is compiled for each shape of network and batch, which takes about a second, and is then kept.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> x, y = load_iris(return_X_y=True)
+    >>> ours = MLPClassifier(learning_rate_init=0.05, max_iter=300, random_state=0).fit(x, y)
+    >>> ours.score(x, y) > 0.95
+    True
+    """
 
     def __init__(  # noqa: D107
         self,

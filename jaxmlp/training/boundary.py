@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmlp.data import Dataset
 from jaxmlp.data.arrays import check_range
-from jaxmlp.losses import LOSSES
+from jaxmlp.losses import takes_values
 from jaxmlp.network import MLP, check_params, networks
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.examples import holds_classes
@@ -117,7 +117,10 @@ def _check_rows(mlp: MLP, t: np.ndarray, where: str) -> None:
     if t.shape[1] != mlp.sizes[-1]:
         hint = ": if they are classes, pass t[:, 0]" if t.shape[1] == 1 and t.dtype.kind in "iu" else ""
         raise ValueError(f"{where}t has rows of {t.shape[1]}, but the network has {mlp.sizes[-1]} outputs{hint}")
-    if "identity" in LOSSES[mlp.loss].outputs:  # real values
+    if mlp.loss == "poisson" and (t < 0).any():
+        row = int((t < 0).any(axis=1).argmax())
+        raise ValueError(f"{where}t must be 0 or larger for poisson, got {t[row].tolist()} in row {row}")
+    if takes_values(mlp.loss):
         return
     outside = (t.min(1) < 0) | (t.max(1) > 1)
     if outside.any():

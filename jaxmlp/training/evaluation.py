@@ -11,7 +11,7 @@ from jax import Array, nn
 
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.data import Dataset, Expansion
-from jaxmlp.losses import LOSSES, target_row
+from jaxmlp.losses import LOSSES, takes_values, target_row
 from jaxmlp.network import MLP, Network, Params, check_params, forward, networks
 from jaxmlp.training.boundary import check_fit
 from jaxmlp.training.examples import Examples, arrays, expand, in_blocks, is_classification
@@ -144,7 +144,9 @@ def mean_output(mlp: MLP, z: Array) -> tuple[str, Array]:
         return "softmax", nn.logsumexp(nn.log_softmax(z), axis=0)  # log K is left out: softmax ignores a constant
     if mlp.output == "sigmoid":
         return "sigmoid", nn.logsumexp(nn.log_sigmoid(z), axis=0) - nn.logsumexp(nn.log_sigmoid(-z), axis=0)
-    if "identity" in LOSSES[mlp.loss].outputs:  # then the loss is a function of y alone
+    if mlp.output == "exp":
+        return "exp", nn.logsumexp(z, axis=0) - jnp.log(len(z))
+    if takes_values(mlp.loss):  # then the loss is a function of y alone
         return "identity", jax.vmap(jax.vmap(ACTIVATIONS[mlp.output].phi))(z).mean(axis=0)
     raise ValueError(f"loss {mlp.loss!r} of several networks needs output softmax or sigmoid, got {mlp.output!r}")
 

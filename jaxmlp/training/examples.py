@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from jaxmlp.data import Dataset, Expansion
 from jaxmlp.data.expansion import BOUND
-from jaxmlp.losses import LOSSES
+from jaxmlp.losses import takes_values
 from jaxmlp.network import MLP
 
 __all__ = ["Examples", "arrays", "batch", "expand", "expanded", "holds_classes", "in_blocks", "is_classification"]
@@ -120,7 +120,7 @@ def is_classification(mlp: MLP, t: Array | np.ndarray) -> bool:
     >>> is_classification(MLP((2, 1), output="identity", loss="quadratic"), np.array([1.5]))
     False
     """
-    return "identity" not in LOSSES[mlp.loss].outputs or holds_classes(mlp, t)
+    return not takes_values(mlp.loss) or holds_classes(mlp, t)
 
 
 def holds_classes(mlp: MLP, t: Array | np.ndarray) -> bool:

@@ -154,7 +154,7 @@ def test_one_example_has_no_noise_scale():
 def test_drawn_numbers_have_no_zero_biases_and_weighted_inputs_have_ties_zeros_and_both_signs():
     rng = np.random.default_rng(0)
     assert all((np.asarray(layer.b) != 0).all() for layer in drawn(MLP((4, 3, 2)), rng)[0])
-    z = np.asarray(weighted_inputs(rng))
+    z = np.asarray(weighted_inputs(rng, ACTIVATIONS["tanh"]))
     assert (z[0] == 0).all()
     assert z.min() <= -20
     assert z.max() >= 20

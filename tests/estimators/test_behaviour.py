@@ -15,6 +15,7 @@ import pytest
 import scipy.sparse
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import PoissonRegressor
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
 
@@ -314,6 +315,25 @@ def test_weights_are_checked_and_a_batch_without_weight_makes_no_step():
     only = (np.arange(150) == 0).astype(float)
     with pytest.raises(ValueError, match="sample_weight is zero for all 15 validation rows"):
         MLPRegressor(**SMALL, early_stopping=True).fit(X, Y, sample_weight=only)
+
+
+def test_a_mean_of_counts_is_the_one_that_scikit_learn_finds():
+    x = np.linspace(0, 1, 100)[:, None]
+    y = np.random.default_rng(0).poisson(np.exp(x[:, 0] + 1)).astype(float)
+    line = PoissonRegressor(alpha=0, tol=1e-8).fit(x, y)
+    settings = {"hidden_layer_sizes": (), "alpha": 0.0, "learning_rate_init": 0.05, "max_iter": 1000}
+    for loss, is_close in (("poisson", True), ("squared_error", False)):
+        ours = MLPRegressor(loss, **settings, random_state=0, n_iter_no_change=np.inf).fit(x, y)
+        assert np.allclose(ours.predict(x), line.predict(x), rtol=1e-4) == is_close
+    with pytest.raises(ValueError, match="y must be 0 or larger for loss='poisson', got -1"):
+        MLPRegressor("poisson").fit(x, y - 1)
+    several = MLPRegressor("poisson", **SMALL, n_networks=2).fit(x, y)
+    one, other = ([each[k] for each in several.coefs_ + several.intercepts_] for k in range(2))
+    means = []
+    for each in (one, other):
+        hidden = np.maximum(x @ each[0] + each[2], 0)
+        means.append(np.exp(hidden @ each[1] + each[3])[:, 0])
+    np.testing.assert_allclose(several.predict(x), np.mean(means, axis=0), rtol=1e-12)
 
 
 def test_a_batch_larger_than_the_data_is_all_of_them_and_says_so():

@@ -34,6 +34,7 @@ FITS = {
         table(), Y
     ),
     "values": lambda: MLPRegressor(**SMALL, n_iter_no_change=np.inf).fit(X.to_numpy(np.float32), Y),
+    "counts": lambda: MLPRegressor("poisson", **SMALL, n_networks=2).fit(X, Y),
     "several values": lambda: MLPRegressor(**SMALL, early_stopping=True, n_networks=2).fit(X, np.stack([Y, -Y], 1)),
 }
 _FITTED = {}

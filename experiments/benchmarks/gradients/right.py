@@ -62,7 +62,7 @@ def _network(number: int) -> tuple[str, MLP, Function, Function]:
     random = np.random.default_rng((1, number))
     loss = pick(random, sorted(LOSSES))
     output = pick(random, tuple(LOSSES[loss].outputs))
-    hidden = [name for name in ACTIVATIONS if name != "softmax"]
+    hidden = [name for name, phi in ACTIVATIONS.items() if phi.derivative is not None]
     widths = pick(random, ((4, 3), (5, 6, 3), (6, 8, 8, 4), (3, 5, 4, 4, 2), (8, 16, 5), (2, 30, 1)))
     mlp = MLP(widths, tuple(pick(random, hidden) for _ in widths[2:]), output, loss)
     batch = pick(random, (1, 3, 8, 17))
