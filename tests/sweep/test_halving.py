@@ -126,10 +126,11 @@ def test_blocks_of_whole_settings_are_as_large_as_asked_for_and_split_none():
 def test_a_mean_over_fewer_seeds_than_were_asked_for_says_so_and_is_not_ahead(results_of):
     space = sweep.grid(learning_rate=[0.1, 0.2, 0.3], seed=range(4))
     accuracy = {n: {"validation_accuracy": 0.5 + n / 100} for n in range(8)} | {8: {"validation_accuracy": 1.0}}
-    found = results_of(space, accuracy).settings()
+    results = results_of(space, accuracy)
+    with pytest.warns(UserWarning, match="^9 of 12 trials have ended$"):
+        found, over_rates = results.settings(), results.settings(over="learning_rate")
     assert [(len(each.trials), each.n_asked) for each in found] == [(4, 4), (4, 4), (1, 4)]
     assert [each.hyperparameters["learning_rate"] for each in found] == [0.2, 0.1, 0.3]
-    over_rates = results_of(space, accuracy).settings(over="learning_rate")
     assert [(each.hyperparameters["seed"], len(each.trials)) for each in over_rates][:1] == [(0, 3)]
 
 
