@@ -188,7 +188,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
     def _targets(self, y: Any, *, is_first: bool, incremental: bool) -> np.ndarray:
         if self.loss == "poisson" and np.min(y) < 0:
             raise ValueError(f"y must be 0 or larger for loss='poisson', got {np.min(y)}")
-        return np.asarray(y)
+        return np.asarray(y, np.float64)  # integers beyond 32 bits would wrap on a device without x64
 
     def _n_outputs(self, targets: np.ndarray) -> int:
         return targets.shape[1] if targets.ndim == 2 else 1
