@@ -7,7 +7,9 @@ may work on one store: each takes blocks that no other living process has taken.
 import hashlib
 import json
 import math
+import os
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -33,6 +35,9 @@ __all__ = ["FILE", "Row", "Store", "damaged", "difference", "is_cut_short", "out
 FILE = "sweep.sqlite"
 _FORMAT = 5
 _PATIENCE = 60.0  # seconds to wait for another process's transaction, which takes a part of one
+# The sweeps that threads of this process run, each with its process: a fork inherits the set, but runs none of them.
+_RUNNING: set[tuple[int, str]] = set()
+_RUNNING_LOCK = threading.Lock()
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
@@ -79,6 +84,7 @@ class Store:
         self._models: dict[int, Model] = {}
         self._paused: dict[int, Trained] = {}
         self._locks: IO[bytes] | None = None
+        self._key = os.getpid(), os.path.realpath(self.path)
         name = str(self.path) if folder is not None else ":memory:"
         # One thread after another may use it; a second process waits for the first one's transaction.
         with self._named_errors():
@@ -200,12 +206,25 @@ class Store:
         """
         if self.folder is None or fcntl is None:
             return True
-        self._locks = self._locks or open(self.folder / "sweep.locks", "ab")  # noqa: SIM115 - held until `release_all`
+        if self._locks is None:
+            self._locks = self._open_locks(self.folder)
         try:
             fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, block)
         except (BlockingIOError, PermissionError):  # which one depends on the system
             return False
         return True
+
+    def _open_locks(self, folder: Path) -> IO[bytes]:
+        """Open the file of locks, to be held until `release_all`.
+
+        The locks are the process's: two of its threads would run the same blocks, so the second one is refused.
+        """
+        with _RUNNING_LOCK:
+            if self._key in _RUNNING:
+                raise RuntimeError(f"{folder}: another thread of this process runs this sweep; start a process instead")
+            opened = open(folder / "sweep.locks", "ab")  # noqa: SIM115
+            _RUNNING.add(self._key)
+            return opened
 
     def release(self, block: int) -> None:
         """Unlock a block."""
@@ -217,6 +236,7 @@ class Store:
         if self._locks is not None:
             self._locks.close()
             self._locks = None
+            _RUNNING.discard(self._key)
 
     @cached_property
     def encoding(self) -> Encoding | None:

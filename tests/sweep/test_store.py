@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -230,6 +231,52 @@ def test_a_block_of_a_living_process_is_left_alone_and_one_of_a_dead_process_tak
     assert opened.claim(7)
     assert opened.claim(7)
     opened.release_all()
+
+
+TOGETHER = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("of_tests", sys.argv[2])
+of_tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(of_tests)
+raw, data = of_tests.prepared()
+print("ready", flush=True)
+input()
+options = {"config": of_tests.CONFIG, "encoding": data.encoding, "out": sys.argv[1], "halving": 2, "keep": 3}
+space = of_tests.sweep.grid(learning_rate=of_tests.RATES, seed=range(2))
+of_tests.sweep.run(space, data.train, validation=data.test, **of_tests.SMALL, **options)
+"""
+
+
+def test_processes_that_begin_a_halving_together_do_not_disturb_each_other(tmp_path):
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path), __file__]
+    pipes = dict.fromkeys(["stdin", "stdout", "stderr"], subprocess.PIPE)
+    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate()[1] for process in processes] == [""] * 3
+    assert [process.returncode for process in processes] == [0] * 3
+    results = sweep.load(tmp_path)
+    assert results.unfinished is None
+    assert len(list((tmp_path / "models").iterdir())) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "paused", "sweep.locks", FILE]
+    assert not list((tmp_path / "paused").iterdir())
+
+
+def test_a_second_thread_that_runs_the_same_sweep_is_refused(tmp_path):
+    refused = []
+
+    def run_again(progress):
+        if not refused:
+            with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="another thread of this pro") as said:
+                pool.submit(run, tmp_path).result()
+            refused.append(str(said.value))
+
+    first = run(tmp_path, callback=run_again)
+    assert refused[0].startswith(f"{tmp_path}: ")
+    assert_same(outcome(run(tmp_path)), outcome(first))  # and this thread may run it again
+    run(tmp_path / "other", callback=lambda _: None)
 
 
 def test_a_process_that_comes_late_to_a_rung_stops_what_another_has_stopped(tmp_path, monkeypatch):
