@@ -286,7 +286,7 @@ def _add_sweep_best(parser: ArgumentParser) -> None:
         "else validation_r2)"
     )
     _add(parser, "--metric NAME", metric)
-    _add(parser, "--over NAME", "hyperparameter to average over, or none (default: seed)")
+    _add(parser, "--over NAMES", "hyperparameters to average over, or none (default: seed,fold)", type=names)
     _add(parser, "--save FILE", "file for the model of the best setting's best trial")
 
 

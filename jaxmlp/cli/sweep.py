@@ -142,7 +142,7 @@ def _base(material: Material, space: sweep.Space) -> tuple[MLP, TrainConfig]:
 def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int:
     counts = results.counts()
     n_trials = sum(counts.values())
-    found = results.settings()[:_TOP]
+    found = results.ranked()[:_TOP]
     values: dict[str, Any] = {
         "trials": n_trials,
         **counts,

@@ -18,7 +18,7 @@ from jaxmlp.cli.sweep_space import as_options
 from jaxmlp.storage.checkpoint import save
 from jaxmlp.storage.files import check_place
 from jaxmlp.sweep import Results, Setting, load
-from jaxmlp.sweep.metrics import label, on_test
+from jaxmlp.sweep.metrics import OVER, label, on_test
 
 __all__ = ["FINISHED", "reported", "rounded", "settings_table"]
 
@@ -94,10 +94,10 @@ def _report(arguments: Namespace) -> int:
 
 def _best(arguments: Namespace) -> int:
     results = load(arguments.folder)
-    over = getattr(arguments, "over", "seed")
-    over = None if over == "none" else over
-    if over not in (None, "seed", *results.names):
-        raise ValueError(unknown_name("hyperparameter", over, [*results.names, "none"]))
+    over = [name for name in getattr(arguments, "over", OVER) if name != "none"]
+    for name in over:
+        if name not in (*OVER, *results.names):
+            raise ValueError(unknown_name("hyperparameter", name, [*results.names, "none"]))
     if "save" in arguments:
         check_place(Path(arguments.save))
     best = results.best(getattr(arguments, "metric", None), over)

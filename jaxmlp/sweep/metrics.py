@@ -1,7 +1,7 @@
-"""Metrics that rank trials, and those that report; settings, which are trials that differ only in their seed."""
+"""Metrics that rank trials, and those that report; settings: trials that differ only in their seed and fold."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jaxmlp._intervals import Interval
@@ -9,6 +9,7 @@ from jaxmlp.sweep.space import Trial
 
 __all__ = [
     "METRICS",
+    "OVER",
     "REPORTED",
     "Setting",
     "bounds",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 METRICS = ("train_loss", "validation_loss", "validation_accuracy", "validation_r2")
+OVER = ("seed", "fold")  # trials that differ in these only are of one setting
 REPORTED = ("test_loss", "test_accuracy", "test_r2")  # measured once, when a trial ends; nothing is chosen by them
 
 
@@ -74,7 +76,7 @@ class Setting(NamedTuple):
     Attributes
     ----------
     hyperparameters
-        The setting's values, without the one that is averaged over.
+        The setting's values, without those that are averaged over.
     metric, mean, low, high
         The metric's name, its mean over the trials, and the mean's 95 % interval (Student's t, within the metric's
         bounds; nan for one trial).
@@ -85,6 +87,8 @@ class Setting(NamedTuple):
     test
         The mean and interval of the same quantity on the test data, such as `test_accuracy` where the metric is
         `validation_accuracy`. Nothing was chosen by it. None without test data.
+    diverged
+        How many of its trials diverged: 0 for a setting that is ranked.
     """
 
     hyperparameters: dict[str, Any]
@@ -95,25 +99,26 @@ class Setting(NamedTuple):
     trials: tuple[int, ...]
     n_asked: int
     test: Interval | None = None
+    diverged: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the setting as plain JSON values."""
         return self._asdict() | {"test": self.test and self.test._asdict()}
 
 
-def numbered(names: Sequence[str], rows: Iterable[Sequence[Any]], over: str | None = "seed") -> list[int]:
+def numbered(names: Sequence[str], rows: Iterable[Sequence[Any]], over: Collection[str] = OVER) -> list[int]:
     """Return the number of each row's setting, from 0: rows with the same number differ only in `over`.
 
     >>> numbered(("momentum", "seed"), [(0.5, 0), (0.9, 0), (0.5, 1)])
     [0, 1, 0]
     """
-    kept = [place for place, name in enumerate(names) if name != over]
+    kept = [place for place, name in enumerate(names) if name not in over]
     numbers: dict[tuple[Any, ...], int] = {}
     return [numbers.setdefault(tuple(row[place] for place in kept), len(numbers)) for row in rows]
 
 
 def by_setting(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Return the trials of each setting: those that differ only in their seed."""
+    """Return the trials of each setting: those that differ only in their seed and fold."""
     groups: dict[int, list[Trial]] = {}
     rows = (tuple(trial.values.values()) for trial in trials)
     for trial, number in zip(trials, numbered(tuple(trials[0].values), rows), strict=True):

@@ -1,8 +1,11 @@
 """What a sweep found: a table of its trials, the best settings, their curves and models."""
 
+import math
+import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -11,25 +14,23 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from jaxmlp._extras import optional
-from jaxmlp._intervals import interval
+from jaxmlp._intervals import Interval, interval
 from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
-from jaxmlp.sweep.metrics import METRICS, REPORTED, Setting, bounds, is_better_high, numbered, on_test, score
+from jaxmlp.sweep.metrics import METRICS, OVER, REPORTED, Setting, bounds, is_better_high, numbered, on_test, score
 from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials
 from jaxmlp.sweep.store import Row, Store, is_cut_short
 from jaxmlp.sweep.store_checks import check_outcomes
+from jaxmlp.sweep.tables import curves_table, settings_table, trials_table
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.history import STATUSES, Epoch
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Results", "load", "warn_if_unfinished", "with_typed_layers"]
-
-_TYPES = {str: "String", bool: "Boolean", int: "Int64", float: "Float64"}
+__all__ = ["Results", "load", "warn_if_unfinished"]
 
 
 class Results:
@@ -69,6 +70,16 @@ class Results:
         ended = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
         return f"{sum(counts.values())} of {len(self)} trials{f': {ended}' if ended else ''}"
 
+    def __repr__(self) -> str:
+        """Say what `str` says, and name the best setting."""
+        found = self._ranked(self.metric, OVER)
+        if not found:
+            return f"<Results of {self.title}: {self}>"
+        best = found[0]
+        values = ", ".join(f"{name}={value!r}" for name, value in best.hyperparameters.items())
+        mean = f"{best.metric} {best.mean:.4g}, the mean of {len(best.trials)} of {best.n_asked}"
+        return f"<Results of {self.title}: {self}; best {mean}{f': {values}' if values else ''}>"
+
     @property
     def unfinished(self) -> str | None:
         """Return in words how many trials have ended, None if all have.
@@ -91,16 +102,24 @@ class Results:
         """Return a trial's values, network and configuration."""
         return self._trials[whole_number("trial", number, 0, len(self._trials) - 1)]
 
-    def table(self) -> "polars.DataFrame":
-        """Return a data frame with a row for each trial.
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Return the hyperparameters that do not vary, by name."""
+        mlp, config = self._trials[0].mlp, self._trials[0].config
+        values = {**asdict(config), **asdict(mlp), "hidden": mlp.sizes[1:-1], "seed": 0}
+        return {name: values[name] for name in NAMES if name not in self.names}
 
-        Its columns: trial; the hyperparameters by name; train_loss, and validation_loss, validation_accuracy,
-        validation_r2, test_loss, test_accuracy and test_r2 where there are any; epochs; status ("finished", "stopped",
-        "diverged"); seconds (a trial's share of its block's time). The metrics are those of the epoch whose parameters
-        are kept, and null where the trial diverged.
+    def table(self, *, fixed: bool = False) -> "polars.DataFrame":
+        """Return a data frame with a row for each trial that has ended.
 
-        Widths (`hidden`) are lists, [64, 64], and so are activations where some trial has one for each layer. Polars
-        groups and sorts by lists; in pandas group by `frame["hidden"].map(tuple)`.
+        Its columns: trial; the hyperparameters by name, also those of `fixed` if asked for; train_loss, and
+        validation_loss, validation_accuracy, validation_r2, test_loss, test_accuracy and test_r2 where there are any;
+        epochs, how many it had; best_epoch, whose parameters are kept and have these metrics (null if the first epoch
+        diverged); status ("finished", "stopped", "diverged"); stopped_by ("patience", "halving", "divergence", or
+        null); seconds (a trial's share of its block's time). Metrics are null where the trial diverged.
+
+        Widths (`hidden`) are text as it is typed in the terminal, `64:64` or `none`, and so are activations where some
+        trial has one for each layer. A hyperparameter that is None is null.
 
         Examples
         --------
@@ -108,22 +127,45 @@ class Results:
         >>> data = Dataset([[0.0, 1.0], [1.0, 0.0]] * 16, [0, 1] * 16)
         >>> results = sweep.run(sweep.grid(learning_rate=[0.01, 0.1]), data)
         >>> results.table().columns
-        ['trial', 'learning_rate', 'train_loss', 'epochs', 'status', 'seconds']
+        ['trial', 'learning_rate', 'train_loss', 'epochs', 'best_epoch', 'status', 'stopped_by', 'seconds']
+        >>> results.table(fixed=True)["hidden"].to_list()
+        ['128', '128']
         """
-        pl = optional("polars", "sweep")
         rows = self.rows()
-        columns: dict[str, Any] = {"trial": pl.Series([row.trial for row in rows], dtype=pl.Int64)}
-        for i, name in enumerate(self.names):
-            columns[name] = _column([self._space.rows[row.trial][i] for row in rows])
-        for name in (*METRICS, *REPORTED):
-            values = [getattr(row, name) for row in rows]
-            if name == "train_loss" or any(value is not None for value in values):
-                columns[name] = pl.Series(values, dtype=pl.Float64)
-        for name, kind in (("epochs", pl.Int64), ("status", pl.String), ("seconds", pl.Float64)):
-            columns[name] = pl.Series([getattr(row, name) for row in rows], dtype=kind)
-        return pl.DataFrame(columns)
+        values = [self.trial(row.trial).values for row in rows]
+        columns: dict[str, Any] = {name: [each[name] for each in values] for name in self.names}
+        if fixed:
+            columns |= {name: [value] * len(rows) for name, value in self.fixed.items()}
+        return trials_table(rows, columns, [self.trial(row.trial).config for row in rows])
 
-    def settings(self, metric: str | None = None, over: str | None = "seed") -> list[Setting]:
+    def settings(
+        self, metric: str | None = None, over: str | Collection[str] | None = OVER, *, fixed: bool = False
+    ) -> "polars.DataFrame":
+        """Return a data frame with a row for each setting: those of `ranked`, and then the settings that it leaves out.
+
+        Its columns: the hyperparameters by name, as in `table`, also those of `fixed` if asked for; the mean of the
+        metric, under its name, with low and high, the ends of its 95 % interval; the same of the test (test_low,
+        test_high) if there is one; n, the trials in the mean; n_asked, those in the space; diverged, how many diverged;
+        best_trial. Means of settings that `ranked` leaves out are null, and so are the ends for a single trial.
+
+        Examples
+        --------
+        >>> from jaxmlp import Dataset, sweep
+        >>> data = Dataset([[0.0, 1.0], [1.0, 0.0]] * 16, [0, 1] * 16)
+        >>> results = sweep.run(sweep.grid(learning_rate=[0.01, 0.1], seed=range(3)), data)
+        >>> results.settings().columns
+        ['learning_rate', 'train_loss', 'low', 'high', 'n', 'n_asked', 'diverged', 'best_trial']
+        """
+        warn_if_unfinished(self)
+        metric = self.metric if metric is None else metric
+        found = self._settings(metric, over)
+        names = [name for name in self.names if name not in _names(over)]
+        columns = {name: [each.hyperparameters[name] for each in found] for name in names}
+        if fixed:
+            columns |= {name: [value] * len(found) for name, value in self.fixed.items()}
+        return settings_table(found, columns, metric)
+
+    def ranked(self, metric: str | None = None, over: str | Collection[str] | None = OVER) -> list[Setting]:
         """Return the settings, the best first: trials that differ in `over` only are averaged.
 
         Settings of which all trials have ended come first, so that a single lucky seed is not ahead of several. A
@@ -136,48 +178,63 @@ class Results:
             One of "train_loss", "validation_loss", "validation_accuracy", "validation_r2"; `self.metric` if None. A low
             loss is best.
         over
-            A hyperparameter to average over. If it is None, or does not vary, every trial is a setting.
+            The hyperparameters to average over, one name or several; those that do not vary change nothing. If it is
+            None, every trial is a setting.
         """
         warn_if_unfinished(self)
-        return self._settings(metric, over)
+        return self._ranked(self.metric if metric is None else metric, over)
 
-    def _settings(self, metric: str | None, over: str | None) -> list[Setting]:
-        metric = self.metric if metric is None else metric
-        if over is not None and over not in NAMES:
-            raise ValueError(unknown_name("hyperparameter", over, NAMES))
+    def _ranked(self, metric: str, over: str | Collection[str] | None) -> list[Setting]:
+        return [setting for setting in self._settings(metric, over) if not math.isnan(setting.mean)]
+
+    def _settings(self, metric: str, over: str | Collection[str] | None) -> list[Setting]:
+        """Return every setting of the space, first those that have a mean, the best of them first."""
+        for name in _names(over):
+            if name not in (*NAMES, *OVER):
+                raise ValueError(unknown_name("hyperparameter", name, (*NAMES, *OVER)))
         if metric not in METRICS:
             if metric in REPORTED:
                 raise ValueError(f"{metric} is for reporting: choose by validation_{metric.removeprefix('test_')}")
             raise ValueError(unknown_name("metric", metric, METRICS))
-        rows = [row for row in self.rows() if not is_cut_short(row, self.trial(row.trial).config)]
-        numbers = numbered(self.names, self._space.rows, over)
+        numbers = numbered(self.names, self._space.rows, _names(over))
         n_asked = Counter(numbers)
-        groups: dict[int, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(numbers[row.trial], []).append(row)
+        groups: dict[int, list[Row]] = {number: [] for number in numbers}
+        for row in self.rows():
+            if not is_cut_short(row, self.trial(row.trial).config):
+                groups[numbers[row.trial]].append(row)
+        first = {number: trial for trial, number in reversed([*enumerate(numbers)])}
         found = []
         for number, group in groups.items():
-            if all(getattr(row, metric) is not None for row in group):
-                group.sort(key=lambda row: -score(row, metric))
-                shared = {name: value for name, value in self.trial(group[0].trial).values.items() if name != over}
-                mean_and_ends = interval([getattr(row, metric) for row in group], *bounds(metric))
-                tests = [test for row in group if (test := getattr(row, on_test(metric))) is not None]
-                test = interval(tests, *bounds(on_test(metric))) if len(tests) == len(group) else None
-                of_group = tuple(row.trial for row in group)
-                found.append(Setting(shared, metric, *mean_and_ends, of_group, n_asked[number], test))
+            values = self.trial(first[number]).values
+            shared = {name: value for name, value in values.items() if name not in _names(over)}
+            diverged = sum(row.status == "diverged" for row in group)
+            kept = [row for row in group if getattr(row, metric) is not None]
+            kept.sort(key=lambda row: -score(row, metric))
+            mean, test = Interval(math.nan, math.nan, math.nan), None
+            if kept and len(kept) == len(group):
+                mean = interval([getattr(row, metric) for row in kept], *bounds(metric))
+                tests = [test for row in kept if (test := getattr(row, on_test(metric))) is not None]
+                test = interval(tests, *bounds(on_test(metric))) if len(tests) == len(kept) else None
+            of_group = tuple(row.trial for row in kept)
+            found.append(Setting(shared, metric, *mean, of_group, n_asked[number], test, diverged))
         sign = -1 if is_better_high(metric) else 1
-        return sorted(found, key=lambda setting: (len(setting.trials) < setting.n_asked, sign * setting.mean))
 
-    def best(self, metric: str | None = None, over: str | None = "seed") -> Setting:
-        """Return the best of `settings`; a ValueError says why there is none.
+        def rank(setting: Setting) -> tuple[bool, bool, float]:
+            is_without = math.isnan(setting.mean)
+            return is_without, len(setting.trials) < setting.n_asked, 0.0 if is_without else sign * setting.mean
+
+        return sorted(found, key=rank)
+
+    def best(self, metric: str | None = None, over: str | Collection[str] | None = OVER) -> Setting:
+        """Return the best of `ranked`; a ValueError says why there is none.
 
         The reasons: an unknown name, an unmeasured metric, no ended trial, or a diverged trial in every setting.
         """
-        found = self._settings(metric, over)
+        metric = self.metric if metric is None else metric
+        found = self._ranked(metric, over)
         warn_if_unfinished(self)
         if found:
             return found[0]
-        metric = self.metric if metric is None else metric
         ended = [row for row in self.rows() if row.status != "diverged"]
         if ended and all(getattr(row, metric) is None for row in ended):
             if self._is_measured(metric):
@@ -196,13 +253,22 @@ class Results:
         suits = {"validation_accuracy": is_accuracy, "validation_r2": not is_accuracy}
         return self._store.about("validation") is not None and suits.get(metric, True)
 
-    def curves(self, trial: int) -> "polars.DataFrame":
-        """Return a trial's epochs: a data frame with the columns of `jaxmlp.Epoch` that it has."""
-        pl = optional("polars", "sweep")
-        epochs = self.history(trial)
-        columns = {name: [getattr(epoch, name) for epoch in epochs] for name in Epoch._fields}
-        required = [name for name in Epoch._fields if name not in Epoch._field_defaults]
-        return pl.DataFrame({n: v for n, v in columns.items() if n in required or any(x is not None for x in v)})
+    def curves(self, trial: int | None = None) -> "polars.DataFrame":
+        """Return a data frame with a row for each epoch, of one trial or of all: trial, and `jaxmlp.Epoch`'s columns.
+
+        Columns that no epoch has are left out.
+
+        Examples
+        --------
+        >>> from jaxmlp import Dataset, TrainConfig, sweep
+        >>> data = Dataset([[0.0, 1.0], [1.0, 0.0]] * 16, [0, 1] * 16)
+        >>> results = sweep.run(sweep.grid(learning_rate=[0.01, 0.1]), data, TrainConfig(epochs=2))
+        >>> results.curves().select("trial", "epoch").rows()
+        [(0, 1), (0, 2), (1, 1), (1, 2)]
+        """
+        if trial is not None:
+            return curves_table([(trial, epoch) for epoch in self.history(trial)])
+        return curves_table(self._store.curves())
 
     def history(self, trial: int) -> list[Epoch]:
         """Return a trial's epochs, as `Trained.history` has them."""
@@ -221,19 +287,22 @@ class Results:
         return model
 
     def export(self, path: str | PathLike[str]) -> None:
-        """Write the table to a `.parquet` or `.csv` file, whole or not at all.
-
-        CSV has no lists: there `hidden` is text, `64:64` or `none`, as it is typed in the terminal.
-        """
+        """Write the table to a `.parquet` or `.csv` file, whole or not at all."""
         warn_if_unfinished(self)
         path, content = Path(path), BytesIO()
         if path.suffix.lower() == ".parquet":
             self.table().write_parquet(content)
         elif path.suffix.lower() == ".csv":
-            with_typed_layers(self.table()).write_csv(content)
+            self.table().write_csv(content)
         else:
             raise ValueError(f"{path}: must end in .parquet or .csv")
         write_whole(path, content.getvalue())
+
+    def report(self, path: str | PathLike[str]) -> None:
+        """Write the report, one HTML file with tables and pictures: see `jaxmlp.sweep.report.write_report`."""
+        from jaxmlp.sweep.report import write_report  # its packages take a second to import
+
+        write_report(self, Path(path))
 
 
 def load(folder: str | PathLike[str]) -> Results:
@@ -248,27 +317,13 @@ def load(folder: str | PathLike[str]) -> Results:
 
 
 def warn_if_unfinished(results: Results) -> None:
-    """Warn that a sweep has not ended, as the caller of the calling function shall read."""
+    """Warn that a sweep has not ended, as the user's call of this library shall read."""
     if results.unfinished is not None:
-        warnings.warn(results.unfinished, UserWarning, stacklevel=3)
+        level, frame = 1, sys._getframe()
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("jaxmlp."):
+            level, frame = level + 1, frame.f_back
+        warnings.warn(results.unfinished, UserWarning, stacklevel=level)
 
 
-def with_typed_layers(table: "polars.DataFrame") -> "polars.DataFrame":
-    """Return a table whose lists are text, as it is typed in the terminal: `64:64` for [64, 64], `none` for []."""
-    pl = optional("polars", "sweep")
-    lists = {name: table[name].to_list() for name, kind in table.schema.items() if isinstance(kind, pl.List)}
-    texts = {name: [":".join(map(str, entries)) or "none" for entries in column] for name, column in lists.items()}
-    return table.with_columns(pl.Series(name, column, pl.String) for name, column in texts.items())
-
-
-def _column(values: list[Any]) -> Any:
-    """Return a hyperparameter's values as a column: lists if some value has one entry for each layer."""
-    pl = optional("polars", "sweep")
-    if any(isinstance(value, tuple) for value in values):
-        lists = [list(value) if isinstance(value, tuple) else [value] for value in values]
-        has_text = any(isinstance(entry, str) for entries in lists for entry in entries)
-        return pl.Series(lists, dtype=pl.List(pl.String if has_text else pl.Int64))
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
-        kinds = {float}
-    return pl.Series(values, dtype=getattr(pl, _TYPES[kinds.pop()]) if len(kinds) == 1 else None, strict=False)
+def _names(over: str | Collection[str] | None) -> tuple[str, ...]:
+    return (over,) if isinstance(over, str) else tuple(over or ())

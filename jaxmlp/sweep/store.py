@@ -171,12 +171,21 @@ class Store:
 
     def curve(self, trial: int) -> list[Epoch]:
         """Return a trial's history."""
-        found = self.read(f"select epoch, {_CURVES} from curves where trial = ? order by epoch", (trial,))
-        if not all(value is None or isinstance(value, int | float) for row in found for value in row):
-            raise damaged(self.path, f"the curve of trial {trial} holds values that are not numbers")
-        epochs = [Epoch(*row) for row in found]
+        return [epoch for _, epoch in self._curves("where trial = ?", trial)]
+
+    def curves(self) -> list[tuple[int, Epoch]]:
+        """Return the histories of all trials that have ended, each epoch with its trial's number."""
+        return self._curves("where trial in (select trial from trials where status != 'paused')")
+
+    def _curves(self, which: str, *values: int) -> list[tuple[int, Epoch]]:
+        query = f"select trial, epoch, {_CURVES} from curves {which} order by trial, epoch"
+        found = self.read(query, values)
+        for row in found:
+            if not all(value is None or isinstance(value, int | float) for value in row):
+                raise damaged(self.path, f"the curve of trial {row[0]} holds values that are not numbers")
+        epochs = [(row[0], Epoch(*row[1:])) for row in found]
         # SQL has no nan.
-        return [epoch._replace(train_loss=math.nan) if epoch.train_loss is None else epoch for epoch in epochs]
+        return [(n, each._replace(train_loss=math.nan) if each.train_loss is None else each) for n, each in epochs]
 
     def commit(self, trained: Mapping[int, Trained]) -> None:
         """Save the outcomes of a block with their curves, all or none."""

@@ -99,7 +99,7 @@ def test_an_unfinished_sweep_is_named_as_such_by_every_command_that_reads_it(jax
     assert (len(best["trials"]), best["n_asked"]) == (2, 2)
     table = io.StringIO()
     with pytest.warns(UserWarning, match="5 of 8 trials have ended"):
-        found = sweep.load(tmp_path / "swept").settings()
+        found = sweep.load(tmp_path / "swept").ranked()
     Console(width=100, file=table).print(settings_table(found, "title"))
     assert sorted(line.rstrip()[-6:].strip() for line in table.getvalue().splitlines()[2:]) == ["1 of 2", "2", "2"]
 
@@ -111,7 +111,7 @@ def test_a_sweep_keeps_as_many_models_as_are_asked_for(tmp_path):
 
 @pytest.mark.usefixtures("swept")
 def test_the_table_shows_the_ends_of_the_interval(tmp_path):
-    found = sweep.load(tmp_path / "swept").settings()
+    found = sweep.load(tmp_path / "swept").ranked()
     console = Console(width=100, file=io.StringIO())
     console.print(settings_table(found, "title"))
     lines = console.file.getvalue().splitlines()[2:]

@@ -56,7 +56,7 @@ def test_other_test_data_change_nothing_but_their_own_columns(halving):
     assert {name for row in first.rows() for name in REPORTED if getattr(row, name) is not None} == set()
     for other in others:
         assert [without_test(row) for row in other.rows()] == [without_test(row) for row in first.rows()]
-        assert repr([each._replace(test=None) for each in other.settings()]) == repr(first.settings())  # nan is not nan
+        assert repr([each._replace(test=None) for each in other.ranked()]) == repr(first.ranked())  # nan is not nan
         for number in range(len(first)):
             jax.tree.map(np.testing.assert_array_equal, other.params(number), first.params(number))
     assert others[0].table()["test_loss"].to_list() != others[1].table()["test_loss"].to_list()

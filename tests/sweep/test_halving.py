@@ -104,7 +104,7 @@ def test_no_seed_is_stopped_before_the_others_of_its_setting(asynchronous, optio
         ends = {(rows[n].status, rows[n].epochs) for n in setting if rows[n].status != "diverged"}
         assert len(ends) <= 1
     assert {row.status for row in rows} == {"finished", "stopped", "diverged"}
-    assert all(len(each.trials) == each.n_asked == 3 for each in results.settings())
+    assert all(len(each.trials) == each.n_asked == 3 for each in results.ranked())
 
 
 def test_blocks_of_whole_settings_are_as_large_as_asked_for_and_split_none():
@@ -128,7 +128,7 @@ def test_a_mean_over_fewer_seeds_than_were_asked_for_says_so_and_is_not_ahead(re
     accuracy = {n: {"validation_accuracy": 0.5 + n / 100} for n in range(8)} | {8: {"validation_accuracy": 1.0}}
     results = results_of(space, accuracy)
     with pytest.warns(UserWarning, match="^9 of 12 trials have ended$"):
-        found, over_rates = results.settings(), results.settings(over="learning_rate")
+        found, over_rates = results.ranked(), results.ranked(over="learning_rate")
     assert [(len(each.trials), each.n_asked) for each in found] == [(4, 4), (4, 4), (1, 4)]
     assert [each.hyperparameters["learning_rate"] for each in found] == [0.2, 0.1, 0.3]
     assert [(each.hyperparameters["seed"], len(each.trials)) for each in over_rates][:1] == [(0, 3)]
@@ -136,6 +136,6 @@ def test_a_mean_over_fewer_seeds_than_were_asked_for_says_so_and_is_not_ahead(re
 
 def test_settings_with_the_same_values_in_another_order_tie(results_of):
     space, values = sweep.grid(learning_rate=[0.1, 0.2], seed=range(3)), [0.7, 0.1, 0.2, 0.2, 0.1, 0.7]
-    found = results_of(space, {n: {"validation_accuracy": value} for n, value in enumerate(values)}).settings()
+    found = results_of(space, {n: {"validation_accuracy": value} for n, value in enumerate(values)}).ranked()
     assert found[0].mean == found[1].mean
     assert found[0].hyperparameters == {"learning_rate": 0.1}

@@ -34,7 +34,7 @@ def sweep(
     grid = grid or {
         "learning_rate": [0.01, 0.1, 1.0],
         "momentum": [0.0, 0.9],
-        "hidden": [[8], [16, 16]],
+        "hidden": ["8", "16:16"],
         "seed": [0, 1],
     }
     noise, rows = np.random.default_rng(0), []
@@ -210,7 +210,7 @@ def test_hovering_shows_a_label(page):
 
 def test_seeds_are_means_with_student_intervals(page):
     page.scroll_to("each-0")
-    table = sweep().table().filter(pl.col("learning_rate") == 0.1, pl.col("momentum") == 0, pl.col("hidden") == [8])
+    table = sweep().table().filter(pl.col("learning_rate") == 0.1, pl.col("momentum") == 0, pl.col("hidden") == "8")
     a, b = table["validation_accuracy"].to_list()
     trace = page.js(
         "document.getElementById('each-0').data.slice(0, 1).map(t => [[...t.y], [...t.error_y.array], t.text])"

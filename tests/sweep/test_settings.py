@@ -13,8 +13,9 @@ from jaxmlp import TrainConfig, sgd, sweep
 from jaxmlp._intervals import interval
 from jaxmlp.sweep.metrics import METRICS, REPORTED, bounds, numbered
 from jaxmlp.sweep.report import write_pictures, write_report
-from jaxmlp.sweep.results import _column
+from jaxmlp.sweep.space import NAMES
 from jaxmlp.sweep.store import _TABLES, Row, Store, is_cut_short
+from jaxmlp.sweep.tables import column, stopped_by
 from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 RATES, SEEDS = [0.1, 0.2, 0.3], [0, 1, 2, 3]
@@ -35,7 +36,7 @@ def test_settings_are_ranked_by_their_mean_over_seeds(results_of, metric, values
     order = np.argsort(by_setting.mean(1))
     if np.min(np.diff(np.sort(by_setting.mean(1)))) < 1e-9:
         return  # a tie, where either may be first
-    found = results.settings()
+    found = results.ranked()
     expected = order[::-1] if metric in BETTER_HIGH else order
     assert [each.hyperparameters["learning_rate"] for each in found] == [RATES[place] for place in expected]
     assert results.best() == found[0]
@@ -98,7 +99,7 @@ def test_rows_have_the_number_of_their_setting_and_nothing_else_decides(rows):
     for row, number in zip(rows, numbers, strict=True):
         for other, its_number in zip(rows, numbers, strict=True):
             assert (number == its_number) == ((row[0], row[2]) == (other[0], other[2]))
-    assert numbered(("momentum", "seed", "schedule"), rows, over=None) == [
+    assert numbered(("momentum", "seed", "schedule"), rows, over=()) == [
         list(dict.fromkeys(rows)).index(r) for r in rows
     ]
 
@@ -121,7 +122,7 @@ def test_a_setting_with_a_diverged_trial_is_left_out_and_so_are_trials_that_a_ha
     cut = {"status": "stopped", "epochs": 1, "validation_accuracy": 0.99}
     results = results_of(SPACE, accuracy | dict.fromkeys((0, 1, 2), cut) | {3: {"validation_accuracy": 0.7}})
     assert results.best().trials == (11, 10, 9, 8)
-    last = results.settings()[-1]
+    last = results.ranked()[-1]
     assert (last.mean, last.trials, last.n_asked) == (0.7, (3,), 4)
     assert results.best(over=None).trials == (3,)
     # What its own patience stopped is an outcome.
@@ -169,8 +170,10 @@ def test_whatever_is_read_of_an_unfinished_sweep_says_so(results_of, tmp_path):
     half = {number: {"validation_accuracy": number / 100} for number in range(6)}
     uses = [
         lambda results: results.best(),
-        lambda results: results.settings("train_loss"),
+        lambda results: results.ranked("train_loss"),
         lambda results: results.export(tmp_path / "trials.csv"),
+        lambda results: results.settings(),
+        lambda results: results.report(tmp_path / "report.html"),
         lambda results: write_report(results, tmp_path / "report.html"),
         lambda results: write_pictures(results, tmp_path),
     ]
@@ -186,7 +189,7 @@ def test_whatever_is_read_of_an_unfinished_sweep_says_so(results_of, tmp_path):
 
 def test_an_infinite_loss_is_a_value_and_the_worst_one(results_of):
     losses = {number: {"validation_loss": math.inf if number == 0 else 2.0} for number in range(12)}
-    found = results_of(SPACE, losses, "validation_loss").settings()
+    found = results_of(SPACE, losses, "validation_loss").ranked()
     assert [each.mean for each in found] == [2.0, 2.0, math.inf]
 
 
@@ -202,35 +205,80 @@ def test_an_outcome_has_the_metrics_of_the_epoch_whose_parameters_are_kept():
 LAYERS = {"hidden": [(128,), (64, 64), (), (64,)], "activation": ["relu", ("tanh", "relu"), "tanh", "relu"]}
 
 
-def test_values_of_each_layer_are_lists_that_polars_groups_sorts_and_filters_by(results_of):
+def test_values_of_each_layer_are_one_text_in_tables_csv_and_parquet(results_of, tmp_path):
     space = sweep.Space(("hidden", "seed"), tuple((hidden, seed) for hidden in LAYERS["hidden"] for seed in (0, 1)))
     results = results_of(space, {number: {"validation_accuracy": number / 10} for number in range(8)})
     table = results.table()
-    assert table.schema["hidden"] == pl.List(pl.Int64)
-    means = table.group_by("hidden").agg(pl.col("validation_accuracy").mean()).sort("hidden")
-    assert means["hidden"].to_list() == [[], [64], [64, 64], [128]]
-    assert means["validation_accuracy"].to_list() == pytest.approx([0.45, 0.65, 0.25, 0.05])
-    assert table.filter(pl.col("hidden") == [64, 64])["trial"].to_list() == [2, 3]
-    frame = pytest.importorskip("pandas").DataFrame({name: table[name].to_list() for name in table.columns})
-    assert frame.groupby(frame["hidden"].map(tuple))["validation_accuracy"].mean()[(64, 64)] == pytest.approx(0.25)
-
-
-def test_activations_are_lists_where_one_trial_has_one_for_each_layer_and_text_otherwise(results_of):
+    means = table.group_by("hidden").agg(pl.col("validation_accuracy").mean()).sort("validation_accuracy")
+    assert means["hidden"].to_list() == ["128", "64:64", "none", "64"]
+    assert results.settings()["hidden"].to_list() == ["64", "none", "64:64", "128"]
+    assert results.trial(2).values["hidden"] == results.best(over=None).hyperparameters["hidden"] + (64,) == (64, 64)
+    results.export(tmp_path / "trials.csv")
+    results.export(tmp_path / "trials.parquet")
+    assert pl.read_csv(tmp_path / "trials.csv")["hidden"].to_list() == table["hidden"].to_list()
+    assert pl.read_parquet(tmp_path / "trials.parquet").equals(table)
     space = sweep.Space(("hidden", "activation"), (((3, 3), ("tanh", "relu")), ((3,), "tanh")))
     table = results_of(space, {0: {"validation_accuracy": 0.1}, 1: {"validation_accuracy": 0.2}}).table()
-    assert table["activation"].to_list() == [["tanh", "relu"], ["tanh"]]
-    space = sweep.grid(activation=["tanh", "relu"])
-    table = results_of(space, {0: {"validation_accuracy": 0.1}, 1: {"validation_accuracy": 0.2}}).table()
-    assert table["activation"].to_list() == ["tanh", "relu"]
+    assert table["activation"].to_list() == ["tanh:relu", "tanh"]
 
 
-def test_csv_has_text_for_lists_as_it_is_typed(results_of, tmp_path):
-    space = sweep.Space(("hidden",), tuple((hidden,) for hidden in LAYERS["hidden"]))
-    results = results_of(space, {number: {"validation_accuracy": 0.5} for number in range(4)})
-    results.export(tmp_path / "trials.csv")
-    assert pl.read_csv(tmp_path / "trials.csv")["hidden"].to_list() == ["128", "64:64", "none", "64"]
-    results.export(tmp_path / "trials.parquet")
-    assert pl.read_parquet(tmp_path / "trials.parquet").equals(results.table())
+def test_the_table_of_settings_has_the_means_of_best_and_names_what_has_none(results_of):
+    values = {number: {"validation_accuracy": 0.5 + number / 100, "test_accuracy": 0.5} for number in range(12)}
+    cut = {"status": "stopped", "epochs": 1, "validation_accuracy": 0.99}
+    outcomes = values | {2: {"status": "diverged"}} | dict.fromkeys((4, 5, 6), cut)
+    results = results_of(SPACE, outcomes)
+    table, ranked = results.settings(), results.ranked()
+    assert table["learning_rate"].to_list() == [0.3, 0.2, 0.1]
+    assert table.select("n", "n_asked", "diverged").rows() == [(4, 4, 0), (1, 4, 0), (3, 4, 1)]
+    assert table["best_trial"].to_list() == [11, 7, 3]
+    best = results.best()
+    ends = (best.mean, best.low, best.high, best.test.mean, best.test.low, best.test.high)
+    columns = ["validation_accuracy", "low", "high", "test_accuracy", "test_low", "test_high"]
+    assert table.select(columns).row(0) == ends
+    assert table.select(columns).row(1) == (ranked[1].mean, None, None, 0.5, None, None)
+    assert table.select(columns).row(2) == (None,) * 6
+    over_rates = results.settings(over=["learning_rate", "seed"])
+    assert over_rates.select("n", "n_asked", "diverged").rows() == [(8, 12, 1)]
+    assert results.settings("train_loss", over=None)["n"].to_list().count(1) == 9 - 1
+
+
+def test_tables_name_what_is_fixed_what_is_none_and_what_ended_a_trial(results_of):
+    space = sweep.grid(clip=[None, 0.5], patience=[None, 2])
+    outcomes = {
+        0: {"status": "diverged", "epochs": 1},
+        1: {"status": "stopped", "epochs": 3, "best_epoch": 1, "validation_accuracy": 0.5},
+        2: {"status": "stopped", "epochs": 3, "best_epoch": 3, "validation_accuracy": 0.5},
+        3: {"validation_accuracy": 0.5, "epochs": 9},
+    }
+    results = results_of(space, outcomes, config=TrainConfig(epochs=9))
+    table = results.table(fixed=True)
+    assert table["clip"].to_list() == [None, None, 0.5, 0.5]
+    assert table["stopped_by"].to_list() == ["divergence", "patience", "halving", None]
+    assert table["best_epoch"].to_list() == [None, 1, 3, 9]
+    assert results.fixed["epochs"] == 9
+    assert set(results.fixed) == set(NAMES) - {"clip", "patience"}
+    assert table["hidden"].to_list() == ["4"] * 4
+    assert results.settings(fixed=True).select("seed", "activation").rows() == [(0, "relu")] * 4
+    # `epochs` is in both: those that the trial had.
+    assert set(results.table().columns) == set(table.columns) - set(results.fixed) | {"epochs"}
+
+
+def test_the_curves_of_all_trials_are_one_table_that_joins_the_table_of_trials(results_of):
+    results = results_of(SPACE, {n: {"validation_accuracy": n / 10, "epochs": 1 + n % 3} for n in (7, 1, 4)})
+    curves = results.curves()
+    assert curves.select("trial", "epoch").rows() == [(1, 1), (1, 2), (4, 1), (4, 2), (7, 1), (7, 2)]
+    assert curves.equals(pl.concat([results.curves(n) for n in (1, 4, 7)]))
+    last = curves.filter(pl.col("epoch") == pl.col("epoch").max().over("trial"))
+    joined = last.join(results.table(), on="trial", suffix="_kept")
+    assert joined["validation_accuracy"].equals(joined["validation_accuracy_kept"])
+
+
+def test_results_show_how_many_trials_ended_and_the_best_setting(results_of):
+    accuracy = {number: {"validation_accuracy": number / 100} for number in range(12)} | {0: {"status": "diverged"}}
+    shown = "12 of 12 trials: 11 finished, 1 diverged"
+    best = "best validation_accuracy 0.095, the mean of 4 of 4: learning_rate=0.3"
+    assert repr(results_of(SPACE, accuracy)) == f"<Results of sweep: {shown}; {best}>"
+    assert repr(results_of(SPACE, {})) == "<Results of sweep: 0 of 12 trials>"
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 20))
@@ -238,7 +286,9 @@ def test_a_stopped_trial_is_cut_short_unless_its_patience_ran_out(best_epoch, wa
     row = Row(0, "stopped", best_epoch + waited, best_epoch, 1.0, *[None] * len(METRICS))
     assert is_cut_short(row, TrainConfig(epochs=100, patience=patience)) == (waited < patience)
     assert is_cut_short(row, TrainConfig(epochs=100))
-    assert not is_cut_short(row._replace(status="finished"), TrainConfig(epochs=100, patience=patience))
+    config = TrainConfig(epochs=100, patience=patience)
+    assert not is_cut_short(row._replace(status="finished"), config)
+    assert stopped_by(row, config) == ("halving" if waited < patience else "patience")
 
 
 @pytest.mark.parametrize(
@@ -250,11 +300,11 @@ def test_a_stopped_trial_is_cut_short_unless_its_patience_ran_out(best_epoch, wa
         ([None, None], pl.Null),
         (["tanh", "relu"], pl.String),
         ([True, False], pl.Boolean),
-        ([(64,), ()], pl.List(pl.Int64)),
-        (["tanh", ("relu", "tanh")], pl.List(pl.String)),
+        ([(64,), (), None], pl.String),
+        (["tanh", ("relu", "tanh")], pl.String),
     ],
 )
 def test_a_column_of_hyperparameters_has_their_type(values, dtype):
-    column = _column(values)
-    assert column.dtype == dtype
-    assert column.null_count() == values.count(None)
+    found = column(values)
+    assert found.dtype == dtype
+    assert found.null_count() == values.count(None)

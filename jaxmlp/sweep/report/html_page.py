@@ -24,7 +24,7 @@ from jaxmlp.sweep.metrics import REPORTED, bounds, counted, is_better_high, labe
 from jaxmlp.sweep.report._axes import scale
 from jaxmlp.sweep.report._importance import importance, varied
 from jaxmlp.sweep.report._pictures import PICTURES, best_rows
-from jaxmlp.sweep.results import warn_if_unfinished, with_typed_layers
+from jaxmlp.sweep.results import warn_if_unfinished
 from jaxmlp.training.history import STATUSES
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def write_pictures(results: "Results", folder: str | Path) -> list[Path]:
 
 
 def _checked(results: "Results") -> "pl.DataFrame":
-    table = with_typed_layers(results.table())
+    table = results.table()
     if not table.height:
         raise ValueError("results must hold at least one trial, got none")
     if results.metric not in table.columns:  # no trial has it
