@@ -2,12 +2,13 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from os import PathLike
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -17,7 +18,7 @@ from jaxmlp.data import Columns, Expansion
 from jaxmlp.estimators import _predicting, _saving
 from jaxmlp.estimators._callbacks import FRAMES, CallbackSupportMixin, Reports
 from jaxmlp.estimators._fitting import Control, Fitted, Problem, Settings, Validation, fit_problems, initial
-from jaxmlp.estimators._inputs import check_weights, inputs_and_targets, new_inputs
+from jaxmlp.estimators._inputs import as_array, check_targets, check_weights, inputs_and_targets, new_inputs
 from jaxmlp.estimators._parameters import ALIASES, activation_name, check_parameters, hidden_sizes
 from jaxmlp.estimators._results import attributes_of, check_finite, continued, networks_of, params_of, warn_of_end
 from jaxmlp.estimators._starting import initial_params
@@ -44,8 +45,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
     @property
     def network_(self) -> MLP:
         """The configuration of the network, or of each of several."""
-        coefs = self._attribute("coefs_")
-        return self._network((coefs[0].shape[-2], *(coef.shape[-1] for coef in coefs)))
+        return MLP(**self._attribute("_mlp"))
 
     @property
     def params_(self) -> Params:
@@ -57,8 +57,11 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
 
     @property
     def columns_(self) -> Columns:
-        """How the columns of a table are encoded; with `encode_tables`."""
-        return Columns.from_json(self._attribute("_columns"))
+        """How the columns of a table are encoded; of a fit with `encode_tables`."""
+        columns = self._attribute("_columns")
+        if columns is None:
+            raise AttributeError(f"this {type(self).__name__} has no columns_: fit it with encode_tables=True")
+        return Columns.from_json(columns)
 
     def _attribute(self, name: str) -> Any:
         if name not in vars(self):
@@ -85,9 +88,9 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
         estimator.n_features_in_ = saved.n_features
         if saved.feature_names is not None:
             estimator.feature_names_in_ = saved.feature_names
-        if saved.columns is not None:
-            estimator._columns = saved.columns
+        estimator._columns = saved.columns
         estimator._learn_labels(saved.classes, is_multilabel=saved.is_multilabel)
+        estimator._learn_network(saved.mlp)
         estimator._keep(saved.fitted)
         return estimator
 
@@ -122,26 +125,43 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
 
     # Fitting.
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False) -> Self:
+    @contextmanager
+    def _whole_or_nothing(self) -> Iterator[None]:
+        """Leave the estimator as it was if an error ends this: never labels of one fit with weights of another."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            for name in self.__dict__.keys() - before.keys():
+                delattr(self, name)
+            self.__dict__.update(before)
+            raise
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         check_parameters(self.get_params(deep=False))
-        if incremental:
-            self._check_incremental()
+        reports = Reports(self, X, y, sample_weight)
+        with self._whole_or_nothing():
+            fitted = fit_problems(self._problems(X, y, sample_weight, incremental=False), reports.after_epoch)
+            self._keep(fitted)
+        warn_of_end(fitted, self.tol, stacklevel=4 + FRAMES)
+        reports.after_fit()
+        return self
+
+    def _fit_epoch(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        check_parameters(self.get_params(deep=False))
+        self._check_incremental()
+        self._keep(fit_problems(self._problems(X, y, sample_weight, incremental=True)))
+        return self
+
+    def _problems(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool) -> list[Problem]:
+        """Return a problem for each network, and note what they show of columns, labels and networks."""
         is_first = "coefs_" not in vars(self) or not (self.warm_start or incremental)
         inputs, y_checked = inputs_and_targets(self, X, y, reset=is_first)
         weights = check_weights(sample_weight, inputs.x)
         targets = self._targets(y_checked, is_first=is_first, incremental=incremental)
-        x = inputs.x.toarray() if sparse.issparse(inputs.x) else inputs.x
-        training = _Training(x, targets, self._weights(weights, y_checked), inputs.expansion)
-        problems = self._problems(training, is_first=is_first, incremental=incremental)
-        if incremental:
-            self._keep(fit_problems(problems))
-            return self
-        reports = Reports(self, X, y, sample_weight)
-        fitted = fit_problems(problems, reports.after_epoch)
-        self._keep(fitted)
-        warn_of_end(fitted, self.tol, stacklevel=4 + FRAMES)
-        reports.after_fit()
-        return self
+        check_targets(targets, inputs.x.dtype)
+        training = _Training(as_array(inputs.x), targets, self._weights(weights, y_checked), inputs.expansion)
+        return self._drawn(training, is_first=is_first, incremental=incremental)
 
     def _check_incremental(self) -> None:
         if self.early_stopping:
@@ -152,16 +172,14 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 "learning_rate='constant', 'invscaling' or 'adaptive'"
             )
 
-    def _network(self, sizes: Sequence[int]) -> MLP:
-        loss, output = self._ends()
-        return MLP(tuple(sizes), activation_name(self.activation), output, loss)
-
-    def _problems(self, training: _Training, *, is_first: bool, incremental: bool) -> list[Problem]:
+    def _drawn(self, training: _Training, *, is_first: bool, incremental: bool) -> list[Problem]:
         """Return a problem for each network, drawing from the random state in scikit-learn's order."""
         x, targets, weights, expansion = training
         random_state = check_random_state(self.random_state)
         n_inputs = x.shape[1] if expansion is None else expansion.n_inputs
-        mlp = self._network((n_inputs, *hidden_sizes(self.hidden_layer_sizes), self._n_outputs(targets)))
+        sizes = n_inputs, *hidden_sizes(self.hidden_layer_sizes), self._n_outputs(targets)
+        loss, output = self._ends()
+        mlp = MLP(sizes, activation_name(self.activation), output, loss)
         starts = self._starts(mlp, random_state, x.dtype, is_first=is_first, incremental=incremental)
         rows, validation = self._split(training, random_state)
         batch_size = _AUTO_BATCH if self.batch_size == "auto" else int(self.batch_size)
@@ -169,8 +187,9 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if self.batch_size != "auto" and batch_size > n_rows:
             warnings.warn(
                 f"batch_size {batch_size} is larger than the {n_rows} training rows: an epoch is one batch of all",
-                stacklevel=4 if incremental else 4 + FRAMES,
+                stacklevel=5 if incremental else 5 + FRAMES,
             )
+        self._learn_network(mlp)
         shared = Problem(
             settings=Settings(mlp, batch_size, bool(self.nesterovs_momentum), bool(self.shuffle), x.dtype.name),
             x=x,
@@ -241,8 +260,10 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
         check_finite(fitted, self.learning_rate_init)
         for name, value in attributes_of(fitted).items():
             setattr(self, name, value)
-        output = self._ends()[1]
-        self.out_activation_ = _OUTPUT_NAMES.get(output, output)
+
+    def _learn_network(self, mlp: MLP) -> None:
+        self._mlp = asdict(mlp)  # plain values, so that no class of ours is in a saved estimator
+        self.out_activation_ = _OUTPUT_NAMES.get(mlp.output, mlp.output)
 
     # Predicting.
 

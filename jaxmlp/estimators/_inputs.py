@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, is_regressor
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import assert_all_finite, check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
 from jaxmlp._extras import optional
 from jaxmlp.data import Columns, Expansion
 from jaxmlp.data._foreign import as_polars
+from jaxmlp.sweep.planning import free_main_memory
 
-__all__ = ["Inputs", "check_weights", "inputs_and_targets", "new_inputs"]
+__all__ = ["Inputs", "as_array", "check_targets", "check_weights", "inputs_and_targets", "new_inputs"]
 
 _FLOATS: dict[str | None, Any] = {
     None: (np.float64, np.float32),
@@ -35,6 +36,11 @@ class Inputs(NamedTuple):
 def inputs_and_targets(estimator: BaseEstimator, X: Any, y: Any, *, reset: bool) -> tuple[Inputs, Any]:
     """Return checked inputs, and y: [n] or [n, n_outputs]; with `reset`, note the columns of X."""
     is_numeric = is_regressor(estimator)
+    if not reset and estimator.encode_tables != (estimator._columns is not None):
+        raise ValueError(
+            f"the fit goes on from one with encode_tables={not estimator.encode_tables}, but encode_tables is "
+            f"{estimator.encode_tables}: set warm_start=False and call fit to begin anew"
+        )
     if estimator.encode_tables:
         frame = _frame(estimator, X, reset=reset)
         if y is None:
@@ -45,20 +51,26 @@ def inputs_and_targets(estimator: BaseEstimator, X: Any, y: Any, *, reset: bool)
         check_consistent_length(frame, y)
         if reset:
             estimator._columns = Columns.fit(frame).to_json()
-        inputs = _encoded(estimator, frame)
+        inputs = _encoded(estimator, frame, estimator.dtype or np.float32)
     else:
         dtype = _FLOATS[estimator.dtype]
         of_both: Any = {"accept_sparse": _SPARSE, "dtype": dtype, "multi_output": True, "y_numeric": is_numeric}
-        x, y = validate_data(estimator, X, y, reset=reset, **of_both)
+        with np.errstate(over="ignore"):  # what is too large for the dtype is an error
+            x, y = validate_data(estimator, X, y, reset=reset, **of_both)
         inputs = Inputs(x)
+        if reset:
+            estimator._columns = None
     return inputs, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def new_inputs(estimator: BaseEstimator, X: Any) -> Inputs:
-    """Return checked inputs to predict for."""
-    if estimator.encode_tables:
-        return _encoded(estimator, _frame(estimator, X, reset=False))
-    x = validate_data(estimator, X, accept_sparse=_SPARSE, dtype=_FLOATS[None], reset=False)
+    """Return checked inputs to predict for, by what the last fit has learned."""
+    dtype = estimator.coefs_[0].dtype
+    if estimator._columns is not None:
+        return _encoded(estimator, _frame(estimator, X, reset=False), dtype)
+    accepted = _FLOATS["float32" if dtype == np.float32 else None]
+    with np.errstate(over="ignore"):
+        x = validate_data(estimator, X, accept_sparse=_SPARSE, dtype=accepted, reset=False)
     return Inputs(x.tocsr() if sparse.issparse(x) else x)
 
 
@@ -82,9 +94,30 @@ def _series(pl: Any, column: np.ndarray) -> Any:
         return pl.Series([None if cell is None else str(cell) for cell in cells], dtype=pl.String)
 
 
-def _encoded(estimator: BaseEstimator, frame: Any) -> Inputs:
+def _encoded(estimator: BaseEstimator, frame: Any, dtype: Any) -> Inputs:
     columns = estimator.columns_
-    return Inputs(columns.encode(frame).astype(estimator.dtype or np.float32, copy=False), columns.expansion)
+    return Inputs(columns.encode(frame).astype(dtype, copy=False), columns.expansion)
+
+
+def as_array(x: Any) -> np.ndarray:
+    """Return the rows as an array; raise a ValueError if they are sparse and memory does not hold that array."""
+    if not sparse.issparse(x):
+        return x
+    needed, free = 2 * x.shape[0] * x.shape[1] * x.dtype.itemsize, free_main_memory()  # it is copied to the device
+    if needed > free:
+        raise ValueError(
+            f"X is sparse, and training needs it as an array: {x.shape[0]} x {x.shape[1]} of {x.dtype}, twice, are "
+            f"{needed} bytes, and {free} are free: call partial_fit with fewer rows at a time, or make columns fewer, "
+            "as with sklearn.decomposition.TruncatedSVD"
+        )
+    return x.toarray()
+
+
+def check_targets(targets: np.ndarray, dtype: np.dtype) -> None:
+    """Raise a ValueError if values to learn are too large for the dtype of the network."""
+    if targets.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            assert_all_finite(targets.astype(dtype, copy=False), input_name="y")
 
 
 def check_weights(sample_weight: Any, x: Any) -> np.ndarray | None:
@@ -94,13 +127,14 @@ def check_weights(sample_weight: Any, x: Any) -> np.ndarray | None:
     n = x.shape[0]
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n, sample_weight)
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=(np.float64, np.float32), input_name="sample_weight", ensure_min_samples=0
-    )
+    with np.errstate(over="ignore"):
+        weights = check_array(
+            sample_weight, ensure_2d=False, dtype=x.dtype, input_name="sample_weight", ensure_min_samples=0
+        )
     if weights.ndim != 1 or len(weights) != n:
         raise ValueError(f"sample_weight must be one number for each of the {n} rows, got shape {weights.shape}")
     if weights.min() < 0 or not weights.any():
         raise ValueError(
             f"sample_weight must be 0 or larger, and not zero for all rows, got {weights.min()} to {weights.max()}"
         )
-    return weights.astype(x.dtype, copy=False)
+    return weights

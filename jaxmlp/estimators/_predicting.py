@@ -17,6 +17,7 @@ from jaxmlp.training.evaluation import BLOCK, mean_output, output_z
 __all__ = ["log_outputs", "outputs"]
 
 _LENGTHS = (64, 256, 1024, BLOCK)  # a program is compiled for each
+_MOST_BYTES = 2**28  # of a block: sparse rows may be a million columns wide
 
 
 def outputs(mlp: MLP, params: Params, x: Any, expansion: Expansion | None = None) -> np.ndarray:
@@ -34,11 +35,13 @@ def log_outputs(mlp: MLP, params: Params, x: Any, expansion: Expansion | None = 
 
 def _in_blocks(mlp: MLP, params: Params, x: Any, expansion: Expansion | None, *, is_log: bool) -> np.ndarray:
     dtype = params[0].w.dtype
+    bytes_a_row = dtype.itemsize * x.shape[1]
+    size = max((n for n in _LENGTHS if n * bytes_a_row <= _MOST_BYTES), default=_LENGTHS[0])
     with jax.enable_x64(dtype == np.float64):
         on_device = jax.device_put(params)
         parts = []
-        for start in range(0, max(x.shape[0], 1), BLOCK):
-            block = x[start : start + BLOCK]
+        for start in range(0, max(x.shape[0], 1), size):
+            block = x[start : start + size]
             block = block.toarray() if sparse.issparse(block) else block
             longer = np.zeros((next(n for n in _LENGTHS if n >= len(block)), block.shape[1]), dtype)
             longer[: len(block)] = block

@@ -33,8 +33,9 @@ class Saved:
         self.n_features = int(notes["n_features"])
         inputs = None if model.encoding is None else model.encoding.inputs
         self.columns = inputs.to_json() if isinstance(inputs, Columns) else None
-        params = [_as_numpy(network.params) for network in model.networks]
+        self.mlp, params = model.networks[0].mlp, [_as_numpy(network.params) for network in model.networks]
         if self.classes is not None and len(self.classes) == 2 and not self.is_multilabel:
+            self.mlp = MLP((*self.mlp.sizes[:-1], 1), self.mlp.activation, "sigmoid", "binary_cross_entropy")
             params = [(*layers[:-1], Layer(layers[-1].w[1:], layers[-1].b[1:])) for layers in params]
         self.fitted = [_fitted(*pair) for pair in zip(params, notes["progress"], strict=True)]
 
@@ -86,7 +87,7 @@ def _encoding(estimator: BaseEstimator, mlp: MLP) -> Encoding | None:
     classes, n_outputs = getattr(estimator, "classes_", None), mlp.sizes[-1]
     if classes is not None and len(classes) < 2:
         return None
-    columns = estimator.columns_ if estimator.encode_tables else None
+    columns = getattr(estimator, "columns_", None)
     names = columns.names if columns else tuple(map(str, getattr(estimator, "feature_names_in_", ())))
     same = Scaling(np.zeros(1), np.ones(1))
     return Encoding(

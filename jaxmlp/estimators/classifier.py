@@ -189,13 +189,14 @@ class MLPClassifier(ClassifierMixin, Perceptron):
                 f"partial_fit does not know all labels that class_weight={self.class_weight!r} counts: give a "
                 "dict, as from compute_class_weight, or sample_weight"
             )
-        if not hasattr(self, "classes_"):
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit")
-            self._learn_classes(y if type_of_target(y).startswith("multilabel") else classes)
-        elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
-            raise ValueError(f"classes {classes} are not those of the first call to partial_fit: {self.classes_}")
-        return self._fit(X, y, sample_weight, incremental=True)
+        with self._whole_or_nothing():
+            if not hasattr(self, "classes_"):
+                if classes is None:
+                    raise ValueError("classes must be passed on the first call to partial_fit")
+                self._learn_classes(y if type_of_target(y).startswith("multilabel") else classes)
+            elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
+                raise ValueError(f"classes {classes} are not those of the first call to partial_fit: {self.classes_}")
+            return self._fit_epoch(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable label of each row, [n]; or [n, n_labels] of 0 and 1."""
@@ -212,7 +213,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithm of `predict_proba`, also where that is rounded to 0 or 1."""
         logs = self._outputs(X, is_log=True)
-        if self._ends()[1] == "softmax":
+        if self.network_.output == "softmax":
             return logs
         log_y, log_not_y = logs
         if len(self.classes_) == 1:

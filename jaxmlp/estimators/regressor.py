@@ -175,12 +175,20 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch on X and y, and go on from earlier calls."""
-        return self._fit(X, y, sample_weight, incremental=True)
+        with self._whole_or_nothing():
+            return self._fit_epoch(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted values, [n], or [n, n_outputs]; of several networks their mean."""
         y = self._outputs(X)
         return y[:, 0] if y.shape[1] == 1 else y
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 of the predicted values, as scikit-learn's regressors do.
+
+        Whole numbers of y are not rounded to float32, as `sklearn.metrics.r2_score` does if predictions are float32.
+        """
+        return super().score(X, np.asarray(y, np.float64), sample_weight)
 
     def _ends(self) -> tuple[str, str]:
         return LOSSES[self.loss]
