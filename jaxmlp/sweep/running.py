@@ -179,6 +179,7 @@ def run(
     # Asynchronous halving decides block by block, and stops or continues a setting as a whole.
     planned = partial(planned, whole_settings=halving is not None and halving.asynchronous)
     made_plan = planned(listed)  # refuses too little memory before anything is written
+    space = Space(space.names, tuple(tuple(trial.values.values()) for trial in listed))  # with nothing unset
     identity = identity_of(space, parts, config, base, halving, encoding, about)
     store = Store.create(None if out is None else Path(out), identity)
     try:

@@ -7,14 +7,17 @@ sweep.
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
-from functools import cache
-from typing import Any, NamedTuple
+from enum import Enum
+from functools import cache, reduce
+from operator import add
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from jaxmlp._validation import unknown_name, whole_number
+from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP
 from jaxmlp.training.config import TrainConfig
 
@@ -27,9 +30,29 @@ NAMES = (*_OF_TRAINING, *_OF_NETWORK, "seed")
 _MOST_TRIALS = 1_000_000
 
 
+Axes: TypeAlias = Mapping[str, Iterable[Any]]
+
+
+class _Unset(Enum):
+    """The value of a hyperparameter that a trial leaves to the network and the `TrainConfig` of the sweep."""
+
+    UNSET = "unset"
+
+
+UNSET = _Unset.UNSET
+
+
 @dataclass(frozen=True)
 class Space:
-    """The trials of a sweep: the names of the hyperparameters that vary, and for each trial a row of their values."""
+    """The trials of a sweep: the names of the hyperparameters that vary, and for each trial a row of their values.
+
+    `a + b` has the trials of both, each once. A trial has the value of the sweep's network or `TrainConfig` where its
+    own space does not name the hyperparameter.
+
+    >>> both = grid(learning_rate=[0.1, 0.2]) + grid(learning_rate=[0.2, 0.4]) + grid(momentum=[0.0, 0.5])
+    >>> both.names, len(both)
+    (('learning_rate', 'momentum'), 5)
+    """
 
     names: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -41,6 +64,14 @@ class Space:
     def __len__(self) -> int:
         """Return how many trials there are."""
         return len(self.rows)
+
+    def __add__(self, other: "Space") -> "Space":
+        """Return the trials of both spaces, without those that are the same."""
+        if not isinstance(other, Space):
+            return NotImplemented
+        names = tuple(dict.fromkeys((*self.names, *other.names)))
+        each = [dict(zip(space.names, row, strict=True)) for space in (self, other) for row in space.rows]
+        return Space(names, tuple(dict.fromkeys(tuple(row.get(name, UNSET) for name in names) for row in each)))
 
 
 @dataclass(frozen=True)
@@ -80,7 +111,7 @@ class Distribution:
 
 
 class Trial(NamedTuple):
-    """One training run: `train(mlp, data, config, key=jax.random.key(seed))`."""
+    """One training run: `train(mlp, data, config, key=jax.random.key(seed))`; `values` has those that vary."""
 
     number: int
     values: dict[str, Any]
@@ -117,12 +148,16 @@ def integers(low: int, high: int) -> Distribution:
     return Distribution("integers", low, high)
 
 
-def grid(**axes: Iterable[Any]) -> Space:
+def grid(parts: Axes | Sequence[Axes] | None = None, /, **axes: Iterable[Any]) -> Space:
     """Return the space of all combinations of values; the last axis varies fastest.
 
     Parameters
     ----------
+    parts
+        Axes as a dict, or several dicts whose grids add up, as in scikit-learn: for hyperparameters that matter only
+        beside certain values of others.
     **axes
+        Axes of every part.
         The values of each hyperparameter: any field of `jaxmlp.TrainConfig` except `track`; `hidden` (tuples of
         widths), `activation`, `output` and `loss` of the network; and `seed`, for initial weights and batch order.
 
@@ -141,12 +176,29 @@ def grid(**axes: Iterable[Any]) -> Space:
     >>> space = grid(learning_rate=[0.01, 0.1], seed=range(4))
     >>> len(space), space.rows[1]
     (8, (0.01, 1))
+    >>> schedules = [{"schedule": ["constant", "cosine"]}, {"schedule": ["step"], "step_epochs": [5, 10]}]
+    >>> len(grid(schedules, learning_rate=[0.01, 0.1]))
+    8
     """
-    if not axes:
+    is_one = parts is None or isinstance(parts, Mapping)
+    listed: Any = [parts or {}] if is_one else parts
+    if isinstance(listed, str | bytes) or not isinstance(listed, Sequence):
+        raise ValueError(f"a grid must be made of dicts of names and their values, got {listed!r}")
+    spaces = []
+    for part in listed:
+        if not isinstance(part, Mapping):
+            raise ValueError(f"a grid must be made of dicts of names and their values, got {part!r}")
+        if twice := sorted(part.keys() & axes.keys()):
+            raise ValueError(f"{twice[0]} is given twice: give all its values in one place")
+        if not (of_part := {**part, **axes}):
+            raise ValueError("a grid must have at least one hyperparameter, got none")
+        values = [axis_values(name, axis, may_be_alone=not is_one) for name, axis in of_part.items()]
+        _check_count(math.prod(len(axis) for axis in values))
+        spaces.append(Space(tuple(of_part), tuple(itertools.product(*values))))
+    if not spaces:
         raise ValueError("a grid must have at least one hyperparameter, got none")
-    values = [axis_values(name, axis) for name, axis in axes.items()]
-    _check_count(math.prod(len(axis) for axis in values))
-    return Space(tuple(axes), tuple(itertools.product(*values)))
+    _check_count(sum(map(len, spaces)))
+    return reduce(add, spaces)
 
 
 def random(n: int, *, method: str = "random", draw: int = 0, **axes: Distribution | Iterable[Any]) -> Space:
@@ -247,17 +299,23 @@ def _check_count(n: int) -> None:
         raise ValueError(f"a space must have at most {_MOST_TRIALS:,} trials, got {n:,}")
 
 
-def axis_values(name: str, axis: Any) -> tuple[Any, ...]:
-    """Return the values of an axis, checked, as Python numbers."""
+def axis_values(name: str, axis: Any, *, may_be_alone: bool = False) -> tuple[Any, ...]:
+    """Return the values of an axis, checked, as Python numbers; a whole number of `hidden` is a single layer.
+
+    >>> axis_values("hidden", [32, (64, 64)])
+    ((32,), (64, 64))
+    """
     check_name(name)
     if isinstance(axis, Distribution):
         raise ValueError(f"{name} must be a list of values here, got a distribution; `random` draws from one")
-    if isinstance(axis, str | bytes) or not isinstance(axis, Iterable):
+    if isinstance(axis, str | bytes | Mapping | Set) or not isinstance(axis, Iterable) or getattr(axis, "ndim", 1) == 0:
         raise ValueError(f"{name} must be a list of values, got {axis!r}")
     values = tuple(plain(value) for value in axis)
+    if name == "hidden":
+        values = tuple((value,) if type(value) is int else value for value in values)
     if not values:
         raise ValueError(f"{name} must have at least one value, got none")
-    if len(values) == 1 and name not in (*_OF_NETWORK, "seed"):  # allowed, but rarely meant
+    if len(values) == 1 and not may_be_alone and name not in (*_OF_NETWORK, "seed"):  # allowed, but rarely meant
         warnings.warn(f"{name} has a single value, {values[0]!r}: nothing is compared", UserWarning, stacklevel=4)
     if len(distinct := tuple(dict.fromkeys(values))) < len(values):
         warnings.warn(f"{name} has the same value twice: {list(values)}; it is taken once", UserWarning, stacklevel=4)
@@ -265,8 +323,18 @@ def axis_values(name: str, axis: Any) -> tuple[Any, ...]:
 
 
 def plain(value: Any) -> Any:
-    """Convert lists to tuples, and numbers and arrays of NumPy and JAX to Python's, also inside a dict."""
+    """Convert lists to tuples, and numbers and arrays of NumPy and JAX to Python's, also inside a dict.
+
+    A float32 becomes the shortest number that rounds to it, as NumPy prints it.
+
+    >>> plain(np.float32(0.1))
+    0.1
+    """
     if hasattr(value, "tolist"):
+        kind = getattr(value, "dtype", None)
+        if kind is not None and kind.itemsize < 8 and kind.kind in "fV":  # bfloat16 is of kind V
+            short = np.asarray(value)
+            value = np.array([float(str(number)) for number in short.ravel()]).reshape(short.shape)
         value = value.tolist()
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}
@@ -276,7 +344,8 @@ def plain(value: Any) -> Any:
 def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     """Return every trial with its network and its configuration, checked: an error names the trial and its values.
 
-    `base` and `config` hold the values that the space does not vary.
+    `base` and `config` hold the values that the space does not vary, or that a trial leaves unset: these are then among
+    the values of the trial. If the loss varies and the output does not, the output follows the loss.
 
     >>> trials(grid(momentum=[0.5, 1.0]), MLP((2, 3)), TrainConfig())
     Traceback (most recent call last):
@@ -295,12 +364,14 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     for number, row in enumerate(space.rows):
         if len(row) != len(space.names):
             raise ValueError(f"trial {number}: must have a value for each of {', '.join(space.names)}, got {row!r}")
-        values = dict(zip(space.names, row, strict=True))
+        values = {name: value for name, value in zip(space.names, row, strict=True) if value is not UNSET}
         try:
             mlp = network(tuple((name, values[name]) for name in _OF_NETWORK if name in values))
             of_training = {name: value for name, value in values.items() if name in _OF_TRAINING}
             seed = whole_number("seed", values.get("seed", 0), 0, 2**32 - 1)
-            found.append(Trial(number, values, mlp, replace(config, **of_training), seed))
+            changed = replace(config, **of_training)
+            whole = {**vars(changed), **vars(mlp), "hidden": mlp.sizes[1:-1], "seed": seed} | values
+            found.append(Trial(number, {name: whole[name] for name in space.names}, mlp, changed, seed))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{described(number, values)}: {error}") from error
     return found
@@ -318,4 +389,10 @@ def _network(base: MLP, changes: Mapping[str, Any]) -> MLP:
         if not isinstance(hidden, tuple):
             raise ValueError(f"hidden must be a tuple of widths, got {hidden!r}")
         values["sizes"] = (base.sizes[0], *hidden, base.sizes[-1])
+    if "output" not in values and values.get("loss", base.loss) != base.loss and values["loss"] in LOSSES:
+        outputs = LOSSES[values["loss"]].outputs
+        of_classes = base.output in ("softmax", "sigmoid")
+        # A loss that takes several: as the terminal chooses.
+        usual = "sigmoid" if of_classes else "identity"
+        values["output"] = usual if usual in outputs else next(iter(outputs))
     return replace(base, **values)

@@ -102,6 +102,23 @@ def test_values_from_arrays_equal_those_from_lists(array):
     assert repr(by_hand) == repr(sweep.grid(learning_rate=[0.25, 0.5], hidden=[(4, 4)]))
 
 
+@pytest.mark.parametrize("array", [np.float32, np.float16, jnp.float32, jnp.bfloat16])
+def test_a_number_of_a_short_type_is_the_number_that_is_printed(array):
+    rates = np.array([0.1, 0.3, 1e-4]) if array is not jnp.bfloat16 else np.array([0.1, 0.3, 0.5])
+    space = sweep.grid(learning_rate=jnp.asarray(rates).astype(array), hidden=np.array([8, 16]))
+    found = [row[0] for row in space.rows[::2]]
+    assert [array(value) for value in found] == [array(value) for value in rates]
+    assert max(map(len, map(repr, found))) <= 8
+    assert space.rows[0][1] == (8,)
+
+
+def test_logarithmic_spaces_of_arrays_are_taken_as_they_are_printed():
+    space = sweep.grid(learning_rate=jnp.logspace(-3, -1, 3))
+    assert [row[0] for row in space.rows] == pytest.approx([0.001, 0.01, 0.1], rel=1e-6)
+    assert sweep.grid(learning_rate=np.logspace(-3, -1, 3)).rows[2] == (0.1,)
+    assert sweep.grid(schedule=np.array(["a", "b"])).rows == (("a",), ("b",))
+
+
 def test_drawn_numbers_are_python_numbers():
     rates = sweep.log_uniform(np.float32(0.1), np.float64(1))
     space = sweep.random(3, momentum=sweep.uniform(0, 0.9), learning_rate=rates)
@@ -119,6 +136,57 @@ def test_a_trials_values_replace_those_of_the_base():
     assert listed[-1].seed == 8
 
 
+def test_the_sum_of_spaces_has_the_trials_of_both_once_and_the_bases_values_elsewhere():
+    drawn = sweep.random(5, learning_rate=sweep.log_uniform(1e-3, 1), seed=[1, 2])
+    space = sweep.grid(momentum=[0.0, 0.5], clip=[None, 1.0]) + drawn + drawn
+    assert space.names == ("momentum", "clip", "learning_rate", "seed")
+    listed = trials(space, BASE, TrainConfig(momentum=0.25, clip=2.0))
+    assert [trial.number for trial in listed] == list(range(4 + 10))
+    assert listed[0].values == {"momentum": 0.0, "clip": None, "learning_rate": 0.02, "seed": 0}
+    rate, seed = drawn.rows[-1]
+    assert listed[-1].values == {"momentum": 0.25, "clip": 2.0, "learning_rate": rate, "seed": seed}
+    for trial in listed:
+        assert {name: getattr(trial.config, name) for name in space.names[:3]} == {
+            name: trial.values[name] for name in space.names[:3]
+        }
+        assert trial.seed == trial.values["seed"]
+    with pytest.raises(TypeError):
+        space + {"momentum": 0.5}
+
+
+def test_a_grid_of_parts_adds_up_their_grids_each_with_the_common_axes():
+    parts = [
+        {"schedule": ["constant"]},
+        {"schedule": ["step"], "step_epochs": [5, 10], "hidden": [(4,), ()]},
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one value in a part compares something
+        space = sweep.grid(parts, seed=range(2))
+    one = sweep.Space(("schedule", "seed"), (("constant", 0), ("constant", 1)))
+    rest = itertools.product(["step"], [5, 10], [(4,), ()], range(2))
+    other = sweep.Space(("schedule", "step_epochs", "hidden", "seed"), tuple(rest))
+    assert space == one + other
+    listed = trials(space, BASE, TrainConfig(step_epochs=7))
+    assert listed[0].values == {"schedule": "constant", "seed": 0, "step_epochs": 7, "hidden": (8,)}
+    assert sweep.grid({"momentum": [0.0, 0.5]}) == sweep.grid(momentum=[0.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("base", "outputs"),
+    [
+        (MLP((4, 3)), ["softmax", "sigmoid", "sigmoid", "exp"]),
+        (MLP((4, 3), output="tanh", loss="quadratic"), ["softmax", "sigmoid", "tanh", "exp"]),
+        (MLP((4, 3), output="exp", loss="poisson"), ["softmax", "sigmoid", "identity", "exp"]),
+    ],
+)
+def test_the_output_follows_a_loss_that_varies_unless_it_is_given(base, outputs):
+    losses = ["cross_entropy", "binary_cross_entropy", "quadratic", "poisson"]
+    listed = trials(sweep.grid(loss=losses), base, TrainConfig())
+    assert [(trial.mlp.loss, trial.mlp.output) for trial in listed] == [*zip(losses, outputs, strict=True)]
+    given = sweep.grid([{"loss": ["quadratic"], "output": ["tanh", "sigmoid"]}])
+    assert [trial.mlp.output for trial in trials(given, base, TrainConfig())] == ["tanh", "sigmoid"]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -128,6 +196,12 @@ def test_a_trials_values_replace_those_of_the_base():
         (lambda: sweep.grid(learning_rate=[]), "learning_rate must have at least one value, got none"),
         (lambda: sweep.grid(learning_rate=0.1), "learning_rate must be a list of values, got 0.1"),
         (lambda: sweep.grid(activation="tanh"), "activation must be a list of values, got 'tanh'"),
+        (lambda: sweep.grid(learning_rate={0.1, 0.2}), "learning_rate must be a list of values, got {0."),
+        (lambda: sweep.grid(momentum=np.array(0.5)), "momentum must be a list of values, got array(0.5)"),
+        (lambda: sweep.grid("momentum"), "made of dicts of names and their values, got 'momentum'"),
+        (lambda: sweep.grid([("momentum", [0.5])]), "made of dicts of names and their values, got ('momentum', [0.5])"),
+        (lambda: sweep.grid([]), "a grid must have at least one hyperparameter, got none"),
+        (lambda: sweep.grid([{"seed": [1, 2]}], seed=[3]), "seed is given twice"),
         (lambda: sweep.grid(momentum=sweep.uniform(0, 0.5)), "`random` draws from one"),
         (lambda: sweep.grid(seed=range(1001), epochs=range(1, 1002)), "at most 1,000,000 trials, got 1,002,001"),
         (lambda: sweep.random(0, momentum=sweep.uniform(0, 0.5)), "n must be a whole number, 1 or larger, got 0"),
@@ -151,7 +225,7 @@ def test_wrong_axes_are_refused_in_one_line(make, message):
     ("axes", "message"),
     [
         ({"momentum": [0.5, 1.5]}, "trial 1 (momentum=1.5): momentum must be 0 or larger and below 1, got 1.5"),
-        ({"hidden": [(4,), 5]}, "trial 1 (hidden=5): hidden must be a tuple of widths, got 5"),
+        ({"hidden": [(4,), "5"]}, "trial 1 (hidden='5'): hidden must be a tuple of widths, got '5'"),
         ({"hidden": [(4,), (0,)]}, "trial 1 (hidden=(0,)): sizes must be"),
         ({"activation": ["tanh", "rellu"]}, "trial 1 (activation='rellu'): unknown activation 'rellu', did you mean"),
         ({"seed": [0, -1]}, "trial 1 (seed=-1): seed must be a whole number"),

@@ -453,3 +453,15 @@ def test_a_store_that_another_process_has_locked_says_so(tmp_path, monkeypatch, 
         assert str(caught.value).startswith(f"{tmp_path}: ")
     other.close()
     assert sweep.load(tmp_path).rows() == expected
+
+
+def test_a_space_of_parts_is_saved_with_every_value_that_it_was_trained_with(tmp_path):
+    space = sweep.grid([{"momentum": [0.0, 0.5]}, {"clip": [1.0, None], "momentum": [0.25]}], seed=[0, 1])
+    config = TrainConfig(epochs=2, batch_size=16, clip=3.0)
+    ran = run(tmp_path, space=space, config=config)
+    loaded = sweep.load(tmp_path)
+    assert [loaded.trial(n).values for n in range(8)] == [ran.trial(n).values for n in range(8)]
+    assert [loaded.trial(n).config for n in range(8)] == [ran.trial(n).config for n in range(8)]
+    assert loaded.table()["clip"].to_list() == [3.0] * 4 + [1.0, 1.0, None, None]
+    assert [len(each.trials) for each in loaded.ranked()] == [2] * 4
+    assert_same(outcome(run(tmp_path, space=space, config=config)), outcome(ran))
