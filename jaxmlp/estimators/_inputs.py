@@ -55,7 +55,7 @@ def inputs_and_targets(estimator: BaseEstimator, X: Any, y: Any, *, reset: bool)
     else:
         dtype = _FLOATS[estimator.dtype]
         of_both: Any = {"accept_sparse": _SPARSE, "dtype": dtype, "multi_output": True, "y_numeric": is_numeric}
-        with np.errstate(over="ignore"):  # what is too large for the dtype is an error
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large for the dtype is an error
             x, y = validate_data(estimator, X, y, reset=reset, **of_both)
         inputs = Inputs(x)
         if reset:
@@ -69,7 +69,7 @@ def new_inputs(estimator: BaseEstimator, X: Any) -> Inputs:
     if estimator._columns is not None:
         return _encoded(estimator, _frame(estimator, X, reset=False), dtype)
     accepted = _FLOATS["float32" if dtype == np.float32 else None]
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         x = validate_data(estimator, X, accept_sparse=_SPARSE, dtype=accepted, reset=False)
     return Inputs(x.tocsr() if sparse.issparse(x) else x)
 

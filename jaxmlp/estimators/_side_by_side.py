@@ -6,6 +6,7 @@ and after its fit is done by whoever wrote the task: how rows are split, prepare
 callbacks are called, how metadata are routed.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,6 +78,7 @@ class SideBySide(ParallelBackendBase):
         super().__init__(nesting_level=nesting_level)
         self._tasks: deque[Task] = deque()
         self._outer, self._interrupt = outer, Interrupt(outer)
+        self._failures: list[str] = []
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return into how many parts a caller should cut its work: as any other backend does."""
@@ -150,6 +152,11 @@ class SideBySide(ParallelBackendBase):
                 trainer.shutdown(cancel_futures=True)
                 for task in (*waiting, *(task for batch in batches for task in batch.tasks)):
                     task.end()
+        for failure in self._failures:
+            warnings.warn(
+                f"could not train side by side, so trained one by one: {failure}", RuntimeWarning, stacklevel=2
+            )
+        self._failures.clear()
 
     def _batch(self, tasks: deque[Task], trainer: ThreadPoolExecutor) -> _Batch:
         """Train what some tasks wait for; in another thread, if neither callbacks nor random numbers depend on that."""
@@ -182,6 +189,7 @@ class SideBySide(ParallelBackendBase):
         except Exception as error:
             if len(requests) == 1:
                 return [error]
+            self._failures.append(f"{len(requests)} fits, with a {type(error).__name__}: {error}")
             for problem, state in zip(problems, states, strict=True):
                 problem.random_state.set_state(state)
             return [answer for request in requests for answer in self._trained([request])]

@@ -120,6 +120,17 @@ def test_training_ends_when_the_loss_stays_within_tol():
     assert runs == [False] * (len(runs) - 1) + [True]
 
 
+def test_an_adaptive_rate_falls_by_5_until_it_is_tiny_and_then_training_ends():
+    settings = SMALL | {"learning_rate": "adaptive", "max_iter": 500, "tol": 0.5, "n_iter_no_change": 2}
+    rates = []
+    for start in (0.05, 1e-5):
+        ours = MLPClassifier(**settings | {"learning_rate_init": start}).fit(X, Y)
+        rates.append(ours._progress[0]["learning_rate"])
+        assert ours.n_iter_ < 500
+    # The first powers of 1/5 that are at most 1e-6, the rate at which scikit-learn stops too.
+    np.testing.assert_allclose(rates, [0.05 / 5**7, 1e-5 / 5**2], rtol=1e-12)
+
+
 def test_infinite_patience_trains_all_epochs():
     ours = MLPClassifier(**SMALL | {"max_iter": 30}, tol=10.0, n_iter_no_change=np.inf).fit(X, Y)
     assert ours.n_iter_ == len(ours.loss_curve_) == 30
@@ -165,6 +176,8 @@ def test_a_fit_that_diverges_is_an_error_or_falls_back_to_its_best_epoch():
     settings = {"random_state": 0, "learning_rate_init": 1.0, "activation": "identity", "max_iter": 40}
     with pytest.raises(ValueError, match=r"training diverged: a weight is not finite after \d+ epochs; scale"):
         MLPRegressor(**settings).fit(100 * X, Y)
+    with pytest.raises(ValueError, match=r"training diverged: a weight is not finite"):
+        MLPRegressor(**settings).fit(np.finfo(float).max * (X / np.abs(X).max()), Y)
     ours = MLPRegressor(**settings, early_stopping=True, n_iter_no_change=40)
     with pytest.warns(ConvergenceWarning, match="training diverged after .* the weights of the best epoch are kept"):
         ours.fit(100 * X, Y)
@@ -214,9 +227,25 @@ def test_one_epoch_a_call_is_a_fit_of_that_many_epochs():
         assert (by_call.t_, by_call.n_iter_, len(by_call.loss_curve_)) == (750, 1, 5)
 
 
+def test_labels_that_come_in_later_calls_are_learned():
+    settings = {"hidden_layer_sizes": (6,), "random_state": 0, "learning_rate_init": 0.3}
+    names = np.array(["c", "a", "b"])[Y]
+    ours = MLPClassifier(**settings).partial_fit(X[:100], names[:100], classes=list("abc"))
+    for _ in range(30):
+        ours.partial_fit(X[50:], names[50:])
+    assert ours.score(X[100:], names[100:]) > 0.9
+    several = np.stack([Y == 0, Y > 0, Y == 1], axis=1).astype(int)
+    ours = MLPClassifier(**settings)
+    for _ in range(60):
+        ours.partial_fit(X, several, classes=[0, 1, 2])
+    assert ours.score(X, several) > 0.8
+
+
 def test_the_first_call_needs_classes_and_later_ones_the_same():
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         MLPClassifier().partial_fit(X, Y)
+    with pytest.raises(ValueError, match=r"y must have no other labels \[2\], got \[0 1 2\]"):
+        MLPClassifier().partial_fit(X, Y, classes=[2])
     ours = MLPClassifier(**SMALL).partial_fit(X[:50], Y[:50], classes=[0, 1, 2])
     with pytest.raises(ValueError, match=r"classes \[1, 2\] are not those of the first call"):
         ours.partial_fit(X, Y, classes=[1, 2])
@@ -290,9 +319,11 @@ def test_the_dtype_is_that_of_the_data_unless_one_is_given(dtype):
         assert ours.predict(X).dtype == expected
 
 
-def test_results_of_float32_are_close_to_those_of_float64():
-    narrow, wide = (MLPClassifier(**SMALL).fit(X.astype(dtype), Y) for dtype in (np.float32, np.float64))
-    np.testing.assert_allclose(narrow.predict_proba(X), wide.predict_proba(X), rtol=0, atol=1e-5)  # 5 steps
+@BOTH
+def test_results_of_float32_are_close_to_those_of_float64(Estimator):
+    narrow, wide = (Estimator(**SMALL).fit(X.astype(dtype), Y) for dtype in (np.float32, np.float64))
+    outputs = [each.predict(X) if Estimator is MLPRegressor else each.predict_proba(X) for each in (narrow, wide)]
+    np.testing.assert_allclose(*outputs, rtol=0, atol=1e-5)  # 5 steps
 
 
 def test_one_label_is_learned_as_a_certainty():
@@ -312,6 +343,9 @@ def test_weights_are_checked_and_a_batch_without_weight_makes_no_step():
     without = MLPRegressor(**settings).fit(X[weights > 0], Y[weights > 0])
     np.testing.assert_allclose(coefs(ours), coefs(without), rtol=0, atol=1e-12)
     np.testing.assert_allclose(ours.loss_curve_, without.loss_curve_, rtol=1e-12)
+    early = settings | {"early_stopping": True}
+    ones = MLPRegressor(**early).fit(X, Y, sample_weight=np.ones(150))
+    np.testing.assert_allclose(coefs(ones), coefs(MLPRegressor(**early).fit(X, Y)), rtol=0, atol=1e-12)
     only = (np.arange(150) == 0).astype(float)
     with pytest.raises(ValueError, match="sample_weight is zero for all 15 validation rows"):
         MLPRegressor(**SMALL, early_stopping=True).fit(X, Y, sample_weight=only)

@@ -102,6 +102,14 @@ def test_pickles_bring_back_the_estimator(fitted, tmp_path):
     assert_equal(estimator, joblib.load(tmp_path / "estimator.joblib"), x)
 
 
+def test_training_goes_on_from_a_pickle_with_its_momentum():
+    estimator = MLPRegressor(**SMALL).fit(X, Y)
+    again = pickle.loads(pickle.dumps(estimator))
+    start = estimator.coefs_[0].copy()
+    assert_equal(estimator.partial_fit(X, Y), again.partial_fit(X, Y), X)
+    assert np.any(again.coefs_[0] != start)
+
+
 def test_no_attribute_is_an_array_of_jax(fitted):
     def types(value):
         children = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()

@@ -29,7 +29,10 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from jaxmlp import estimators
 from jaxmlp.estimators import MLPClassifier, MLPRegressor, _side_by_side, side_by_side
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("compiled_in_haste"),
+]
 
 X, Y = load_iris(return_X_y=True)
 SMALL = MLPClassifier((5,), batch_size=32, learning_rate_init=0.05, max_iter=6, random_state=0)
@@ -263,20 +266,26 @@ def test_errors_are_those_of_scikit_learn():
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
 def test_a_failed_program_fails_only_the_fits_that_fail_alone(monkeypatch):
-    """As when memory runs out: each task is trained alone then, as if nothing had happened."""
+    """As when memory runs out: each task is trained alone then, which a warning says."""
     train = _side_by_side.train
 
     def failing(problems, *others):
         if len(problems) > 1 or problems[0].alpha == 1.0:
             train(problems[:2], *others)
-            raise MemoryError
+            raise MemoryError("is full")
         return train(problems, *others)
 
     search = estimators.GridSearchCV(SMALL, {"alpha": [0.0, 0.1]}, cv=FOLDS, scoring=Recorder(), refit=False)
     monkeypatch.setattr(_side_by_side, "train", failing)
-    assert_each_alone(search.fit(X, Y), X, Y, FOLDS)
-    with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 6"):
-        search.set_params(param_grid={"alpha": [1.0, 0.1]}, scoring=None).fit(X, Y)
+    message = "could not train side by side, so trained one by one: 6 fits, with a MemoryError: is full"
+    with pytest.warns(RuntimeWarning, match=message) as caught:
+        search.fit(X, Y)
+    assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1
+    assert_each_alone(search, X, Y, FOLDS)
+    search.set_params(param_grid={"alpha": [1.0, 0.1]}, scoring=None)
+    failed = "3 fits failed out of a total of 6"
+    with pytest.warns(FitFailedWarning, match=failed), pytest.warns(RuntimeWarning, match=message):
+        search.fit(X, Y)
 
 
 class Warns(TransformerMixin, BaseEstimator):
