@@ -236,7 +236,7 @@ def _add_sweep(parser: ArgumentParser) -> None:
     _add(sweep, "--asynchronous", "with --halving: decide on each setting without waiting for the others")
     out = "folder for the results (default: a new one under runs/); the same command continues a sweep"
     _add(sweep, "--out DIR", out)
-    keep = "number of best trials whose models are kept, or all (default: 10)"
+    keep = "number of best settings whose models are kept, or all (default: 10)"
     _add(sweep, "--keep N", keep, type=count_or_all, default=10)
     _add(sweep, "--plan", "print the plan of the sweep, and run nothing")
     _add(sweep, "--memory GB", "largest amount of memory to use (default: half of the free memory)", type=number(float))

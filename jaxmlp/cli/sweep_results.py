@@ -15,6 +15,7 @@ from jaxmlp.cli.argument_types import as_typed
 from jaxmlp.cli.output import console_width, grid, show, table
 from jaxmlp.cli.startup import note
 from jaxmlp.cli.sweep_space import as_options
+from jaxmlp.cli.training_setup import read_material
 from jaxmlp.storage.checkpoint import save
 from jaxmlp.storage.files import check_place
 from jaxmlp.sweep import Results, Setting, load
@@ -115,7 +116,10 @@ def _best(arguments: Namespace) -> int:
 
 
 def _save(arguments: Namespace, results: Results, best: Setting) -> int:
-    """Save the model of the best trial, or of one with the same score; return the trial's number."""
+    """Save the model of the best trial, or of one with the same score; return the trial's number.
+
+    If none of them is there, train the best trial again.
+    """
     rows = {row.trial: row for row in results.rows()}
     values = {number: getattr(rows[number], best.metric) for number in best.trials}
     ties = [number for number in best.trials if values[number] == values[best.trials[0]]]
@@ -124,8 +128,8 @@ def _save(arguments: Namespace, results: Results, best: Setting) -> int:
             model = results.model(number)
             break
     else:
-        kept = "run the sweep with --keep all and another --out"
-        raise ValueError(f"{results.folder}: the model of trial {ties[0]} was not kept; {kept}")
+        number = ties[0]
+        model = results.model(number, **_data_of(results))
     trial = results.trial(number)
     measured = {name: v for name, v in rows[number]._asdict().items() if name != "seconds" and v is not None}
     about = {**results.about, "results": measured | {"trial_seed": trial.seed}}
@@ -133,6 +137,15 @@ def _save(arguments: Namespace, results: Results, best: Setting) -> int:
         about["options"] = about["options"] | as_options(trial.values)
     save(arguments.save, model.networks, encoding=model.encoding, about=about)
     return number
+
+
+def _data_of(results: Results) -> dict[str, Any]:
+    """Read the data of a sweep again; nothing if it was run from Python, and its source is not known."""
+    if not {"source", "options"} <= results.about.keys():
+        return {}
+    options = results.about["options"]
+    parts = read_material(results.about["source"], options, given=options, chooses=True).prepared
+    return {"data": parts.train, "validation": parts.validation}
 
 
 def _export(arguments: Namespace) -> int:

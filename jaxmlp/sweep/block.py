@@ -12,34 +12,21 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import Array
 
 from jaxmlp import sgd
 from jaxmlp.network import MLP, Params
 from jaxmlp.sweep import lanes
+from jaxmlp.sweep.job import Job
 from jaxmlp.sweep.planning import Block, Group, chunked, n_slots
 from jaxmlp.sweep.space import Trial
 from jaxmlp.training.config import TrainConfig, learning_rates
 from jaxmlp.training.epoch import Hyperparameters, batch_order, epoch_numbers, start
 from jaxmlp.training.evaluation import evaluation_of
-from jaxmlp.training.examples import Examples
 from jaxmlp.training.history import Epoch, Trained
 from jaxmlp.training.loop import after_epoch, curvature_after_epoch
 from jaxmlp.training.tracking import epoch_statistics
 
-__all__ = ["Job", "begin", "prepare", "run_block", "tested"]
-
-
-class Job(NamedTuple):
-    """The trials of a sweep, its data and its devices: all that its blocks have in common."""
-
-    trials: Mapping[int, Trial]  # by number
-    keys: Mapping[int, Array]  # of each seed
-    data: Examples  # for training, on the host
-    examples: Examples  # the same on all devices
-    validation: Examples | None  # on all devices
-    test: Examples | None  # on the first device
-    devices: tuple[jax.Device, ...]
+__all__ = ["begin", "prepare", "run_block", "tested"]
 
 
 def begin(trials: Sequence[Trial]) -> dict[int, Trained]:

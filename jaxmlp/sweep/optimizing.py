@@ -18,15 +18,15 @@ from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.data import Dataset, Encoding
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import to_json
-from jaxmlp.sweep.block import Job
 from jaxmlp.sweep.halving import Halving
+from jaxmlp.sweep.job import Job, Parts
 from jaxmlp.sweep.metrics import REPORTED, is_better_high
 from jaxmlp.sweep.planning import Plan
 from jaxmlp.sweep.progress import Progress, Reporter
 from jaxmlp.sweep.proposing import Axes
 from jaxmlp.sweep.results import Results
 from jaxmlp.sweep.rungs import Sweep, Watcher, run_rungs
-from jaxmlp.sweep.running import Parts, checked_trials, identity_of, job_of, planner
+from jaxmlp.sweep.running import checked_trials, identity_of, planner
 from jaxmlp.sweep.space import Distribution, Trial, trials
 from jaxmlp.sweep.store import Store, difference
 from jaxmlp.sweep.telling import DIVERGED, Tally, Telling, interrupt
@@ -155,7 +155,7 @@ def optimize(
     planned = planner(parts, devices, memory=memory, lanes=lanes, room=min(batch, n_trials) * axes.n_seeds)
     planned(ends)  # refuses too little memory
     _check_same(study, identity, axes)
-    job = job_of(ends, parts, planned.keywords["devices"])
+    job = Job.of(ends, parts, planned.keywords["devices"])
     fits = cache(
         lambda mlp, batch_size: check_training(mlp, data, TrainConfig(batch_size=batch_size), validation, test)
     )

@@ -16,12 +16,26 @@ import jax.numpy as jnp
 
 from jaxmlp._intervals import Interval, interval
 from jaxmlp._validation import unknown_name, whole_number
+from jaxmlp.data import Dataset
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
-from jaxmlp.sweep.metrics import METRICS, OVER, REPORTED, Setting, bounds, is_better_high, numbered, on_test, score
+from jaxmlp.sweep.job import Parts
+from jaxmlp.sweep.keeping import kept_trials, train_again
+from jaxmlp.sweep.metrics import (
+    METRICS,
+    OVER,
+    REPORTED,
+    Setting,
+    bounds,
+    is_better_high,
+    label,
+    numbered,
+    on_test,
+    score,
+)
 from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials
-from jaxmlp.sweep.store import Row, Store, is_cut_short
+from jaxmlp.sweep.store import Row, Store, is_cut_short, outcome
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.sweep.tables import curves_table, settings_table, trials_table
 from jaxmlp.training.config import TrainConfig
@@ -46,9 +60,10 @@ class Results:
         The argument `about` of `run`.
     """
 
-    def __init__(self, store: Store, listed: Sequence[Trial] | None = None) -> None:
+    def __init__(self, store: Store, listed: Sequence[Trial] | None = None, parts: Parts | None = None) -> None:
         """Read the description of a sweep from its store, and its trials if they are not given."""
-        self._store = store
+        self._store, self._parts = store, parts
+        self._again: dict[int, Model] = {}  # models that were trained again
         self.folder = store.folder
         self.names: tuple[str, ...] = tuple(store.about("names"))
         self.metric: str = store.about("metric")
@@ -275,16 +290,60 @@ class Results:
         self.trial(trial)
         return self._store.curve(trial)
 
-    def params(self, trial: int) -> Params:
-        """Return a trial's parameters; raise a ValueError if `run` did not keep them (see its `keep`)."""
-        return jax.tree.map(jnp.asarray, self.model(trial).networks[0].params)
+    def params(
+        self, trial: int | None = None, *, data: Dataset | None = None, validation: Dataset | None = None
+    ) -> Params:
+        """Return the parameters of `model`."""
+        model = self.model(trial, data=data, validation=validation)
+        return jax.tree.map(jnp.asarray, model.networks[0].params)
 
-    def model(self, trial: int) -> Model:
-        """Return a trial's model, which takes raw inputs if `run` was given the encoding; raises like `params`."""
-        model = self._store.load_model(self.trial(trial))
-        if model is None:
-            raise ValueError(f"the parameters of trial {trial} were not kept; run the sweep with keep='all'")
+    def model(
+        self, trial: int | None = None, *, data: Dataset | None = None, validation: Dataset | None = None
+    ) -> Model:
+        """Return the model of a trial; if None, of the best trial of the best setting.
+
+        It takes raw inputs if `run` was given the encoding. A model that `run` did not keep (see its `keep`), or whose
+        file is deleted or damaged, is trained again, as a UserWarning says. This takes the data of the sweep, which the
+        results that `run` returns still have, and to which those of `load` must be given.
+
+        Raises a ValueError if the data are needed and not given, or are other data; and like `best` if no trial is
+        given.
+
+        Examples
+        --------
+        >>> from jaxmlp import Dataset, sweep
+        >>> data = Dataset([[0.0, 1.0], [1.0, 0.0]] * 16, [0, 1] * 16)
+        >>> results = sweep.run(sweep.grid(learning_rate=[0.1, 0.2], seed=range(2)), data, validation=data)
+        >>> results.model().predict([[0.0, 1.0]]).argmax()
+        np.int64(0)
+        """
+        number = self.best().trials[0] if trial is None else self.trial(trial).number
+        if number in self._again:
+            return self._again[number]
+        parts = self._parts if data is None else Parts(data, validation, None)
+        try:
+            if (model := self._store.load_model(self.trial(number))) is not None:
+                return model
+            fault = f"the model of trial {number} was {'deleted' if number in self._kept() else 'not kept'}"
+        except ValueError as error:
+            fault = str(error)
+        if (row := {row.trial: row for row in self.rows()}.get(number)) is None:
+            raise ValueError(f"trial {number} has not ended; run the sweep to its end")
+        if parts is None:
+            what = "data=" if self._store.about("validation") is None else "data= and validation="
+            raise ValueError(f"{fault}; pass {what} of the sweep to train it again")
+        trained = train_again(self._store, self.trial(number), parts)
+        again, before = getattr(outcome(number, trained), self.metric), getattr(row, self.metric)
+        differs = "" if again == before else f"; now its {label(self.metric)} is {again}, in the sweep {before}"
+        warnings.warn(f"{fault}: it is trained again{differs}", UserWarning, stacklevel=2)
+        model = self._again[number] = self._store.model_of(self.trial(number), trained.params)
         return model
+
+    def _kept(self) -> set[int]:
+        """Return the trials whose models the sweep has kept."""
+        by_number = {trial.number: trial for trial in self._trials}
+        keep = self._store.about("keep") if self._store.knows("keep") else 0
+        return kept_trials(self._store.rows(), by_number, self.metric, keep)
 
     def export(self, path: str | PathLike[str]) -> None:
         """Write the table to a `.parquet` or `.csv` file, whole or not at all."""

@@ -1,7 +1,7 @@
 """Run a sweep rung by rung (without halving there is one), and share its blocks among processes.
 
 Every process makes the same plan, claims a block that no other process has, runs it, saves its results, and claims the
-next. Every outcome is saved, and the parameters of the best trials.
+next. Every outcome is saved, and the models of the best settings.
 """
 
 import time
@@ -12,8 +12,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 
-from jaxmlp.sweep.block import Job, begin, prepare, run_block, tested
+from jaxmlp.sweep.block import begin, prepare, run_block, tested
 from jaxmlp.sweep.halving import Halving, survivors
+from jaxmlp.sweep.job import Job
+from jaxmlp.sweep.keeping import kept_trials
 from jaxmlp.sweep.metrics import by_setting, score
 from jaxmlp.sweep.planning import Block, Group, Plan
 from jaxmlp.sweep.progress import StopSweep
@@ -37,7 +39,7 @@ class Watcher(Protocol):
 class Sweep(NamedTuple):
     """The arguments for running a sweep: what to train, and where to save the outcomes.
 
-    `metric` ranks the trials; the parameters of the best `keep` are saved. `make_plan` plans some of the trials.
+    `metric` ranks the trials; `keep` says which models are saved, see `kept_trials`. `make_plan` plans some trials.
     """
 
     job: Job
@@ -52,11 +54,9 @@ class Sweep(NamedTuple):
         """Return the trials' numbers by setting."""
         return [[trial.number for trial in setting] for setting in by_setting(list(self.job.trials.values()))]
 
-    def best(self, rows: Sequence[Row]) -> set[int]:
-        """Return the trials whose parameters to keep: the best of those that have ended."""
-        scores = {row.trial: score(row, self.metric) for row in rows if row.status != "paused"}
-        ranked = sorted(scores, key=lambda number: (-scores[number], number))
-        return set(ranked if self.keep == "all" else ranked[: self.keep])
+    def kept(self, rows: Iterable[Row]) -> set[int]:
+        """Return the trials whose models to keep."""
+        return kept_trials(rows, self.job.trials, self.metric, self.keep)
 
 
 def run_rungs(sweep: Sweep) -> None:
@@ -192,18 +192,18 @@ def _keep_block(sweep: Sweep, trained: Mapping[int, Trained]) -> None:
         if each.status == "running":
             sweep.store.pause(number, each)
     ended = [outcome(number, each) for number, each in trained.items() if each.status != "running"]
-    for number in sweep.best([*ended, *sweep.store.rows()]) & {row.trial for row in ended}:
+    for number in sweep.kept([*ended, *sweep.store.rows()]) & {row.trial for row in ended}:
         sweep.store.save_model(sweep.job.trials[number], trained[number].params)
     sweep.store.commit(trained)
     tidy(sweep)
 
 
 def _stop(sweep: Sweep, plan: Plan, numbers: Collection[int]) -> None:
-    """Stop paused trials: test them, and save the parameters of any that are still among the best."""
+    """Stop paused trials: test them, and save their models if all are kept."""
     rows = sweep.store.rows()
     waiting = {row.trial for row in rows if row.status == "paused"} & set(numbers)
     as_stopped = [row._replace(status="stopped") if row.trial in waiting else row for row in rows]
-    kept, tests = sweep.best(as_stopped), dict[int, Evaluation | None].fromkeys(waiting)
+    kept, tests = sweep.kept(as_stopped), dict[int, Evaluation | None].fromkeys(waiting)
     for group in plan.groups:
         members = sorted(waiting.intersection(number for block in group.blocks for chunk in block for number in chunk))
         for i in range(0, len(members), group.n_lanes):  # a chunk at a time: together they may not fit the memory
@@ -224,7 +224,7 @@ def _tested_chunk(sweep: Sweep, group: Group, numbers: Sequence[int]) -> dict[in
 
 
 def tidy(sweep: Sweep) -> None:
-    """Remove the checkpoints of ended trials, and the parameters of those that are not among the best."""
+    """Remove the checkpoints of ended trials, and the models that are not kept."""
     rows = sweep.store.rows()  # once: another process may add to them at any time
     ended = {row.trial for row in rows if row.status != "paused"}
-    sweep.store.remove(models=ended - sweep.best(rows), paused=ended)
+    sweep.store.remove(models=ended - sweep.kept(rows), paused=ended)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -16,9 +16,8 @@ from jaxmlp._version import __version__
 from jaxmlp.data import Dataset, Encoding, fingerprint
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import to_json
-from jaxmlp.sweep.block import Job
 from jaxmlp.sweep.halving import Halving
-from jaxmlp.sweep.lanes import replicate
+from jaxmlp.sweep.job import Job, Parts
 from jaxmlp.sweep.planning import Plan, make_plan
 from jaxmlp.sweep.progress import Progress, Reporter
 from jaxmlp.sweep.results import Results
@@ -29,17 +28,9 @@ from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.boundary import check_training
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.evaluation import BLOCK
-from jaxmlp.training.examples import arrays, is_classification
+from jaxmlp.training.examples import is_classification
 
-__all__ = ["Parts", "checked_trials", "identity_of", "job_of", "plan", "planner", "run", "use_all_cores"]
-
-
-class Parts(NamedTuple):
-    """The data to train with, to choose by, and to report."""
-
-    data: Dataset
-    validation: Dataset | None
-    test: Dataset | None
+__all__ = ["checked_trials", "identity_of", "plan", "planner", "run", "use_all_cores"]
 
 
 def use_all_cores() -> None:
@@ -130,7 +121,8 @@ def run(
         A folder to save everything in. Repeating the call continues an interrupted sweep, with the results of an
         uninterrupted one; processes that make the same call at the same time share the work.
     keep
-        The number of best trials whose parameters are kept, or "all".
+        The number of best settings whose models are kept, for all of their seeds, and of best trials; or "all".
+        `Results.model` trains any other one again.
     halving
         Stop the worse settings early, by their mean over the seeds: a `Halving`, or its factor.
     encoding
@@ -184,7 +176,8 @@ def run(
     store = Store.create(None if out is None else Path(out), identity)
     try:
         check_outcomes(store, listed)
-        job = job_of(listed, parts, planned.keywords["devices"])
+        store.replace("keep", keep)
+        job = Job.of(listed, parts, planned.keywords["devices"])
         sweep = Sweep(
             job,
             store,
@@ -202,7 +195,7 @@ def run(
         raise KeyboardInterrupt(f"{done} of {len(listed)} trials are done{again}") from interrupt
     finally:
         store.release_all()
-    return Results(store, listed)
+    return Results(store, listed, parts)
 
 
 def identity_of(
@@ -294,13 +287,3 @@ def _network(parts: Parts) -> MLP:
         highest = max(int(np.asarray(each.t).max()) for each in (data, parts.validation) if each is not None)
         return MLP((data.n_inputs, 128, highest + 1))
     return MLP((data.n_inputs, 128, t[0].size), output="identity", loss="quadratic")
-
-
-def job_of(listed: Sequence[Trial], parts: Parts, devices: tuple[jax.Device, ...]) -> Job:
-    """Return the trials with their data on the devices."""
-    by_number, mlp = {trial.number: trial for trial in listed}, listed[0].mlp
-    keys = {seed: jax.random.key(seed) for seed in {trial.seed for trial in listed}}
-    on_host: Any = [None if part is None else jax.tree.map(np.asarray, arrays(mlp, part)) for part in parts]
-    examples, validation = replicate(devices, on_host[:2])
-    test = jax.device_put(on_host[2], devices[0], may_alias=True)
-    return Job(by_number, keys, on_host[0], examples, validation, test, devices)

@@ -137,9 +137,19 @@ class Store:
             raise damaged(self.path, f"{name!r} is not what was written")
         return json.loads(text)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether `about` has a value of this name."""
+        return bool(self.read("select 1 from sweep where name = ?", (name,)))
+
+    def replace(self, name: str, value: Any) -> None:
+        """Save a value that may change from call to call, and so identifies nothing."""
+        with self._named_errors(), self._transaction():
+            self._file.execute("delete from sweep where name = ?", (name,))
+            self._insert({name: value})
+
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
         """Return a JSON value that the first process to ask for it makes and saves."""
-        if not self.read("select 1 from sweep where name = ?", (name,)):
+        if not self.knows(name):
             made = make()
             with self._named_errors(), self._transaction():
                 self._insert({name: made})
@@ -253,18 +263,23 @@ class Store:
         saved = self.about("encoding")
         return None if saved is None else Encoding.from_json(saved)
 
-    def save_model(self, trial: Trial, params: Params) -> None:
-        """Save a trial's parameters, with all that a model needs to take raw inputs."""
+    def model_of(self, trial: Trial, params: Params) -> Model:
+        """Return a trial's model, with all that it needs to take raw inputs."""
         hyperparameters = json.loads(to_json({**trial.values, "seed": trial.seed}))
         about = {**self.about("about"), "trial": trial.number, "hyperparameters": hyperparameters}
+        return Model((Network(trial.mlp, params),), self.encoding, about)
+
+    def save_model(self, trial: Trial, params: Params) -> None:
+        """Save a trial's model."""
+        model = self.model_of(trial, params)
         if self.folder is None:
-            self._models[trial.number] = Model((Network(trial.mlp, params),), self.encoding, about)
+            self._models[trial.number] = model
             return
         # Replace a file that a killed process left: with asynchronous halving it may be of an earlier epoch.
         path = self._arrays("models", trial.number)
         with self._named_errors():
             path.parent.mkdir(exist_ok=True)
-            save(path, Network(trial.mlp, params), encoding=self.encoding, about=about)
+            save(path, model.networks, encoding=model.encoding, about=model.about)
 
     def load_model(self, trial: Trial) -> Model | None:
         """Return a trial's model, None if it was not kept."""
@@ -275,7 +290,7 @@ class Store:
             return None
         model = load(path)
         if ([network.mlp for network in model.networks], model.about.get("trial")) != ([trial.mlp], trial.number):
-            raise damaged(path, f"it is not the model of trial {trial.number}")
+            raise ValueError(f"{path}: damaged, it is not the model of trial {trial.number}")
         return model
 
     def remove(self, models: Collection[int], paused: Collection[int]) -> None:

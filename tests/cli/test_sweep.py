@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from contextlib import contextmanager
 
+import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
@@ -105,8 +106,23 @@ def test_an_unfinished_sweep_is_named_as_such_by_every_command_that_reads_it(jax
 
 
 @pytest.mark.usefixtures("swept")
-def test_a_sweep_keeps_as_many_models_as_are_asked_for(tmp_path):
-    assert len(list((tmp_path / "swept" / "models").iterdir())) == 3
+def test_a_sweep_keeps_the_models_of_as_many_settings_as_are_asked_for(tmp_path):
+    best = {number for setting in sweep.load(tmp_path / "swept").ranked()[:3] for number in setting.trials}
+    assert {int(path.stem[-6:]) for path in (tmp_path / "swept" / "models").iterdir()} >= best
+
+
+@pytest.mark.usefixtures("swept")
+def test_the_best_model_is_trained_again_if_it_is_not_there(jaxmlp, tmp_path):
+    expected = sweep.load(tmp_path / "swept").params()
+    trial = sweep.load(tmp_path / "swept").best().trials[0]
+    shutil.rmtree(tmp_path / "swept" / "models")
+    done = jaxmlp("sweep", "best", "swept", "--save", "best.safetensors")
+    assert (done.code, done.err) == (
+        0,
+        f"jaxmlp sweep best: note: the model of trial {trial} was deleted: it is trained again\n",
+    )
+    for ours, theirs in zip(load(tmp_path / "best.safetensors").networks[0].params, expected, strict=True):
+        np.testing.assert_array_equal(ours.w, theirs.w)
 
 
 @pytest.mark.usefixtures("swept")

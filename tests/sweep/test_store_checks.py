@@ -241,7 +241,7 @@ def test_the_model_of_another_trial_is_refused(whole, tmp_path):
     folder = copied(whole, tmp_path)
     models = folder / "models"
     shutil.copy(models / "trial-000001.safetensors", models / "trial-000000.safetensors")
-    with pytest.raises(ValueError, match=r"trial-000000.safetensors is damaged: it is not the model of trial 0"):
+    with pytest.raises(ValueError, match=r"trial-000000.safetensors: damaged, it is not the model of trial 0"):
         sweep.load(folder).params(0)
     (models / "trial-000001.safetensors").write_bytes(b"?")
     with pytest.raises(ValueError, match=r"trial-000001.safetensors: not a safetensors file") as caught:
