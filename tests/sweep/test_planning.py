@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jaxmlp import MLP, Dataset, TrainConfig, loss_and_gradient, sweep
 from jaxmlp.network import init
-from jaxmlp.sweep import running
 from jaxmlp.sweep.block import _program, _Shape
+from jaxmlp.sweep.job import Job, Parts
 from jaxmlp.sweep.planning import _ACCELERATOR, _CPU, Plan, _lanes, _seconds, chunked, make_plan
 from jaxmlp.sweep.space import trials
 
@@ -114,7 +114,7 @@ def test_the_memory_of_a_plan_is_what_xla_takes_or_a_little_more(hidden, n):
     data, devices, mlp = Dataset(x, np.arange(640) % 2), jax.local_devices()[:1], MLP((64, *hidden, 2))
     listed = trials(many(n), mlp, TrainConfig())
     (group,) = make_plan(listed, 640, 0, devices).groups
-    job = running.job_of(listed, running.Parts(data, data, None), tuple(devices))
+    job = Job.of(listed, Parts(data, data, None), tuple(devices))
     memory = _program(job, group, _Shape.of(job, group)).memory_analysis()
     taken = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     taken -= 2 * sum(np.asarray(part).nbytes for part in (job.examples.x, job.examples.t))
