@@ -193,7 +193,7 @@ class SideBySide(ParallelBackendBase):
             for problem, state in zip(problems, states, strict=True):
                 problem.random_state.set_state(state)
             return [answer for request in requests for answer in self._trained([request])]
-        if self._interrupt.is_set or any(each.progress.status == "interrupted" for each in fitted):
+        if self._interrupt.is_set:
             raise KeyboardInterrupt
         results = iter(fitted)
         return [[next(results) for _ in request.problems] for request in requests]

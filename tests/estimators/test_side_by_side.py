@@ -2,12 +2,16 @@
 
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from time import perf_counter
 
+import jax
 import numpy as np
 import pytest
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from sklearn import config_context, model_selection
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import BaggingClassifier
@@ -27,7 +31,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from jaxmlp import estimators
-from jaxmlp.estimators import MLPClassifier, MLPRegressor, _side_by_side, side_by_side
+from jaxmlp.estimators import MLPClassifier, MLPRegressor, _group, _side_by_side, side_by_side
+from jaxmlp.estimators._fitting import fit_problems
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -288,6 +293,82 @@ def test_a_failed_program_fails_only_the_fits_that_fail_alone(monkeypatch):
         search.fit(X, Y)
 
 
+def test_callbacks_see_and_stop_the_networks_of_their_own_fits():
+    """On the same batches, so that all networks are lanes of one program."""
+
+    def fit(n_networks, last):
+        seen = []
+
+        def callback(states):
+            n_iter = {number: state().progress.n_iter for number, state in states.items()}
+            seen.extend(n_iter.items())
+            return [number for number in n_iter if number == n_networks - 1 and n_iter[number] == last]
+
+        network = clone(SMALL).set_params(n_networks=n_networks)
+        fitted = fit_problems(network._problems(X, Y, None, incremental=False), callback)
+        return sorted(seen), [(each.progress.status, each.progress.losses[0]) for each in fitted]
+
+    tasks = [(1, 1), (2, 2), (3, 3)]
+    with side_by_side():
+        together = Parallel(2)(delayed(fit)(*task) for task in tasks)
+    for (n_networks, last), (seen, ends), (_, ends_alone) in zip(
+        tasks, together, [fit(*task) for task in tasks], strict=True
+    ):
+        until = [6] * (n_networks - 1) + [last]
+        assert seen == [(number, n + 1) for number in range(n_networks) for n in range(until[number])]
+        assert [status for status, _ in ends] == ["max_iter"] * (n_networks - 1) + ["stopped"]
+        np.testing.assert_allclose([loss for _, loss in ends], [loss for _, loss in ends_alone], rtol=1e-12)
+
+
+class Threaded(ClassifierMixin, BaseEstimator):
+    """A classifier that fits its network in a thread of its own, with a setting of the user's."""
+
+    setting = ContextVar("setting", default=None)
+
+    def fit(self, x, y):
+        self.seen_ = self.setting.get()
+        with ThreadPoolExecutor(1) as pool:
+            self.network_ = pool.submit(copy_context().run, clone(SMALL).fit, x, y).result(timeout=60)
+        return self
+
+    def predict(self, x):
+        return self.network_.predict(x)
+
+
+def test_fits_in_threads_of_a_task_train_at_once_and_settings_of_the_context_reach_a_task(calls):
+    before = Threaded.setting.set("by the user")
+    with side_by_side():
+        results = cross_validate(Threaded(), X, Y, cv=FOLDS, return_estimator=True)
+    Threaded.setting.reset(before)
+    assert [each.seen_ for each in results["estimator"]] == ["by the user"] * 3
+    assert results["test_score"].tolist() == cross_validate(SMALL, X, Y, cv=FOLDS)["test_score"].tolist()
+    assert calls == []
+
+
+def test_settings_of_jax_reach_the_thread_that_trains(monkeypatch):
+    seen = []
+    train = _side_by_side.train
+
+    def noting(*others):
+        seen.append((jax.config.jax_default_matmul_precision, threading.current_thread() is threading.main_thread()))
+        return train(*others)
+
+    monkeypatch.setattr(_side_by_side, "train", noting)
+    with jax.default_matmul_precision("float32"):
+        estimators.GridSearchCV(SMALL, {"alpha": [0.0]}, cv=FOLDS, refit=False).fit(X, Y)
+    assert seen == [("float32", False)]
+
+
+def test_the_number_of_jobs_is_what_other_backends_make_of_it():
+    for n_jobs in (None, 1, 3, -1, -2, -1000):
+        with parallel_config("threading"):
+            expected = effective_n_jobs(n_jobs)
+        with side_by_side():
+            assert effective_n_jobs(n_jobs) == expected
+    with side_by_side(), pytest.raises(ValueError, match="n_jobs == 0 in Parallel has no meaning"):
+        effective_n_jobs(0)
+
+
 class Warns(TransformerMixin, BaseEstimator):
     """A transformer that warns."""
 
@@ -337,6 +418,27 @@ def test_an_interrupt_ends_all_waiting_tasks():
     assert threading.active_count() == before
     assert warnings.filters
     search.fit(X, Y)  # nothing of the first search is left
+
+
+def test_an_interrupt_while_networks_train_ends_the_search(monkeypatch):
+    calls = []
+    plain = _group.run_epoch
+
+    def interrupted(*args):
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(*args)
+
+    monkeypatch.setattr(_group, "run_epoch", interrupted)
+    before = threading.active_count()
+    search = estimators.GridSearchCV(SMALL, {"alpha": [0.0, 0.1]}, cv=FOLDS)
+    for kind in (search, model_selection.GridSearchCV(search, {"estimator__tol": [0.0]}, cv=2)):
+        calls.clear()
+        with side_by_side(), pytest.raises(KeyboardInterrupt):
+            kind.fit(X, Y)
+        assert not hasattr(kind, "cv_results_")
+        assert threading.active_count() == before
 
 
 def test_other_estimators_run_as_they_are():
