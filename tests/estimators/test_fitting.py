@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from jaxmlp import MLP
-from jaxmlp.estimators import _parts
+from jaxmlp.data import Expansion
+from jaxmlp.estimators import _fitting, _group, _parts
 from jaxmlp.estimators._fitting import Affine, Control, Problem, Settings, Validation, fit_problems, initial
 from jaxmlp.estimators._program import run_epoch
 from jaxmlp.network import Layer
@@ -18,7 +19,7 @@ from jaxmlp.network import Layer
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
 X, Y = load_digits(return_X_y=True)
-X = X[:300] / 16
+X = X[:300] / 15  # which float32 rounds
 Y = Y[:300]
 SIZES = (64, 12, 10)
 
@@ -37,6 +38,12 @@ def accuracy(rows: np.ndarray):
 
 FOLD = np.arange(300) % 4 != 0
 PART = Validation(np.flatnonzero(~FOLD), accuracy(np.flatnonzero(~FOLD)))
+
+
+def passing(columns: np.ndarray) -> Expansion:
+    nothing = np.zeros(0, int)
+    return Expansion(columns, np.zeros(len(columns), bool), nothing, nothing * 1.0, nothing * 1.0, nothing, nothing)
+
 
 # Eight problems that see the same batches, and some of them alone, are two programs for most of these.
 DIFFERENT = {
@@ -62,13 +69,20 @@ DIFFERENT = {
     "validation": lambda: [
         problem(rate=rate, max_iter=8, rows=np.flatnonzero(FOLD), validation=PART) for rate in (0.01, 3.0)
     ],
+    "validation rows": lambda: [
+        problem(rows=np.flatnonzero(FOLD), validation=Validation(rows, accuracy(rows)))
+        for rows in (PART.rows, PART.rows[:40])
+    ],
+    "targets": lambda: [problem(targets=targets) for targets in (Y, (Y + 1) % 10)],
+    "expansion": lambda: [problem(expansion=passing(np.arange(64)[::step])) for step in (1, -1)],
     "affine": lambda: [problem(affine=Affine(shift, np.ones(64))) for shift in (np.zeros(64), np.full(64, 0.5))],
     "dtypes": lambda: [problem(settings=Settings(MLP(SIZES), 64, dtype=name)) for name in ("float32", "float64")],
 }
 
 
 @pytest.mark.parametrize("what", DIFFERENT)
-def test_problems_side_by_side_are_what_they_are_alone(what):
+def test_problems_side_by_side_are_what_they_are_alone(what, monkeypatch):
+    monkeypatch.setattr(_fitting, "n_threads", lambda: 1)  # all that can be lanes of one program are
     together = fit_problems(DIFFERENT[what]())
     alone = [fit_problems([each])[0] for each in DIFFERENT[what]()]
     for one, other in zip(together, alone, strict=True):
@@ -77,7 +91,7 @@ def test_problems_side_by_side_are_what_they_are_alone(what):
         rounding = 1e4 * np.finfo(one.params[0].w.dtype).eps
         results = [(each._replace(progress=()), each.progress[:-1]) for each in (one, other)]
         jax.tree.map(lambda a, b, at=rounding: np.testing.assert_allclose(a, b, rtol=0, atol=at), *results)
-    different = [each.params[0].w for each in together]
+    different = [np.append(each.params[0].w, each.progress.validation_losses) for each in together]
     assert all(np.any(one != different[0]) for one in different[1:] if one.dtype == different[0].dtype)
 
 
@@ -121,9 +135,11 @@ def test_parts_are_all_problems_once_and_those_of_a_kind_share_a_program(kinds, 
 
 
 def test_equal_copies_of_x_become_one_object():
-    copies = [X, X.copy(), X + 1, X[:100].copy(), X[:100] * 1.0, X.astype(np.float32)]
+    similar = X.copy()
+    similar[1, 2] += 1
+    copies = [X, X.copy(), X + 1, X[:100].copy(), X[:100] * 1.0, X.astype(np.float32), similar]
     shared = [each.x for each in _parts.sharing_x([problem(x=x) for x in copies])]
-    assert [next(i for i, x in enumerate(shared) if x is each) for each in shared] == [0, 0, 2, 3, 3, 5]
+    assert [next(i for i, x in enumerate(shared) if x is each) for each in shared] == [0, 0, 2, 3, 3, 5, 6]
     for one, other in zip(shared, copies, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -154,6 +170,31 @@ def test_a_network_that_diverges_ends_there_and_leaves_its_neighbours_alone():
     assert diverged.progress.status == "diverged"
     assert diverged.progress.n_iter < 3
     assert other.progress.losses == pytest.approx(fit_problems([problem()])[0].progress.losses, rel=1e-12)
+
+
+def test_an_infinite_loss_is_no_divergence_while_weights_are_finite():
+    """Also beside a network that diverges: the square of 1e25 is infinite in float32, its derivative is not."""
+    settings = Settings(MLP((64, 1), "relu", "identity", "quadratic"), 64, dtype="float32")
+    layers = (Layer(np.zeros((1, 64), np.float32), np.zeros(1, np.float32)),)
+    targets = np.full(300, 1e25)
+    tiny, diverged = fit_problems(
+        [
+            problem(settings=settings, targets=targets, start=initial(layers, rate), rate=rate, max_iter=2)
+            for rate in (1e-30, 1e30)
+        ]
+    )
+    assert (tiny.progress.status, diverged.progress.status) == ("max_iter", "diverged")
+    assert not np.isfinite(tiny.progress.losses).any()
+
+
+def test_an_error_in_one_of_several_threads_is_raised(monkeypatch):
+    def failing(*_args):
+        raise MemoryError("is full")
+
+    monkeypatch.setattr(_fitting, "n_threads", lambda: 2)
+    monkeypatch.setattr(_group, "run_epoch", failing)
+    with pytest.raises(MemoryError, match="is full"):
+        fit_problems([problem(seed) for seed in range(4)])
 
 
 def test_a_callback_sees_every_epoch_and_can_stop_a_fit():

@@ -26,6 +26,7 @@ from sklearn.model_selection import (
     learning_curve,
     validation_curve,
 )
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -33,6 +34,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from jaxmlp import estimators
 from jaxmlp.estimators import MLPClassifier, MLPRegressor, _group, _side_by_side, side_by_side
 from jaxmlp.estimators._fitting import fit_problems
+from jaxmlp.estimators._tasks import Request
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -232,6 +234,16 @@ def test_fits_in_other_estimators_train_side_by_side(calls):
     assert all(estimator.n_iter_ == 6 for estimator in scores["estimator"])
 
 
+def test_fits_of_the_same_rows_for_other_targets_train_side_by_side(calls):
+    labels = np.stack([Y == 0, X[:, 0] > 6], axis=1).astype(int)
+    columns = MultiOutputClassifier(SMALL, n_jobs=2)
+    with side_by_side():
+        together = columns.fit(X, labels).predict_proba(X)
+    assert calls == [2]
+    for one, other in zip(together, columns.set_params(n_jobs=1).fit(X, labels).predict_proba(X), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
+
 def test_a_search_in_a_cross_validation_trains_side_by_side(calls):
     search = model_selection.GridSearchCV(SMALL, {"alpha": [0.0, 0.1]}, cv=FOLDS)
     with side_by_side():
@@ -253,6 +265,26 @@ def test_the_time_of_a_fit_is_its_share():
         fit_params=None, score_params=None, return_times=True,
     )  # fmt: skip
     assert isinstance(scores["fit_time"], float)  # what `_without_waiting` looks for; otherwise times count the waiting
+
+
+def test_the_share_of_a_fit_is_its_rows_times_parameters_times_epochs(monkeypatch):
+    problems = [clone(SMALL)._problems(X[::n], Y[::n], None, incremental=False)[0] for n in (1, 2)]
+    problems.append(clone(SMALL).set_params(hidden_layer_sizes=())._problems(X, Y, None, incremental=False)[0])
+
+    def train(problems, *_others):
+        n_iter = (200, 200, 200, 2)[: len(problems)]
+        return [
+            each.start._replace(progress=each.start.progress._replace(n_iter=n))
+            for each, n in zip(problems, n_iter, strict=True)
+        ]
+
+    monkeypatch.setattr(_side_by_side, "train", train)
+    requests = [Request([each], None) for each in (*problems, problems[0])]
+    began = perf_counter()
+    seconds = [of_one for _, of_one in _side_by_side.SideBySide()._answers(requests)]
+    assert 0 < sum(seconds) <= perf_counter() - began
+    # 43 parameters with 5 hidden units, 15 without any.
+    np.testing.assert_allclose(np.array(seconds) / seconds[0], [1, 1 / 2, 15 / 43, 1 / 100], rtol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
