@@ -76,6 +76,11 @@ def test_an_error_in_a_fit_tears_callbacks_down():
     with pytest.raises(ValueError, match="diverged"):
         MLPRegressor(**SMALL | {"learning_rate_init": 1e200}).set_callbacks(noting).fit(X, Y)
     assert noting.tasks[-1] == "teardown"
+    unfitted = MLPRegressor(**SMALL).set_callbacks(noting)
+    with pytest.raises(ValueError, match="contains NaN"):
+        unfitted.fit(X * np.nan, Y)
+    assert noting.tasks.count("teardown") == 2
+    assert "coefs_" not in vars(unfitted)
     assert "_callback_fit_ctx" not in vars(MLPRegressor(**SMALL).fit(X, Y))
 
 

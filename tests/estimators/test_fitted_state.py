@@ -195,7 +195,9 @@ def test_whole_numbers_beyond_32_bits_are_learned_as_what_they_are(n_outputs, ea
 def test_sparse_rows_become_an_array_only_if_memory_holds_it(monkeypatch):
     wide = scipy.sparse.random_array((150, 10**9), density=1e-9, format="csr", rng=np.random.default_rng(0))
     monkeypatch.setattr(_inputs, "free_main_memory", lambda: 21_000_000_000)
-    message = r"150 x 1000000000 of float64, twice, are 2400000000000 bytes, and 21000000000 are free: call partial_fit"
+    message = (
+        r"150 x 1000000000 of float64, three times, are 3600000000000 bytes, and 21000000000 are free: call partial_fit"
+    )
     for fit in (MLPClassifier(**SMALL).fit, MLPRegressor(**SMALL).partial_fit):
         with pytest.raises(ValueError, match=message) as caught:
             fit(wide, Y)

@@ -204,9 +204,10 @@ def test_a_callback_sees_every_epoch_and_can_stop_a_fit():
         seen.extend((number, state().progress.n_iter) for number, state in states.items())
         return [1]
 
-    first, second = fit_problems([problem(rate=0.1), problem(rate=0.2)], stop_second)
-    assert sorted(seen) == [(0, 1), (0, 2), (0, 3), (1, 1)]
-    assert (first.progress.status, second.progress.status) == ("max_iter", "stopped")
+    others = problem(rate=0.1), problem(rate=0.2), problem(seed=5, max_iter=2)  # the last one is a group of its own
+    first, second, third = fit_problems(others, stop_second)
+    assert sorted(seen) == [(0, 1), (0, 2), (0, 3), (1, 1), (2, 1), (2, 2)]
+    assert [each.progress.status for each in (first, second, third)] == ["max_iter", "stopped", "max_iter"]
     (alone,) = fit_problems([problem(rate=0.2, max_iter=1)])
     np.testing.assert_allclose(second.params[0].w, alone.params[0].w, rtol=0, atol=1e-12)
 
