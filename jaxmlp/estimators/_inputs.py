@@ -107,9 +107,9 @@ def as_array(x: Any) -> np.ndarray:
     needed, free = 3 * x.shape[0] * x.shape[1] * x.dtype.itemsize, free_main_memory()
     if needed > free:
         raise ValueError(
-            f"X is sparse, and training needs it as an array: {x.shape[0]} x {x.shape[1]} of {x.dtype}, three times, are "
-            f"{needed} bytes, and {free} are free: call partial_fit with fewer rows at a time, or make columns fewer, "
-            "as with sklearn.decomposition.TruncatedSVD"
+            f"X is sparse, and training needs it as an array: {x.shape[0]} x {x.shape[1]} of {x.dtype}, three times, "
+            f"are {needed} bytes, and {free} are free: call partial_fit with fewer rows at a time, or reduce the "
+            "columns, as with sklearn.decomposition.TruncatedSVD"
         )
     return x.toarray()
 
