@@ -234,7 +234,10 @@ def _add_sweep(parser: ArgumentParser) -> None:
     )
     _add(sweep, "--halving FACTOR", halving, type=number(int), nargs="?", const=3)
     _add(sweep, "--asynchronous", "with --halving: decide on each setting without waiting for the others")
-    out = "folder for the results (default: a new one under runs/); the same command continues a sweep"
+    out = (
+        "folder for the results (default: a new one under runs/); the same command continues a sweep, and one with "
+        "more values, seeds, trials or epochs extends it"
+    )
     _add(sweep, "--out DIR", out)
     keep = "number of best settings whose models are kept, or all (default: 10)"
     _add(sweep, "--keep N", keep, type=count_or_all, default=10)

@@ -123,7 +123,10 @@ def _check_folder(folder: Path, material: Material) -> None:
         return  # run from Python: the store itself checks data and numbers
     if saved["data"] != material.about["data"]:
         raise ValueError(f"{folder}: the sweep began with other data; use those, or choose another --out")
-    check_same_options(f"{folder}: the sweep began", saved["options"], material.about["options"])
+    before, now = saved["options"], material.about["options"]
+    if before["epochs"] < now["epochs"]:  # the sweep may go on
+        now = now | {"epochs": before["epochs"]}
+    check_same_options(f"{folder}: the sweep began", before, now)
 
 
 def _base(material: Material, space: sweep.Space) -> tuple[MLP, TrainConfig]:

@@ -9,10 +9,10 @@ import jax
 from jaxmlp._intervals import interval
 from jaxmlp.data import fingerprint
 from jaxmlp.sweep.block import begin, run_block
-from jaxmlp.sweep.halving import Halving
+from jaxmlp.sweep.growing import keeps_its_epochs
 from jaxmlp.sweep.job import Job, Parts
 from jaxmlp.sweep.metrics import by_setting, score
-from jaxmlp.sweep.planning import Group, Plan
+from jaxmlp.sweep.planning import Group
 from jaxmlp.sweep.space import Trial
 from jaxmlp.sweep.store import Row, Store, difference, is_cut_short
 from jaxmlp.training.history import Trained
@@ -64,11 +64,13 @@ def train_again(store: Store, trial: Trial, parts: Parts) -> Trained:
 
 def _rungs(store: Store, trial: Trial) -> Iterable[tuple[Group, int]]:
     """Yield the programs that trained a trial, each as a group of this trial alone, and up to which epoch."""
-    halving = store.about("halving")
-    rungs = Halving(**halving).rungs(trial.config.epochs) if halving and not halving["asynchronous"] else ()
-    names = [(f"plan of rung {rung}", rung) for rung in rungs] or [("plan", trial.config.epochs)]
-    for name, until in names:
-        plan = Plan.from_json(store.about(name)) if store.knows(name) else Plan((), 1, "")
+    found: dict[tuple[int, int], Group] = {}
+    for (_, rung), plan in store.plans():
         for group in plan.groups:
-            if any(trial.number in chunk for block in group.blocks for chunk in block):
-                yield replace(group, n_chunks=1, blocks=(((trial.number,),),)), until
+            shorter = replace(trial.config, epochs=group.epochs)
+            went_on = group.epochs == trial.config.epochs or keeps_its_epochs(shorter, trial.config.epochs)
+            if went_on and any(trial.number in chunk for block in group.blocks for chunk in block):
+                # The plan of the most trials, which is the last one, if a sweep grew before the trial was run.
+                found[group.epochs, rung or group.epochs] = group
+    for (_, until), group in sorted(found.items(), key=lambda each: each[0]):
+        yield replace(group, n_chunks=1, blocks=(((trial.number,),),)), until

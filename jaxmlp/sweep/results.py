@@ -65,15 +65,14 @@ class Results:
         self._store, self._parts = store, parts
         self._again: dict[int, Model] = {}  # models that were trained again
         self.folder = store.folder
-        self.names: tuple[str, ...] = tuple(store.about("names"))
         self.metric: str = store.about("metric")
         self.about: dict[str, Any] = store.about("about")
         self.title = store.folder.name if store.folder else "sweep"
-        self._space = Space(self.names, plain(store.about("rows")))
         if listed is None:
             mlp, config = MLP(**plain(store.about("mlp"))), TrainConfig(**plain(store.about("config")))
-            listed = trials(self._space, mlp, config)
+            listed = trials(Space(tuple(store.about("names")), plain(store.about("rows"))), mlp, config)
         self._trials = listed
+        self.names: tuple[str, ...] = tuple(listed[0].values)
 
     def __len__(self) -> int:
         """Return how many trials the sweep has, finished or not."""
@@ -211,7 +210,7 @@ class Results:
             if metric in REPORTED:
                 raise ValueError(f"{metric} is for reporting: choose by validation_{metric.removeprefix('test_')}")
             raise ValueError(unknown_name("metric", metric, METRICS))
-        numbers = numbered(self.names, self._space.rows, _names(over))
+        numbers = numbered(self.names, [tuple(trial.values.values()) for trial in self._trials], _names(over))
         n_asked = Counter(numbers)
         groups: dict[int, list[Row]] = {number: [] for number in numbers}
         for row in self.rows():

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 
 from jaxmlp.sweep.block import begin, prepare, run_block, tested
+from jaxmlp.sweep.growing import keeps_its_epochs
 from jaxmlp.sweep.halving import Halving, survivors
 from jaxmlp.sweep.job import Job
 from jaxmlp.sweep.keeping import kept_trials
@@ -64,7 +66,7 @@ def run_rungs(sweep: Sweep) -> None:
     try:
         _run_all(sweep)
     except StopSweep:
-        _stop(sweep, sweep.make_plan(list(sweep.job.trials.values())), sweep.store.paused())
+        _stop(sweep, sweep.store.paused())
 
 
 def _run_all(sweep: Sweep) -> None:
@@ -74,10 +76,10 @@ def _run_all(sweep: Sweep) -> None:
         return
     rungs, settings = halving.rungs(sweep.job.trials[alive[0]].config.epochs), sweep.settings()
     for rung in rungs[:-1]:
-        plan = _run_rung(sweep, alive, rung)
+        _run_rung(sweep, alive, rung)
         settings = _survivors(sweep, halving, settings, sweep.store.rows(), sweep.store.at_epoch(rung), rung)
         going_on = {number for setting in settings for number in setting}
-        _stop(sweep, plan, {number for number in alive if number not in going_on})
+        _stop(sweep, {number for number in alive if number not in going_on})
         sweep.reporter.report()
         ended = {row.trial for row in sweep.store.rows() if row.epochs <= rung and row.status != "paused"}
         alive = sorted(going_on - ended)
@@ -110,11 +112,9 @@ def _survivors(
     return survivors(halving, reached, scores, running)
 
 
-def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> Plan:
-    """Run trials up to an epoch, or to their ends (None), block by block; return the plan."""
-    name = "plan" if until is None else f"plan of rung {until}"
-    trials = [sweep.job.trials[number] for number in alive]
-    plan = Plan.from_json(sweep.store.kept(name, lambda: sweep.make_plan(trials).to_json()))
+def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
+    """Run trials up to an epoch, or to their ends (None), block by block."""
+    plan = _plan(sweep, alive, until)
     blocks = {(g, b): block for g, group in enumerate(plan.groups) for b, block in enumerate(group.blocks)}
     # A block is claimed by its first trial, which is in no other block of its rung.
     with ThreadPoolExecutor(1) as compiler:
@@ -137,7 +137,26 @@ def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> Plan:
                 _keep_block(sweep, _run_block(sweep, group, block, trained, until))
                 sweep.reporter.report()
             sweep.store.release(block[0][0])
-    return plan
+
+
+def _plan(sweep: Sweep, alive: Sequence[int], until: int | None) -> Plan:
+    """Return the plan of a rung that the first process to come here made, of the trials that had not reached its end.
+
+    Another number of trials, or of epochs, is another plan. The trials of a block are after the same epoch.
+    """
+
+    def make() -> Plan:
+        rows = {row.trial: row for row in sweep.store.rows()}
+        after: dict[int, list[Trial]] = {}
+        for number in alive:
+            row = rows.get(number)
+            if row is None or (row.status == "paused" and (until is None or row.epochs < until)):
+                after.setdefault(0 if row is None else row.epochs, []).append(sweep.job.trials[number])
+        plans = [sweep.make_plan(some) for some in after.values()] or [sweep.make_plan([])]
+        return replace(plans[0], groups=tuple(group for plan in plans for group in plan.groups))
+
+    trials = sweep.job.trials
+    return sweep.store.plan(len(trials), max(trial.config.epochs for trial in trials.values()), until, make)
 
 
 def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
@@ -194,16 +213,19 @@ def _keep_block(sweep: Sweep, trained: Mapping[int, Trained]) -> None:
     ended = [outcome(number, each) for number, each in trained.items() if each.status != "running"]
     for number in sweep.kept([*ended, *sweep.store.rows()]) & {row.trial for row in ended}:
         sweep.store.save_model(sweep.job.trials[number], trained[number].params)
+        if _may_go_on(sweep, number, trained[number].status):
+            sweep.store.pause(number, trained[number])
     sweep.store.commit(trained)
     tidy(sweep)
 
 
-def _stop(sweep: Sweep, plan: Plan, numbers: Collection[int]) -> None:
+def _stop(sweep: Sweep, numbers: Collection[int]) -> None:
     """Stop paused trials: test them, and save their models if all are kept."""
     rows = sweep.store.rows()
     waiting = {row.trial for row in rows if row.status == "paused"} & set(numbers)
     as_stopped = [row._replace(status="stopped") if row.trial in waiting else row for row in rows]
     kept, tests = sweep.kept(as_stopped), dict[int, Evaluation | None].fromkeys(waiting)
+    plan = sweep.make_plan([sweep.job.trials[number] for number in sorted(waiting)])
     for group in plan.groups:
         members = sorted(waiting.intersection(number for block in group.blocks for chunk in block for number in chunk))
         for i in range(0, len(members), group.n_lanes):  # a chunk at a time: together they may not fit the memory
@@ -226,5 +248,13 @@ def _tested_chunk(sweep: Sweep, group: Group, numbers: Sequence[int]) -> dict[in
 def tidy(sweep: Sweep) -> None:
     """Remove the checkpoints of ended trials, and the models that are not kept."""
     rows = sweep.store.rows()  # once: another process may add to them at any time
-    ended = {row.trial for row in rows if row.status != "paused"}
-    sweep.store.remove(models=ended - sweep.kept(rows), paused=ended)
+    ended, kept = {row.trial for row in rows if row.status != "paused"}, sweep.kept(rows)
+    going_on = {row.trial for row in rows if row.trial in kept and _may_go_on(sweep, row.trial, row.status)}
+    sweep.store.remove(models=ended - kept, paused=ended - going_on)
+
+
+def _may_go_on(sweep: Sweep, number: int, status: str) -> bool:
+    """Tell whether a trial that has ended would go on if the sweep were given more epochs: see `Store.create`."""
+    config = sweep.job.trials[number].config
+    in_folder = sweep.store.folder is not None
+    return in_folder and status == "finished" and keeps_its_epochs(config, config.epochs + 1)

@@ -22,7 +22,7 @@ from jaxmlp.sweep.planning import Plan, make_plan
 from jaxmlp.sweep.progress import Progress, Reporter
 from jaxmlp.sweep.results import Results
 from jaxmlp.sweep.rungs import Sweep, run_rungs, tidy
-from jaxmlp.sweep.space import Space, Trial, described, trials
+from jaxmlp.sweep.space import Space, Trial, described, plain, trials
 from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.boundary import check_training
@@ -119,7 +119,11 @@ def run(
         Evaluated once for each trial, when it ends, with the parameters that are kept. Nothing else depends on it.
     out
         A folder to save everything in. Repeating the call continues an interrupted sweep, with the results of an
-        uninterrupted one; processes that make the same call at the same time share the work.
+        uninterrupted one; processes that make the same call at the same time share the work. A call with more trials
+        (seeds, values, settings) or a larger `config.epochs` goes on with what there is: trials keep their numbers, and
+        new ones come after them. With more epochs the best trials go on from their saved states, unless their
+        schedule depends on the number of epochs (cosine); the others are trained anew, and a UserWarning says so.
+        What patience or halving stopped stays stopped.
     keep
         The number of best settings whose models are kept, for all of their seeds, and of best trials; or "all".
         `Results.model` trains any other one again.
@@ -144,8 +148,8 @@ def run(
     TypeError
         If an argument has the wrong type.
     ValueError
-        If a number or a trial (named by its number) is invalid, the data do not fit, or `out` holds another or a
-        damaged sweep; raised before any work.
+        If a number or a trial (named by its number) is invalid, the data do not fit, or `out` holds a damaged sweep, or
+        one that this call does not extend; raised before any work.
     OSError
         If `out` cannot be written; what was written before is safe.
 
@@ -174,6 +178,10 @@ def run(
     space = Space(space.names, tuple(tuple(trial.values.values()) for trial in listed))  # with nothing unset
     identity = identity_of(space, parts, config, base, halving, encoding, about)
     store = Store.create(None if out is None else Path(out), identity)
+    now = Space(tuple(store.about("names")), plain(store.about("rows")))
+    if now != space:  # the sweep was begun with fewer trials, or with more
+        listed = trials(now, base, config)
+        made_plan = planned(listed)
     try:
         check_outcomes(store, listed)
         store.replace("keep", keep)

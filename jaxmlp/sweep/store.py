@@ -8,10 +8,13 @@ import hashlib
 import json
 import math
 import os
+import re
 import sqlite3
 import threading
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -20,8 +23,10 @@ from jaxmlp.data import Encoding
 from jaxmlp.network import MLP, Network, Params
 from jaxmlp.storage.checkpoint import Model, load, load_training, save, save_training
 from jaxmlp.storage.files import to_json
-from jaxmlp.sweep.metrics import METRICS, REPORTED
-from jaxmlp.sweep.space import Trial
+from jaxmlp.sweep.growing import grown, keeps_its_epochs
+from jaxmlp.sweep.metrics import METRICS, REPORTED, counted
+from jaxmlp.sweep.planning import Plan
+from jaxmlp.sweep.space import Space, Trial, plain, trials
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.history import Epoch, Evaluation, Trained
 
@@ -38,6 +43,7 @@ _PATIENCE = 60.0  # seconds to wait for another process's transaction, which tak
 # The sweeps that threads of this process run, each with its process: a fork inherits the set, but runs none of them.
 _RUNNING: set[tuple[int, str]] = set()
 _RUNNING_LOCK = threading.Lock()
+_PLAN = "plan of {} trials, {} epochs, rung {}"
 _CURVES = ", ".join(name for name in Epoch._fields if name != "epoch")
 _TABLES = (
     "sweep (name text primary key, value text not null, digest text not null)",
@@ -84,6 +90,9 @@ class Store:
         self._models: dict[int, Model] = {}
         self._paused: dict[int, Trained] = {}
         self._locks: IO[bytes] | None = None
+        # Another process may add trials to the sweep: they have larger numbers, and are none of this one's business.
+        self._n_trials: int | None = None
+        self._config: str | None = None
         self._key = os.getpid(), os.path.realpath(self.path)
         name = str(self.path) if folder is not None else ":memory:"
         # One thread after another may use it; a second process waits for the first one's transaction.
@@ -92,7 +101,7 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
-        """Open or create a store; `about` is all that identifies its sweep, as JSON values."""
+        """Open or create a store; `about` is all that identifies its sweep, as JSON values. See `growing.grown`."""
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder)
@@ -103,9 +112,10 @@ class Store:
             is_new = not store.read("select 1 from sweep union select 1 from trials limit 1")
             if is_new:
                 store._insert(about)
-        for name, value in about.items() if not is_new else ():
-            if (saved := store.about(name)) != value:
-                raise ValueError(f"{folder}: {difference(name, saved, value)}")
+            elif "rows" in about:
+                store._grow(about)
+        store._n_trials = len(store.about("rows")) if "rows" in about else None
+        store._config = store._digest_of("config")
         return store
 
     @classmethod
@@ -141,6 +151,23 @@ class Store:
         """Tell whether `about` has a value of this name."""
         return bool(self.read("select 1 from sweep where name = ?", (name,)))
 
+    def plan(self, n_trials: int, epochs: int, rung: int | None, make: Callable[[], Plan]) -> Plan:
+        """Return the plan of a rung (None if there are none) that the first process to ask for it makes and saves.
+
+        A sweep that grows has another plan.
+        """
+        name = _PLAN.format(n_trials, epochs, rung or 0)
+        return Plan.from_json(self.kept(name, lambda: make().to_json()))
+
+    def plans(self) -> list[tuple[tuple[int, int], Plan]]:
+        """Return every plan with its number of trials and its rung (0 if there are none), that of few trials first."""
+        names = [name for (name,) in self.read("select name from sweep where name like 'plan of %'")]
+        numbers = {name: tuple(map(int, re.findall("[0-9]+", name))) for name in names}
+        return [
+            ((n, rung), Plan.from_json(self.about(name)))
+            for name, (n, _, rung) in sorted(numbers.items(), key=lambda each: each[1])
+        ]
+
     def replace(self, name: str, value: Any) -> None:
         """Save a value that may change from call to call, and so identifies nothing."""
         with self._named_errors(), self._transaction():
@@ -159,14 +186,80 @@ class Store:
         rows = [(name, text, _digest(text)) for name, value in values.items() for text in [to_json(value)]]
         self._file.executemany("insert or ignore into sweep values (?, ?, ?)", rows)
 
+    def _grow(self, about: Mapping[str, Any]) -> None:
+        """Add the trials and epochs of a call to a sweep that was begun before; refuse anything else that differs."""
+        saved = {name: self.about(name) for name in about}
+        before, config = saved["config"]["epochs"], about["config"]
+        is_longer = before < config["epochs"] and "epochs" not in {*saved["names"], *about["names"]}
+        alike = dict(about) | {name: saved[name] for name in ("names", "rows")}
+        if is_longer:
+            alike |= {"config": config | {"epochs": before}, "about": saved["about"]}
+        for name, value in alike.items():
+            if saved[name] != value:
+                raise ValueError(f"{self.folder}: {difference(name, saved[name], value)}")
+        try:
+            now = json.loads(to_json(grown(saved, about)))
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
+        if is_longer:
+            now |= {"config": config, "about": about["about"]}
+            self._lengthen(now, before)
+        changed = {name: value for name, value in now.items() if value != saved[name]}
+        self._file.executemany("delete from sweep where name = ?", [(name,) for name in changed])
+        self._insert(changed)
+
+    def _lengthen(self, about: Mapping[str, Any], before: int) -> None:
+        """Let trials that end by their epochs go on, from their saved states if these are the beginning of longer ones.
+
+        Those that patience or halving stopped have ended all the same, and so have those that diverged.
+        """
+        mlp, config = MLP(**plain(self.about("mlp"))), TrainConfig(**plain(about["config"]))
+        listed = trials(Space(tuple(about["names"]), plain(about["rows"])), mlp, config)
+        going_on: list[int] = []
+        anew: list[int] = []
+        for row in self.rows():
+            shorter = replace(listed[row.trial].config, epochs=before)
+            if not keeps_its_epochs(shorter, config.epochs):
+                anew.append(row.trial)
+            elif row.status == "finished":
+                (going_on if self._arrays("paused", row.trial).exists() else anew).append(row.trial)
+        if anew:
+            schedules = {listed[number].config.schedule for number in anew}
+            of_cosine = ": the schedule cosine depends on the number of epochs" if "cosine" in schedules else ""
+            words = f"{counted(len(anew), 'trial')} of {len(listed):,} will be trained anew for {config.epochs} epochs"
+            warnings.warn(words + of_cosine, UserWarning, stacklevel=5)
+        for number in anew:
+            for kind in ("models", "paused"):
+                self._arrays(kind, number).unlink(missing_ok=True)
+        for table in ("trials", "curves"):
+            self._file.executemany(f"delete from {table} where trial = ?", [(number,) for number in anew])
+        columns = ", ".join(f"{name} = null" for name in REPORTED)
+        again = f"update trials set status = 'paused', {columns}, test_digest = ? where trial = ?"
+        none = (None,) * len(REPORTED)
+        self._file.executemany(again, [(test_digest(number, none), number) for number in going_on])
+
+    def _digest_of(self, name: str) -> str | None:
+        found = self.read("select digest from sweep where name = ?", (name,))
+        return found[0][0] if found else None
+
+    def _check_epochs(self) -> None:
+        """Refuse to save outcomes of fewer epochs than another process has given the sweep meanwhile."""
+        if self._config is not None and self._digest_of("config") != self._config:
+            epochs = self.about("config")["epochs"]
+            raise ValueError(f"{self.folder}: another call has given this sweep {epochs} epochs; give as many")
+
     def rows(self) -> list[Row]:
         """Return all trials that have an outcome, by number."""
-        return [Row(*row) for row in self.read(f"select {', '.join(Row._fields)} from trials order by trial")]
+        found = self.read(f"select {', '.join(Row._fields)} from trials {self._mine('where')} order by trial")
+        return [Row(*row) for row in found]
 
     def at_epoch(self, epoch: int) -> dict[int, Epoch]:
         """Return the record of an epoch (counted from 1) for every trial that reached it."""
-        found = self.read(f"select trial, epoch, {_CURVES} from curves where epoch = ?", (epoch,))
+        found = self.read(f"select trial, epoch, {_CURVES} from curves where epoch = ? {self._mine('and')}", (epoch,))
         return {row[0]: Epoch(*row[1:]) for row in found}
+
+    def _mine(self, word: str) -> str:
+        return "" if self._n_trials is None else f"{word} trial < {self._n_trials}"
 
     def has(self, block: Iterable[Iterable[int]], until: int | None) -> bool:
         """Tell whether all trials of a block have ended, or have reached an epoch."""
@@ -185,7 +278,8 @@ class Store:
 
     def curves(self) -> list[tuple[int, Epoch]]:
         """Return the histories of all trials that have ended, each epoch with its trial's number."""
-        return self._curves("where trial in (select trial from trials where status != 'paused')")
+        which = "where trial in (select trial from trials where status != 'paused')"
+        return self._curves(f"{which} {self._mine('and')}")
 
     def _curves(self, which: str, *values: int) -> list[tuple[int, Epoch]]:
         query = f"select trial, epoch, {_CURVES} from curves {which} order by trial, epoch"
@@ -204,6 +298,7 @@ class Store:
         marks = ", ".join("?" * (1 + len(Epoch._fields)))
         with_digests = [(*row, test_digest(row.trial, row.test)) for row in rows]
         with self._named_errors(), self._transaction():
+            self._check_epochs()
             columns = ", ".join("?" * (len(Row._fields) + 1))
             self._file.executemany(f"insert or replace into trials values ({columns})", with_digests)
             self._file.executemany("delete from curves where trial = ?", [(row.trial,) for row in rows])
@@ -325,6 +420,7 @@ class Store:
         committed, ahead = trained.history[: len(history)], trained.history[len(history) :]
         if to_json(committed) != to_json(history):
             raise damaged(path, f"it is not the training of trial {number}")
+        trained = trained._replace(status="running", test=None)  # of fewer epochs it may have been the end
         return trained._replace(history=(*history, *ahead))  # the checkpoint has null for infinite losses
 
     def read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
@@ -415,11 +511,6 @@ def difference(name: str, saved: Any, given: Any, what: str = "sweep") -> str:
             return f"these are not the {name.replace('data', 'training')} data that the {what} was begun with"
         case "names":
             return f"the {what} was begun with the hyperparameters {', '.join(saved)}, got {', '.join(given)}"
-        case "rows":
-            if len(saved) != len(given):
-                return f"the {what} was begun with {len(saved)} trials, got {len(given)}"
-            first = next(number for number, row in enumerate(given) if row != saved[number])
-            return f"trial {first} of the {what} was begun with the values {saved[first]}, got {given[first]}"
         case "jaxmlp":
             return f"the {what} was begun by version {saved} of jaxmlp, this is {given}"
         case "format":

@@ -50,8 +50,8 @@ def _fault(row: Row, curve: Sequence[Any], trials: Sequence[Trial], is_halved: b
     if not (isinstance(row.best_epoch, int) and least <= row.best_epoch <= last_finite):
         return f"its best epoch {row.best_epoch!r} of {row.epochs}"
     is_stopped_by_itself = row.status == "stopped" and row.epochs - row.best_epoch == config.patience
-    is_cut = row.epochs < config.epochs
-    is_right = is_cut == (row.status != "finished") and (is_halved or is_stopped_by_itself or not is_cut)
+    is_cut, waits = row.epochs < config.epochs, row.status == "paused"
+    is_right = is_cut == (row.status != "finished") and (waits or is_halved or is_stopped_by_itself or not is_cut)
     if not (is_diverged or is_right):
         return f"status {row.status!r} after {row.epochs} of {config.epochs} epochs"
     is_time = isinstance(row.seconds, float) and 0 <= row.seconds < math.inf

@@ -145,11 +145,11 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(swept,
     again = json.loads(jaxmlp("sweep", "iris", *GRID, *QUICK, "--keep", "3", "--out", "swept", "--json").out)
     assert again["settings"] == swept["settings"]
     for changed, said in (
-        (("iris", *GRID, "--epochs", "5", "--hidden", "8"), "began with --epochs 4, got 5"),
+        (("iris", *GRID, "--epochs", "3", "--hidden", "8"), "began with --epochs 4, got 3"),
         (("wine", *GRID, *QUICK), "other data"),
         (
             ("iris", "--grid", "learning_rate=0.5,0.6", *QUICK),
-            "begun with the hyperparameters learning_rate, momentum, seed, got learning_rate",
+            "trial 0 of the sweep has learning_rate=0.01, but this space has 0.5, 0.6; give the values of both",
         ),
     ):
         done = jaxmlp("sweep", *changed, "--out", "swept")
@@ -290,3 +290,20 @@ def test_a_sweep_killed_before_its_first_commit_is_begun_again(jaxmlp, tmp_path)
     (tmp_path / "swept" / "sweep.sqlite").touch()
     assert jaxmlp("sweep", "iris", "--seeds", "2", *QUICK, "--out", "swept").code == 0
     assert len(sweep.load(tmp_path / "swept").rows()) == 2
+
+
+def test_the_command_with_more_seeds_values_or_epochs_extends_the_sweep(swept, jaxmlp, tmp_path):
+    before = sweep.load(tmp_path / "swept").rows()
+    more = ["sweep", "iris", *GRID[:2], "--grid", "momentum=0,0.9,0.5", "--seeds", "3", "--out", "swept", "--json"]
+    assert json.loads(jaxmlp(*more, *QUICK, "--keep", "3").out)["trials"] == 18
+    assert sweep.load(tmp_path / "swept").rows()[:8] == before
+    longer = json.loads(jaxmlp(*more, "--epochs", "5", *QUICK[2:]).out)
+    assert longer["notes"] == [
+        "18 trials of 18 will be trained anew for 5 epochs: the schedule cosine depends on the number of epochs"
+    ]
+    assert {row.epochs for row in sweep.load(tmp_path / "swept").rows()} == {5}
+    assert jaxmlp("sweep", "best", "swept", "--save", "best.safetensors").code == 0
+    assert load(tmp_path / "best.safetensors").about["options"]["epochs"] == 5
+    other = jaxmlp("sweep", "iris", "--grid", "learning_rate=0.3,0.01", "--epochs", "5", *QUICK[2:], "--out", "swept")
+    assert other.code == 2
+    assert "of the sweep has learning_rate=0.1, but this space has 0.3, 0.01;" in other.err

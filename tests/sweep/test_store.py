@@ -283,12 +283,12 @@ def test_a_second_thread_that_runs_the_same_sweep_is_refused(tmp_path):
 def test_a_process_that_comes_late_to_a_rung_stops_what_another_has_stopped(tmp_path, monkeypatch):
     stop = rungs._stop
 
-    def stop_late(running, plan, numbers):
+    def stop_late(running, numbers):
         seen = running.store.rows()
-        stop(running, plan, numbers)
+        stop(running, numbers)
         with monkeypatch.context() as patch:
             patch.setattr(running.store, "rows", lambda: seen)
-            stop(running, plan, numbers)
+            stop(running, numbers)
 
     expected = run(halving=2).rows()
     monkeypatch.setattr(rungs, "_stop", stop_late)
@@ -314,19 +314,10 @@ def test_parameters_of_the_best_few_are_kept_and_no_others(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"space": sweep.grid(learning_rate=[0.5, *RATES[1:], 1e18], hidden=[(4,), (3, 3)])},
-            "trial 0 of the sweep was begun with the values [0.01, [4]], got [0.5, [4]]",
-        ),
-        ({"space": sweep.grid(learning_rate=[0.1, 0.2], hidden=[(4,)])}, "the sweep was begun with 14 trials, got 2"),
-        (
-            {"space": sweep.grid(learning_rate=[0.1, 0.2])},
-            "the sweep was begun with the hyperparameters learning_rate, hidden, got learning_rate",
-        ),
         ({"data": Dataset(X[:80] + 1, T[:80])}, "these are not the training data that the sweep was begun with"),
         ({"validation": TEST}, "these are not the validation data that the sweep was begun with"),
         ({"test": VALIDATION}, "these are not the test data that the sweep was begun with"),
-        ({"config": TrainConfig(epochs=4, batch_size=16)}, "the sweep was begun with epochs 3, got 4"),
+        ({"config": TrainConfig(epochs=3, batch_size=8)}, "the sweep was begun with batch_size 16, got 8"),
         ({"halving": 3}, "the sweep was begun with halving None, got"),
     ],
 )
@@ -417,11 +408,7 @@ def test_the_table_can_be_exported(tmp_path, suffix):
     results = run(tmp_path)
     results.export(tmp_path / f"trials.{suffix}")
     read = getattr(pl, f"read_{suffix}")(tmp_path / f"trials.{suffix}")
-    expected = results.table()
-    if suffix == "csv":
-        words = [":".join(map(str, widths)) for widths in expected["hidden"].to_list()]
-        expected = expected.with_columns(hidden=pl.Series(words))
-    assert read.equals(expected)
+    assert read.equals(results.table())
     with pytest.raises(ValueError, match=r"must end in .parquet or .csv"):
         results.export(tmp_path / "trials.xlsx")
 
