@@ -99,7 +99,7 @@ class SideBySide(ParallelBackendBase):
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Task:
         """Take a task; it runs when results are asked for."""
-        self._tasks.append(Task(func, callback))
+        self._tasks.append(Task(func, callback, self._interrupt))
         return self._tasks[-1]
 
     apply_async = submit  # its name before joblib 1.5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from jaxmlp.estimators._fitting import TRAINER, Callback, Fitted, Problem, train
+from jaxmlp.estimators._fitting import TRAINER, Callback, Fitted, Interrupt, Problem, train
 
 __all__ = ["Request", "Task"]
 
@@ -36,12 +36,13 @@ class Task:
         What the call has raised.
     """
 
-    def __init__(self, call: Callable[[], Any], callback: Callable[[Any], object] | None) -> None:
-        """Take a call, and a function to be called with this task by whoever sees that it has ended."""
+    def __init__(self, call: Callable[[], Any], callback: Callable[[Any], object] | None, interrupt: Interrupt) -> None:
+        """Take a call, a function to be called with this task by whoever sees that it has ended, and what ends it."""
         self.rows = _training_rows(call)
         self.request: Request | None = None
         self.error: BaseException | None = None
         self.callback = callback
+        self._interrupt = interrupt
         self._call: Callable[[], Any] | None = call
         self._result: Any = None
         self._thread: threading.Thread | None = None
@@ -78,7 +79,9 @@ class Task:
             wake()
             try:
                 self._stop.acquire()
-            except BaseException:  # an interrupt; no thread can be ended from outside, so let it come to its next stop
+            except BaseException:
+                # No thread can be ended from outside: end what it trains, and let it come to its next stop.
+                self._interrupt.set()
                 self._stop.acquire()
                 raise
 
