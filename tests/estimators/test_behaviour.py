@@ -155,7 +155,7 @@ def test_scores_and_losses_of_early_stopping_are_those_of_the_rows_it_holds_out(
 
     class Noting(MLPClassifier):
         def _score_of(self, outputs, targets, weights):
-            held_out["targets"], held_out["outputs"] = targets, outputs
+            held_out["targets"], held_out["outputs"], held_out["weights"] = targets, outputs, weights
             return super()._score_of(outputs, targets, weights)
 
     ours = Noting(**SMALL | {"max_iter": 1}, early_stopping=True, validation_fraction=0.4).fit(X, Y)
@@ -163,6 +163,10 @@ def test_scores_and_losses_of_early_stopping_are_those_of_the_rows_it_holds_out(
     of_labels = held_out["outputs"][np.arange(60), held_out["targets"]]
     assert ours.validation_loss_curve_ == pytest.approx([-np.log(of_labels).mean()], rel=1e-12)
     assert ours.validation_scores_ == [np.mean(held_out["outputs"].argmax(1) == held_out["targets"])]
+    ours.fit(X, Y, sample_weight=np.arange(150) % 5)
+    of_labels = held_out["outputs"][np.arange(60), held_out["targets"]]
+    weighted = np.average(-np.log(of_labels), weights=held_out["weights"])
+    assert ours.validation_loss_curve_ == pytest.approx([weighted], rel=1e-12)
 
 
 def test_early_stopping_needs_two_rows_and_all_labels():

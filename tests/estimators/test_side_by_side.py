@@ -530,8 +530,12 @@ def test_an_interrupt_from_the_keyboard_ends_a_search_in_a_cross_validation(monk
     slow = clone(SMALL).set_params(max_iter=3000, tol=0.0, n_iter_no_change=np.inf)
     search = model_selection.GridSearchCV(slow, {"alpha": [0.0]}, cv=2, refit=False)
     before = threading.active_count()
-    with side_by_side(), pytest.raises(KeyboardInterrupt):
-        cross_validate(search, X, Y, cv=2)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start us without one
+    try:
+        with side_by_side(), pytest.raises(KeyboardInterrupt):
+            cross_validate(search, X, Y, cv=2)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert len(n_epochs) < 3000
     assert threading.active_count() == before
 
