@@ -5,11 +5,13 @@ Each command has a file of its name, which parses, calls and prints. A script ca
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from jaxmlp._extras import optional
+from jaxmlp._interrupts import interrupts_kept, termination_as_interrupt
 from jaxmlp.cli.arguments import parse
-from jaxmlp.cli.startup import error_line, guard_streams, interrupts_kept, say, warnings_noted
+from jaxmlp.cli.startup import error_line, guard_streams, say, warnings_noted
 
 __all__ = ["main"]
 
@@ -17,10 +19,16 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The code is 0, 1 for a run that diverged or a wrong gradient, 2 for bad input, and 130 for Ctrl-C.
+    The code is 0, 1 for a run that diverged or a wrong gradient, 2 for bad input, 130 for Ctrl-C and 143 for SIGTERM.
     """
     guard_streams()
     arguments = parse(argv)
+    with termination_as_interrupt() as received:
+        code = _run(arguments)
+    return 128 + received[0] if received and code == 130 else code
+
+
+def _run(arguments: Namespace) -> int:
     try:
         with interrupts_kept(), warnings_noted(arguments):
             # Imported late: a command's imports take a second, and `--help` should not wait for them.

@@ -222,10 +222,9 @@ def _add_config_option(group: Any, name: str, text: str) -> None:
 
 
 def _add_sweep(parser: ArgumentParser) -> None:
-    parser.usage = (
-        f"{parser.prog} SOURCE --grid NAME=VALUES ... [options]\n       {parser.prog} report|best|export DIR [options]"
-    )
-    _add(parser, "source SOURCE", f"{_SOURCE}; write ./report for a folder named report, best or export")
+    others = "report|best|export|status"
+    parser.usage = f"{parser.prog} SOURCE --grid NAME=VALUES ... [options]\n       {parser.prog} {others} DIR [options]"
+    _add(parser, "source SOURCE", f"{_SOURCE}; write ./best for a folder named best, and so for {others}")
     _add_space(parser)
     sweep = parser.add_argument_group("sweep")
     halving = (
@@ -279,7 +278,8 @@ def _add_space(parser: ArgumentParser) -> None:
 
 def _add_sweep_report(parser: ArgumentParser) -> None:
     _add_sweep_folder(parser)
-    _add(parser, "--png", "also write the pictures as PNG files")
+    _add(parser, "--png", "also write the pictures as PNG files, beside it")
+    _add(parser, "--out FILE", "HTML file to write (default: report.html in DIR)")
 
 
 def _add_sweep_best(parser: ArgumentParser) -> None:
@@ -388,6 +388,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "sweep report": ("Write a sweep's report, one HTML file", _add_sweep_report),
     "sweep best": ("Show a sweep's best setting, and save its model", _add_sweep_best),
     "sweep export": ("Write a sweep's trials to a table", _add_sweep_export),
+    "sweep status": ("Show how far a sweep is, and its best setting so far", _add_sweep_folder),
 }
 
 

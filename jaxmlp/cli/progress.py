@@ -5,7 +5,6 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["named_progress", "sweep_progress", "training_progress"]
 
-_MINUTE = 60.0
 _WIDE, _NARROW = 90, 60  # columns; below the first there is no room for a bar, below the second none for times
 
 
@@ -81,36 +79,21 @@ def _epoch_numbers(row: Epoch, n_examples: int, width: int = _WIDE) -> str:
 
 def sweep_progress(arguments: Namespace) -> AbstractContextManager[Callable[["SweepProgress"], None]]:
     """Give a callback that shows a sweep; outside of a terminal it prints after each tenth, or after a minute."""
-    began = time.monotonic()
-    last = (0, began)
+    from jaxmlp.sweep.progress import tenths  # which imports JAX
+
+    began, is_due = time.monotonic(), tenths()
 
     def live(progress: "SweepProgress") -> dict[str, Any]:
         # The bar shows time: many trials end at once, so a bar of trials would stand still and jump.
         past = time.monotonic() - began
         total = None if progress.seconds_left is None else past + progress.seconds_left
-        return {"completed": past, "total": total, "text": _sweep_numbers(progress)}
+        return {"completed": past, "total": total, "text": str(progress)}
 
     def printed(progress: "SweepProgress") -> str | None:
-        nonlocal last
-        tenth, now = 10 * progress.done // progress.total, time.monotonic()
-        if tenth <= last[0] and now - last[1] <= _MINUTE:
-            return None
-        last = (tenth, now)
-        return _sweep_numbers(progress)
+        return str(progress) if is_due(progress) else None
 
     columns = [*_bar(Console(stderr=True).width), TextColumn("{task.fields[text]}")]
     return _progress(arguments, columns, live, printed, total=None, text="compiling")
-
-
-def _sweep_numbers(progress: "SweepProgress") -> str:
-    numbers = [f"{progress.done}/{progress.total} trials"]
-    if progress.best is not None:
-        numbers.append(f"best {progress.metric.replace('_', ' ')} {progress.best[0]:.4f}")
-    if progress.diverged:
-        numbers.append(f"{progress.diverged} diverged")
-    if progress.seconds_left is not None:
-        numbers.append(f"{timedelta(seconds=round(progress.seconds_left))} left")
-    return "  ".join(numbers)
 
 
 def named_progress(arguments: Namespace, what: str, total: int) -> AbstractContextManager[Callable[[str], None]]:

@@ -1,11 +1,9 @@
-"""What all commands share: streams, Ctrl-C, notes on standard error, and JAX's cache and devices."""
+"""What all commands share: streams, notes on standard error, and JAX's cache and devices."""
 
 import logging
 import os
-import signal
 import sys
 import tempfile
-import threading
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-__all__ = ["error_line", "guard_streams", "interrupts_kept", "keep_compiled_programs", "note", "say", "warnings_noted"]
+__all__ = ["error_line", "guard_streams", "keep_compiled_programs", "note", "say", "warnings_noted"]
 
 
 def guard_streams() -> None:
@@ -58,30 +56,6 @@ def warnings_noted(arguments: Namespace) -> Iterator[None]:
         warnings.simplefilter("ignore", RuntimeWarning)  # commands report divergence and overflow in their results
         setattr(warnings, "showwarning", show)  # noqa: B010 - mypy knows the original's signature
         yield
-
-
-@contextmanager
-def interrupts_kept() -> Iterator[None]:
-    """Raise Ctrl-C again if it arrived in a callback whose exceptions Python drops.
-
-    JAX registers such a callback with the garbage collector, which runs often while a program is traced or compiled.
-    """
-    hook = sys.unraisablehook
-
-    def keep(dropped: "sys.UnraisableHookArgs") -> None:
-        if isinstance(dropped.exc_value, KeyboardInterrupt):
-            # Later, because this hook runs inside the callback. If the signal is dropped again, the hook runs again.
-            timer = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-            timer.daemon = True
-            timer.start()
-        else:
-            hook(dropped)
-
-    sys.unraisablehook = keep
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
 
 
 def keep_compiled_programs(arguments: Namespace) -> None:

@@ -1,8 +1,10 @@
-"""`jaxmlp sweep report`, `best` and `export`, and the table of settings."""
+"""`jaxmlp sweep report`, `best`, `export` and `status`, and the table of settings."""
 
 import math
+import warnings
 from argparse import Namespace
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +86,13 @@ def _report(arguments: Namespace) -> int:
     from jaxmlp.sweep.report import write_pictures, write_report
 
     results = load(arguments.folder)
-    path = Path(arguments.folder) / "report.html"
+    path = Path(arguments.out) if "out" in arguments else Path(arguments.folder) / "report.html"
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--out {path}: expected the name of an HTML file, like {path.with_suffix('.html')}")
     write_report(results, path)
     values: dict[str, Any] = {"report": str(path)}
     if arguments.png:
-        values["pictures"] = [str(picture) for picture in write_pictures(results, arguments.folder)]
+        values["pictures"] = [str(picture) for picture in write_pictures(results, path.parent)]
     show(arguments, values, "\n".join([str(path), *values.get("pictures", [])]))
     return 0
 
@@ -158,4 +162,23 @@ def _export(arguments: Namespace) -> int:
     return 0
 
 
-FINISHED = {"sweep report": _report, "sweep best": _best, "sweep export": _export}
+def _status(arguments: Namespace) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the sweep has not ended is what this command shows
+        status = load(arguments.folder).status()
+    ended = status.finished + status.stopped + status.diverged
+    numbers = [f"{getattr(status, name)} {name}" for name in ("finished", "stopped", "diverged", "running")]
+    shown: dict[str, Any] = {
+        "trials": f"{ended} of {status.total}: " + ", ".join(each for each in numbers if each[0] != "0")
+    }
+    shown["time"] = str(timedelta(seconds=round(status.seconds)))
+    if status.seconds_left:
+        shown["time left"] = f"{timedelta(seconds=round(status.seconds_left))} in one process"
+    if status.best is not None:
+        shown |= {label(status.best.metric): _with_interval(status.best)} | rounded(status.best.hyperparameters)
+        shown["n"] = _n(status.best)
+    show(arguments, status.to_json(), table(shown))
+    return 0
+
+
+FINISHED = {"sweep report": _report, "sweep best": _best, "sweep export": _export, "sweep status": _status}

@@ -12,10 +12,11 @@ from jaxmlp.sweep.halving import Halving
 from jaxmlp.sweep.metrics import Setting
 from jaxmlp.sweep.optimizing import optimize
 from jaxmlp.sweep.planning import Group, Plan
-from jaxmlp.sweep.progress import Progress, StopSweep
+from jaxmlp.sweep.progress import Progress, StopSweep, show_progress
 from jaxmlp.sweep.results import Results, load
 from jaxmlp.sweep.running import plan, run, use_all_cores
 from jaxmlp.sweep.space import Distribution, Space, Trial, grid, integers, log_uniform, random, uniform
+from jaxmlp.sweep.status import Status
 from jaxmlp.sweep.tuning import Tuned, tune
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Results",
     "Setting",
     "Space",
+    "Status",
     "StopSweep",
     "Trial",
     "Tuned",
@@ -38,6 +40,7 @@ __all__ = [
     "plan",
     "random",
     "run",
+    "show_progress",
     "tune",
     "uniform",
     "use_all_cores",

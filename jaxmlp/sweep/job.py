@@ -1,18 +1,21 @@
 """What all blocks of a sweep have in common: its trials, its data and its devices."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from jax import Array
 
-from jaxmlp.data import Dataset
+from jaxmlp.data import Dataset, Encoding, Prepared, Source
 from jaxmlp.sweep.lanes import replicate
 from jaxmlp.sweep.space import Trial
 from jaxmlp.training.examples import Examples, arrays
 
-__all__ = ["Job", "Parts"]
+__all__ = ["Data", "Job", "Parts", "parts_of"]
+
+Data: TypeAlias = Dataset | tuple[Any, Any]
+"""Examples, or the pair of arrays that `Dataset` takes."""
 
 
 class Parts(NamedTuple):
@@ -21,6 +24,35 @@ class Parts(NamedTuple):
     data: Dataset
     validation: Dataset | None
     test: Dataset | None
+
+
+def parts_of(
+    data: Data | Prepared, validation: Data | None, test: Data | None, encoding: Encoding | None = None
+) -> tuple[Parts, Encoding | None]:
+    """Return the data sets that were given in any form, and their encoding; raise a TypeError if one is something else.
+
+    >>> pair = np.eye(2), np.array([0, 1])
+    >>> parts_of(pair, None, pair)[0].test.x.shape
+    (2, 2)
+    """
+    if isinstance(data, Prepared):
+        validation = data.validation if validation is None else validation
+        test = data.test if test is None else test
+        return parts_of(data.train, validation, test, data.encoding if encoding is None else encoding)
+    parts = {"data": data, "validation": validation, "test": test}
+    for name, part in parts.items():
+        if isinstance(part, tuple) and len(part) == 2:
+            try:
+                parts[name] = Dataset(*part)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        elif not (isinstance(part, Dataset) or (part is None and name != "data")):
+            advice = "; prepare it with jaxmlp.data.prepare" if isinstance(part, Source) else ""
+            raise TypeError(
+                f"{name} must be a Dataset, as Dataset(x, t), or a pair (x, t), got {type(part).__name__}{advice}"
+            )
+    checked: Any = parts
+    return Parts(**checked), encoding
 
 
 class Job(NamedTuple):

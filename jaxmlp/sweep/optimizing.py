@@ -15,11 +15,11 @@ import jax
 
 from jaxmlp._extras import optional
 from jaxmlp._validation import unknown_name, whole_number
-from jaxmlp.data import Dataset, Encoding
+from jaxmlp.data import Encoding, Prepared
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import to_json
 from jaxmlp.sweep.halving import Halving
-from jaxmlp.sweep.job import Job, Parts
+from jaxmlp.sweep.job import Data, Job, parts_of
 from jaxmlp.sweep.metrics import REPORTED, is_better_high
 from jaxmlp.sweep.planning import Plan
 from jaxmlp.sweep.progress import Progress, Reporter
@@ -45,12 +45,12 @@ _IDENTITY = "jaxmlp"  # an attribute of the study
 def optimize(
     study: "optuna.Study",
     space: Mapping[str, Distribution | Iterable[Any]],
-    data: Dataset,
+    data: Data | Prepared,
     config: TrainConfig | None = None,
     *,
     n_trials: int,
-    validation: Dataset,
-    test: Dataset | None = None,
+    validation: Data | None = None,
+    test: Data | None = None,
     batch: int = 64,
     metric: str | None = None,
     mlp: MLP | None = None,
@@ -141,9 +141,11 @@ def optimize(
     if not isinstance(study, optuna.Study):
         example = "optuna.create_study(direction='maximize')"
         raise TypeError(f"study must be a study of Optuna, as {example}, got {type(study).__name__}")
-    if not isinstance(validation, Dataset):
-        raise TypeError(f"validation must be a Dataset, which the study chooses by, got {type(validation).__name__}")
-    axes, parts, config = Axes.of(space), Parts(data, validation, test), config or TrainConfig()
+    parts, encoding = parts_of(data, validation, test, encoding)
+    axes, config = Axes.of(space), config or TrainConfig()
+    if parts.validation is None:
+        raise TypeError("validation must be a Dataset, which the study chooses by, got None")
+    data, validation, test = parts
     try:
         ends, base = checked_trials(axes.ends(), parts, config, mlp)
     except ValueError as error:  # its cause names no trial: these are none of the study

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 
 from jaxmlp._intervals import Interval, interval
 from jaxmlp._validation import unknown_name, whole_number
-from jaxmlp.data import Dataset
+from jaxmlp.data import Prepared
 from jaxmlp.network import MLP, Params
 from jaxmlp.storage.checkpoint import Model
 from jaxmlp.storage.files import write_whole
-from jaxmlp.sweep.job import Parts
+from jaxmlp.sweep.job import Data, Parts, parts_of
 from jaxmlp.sweep.keeping import kept_trials, train_again
 from jaxmlp.sweep.metrics import (
     METRICS,
@@ -35,6 +35,7 @@ from jaxmlp.sweep.metrics import (
     score,
 )
 from jaxmlp.sweep.space import NAMES, Space, Trial, plain, trials
+from jaxmlp.sweep.status import Status, status_of
 from jaxmlp.sweep.store import Row, Store, is_cut_short, outcome
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.sweep.tables import curves_table, settings_table, trials_table
@@ -102,6 +103,10 @@ class Results:
         """
         n = len(self.rows())
         return None if n == len(self) else f"{n:,} of {len(self):,} trials have ended"
+
+    def status(self) -> Status:
+        """Return how far the sweep is, also while other processes run it."""
+        return status_of(self._store, self._trials, next(iter(self._ranked(self.metric, OVER)), None))
 
     def rows(self) -> list[Row]:
         """Return the outcome of every trial that has ended, by number."""
@@ -290,14 +295,14 @@ class Results:
         return self._store.curve(trial)
 
     def params(
-        self, trial: int | None = None, *, data: Dataset | None = None, validation: Dataset | None = None
+        self, trial: int | None = None, *, data: Data | Prepared | None = None, validation: Data | None = None
     ) -> Params:
         """Return the parameters of `model`."""
         model = self.model(trial, data=data, validation=validation)
         return jax.tree.map(jnp.asarray, model.networks[0].params)
 
     def model(
-        self, trial: int | None = None, *, data: Dataset | None = None, validation: Dataset | None = None
+        self, trial: int | None = None, *, data: Data | Prepared | None = None, validation: Data | None = None
     ) -> Model:
         """Return the model of a trial; if None, of the best trial of the best setting.
 
@@ -319,7 +324,7 @@ class Results:
         number = self.best().trials[0] if trial is None else self.trial(trial).number
         if number in self._again:
             return self._again[number]
-        parts = self._parts if data is None else Parts(data, validation, None)
+        parts = self._parts if data is None else parts_of(data, validation, None)[0]
         try:
             if (model := self._store.load_model(self.trial(number))) is not None:
                 return model

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from jaxmlp._interrupts import interrupts_kept
 from jaxmlp._validation import whole_number
 from jaxmlp._version import __version__
-from jaxmlp.data import Dataset, Encoding, fingerprint
+from jaxmlp.data import Dataset, Encoding, Prepared, fingerprint
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import to_json
 from jaxmlp.sweep.halving import Halving
-from jaxmlp.sweep.job import Job, Parts
+from jaxmlp.sweep.job import Data, Job, Parts, parts_of
 from jaxmlp.sweep.planning import Plan, make_plan
 from jaxmlp.sweep.progress import Progress, Reporter
 from jaxmlp.sweep.results import Results
@@ -51,12 +52,12 @@ def use_all_cores() -> None:
 
 def plan(
     space: Space,
-    data: Dataset,
+    data: Data | Prepared,
     config: TrainConfig | None = None,
     *,
     mlp: MLP | None = None,
-    validation: Dataset | None = None,
-    test: Dataset | None = None,
+    validation: Data | None = None,
+    test: Data | None = None,
     devices: Sequence[jax.Device] | None = None,
     memory: int | None = None,
     lanes: int | None = None,
@@ -71,7 +72,7 @@ def plan(
     >>> sweep.plan(sweep.grid(learning_rate=[0.1, 0.2], hidden=[(8,), (16,)]), data).groups[0].mlp.sizes
     (2, 8, 2)
     """
-    parts = Parts(data, validation, test)
+    parts, _ = parts_of(data, validation, test)
     listed, _ = checked_trials(space, parts, config, mlp)
     _check_distinct(listed)
     return planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
@@ -79,12 +80,12 @@ def plan(
 
 def run(
     space: Space,
-    data: Dataset,
+    data: Data | Prepared,
     config: TrainConfig | None = None,
     *,
     mlp: MLP | None = None,
-    validation: Dataset | None = None,
-    test: Dataset | None = None,
+    validation: Data | None = None,
+    test: Data | None = None,
     out: str | PathLike[str] | None = None,
     keep: int | Literal["all"] = 10,
     halving: Halving | int | None = None,
@@ -107,7 +108,8 @@ def run(
     Parameters
     ----------
     space, data
-        The space, made by `grid` or `random`, and the training data.
+        The space, made by `grid` or `random`, and the training data: a `Dataset` or a pair (x, t). What
+        `jaxmlp.data.prepare` returns is all three parts with their encoding, where these are not given.
     config
         The values that the space does not vary; `TrainConfig()` if None.
     mlp
@@ -140,8 +142,9 @@ def run(
         How many networks run side by side; how many trials are run and saved as a whole, so that a kill loses these.
         Chosen for you if None.
     callback
-        Called with the `Progress` after every epoch of a block, and when trials have ended. If it raises `StopSweep`,
-        the sweep ends: trials that wait for the next rung of a halving are stopped, a block that runs is not saved.
+        Called with the `Progress` after every epoch of a block, and when trials have ended: `show_progress()` shows it,
+        and `print` prints it. If it raises `StopSweep`, the sweep ends: trials that wait for the next rung of a halving
+        are stopped, a block that runs is not saved.
 
     Raises
     ------
@@ -161,7 +164,7 @@ def run(
     >>> results.best().hyperparameters
     {'learning_rate': 0.1}
     """
-    parts = Parts(data, validation, test)
+    parts, encoding = parts_of(data, validation, test, encoding)
     listed, base = checked_trials(space, parts, config, mlp)
     _check_distinct(listed)
     config = config or TrainConfig()
@@ -195,12 +198,13 @@ def run(
             lambda some: made_plan if len(some) == len(listed) else planned(some),
             Reporter(store, job.trials, identity["metric"], halving, callback),
         )
-        run_rungs(sweep)
+        with interrupts_kept():
+            run_rungs(sweep)
         tidy(sweep)  # files of a process that was killed after its last block
     except KeyboardInterrupt as interrupt:
         done = sum(row.status != "paused" for row in store.rows())
         again = f"; repeat the call with out={str(out)!r} to continue" if out is not None else ""
-        raise KeyboardInterrupt(f"{done} of {len(listed)} trials are done{again}") from interrupt
+        raise type(interrupt)(f"{done} of {len(listed)} trials are done{again}") from interrupt
     finally:
         store.release_all()
     return Results(store, listed, parts)
@@ -244,10 +248,7 @@ def checked_trials(space: Space, parts: Parts, config: TrainConfig | None, mlp: 
     """Return the trials, each checked as `train` would, and the network that they differ from."""
     if not isinstance(space, Space):
         raise TypeError(f"space must be made by grid or random, got {type(space).__name__}")
-    if not isinstance(parts.data, Dataset):
-        raise TypeError(f"data must be a Dataset, as Dataset(x, t), got {type(parts.data).__name__}")
     given: dict[str, tuple[object, type]] = {"config": (config, TrainConfig), "mlp": (mlp, MLP)}
-    given |= {"validation": (parts.validation, Dataset), "test": (parts.test, Dataset)}
     for name, (value, kind) in given.items():
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")

@@ -328,6 +328,22 @@ class Store:
             return False
         return True
 
+    def claimed(self, blocks: Iterable[int]) -> set[int] | None:
+        """Return which of these blocks other processes have claimed; None where this cannot be told."""
+        locks = self.path.parent / "sweep.locks"
+        # Closing the file would release this process's own locks.
+        if self.folder is None or fcntl is None or self._key in _RUNNING or not os.access(locks, os.W_OK):
+            return None if locks.exists() else set()
+        taken = set()
+        with open(locks, "ab") as file:
+            for block in blocks:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, block)
+                    fcntl.lockf(file, fcntl.LOCK_UN, 1, block)
+                except (BlockingIOError, PermissionError):
+                    taken.add(block)
+        return taken
+
     def _open_locks(self, folder: Path) -> IO[bytes]:
         """Open the file of locks, to be held until `release_all`.
 

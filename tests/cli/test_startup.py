@@ -15,8 +15,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxmlp._interrupts import Terminated, interrupts_kept, termination_as_interrupt
 from jaxmlp.cli import datasets
-from jaxmlp.cli.startup import error_line, interrupts_kept, keep_compiled_programs, say, warnings_noted
+from jaxmlp.cli.startup import error_line, keep_compiled_programs, say, warnings_noted
 
 CLASSES = ["größe €", "日本", "ż·…"]
 # Every command, with names that only UTF-8 can encode; the last four fail.
@@ -75,10 +76,11 @@ def test_every_command_replaces_characters_that_the_encoding_lacks(tmp_path, enc
     assert set(json.loads(evaluation)["classes"]) == set(CLASSES)
 
 
-def test_a_ctrl_c_in_a_callback_of_the_garbage_collector_is_kept():
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_in_a_callback_of_the_garbage_collector_is_kept(number, raised):
     def interrupt(phase, info):
         gc.callbacks.remove(interrupt)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
 
     def collect_and_wait():
         gc.callbacks.append(interrupt)
@@ -86,14 +88,17 @@ def test_a_ctrl_c_in_a_callback_of_the_garbage_collector_is_kept():
         time.sleep(30)
 
     handler, hook = signal.signal(signal.SIGINT, signal.default_int_handler), sys.unraisablehook
+    before = signal.getsignal(signal.SIGTERM)
     try:
         began = time.monotonic()
-        with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        with pytest.raises(raised), termination_as_interrupt() as received, interrupts_kept():
             collect_and_wait()
     finally:
         signal.signal(signal.SIGINT, handler)
     assert time.monotonic() - began < 15  # a second on a calm machine
     assert sys.unraisablehook is hook
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert set(received) == {number} - {signal.SIGINT}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ImportError("initialization failed")])
@@ -105,7 +110,8 @@ def test_a_ctrl_c_during_an_import_is_an_interruption(jaxmlp, monkeypatch, error
     assert jaxmlp("datasets") == (130, "", "jaxmlp datasets: interrupted\n")
 
 
-def test_one_ctrl_c_ends_training_in_one_line(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_ends_training_in_one_line(tmp_path, number, code):
     # A shell lets its background jobs and their children ignore Ctrl-C; this test may run in one.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -116,9 +122,9 @@ def test_one_ctrl_c_ends_training_in_one_line(tmp_path):
     while not (tmp_path / "run" / "checkpoint.safetensors").exists():
         assert training.poll() is None
         time.sleep(0.05)
-    training.send_signal(signal.SIGINT)
+    training.send_signal(number)
     _, err = training.communicate(timeout=30)
-    assert training.returncode == 130
+    assert training.returncode == code
     assert err.decode().startswith("interrupted after epoch ")
     assert err.decode().endswith("; continue with: jaxmlp train digits --out run --resume\n")
     assert err.count(b"\n") == 1

@@ -7,7 +7,9 @@ import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -215,7 +217,9 @@ def test_bad_input_is_refused_in_one_line_before_anything_runs(jaxmlp, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("command", [("best", "no"), ("report", "no"), ("export", "no", "--to", "t.csv")])
+@pytest.mark.parametrize(
+    "command", [("best", "no"), ("report", "no"), ("status", "no"), ("export", "no", "--to", "t.csv")]
+)
 def test_a_folder_without_a_sweep_is_refused_in_one_line(jaxmlp, command):
     done = jaxmlp("sweep", *command)
     assert done.code == 2
@@ -306,4 +310,67 @@ def test_the_command_with_more_seeds_values_or_epochs_extends_the_sweep(swept, j
     assert load(tmp_path / "best.safetensors").about["options"]["epochs"] == 5
     other = jaxmlp("sweep", "iris", "--grid", "learning_rate=0.3,0.01", "--epochs", "5", *QUICK[2:], "--out", "swept")
     assert other.code == 2
-    assert "of the sweep has learning_rate=0.1, but this space has 0.3, 0.01;" in other.err
+    assert "trial 0 of the sweep has momentum=0, but this space has 0.9;" in other.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_at_any_moment_ends_a_sweep_in_one_line_and_keeps_its_state(tmp_path, number, code):
+    """In its first seconds a sweep compiles, where JAX's callbacks drop exceptions."""
+    options = ["--grid", "hidden=8,9,10,11,12,13,14,15", "--seeds", "4", "--epochs", "2000", "--no-cache"]
+    for folder, begun in (("early", "early"), ("late", "late/sweep.locks")):
+        command = [sys.executable, "-m", "jaxmlp", "sweep", "iris", *options, "--quiet", "--out", folder]
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        while not (tmp_path / begun).exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert re.fullmatch(r"interrupted(, \d+ of 32 trials are done)?; continue with: jaxmlp sweep iris .*\n", err)
+    assert len(sweep.load(tmp_path / "late")) == 32
+
+
+def test_status_says_how_far_a_sweep_is_and_who_runs_it(swept, jaxmlp, tmp_path):
+    done = json.loads(jaxmlp("sweep", "status", "swept", "--json").out)
+    rows = sweep.load(tmp_path / "swept").rows()
+    assert (done["total"], done["finished"], done["stopped"], done["diverged"], done["running"]) == (8, 8, 0, 0, 0)
+    assert done["seconds"] == pytest.approx(sum(row.seconds for row in rows))
+    assert done["seconds_left"] == 0
+    assert done["best"] == swept["settings"][0]
+    assert re.match(r"trials +8 of 8: 8 finished\n", jaxmlp("sweep", "status", "swept").out)
+    # As if half of the trials had not been run, and another process were at its first block.
+    store = sqlite3.connect(tmp_path / "swept" / FILE)
+    with store:
+        store.execute("delete from trials where trial >= 4")
+        store.execute("delete from curves where trial >= 4")
+    store.close()
+    blocks = [block for group in sweep.load(tmp_path / "swept")._store.plans()[-1][1].groups for block in group.blocks]
+    lock = "import fcntl, sys; file = open(sys.argv[1], 'ab'); fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2]))"
+    lock += "; print('locked', flush=True); input()"
+    command = [sys.executable, "-c", lock, str(tmp_path / "swept" / "sweep.locks"), str(blocks[-1][0][0])]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "locked\n"
+    half = json.loads(jaxmlp("sweep", "status", "swept", "--json").out)
+    process.communicate("\n")
+    n_running = sum(number >= 4 for chunk in blocks[-1] for number in chunk)
+    assert (half["finished"], half["running"], half["notes"]) == (4, n_running, [])
+    assert n_running > 0
+    assert half["seconds_left"] == pytest.approx(half["seconds"])
+    assert json.loads(jaxmlp("sweep", "status", "swept", "--json").out)["running"] == 0
+
+
+def test_the_report_is_written_to_the_place_that_is_asked_for(swept, jaxmlp, tmp_path):
+    (tmp_path / "swept" / "report.html").unlink()
+    (tmp_path / "pages").mkdir()
+    assert jaxmlp("sweep", "report", "swept", "--out", "pages/rates.html", "--png").code == 0
+    assert (tmp_path / "pages" / "rates.html").read_text().startswith("<!DOCTYPE html>")
+    assert (tmp_path / "pages" / "learning_curves.png").exists()
+    assert not (tmp_path / "swept" / "report.html").exists()
+    for place, said in (("no/rates.html", "there is no folder no"), ("rates.pdf", "like rates.html")):
+        refused = jaxmlp("sweep", "report", "swept", "--out", place)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert said in refused.err

@@ -1,18 +1,21 @@
 """A trial is the training run that it stands for, whoever it runs beside, and however it ends."""
 
+import io
 import re
 import subprocess
 import sys
 import warnings
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxmlp import MLP, Dataset, TrainConfig, sweep, train
+from jaxmlp.data import prepare, read
 from jaxmlp.sweep import block, lanes, progress, running
 from jaxmlp.sweep.progress import Progress
 from jaxmlp.sweep.store import Row, is_cut_short
@@ -391,10 +394,23 @@ def without_time_of_rows(results):
             "trial 1 (batch_size=151): batch_size must be at most the 150 training examples, got 151",
         ),
         (lambda: sweep.run([{"seed": 1}], DATA), "space must be made by grid or random, got list"),
-        (lambda: sweep.run(SEEDS, (X, T)), "data must be a Dataset, as Dataset(x, t), got tuple"),
-        (lambda: sweep.plan(SEEDS, (X, T)), "data must be a Dataset, as Dataset(x, t), got tuple"),
+        *(
+            (partial(act, SEEDS, given), f"data must be a Dataset, as Dataset(x, t), or a pair (x, t), got {words}")
+            for act in (sweep.run, sweep.plan)
+            for given, words in (
+                (X, "ndarray"),
+                ((X, T, T), "tuple"),
+                (None, "NoneType"),
+                (read("iris"), "Source; prepare it with jaxmlp.data.prepare"),
+            )
+        ),
+        (lambda: sweep.run(SEEDS, (X, T[:3])), "data: x and t must have equally many rows, got 200 and 3"),
+        (lambda: sweep.run(SEEDS, DATA, test=(X * np.inf, T)), "test: x must be finite"),
         (lambda: sweep.run(SEEDS, DATA, {"epochs": 3}), "config must be of type TrainConfig, got dict"),
-        (lambda: sweep.run(SEEDS, DATA, validation=X), "validation must be of type Dataset, got ndarray"),
+        (
+            lambda: sweep.run(SEEDS, DATA, validation=X),
+            "validation must be a Dataset, as Dataset(x, t), or a pair (x, t), got ndarray",
+        ),
         (lambda: sweep.run(SEEDS, DATA, mlp=(6, 3)), "mlp must be of type MLP, got tuple"),
         (lambda: sweep.run(SEEDS, DATA, encoding={}), "encoding must be of type Encoding, got dict"),
         (lambda: sweep.run(SEEDS, DATA, about=["x"]), "about must be a dict of JSON values, got ['x']"),
@@ -437,10 +453,6 @@ def without_time_of_rows(results):
             "x has 6 features, but the network takes 5",
         ),
         (
-            lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG, keep=0).params(1),
-            "the parameters of trial 1 were not",
-        ),
-        (
             lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).trial(2),
             "trial must be a whole number from 0 to 1, got 2",
         ),
@@ -459,6 +471,38 @@ def test_wrong_arguments_are_refused_in_one_line(call, message):
     with pytest.raises((TypeError, ValueError), match=re.escape(message)) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_pairs_of_arrays_and_prepared_data_are_taken_as_data_sets():
+    prepared = prepare(read("iris"), validation_fraction=0.2)
+    parts = {"validation": prepared.validation, "test": prepared.test}
+    expected = without_time_of_rows(sweep.run(SEEDS, prepared.train, CONFIG, **parts, encoding=prepared.encoding))
+    found = sweep.run(SEEDS, prepared, CONFIG)
+    assert without_time_of_rows(found) == expected
+    assert found.model(0).encoding.class_names == prepared.encoding.class_names
+    pairs = [(np.asarray(part.x), jnp.asarray(part.t)) for part in prepared[:3]]
+    assert without_time_of_rows(sweep.run(SEEDS, pairs[0], CONFIG, validation=pairs[1], test=pairs[2])) == expected
+    other = sweep.run(SEEDS, prepared, CONFIG, validation=prepared.test)
+    assert other.rows()[0].validation_loss == found.rows()[0].test_loss
+
+
+def test_progress_is_one_live_line_in_a_terminal_and_a_line_after_each_tenth_elsewhere():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    space = sweep.grid(learning_rate=np.linspace(0.01, 0.1, 20), hidden=[(4,)])
+    for stream in (Terminal(), io.StringIO()):
+        sweep.run(space, DATA, CONFIG, lanes=1, trials_a_block=1, callback=sweep.show_progress(stream))
+        text, is_live = stream.getvalue(), stream.isatty()
+        shown = re.split(r"[\r\n]+", text.strip())
+        assert shown[-1].startswith("20/20 trials  best train loss ")
+        assert (text.count("\n") == 1) == is_live
+        assert ("\r" in text) == is_live
+        if is_live:  # a shorter line covers the one before
+            assert all(len(after) >= len(before.rstrip()) for before, after in pairwise(text.strip("\r\n").split("\r")))
+        else:
+            assert [line.split("/")[0] for line in shown] == [str(n) for n in range(2, 21, 2)]
 
 
 def test_only_memory_errors_halve_a_block(monkeypatch):
