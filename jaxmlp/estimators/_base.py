@@ -160,7 +160,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
         weights = check_weights(sample_weight, inputs.x)
         targets = self._targets(y_checked, is_first=is_first, incremental=incremental)
         check_targets(targets, inputs.x.dtype)
-        training = _Training(as_array(inputs.x), targets, self._weights(weights, y_checked), inputs.expansion)
+        training = _Training(as_array(inputs.x, "X"), targets, self._weights(weights, y_checked), inputs.expansion)
         return self._drawn(training, is_first=is_first, incremental=incremental)
 
     def _check_incremental(self) -> None:

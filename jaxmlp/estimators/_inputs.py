@@ -99,17 +99,16 @@ def _encoded(estimator: BaseEstimator, frame: Any, dtype: Any) -> Inputs:
     return Inputs(columns.encode(frame).astype(dtype, copy=False), columns.expansion)
 
 
-def as_array(x: Any) -> np.ndarray:
-    """Return the rows as an array; raise a ValueError if they are sparse and memory does not hold that array."""
+def as_array(x: Any, name: str) -> np.ndarray:
+    """Return rows of X or y as an array; raise a ValueError if they are sparse and memory does not hold that array."""
     if not sparse.issparse(x):
         return x
     # One array is padded, and one on the device: a peak of 3.1 times its bytes was measured.
     needed, free = 3 * x.shape[0] * x.shape[1] * x.dtype.itemsize, free_main_memory()
     if needed > free:
         raise ValueError(
-            f"X is sparse, and training needs it as an array: {x.shape[0]} x {x.shape[1]} of {x.dtype}, three times, "
-            f"are {needed} bytes, and {free} are free: call partial_fit with fewer rows at a time, or reduce the "
-            "columns, as with sklearn.decomposition.TruncatedSVD"
+            f"{name} is sparse, and training needs an array: {x.shape[0]} x {x.shape[1]} of {x.dtype}, three times, "
+            f"are {needed} bytes, and {free} are free: call partial_fit with fewer rows, or take fewer columns"
         )
     return x.toarray()
 

@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from jaxmlp.estimators._base import Perceptron
 from jaxmlp.estimators._callbacks import with_callbacks
+from jaxmlp.estimators._inputs import as_array
 
 __all__ = ["MLPClassifier"]
 
@@ -232,7 +233,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         else:
             self._check_classes(y)
         if self._label_binarizer.y_type_.startswith("multilabel"):
-            return self._label_binarizer.transform(y).astype(np.uint8)
+            return self._label_binarizer.transform(as_array(y, "y")).astype(np.uint8)
         return np.searchsorted(self.classes_, y).astype(np.int32)
 
     def _learn_classes(self, y: Any) -> None:

@@ -193,7 +193,7 @@ def test_whole_numbers_beyond_32_bits_are_learned_as_what_they_are(n_outputs, ea
 
 
 def test_sparse_rows_become_an_array_only_if_memory_holds_it(monkeypatch):
-    wide = scipy.sparse.random_array((150, 10**9), density=1e-9, format="csr", rng=np.random.default_rng(0))
+    wide = scipy.sparse.csr_array((150, 10**9))
     monkeypatch.setattr(_inputs, "free_main_memory", lambda: 21_000_000_000)
     message = (
         r"150 x 1000000000 of float64, three times, are 3600000000000 bytes, and 21000000000 are free: call partial_fit"
@@ -202,6 +202,10 @@ def test_sparse_rows_become_an_array_only_if_memory_holds_it(monkeypatch):
         with pytest.raises(ValueError, match=message) as caught:
             fit(wide, Y)
         assert "\n" not in str(caught.value)
+    labels = scipy.sparse.csr_array(np.eye(3, dtype=np.int64)[Y])
+    monkeypatch.setattr(_inputs, "free_main_memory", lambda: 10_000)
+    with pytest.raises(ValueError, match=r"y is sparse, .* 150 x 3 of int64, three times, are 10800 bytes, and 10000"):
+        MLPClassifier(**SMALL).fit(X, labels)
 
 
 def test_predictions_make_arrays_of_a_few_sparse_rows_at_a_time(monkeypatch):

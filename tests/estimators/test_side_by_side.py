@@ -333,6 +333,11 @@ def test_a_failed_program_fails_only_the_fits_that_fail_alone(monkeypatch):
     failed = "3 fits failed out of a total of 6"
     with pytest.warns(FitFailedWarning, match=failed), pytest.warns(RuntimeWarning, match=message):
         search.fit(X, Y)
+    with side_by_side():
+        with pytest.warns(RuntimeWarning, match="one by one: 3 fits"):
+            cross_validate(SMALL, X, Y, cv=FOLDS)
+        monkeypatch.setattr(_side_by_side, "train", train)
+        cross_validate(SMALL, X, Y, cv=FOLDS)  # without that warning
 
 
 def test_callbacks_see_and_stop_the_networks_of_their_own_fits():
@@ -410,6 +415,16 @@ def test_the_number_of_jobs_is_what_other_backends_make_of_it():
             assert effective_n_jobs(n_jobs) == expected
     with side_by_side(), pytest.raises(ValueError, match="n_jobs == 0 in Parallel has no meaning"):
         effective_n_jobs(0)
+
+
+def test_tasks_after_an_error_are_dropped(calls, monkeypatch):
+    monkeypatch.setattr(_side_by_side, "_MOST_TASKS", 1)
+    with side_by_side():
+        with pytest.raises(ValueError, match="alpha must be"):
+            cross_validate(clone(SMALL).set_params(alpha=-1.0), X, Y, cv=FOLDS, error_score="raise")
+        scores = cross_validate(GaussianNB(), X, Y, cv=FOLDS)["test_score"]
+    assert len(scores) == 3
+    assert calls == []
 
 
 class Warns(TransformerMixin, BaseEstimator):
