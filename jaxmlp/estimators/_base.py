@@ -19,7 +19,7 @@ from jaxmlp.estimators import _predicting, _saving
 from jaxmlp.estimators._callbacks import FRAMES, CallbackSupportMixin, Reports
 from jaxmlp.estimators._fitting import Control, Fitted, Problem, Settings, Validation, fit_problems, initial
 from jaxmlp.estimators._inputs import as_array, check_targets, check_weights, inputs_and_targets, new_inputs
-from jaxmlp.estimators._parameters import ALIASES, activation_name, check_parameters, hidden_sizes
+from jaxmlp.estimators._parameters import ALIASES, activation_name, check_in_dtype, check_parameters, hidden_sizes
 from jaxmlp.estimators._results import attributes_of, check_finite, continued, networks_of, params_of, warn_of_end
 from jaxmlp.estimators._starting import initial_params
 from jaxmlp.network import MLP, Params
@@ -157,6 +157,7 @@ class Perceptron(CallbackSupportMixin, BaseEstimator, ABC):
         """Return a problem for each network, and note what they show of columns, labels and networks."""
         is_first = "coefs_" not in vars(self) or not (self.warm_start or incremental)
         inputs, y_checked = inputs_and_targets(self, X, y, reset=is_first)
+        check_in_dtype(self.get_params(deep=False), inputs.x.dtype)
         weights = check_weights(sample_weight, inputs.x)
         targets = self._targets(y_checked, is_first=is_first, incremental=incremental)
         check_targets(targets, inputs.x.dtype)

@@ -10,7 +10,7 @@ from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.estimators._control import SCHEDULE_NAMES
 
-__all__ = ["ALIASES", "LOSSES", "activation_name", "check_parameters", "hidden_sizes"]
+__all__ = ["ALIASES", "LOSSES", "activation_name", "check_in_dtype", "check_parameters", "hidden_sizes"]
 
 ALIASES = {"logistic": "sigmoid"}
 """scikit-learn's name of an activation, and that of this library."""
@@ -95,6 +95,19 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         activation_name(parameters["activation"])
     if "hidden_layer_sizes" in parameters:
         hidden_sizes(parameters["hidden_layer_sizes"])
+
+
+def check_in_dtype(parameters: Mapping[str, Any], dtype: np.dtype) -> None:
+    """Raise a ValueError if a number is infinite in the dtype of the network.
+
+    >>> check_in_dtype({"alpha": 1e39, "clip": None, "learning_rate_init": 0.1}, np.dtype("float32"))
+    Traceback (most recent call last):
+    ValueError: alpha must be finite in float32, got 1e+39: set dtype='float64'
+    """
+    for name in ("alpha", "clip", "learning_rate_init"):
+        value = parameters[name]
+        if value is not None and value > float(np.finfo(dtype).max):
+            raise ValueError(f"{name} must be finite in {dtype}, got {value!r}: set dtype='float64'")
 
 
 def activation_name(name: Any) -> str:
