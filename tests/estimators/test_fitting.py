@@ -223,5 +223,8 @@ def test_an_interrupt_keeps_the_last_complete_epoch_of_every_problem():
     fitted = fit_problems(problems, interrupt)
     assert [each.progress.status for each in fitted] == ["interrupted"] * 3
     assert [each.progress.n_iter for each in fitted] == [1, 1, 0]
+    drawing = problem(max_iter=2)  # the interrupted epoch has drawn its order
+    fit_problems([drawing])
+    assert problems[0].random_state.randint(2**31) == drawing.random_state.randint(2**31)
     (alone,) = fit_problems([problem(rate=0.1, max_iter=1)])
     np.testing.assert_allclose(fitted[0].params[0].w, alone.params[0].w, rtol=0, atol=1e-12)

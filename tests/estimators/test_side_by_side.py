@@ -190,6 +190,12 @@ def test_a_search_holds_the_data_of_a_bounded_number_of_fits(calls, monkeypatch)
     monkeypatch.setattr(_side_by_side, "n_threads", lambda: 3)
     search.set_params(scoring=None).fit(X, Y)
     assert calls == [3, 3, 3]
+    calls.clear()
+    monkeypatch.setattr(_side_by_side, "_MOST_TASKS", 128)
+    monkeypatch.setattr(_side_by_side, "_SHARE_OF_MEMORY", 0.5)
+    monkeypatch.setattr(_side_by_side, "free_main_memory", lambda: 2 * 5 * 3200 - 1)  # two thirds of X have 3200 bytes
+    search.fit(X, Y)
+    assert calls == [5, 4]
 
 
 def test_candidates_on_the_same_rows_train_in_the_same_batch(monkeypatch):
