@@ -232,6 +232,11 @@ def _add_sweep(parser: ArgumentParser) -> None:
         "epochs (without a value: 3; default: no trial is stopped)"
     )
     _add(sweep, "--halving FACTOR", halving, type=number(int), nargs="?", const=3)
+    folds = (
+        "divide the training examples into N folds, and train each setting N times, once without each fold, which it "
+        "is then validated on (default: one part is held out, see --validation-fraction)"
+    )
+    _add(sweep, "--folds N", folds, type=number(int))
     _add(sweep, "--asynchronous", "with --halving: decide on each setting without waiting for the others")
     out = (
         "folder for the results (default: a new one under runs/); the same command continues a sweep, and one with "

@@ -21,7 +21,7 @@ from jaxmlp.cli.training_setup import Material, check_same_options, config_of, n
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import is_leftover
 from jaxmlp.storage.run_folder import new_folder
-from jaxmlp.sweep.metrics import label, numbered
+from jaxmlp.sweep.metrics import OVER, label, numbered
 from jaxmlp.sweep.store import FILE
 from jaxmlp.training.config import TrainConfig
 
@@ -39,13 +39,17 @@ def run(arguments: Namespace) -> int:
     keep_compiled_programs(arguments)
     halving, space = _halving(arguments), _space(arguments)
     options = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
-    material = read_material(arguments.source, TRAIN_DEFAULTS | options, given={**options, "networks": 1}, chooses=True)
+    folds = getattr(arguments, "folds", None)
+    if folds is not None and "validation_fraction" in arguments:
+        raise ValueError("--folds holds out the rows to choose by: leave out --validation-fraction")
+    given = {**options, "networks": 1}
+    material = read_material(arguments.source, TRAIN_DEFAULTS | options, given=given, chooses=folds is None)
     if "out" in arguments:
         _check_folder(Path(arguments.out), material)
     mlp, config = _base(material, space)
     data = material.prepared
     work: dict[str, Any] = {"space": space, "data": data.train, "config": config, "mlp": mlp}
-    work |= {"validation": data.validation, "test": data.test}
+    work |= {"validation": data.validation, "test": data.test, "folds": folds}
     work |= _limits(arguments)
     plan = sweep.plan(**work)
     show_data(arguments, material)
@@ -157,7 +161,8 @@ def _finish(arguments: Namespace, results: sweep.Results, seconds: float) -> int
     }
     shown = {"trials": f"{n_trials}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)}
     shown |= {name: values[name] for name in ("seconds", "out", "report")}
-    title = f"{label(results.metric)}{', mean over seeds' if 'seed' in results.names else ''}"
+    over = " and ".join(f"{name}s" for name in OVER if name in results.names)
+    title = f"{label(results.metric)}{f', mean over {over}' if over else ''}"
     tables: list[RenderableType] = [settings_table(found, title), ""] if found else []
     show(arguments, values, *tables, table(shown))
     if counts["diverged"] == n_trials:

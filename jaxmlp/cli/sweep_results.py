@@ -136,7 +136,8 @@ def _save(arguments: Namespace, results: Results, best: Setting) -> int:
         model = results.model(number, **_data_of(results))
     trial = results.trial(number)
     measured = {name: v for name, v in rows[number]._asdict().items() if name != "seconds" and v is not None}
-    about = {**results.about, "results": measured | {"trial_seed": trial.seed}}
+    of_fold = {} if trial.fold is None else {"fold": trial.fold}
+    about = {**results.about, "results": measured | {"trial_seed": trial.seed} | of_fold}
     if "options" in about:
         about["options"] = about["options"] | as_options(trial.values)
     save(arguments.save, model.networks, encoding=model.encoding, about=about)

@@ -7,6 +7,7 @@ from typing import Any
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import shortened
 from jaxmlp.sweep import Distribution, Space, grid, integers, log_uniform, random, uniform
+from jaxmlp.sweep.metrics import OVER
 from jaxmlp.sweep.space import NAMES
 
 __all__ = ["as_options", "typed_space"]
@@ -58,13 +59,14 @@ def typed_space(arguments: Namespace) -> Space:
 
 
 def as_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a trial's values as options of `train`, without the seed, which would also change the split.
+    """Return a trial's values as options of `train`, without the seed, which would also change the split, and the fold.
 
     >>> as_options({"hidden": (64, 32), "activation": "tanh", "clip": None, "seed": 3})
     {'hidden': [64, 32], 'activation': ['tanh'], 'clip': None}
     """
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    options.pop("seed", None)
+    for name in OVER:
+        options.pop(name, None)
     if isinstance(options.get("activation"), str):
         options["activation"] = [options["activation"]]
     return options

@@ -20,7 +20,7 @@ from jaxmlp.sweep.job import Job
 from jaxmlp.sweep.planning import Block, Group, chunked, n_slots
 from jaxmlp.sweep.space import Trial
 from jaxmlp.training.config import TrainConfig, learning_rates
-from jaxmlp.training.epoch import Hyperparameters, batch_order, epoch_numbers, start
+from jaxmlp.training.epoch import Hyperparameters, epoch_numbers, start
 from jaxmlp.training.evaluation import evaluation_of
 from jaxmlp.training.history import Epoch, Trained
 from jaxmlp.training.loop import after_epoch, curvature_after_epoch
@@ -92,9 +92,9 @@ class _Shape(NamedTuple):
     def of(cls, job: Job, group: Group) -> "_Shape":
         """Return the shape of a group's program."""
         n_chunks = n_slots(math.ceil(group.n_chunks / len(job.devices)))
-        n_seeds = len({job.trials[n].seed for block in group.blocks for chunk in block for n in chunk})
+        n_orders = len({job.trials[n].order for block in group.blocks for chunk in block for n in chunk})
         most = group.n_chunks * (1 if group.is_shared else group.n_lanes)
-        return cls(len(job.devices), n_chunks, group.n_lanes, min(n_seeds, most))
+        return cls(len(job.devices), n_chunks, group.n_lanes, min(n_orders, most))
 
 
 class _Layout(NamedTuple):
@@ -238,14 +238,16 @@ class _Drawn(NamedTuple):
 
 def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) -> _Drawn:
     trials = {number: job.trials[number] for number in sorted(layout.place)}
-    n_examples, n_steps = len(job.data.x), len(job.data.x) // group.batch_size
-    seeds = sorted({trial.seed for trial in trials.values()})
-    orders = [batch_order(job.keys[seed], epoch, n_examples, group.batch_size) for seed in seeds]
-    orders += [orders[0]] * (shape.n_orders - len(orders))
+    of_all = sorted({trial.order for trial in trials.values()})
+    drawn = {order: job.batches(order, epoch, group.batch_size) for order in of_all}
+    orders = [*drawn, *[next(iter(drawn))] * (shape.n_orders - len(drawn))]
+    held = None if job.folds is None else np.stack([job.folds.validation[fold] for _, fold in orders])
+    n_steps = len(drawn[orders[0]])
     rates = {number: learning_rates(trial.config, epoch, n_steps) for number, trial in trials.items()}
     of_trials = [epoch_numbers(trial.config, rates[number]) for number, trial in trials.items()]
     where, dtype = np.searchsorted(list(trials), layout.who), jax.numpy.result_type(float)
-    which = np.searchsorted(seeds, [trial.seed for trial in trials.values()]).astype(np.int32)[where]
+    place = {order: i for i, order in enumerate(drawn)}
+    which = np.array([place[trial.order] for trial in trials.values()], np.int32)[where]
 
     def of_lanes(column: Sequence[Any]) -> Any:
         return None if column[0] is None else np.asarray(column, dtype)[where]
@@ -254,14 +256,16 @@ def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) ->
     numbers = Hyperparameters(*map(of_lanes, zip(*of_trials, strict=True)))
     on_host = layout.n_chunks, numbers, which[:, 0] if group.is_shared else which
     n_chunks, numbers, which = lanes.split(job.devices, on_host)
-    shared = lanes.replicate(job.devices, np.stack(orders)), job.examples, job.validation
+    of_orders = np.stack([drawn[order] for order in orders]), held
+    shared = *lanes.replicate(job.devices, of_orders), job.examples, job.validation
     return _Drawn(epoch, rates, lanes.Inputs(n_chunks, (), sgd.State(()), numbers, which, *shared))
 
 
 def _program(job: Job, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], lanes.Outputs]:
-    track = job.trials[group.blocks[0][0][0]].config.track
-    key = lanes.Program(group.mlp, group.nesterov, track, shape.n_lanes, group.is_shared, job.devices)
-    n_rows, n_steps = shape.n_devices * shape.n_chunks, len(job.data.x) // group.batch_size
+    first = job.trials[group.blocks[0][0][0]]
+    key = lanes.Program(group.mlp, group.nesterov, first.config.track, shape.n_lanes, group.is_shared, job.devices)
+    n_train, n_held = (len(job.data.x), 0) if job.folds is None else job.folds.sizes()[first.order[1]]
+    n_rows, n_steps = shape.n_devices * shape.n_chunks, n_train // group.batch_size
     start_of = jax.eval_shape(lambda: start(group.mlp, jax.random.key(0), 1.0))
     dtype = jax.tree.leaves(start_of)[0].dtype
 
@@ -276,6 +280,7 @@ def _program(job: Job, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], 
         Hyperparameters(of_lanes(n_steps), of_lanes(), of_lanes(), of_lanes() if group.has_clip else None),
         jax.ShapeDtypeStruct((n_rows, *[shape.n_lanes] * (not group.is_shared)), np.int32),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((shape.n_orders, n_steps, group.batch_size), np.int32),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((shape.n_orders, n_held), np.int32) if n_held else None,  # type: ignore[arg-type]
         job.examples,
         job.validation,
     )
@@ -298,14 +303,14 @@ def _rows(
         trial, place = job.trials[number], layout.place[number]
         diverged = not finite[place]
         score: Any = (None, None, None)
-        if measures is not None and job.validation is not None and not diverged:
-            score = evaluation_of(
-                trial.mlp, job.validation, jax.tree.map(lambda part, place=place: part[place], measures)
-            )
+        if measures is not None and not diverged:
+            validation: Any = job.validation_of(trial)
+            score = evaluation_of(trial.mlp, validation, jax.tree.map(lambda part, place=place: part[place], measures))
         tracked = epoch_statistics(trial.config, jax.tree.map(lambda leaf, place=place: leaf[place], statistics))
         if "curvature" in trial.config.track and not diverged:
             params = jax.tree.map(lambda leaf, place=place: _flat(np.asarray(leaf))[place], outputs.params)
-            tracked["top_eigenvalue"] = curvature_after_epoch(trial.mlp, params, job.data, job.keys[trial.seed])
+            data, key = job.data_of(trial), job.keys[trial.seed]
+            tracked["top_eigenvalue"] = curvature_after_epoch(trial.mlp, params, data, key)
         rate, mean = float(drawn.rates[number][0]), float(means[place])
         columns: dict[str, Any] = {"seconds": 0.0, **tracked}
         rows.append((Epoch(drawn.epoch + 1, rate, mean, *score, **columns), diverged))

@@ -8,9 +8,11 @@ import numpy as np
 from jax import Array
 
 from jaxmlp.data import Dataset, Encoding, Prepared, Source
+from jaxmlp.sweep.folds import Folds
 from jaxmlp.sweep.lanes import replicate
 from jaxmlp.sweep.space import Trial
-from jaxmlp.training.examples import Examples, arrays
+from jaxmlp.training.epoch import batch_order
+from jaxmlp.training.examples import Examples, arrays, taken
 
 __all__ = ["Data", "Job", "Parts", "parts_of"]
 
@@ -65,13 +67,33 @@ class Job(NamedTuple):
     validation: Examples | None  # on all devices
     test: Examples | None  # on the first device
     devices: tuple[jax.Device, ...]
+    folds: Folds | None = None
+    held: tuple[Examples, ...] | None = None  # those that each fold is validated on, on the host
 
     @classmethod
-    def of(cls, listed: Sequence[Trial], parts: Parts, devices: tuple[jax.Device, ...]) -> "Job":
+    def of(
+        cls, listed: Sequence[Trial], parts: Parts, devices: tuple[jax.Device, ...], folds: Folds | None = None
+    ) -> "Job":
         """Return the trials with their data on the devices."""
         by_number, mlp = {trial.number: trial for trial in listed}, listed[0].mlp
         keys = {seed: jax.random.key(seed) for seed in {trial.seed for trial in listed}}
         on_host: Any = [None if part is None else jax.tree.map(np.asarray, arrays(mlp, part)) for part in parts]
         examples, validation = replicate(devices, on_host[:2])
         test = jax.device_put(on_host[2], devices[0], may_alias=True)
-        return cls(by_number, keys, on_host[0], examples, validation, test, devices)
+        held = None if folds is None else tuple(taken(on_host[0], rows) for rows in folds.validation)
+        return cls(by_number, keys, on_host[0], examples, validation, test, devices, folds, held)
+
+    def data_of(self, trial: Trial) -> Examples:
+        """Return the examples that a trial trains on, on the host."""
+        return self.data if self.folds is None else taken(self.data, self.folds.train[trial.order[1]])
+
+    def validation_of(self, trial: Trial) -> Examples | None:
+        """Return the examples that a trial is validated on; with folds on the host."""
+        return self.validation if self.held is None else self.held[trial.order[1]]
+
+    def batches(self, order: tuple[int, int], epoch: int, batch_size: int) -> np.ndarray:
+        """Return the batches of an epoch for a seed and a fold, [steps, B] rows of the data."""
+        rows = None if self.folds is None else self.folds.train[order[1]]
+        n_examples = len(self.data.x) if rows is None else len(rows)
+        drawn = batch_order(self.keys[order[0]], epoch, n_examples, batch_size)
+        return drawn if rows is None else rows[drawn]

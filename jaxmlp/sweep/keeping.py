@@ -9,6 +9,7 @@ import jax
 from jaxmlp._intervals import interval
 from jaxmlp.data import fingerprint
 from jaxmlp.sweep.block import begin, run_block
+from jaxmlp.sweep.folds import Folds
 from jaxmlp.sweep.growing import keeps_its_epochs
 from jaxmlp.sweep.job import Job, Parts
 from jaxmlp.sweep.metrics import by_setting, score
@@ -54,7 +55,10 @@ def train_again(store: Store, trial: Trial, parts: Parts) -> Trained:
             raise ValueError(f"{store.folder}: the sweep {needed} {name} data; pass the same data")
         if part is not None and fingerprint(part) != store.about(name):
             raise ValueError(f"{store.folder}: {difference(name, store.about(name), None)}")
-    job = Job.of([trial], parts._replace(test=None), (jax.local_devices()[0],))
+    folds = store.about("folds")
+    job = Job.of(
+        [trial], parts._replace(test=None), (jax.local_devices()[0],), None if folds is None else Folds.from_json(folds)
+    )
     end = next(row.epochs for row in store.rows() if row.trial == trial.number)
     trained = begin([trial])
     for group, until in _rungs(store, trial):

@@ -18,7 +18,7 @@ from jaxmlp import sgd
 from jaxmlp.network import MLP, Params
 from jaxmlp.training.epoch import Hyperparameters, run_epoch
 from jaxmlp.training.evaluation import Measures, measures
-from jaxmlp.training.examples import Examples
+from jaxmlp.training.examples import Examples, taken
 from jaxmlp.training.tracking import StepStatistics
 
 __all__ = ["Inputs", "Outputs", "Program", "measure", "program", "replicate", "split"]
@@ -47,6 +47,7 @@ class Inputs(NamedTuple):
     numbers: Hyperparameters
     which: Array | np.ndarray  # [D C] or [D C, n]: the index of each chunk's or lane's batch order
     orders: Array | np.ndarray  # [S, steps, B]
+    held: Array | np.ndarray | None  # [S, N]: with folds, the rows of the examples that are held out to validate on
     examples: Examples
     validation: Examples | None
 
@@ -62,7 +63,7 @@ class Outputs(NamedTuple):
 
 
 _SPLIT, _WHOLE = PartitionSpec("devices"), PartitionSpec()
-_PLACES: Any = Inputs(*[_SPLIT] * 5, *[_WHOLE] * 3)  # type: ignore[arg-type]
+_PLACES: Any = Inputs(*[_SPLIT] * 5, *[_WHOLE] * 4)  # type: ignore[arg-type]
 
 
 def replicate(devices: tuple[jax.Device, ...], tree: Any) -> Any:
@@ -126,20 +127,23 @@ def measure(mlp: MLP, params: Params, examples: Examples) -> Measures:
 def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
     """Run a device's chunks in turn."""
 
-    def lane(params: Params, state: sgd.State, numbers: Hyperparameters, order: Array) -> Outputs:
+    def lane(params: Params, state: sgd.State, numbers: Hyperparameters, order: Array, held: Array | None) -> Outputs:
         params, state, losses, statistics = run_epoch(
             key.mlp, params, state, inputs.examples, order, numbers, nesterov=key.nesterov, track=key.track
         )
-        measured = None if inputs.validation is None else measures(key.mlp, params, inputs.validation)
+        validation = inputs.validation if held is None else taken(inputs.examples, held)
+        measured = None if validation is None else measures(key.mlp, params, validation)
         return Outputs(params, state, losses, statistics, measured)
 
     def chunk(params: Params, state: sgd.State, numbers: Hyperparameters, which: Array) -> Outputs:
-        order = inputs.orders[which]
+        order, held = inputs.orders[which], None if inputs.held is None else inputs.held[which]
         if key.n_lanes == 1:
             one: Any = jax.tree.map(lambda leaf: leaf[0], (params, state, numbers))
-            outputs: Any = lane(one[0], one[1], one[2], order.reshape(order.shape[-2:]))
+            held = None if held is None else held.reshape(-1)
+            outputs: Any = lane(one[0], one[1], one[2], order.reshape(order.shape[-2:]), held)
             return jax.tree.map(lambda leaf: leaf[None], outputs)
-        return jax.vmap(lane, in_axes=(0, 0, 0, None if key.is_shared else 0))(params, state, numbers, order)
+        of_order = None if key.is_shared else 0
+        return jax.vmap(lane, in_axes=(0, 0, 0, of_order, of_order))(params, state, numbers, order, held)
 
     return _map_first(inputs.n_chunks[0], chunk, (inputs.params, inputs.state, inputs.numbers, inputs.which))
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jaxmlp._intervals import Interval
-from jaxmlp.sweep.space import Trial
+from jaxmlp.sweep.space import FOLD, Trial
 
 __all__ = [
     "METRICS",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 METRICS = ("train_loss", "validation_loss", "validation_accuracy", "validation_r2")
-OVER = ("seed", "fold")  # trials that differ in these only are of one setting
+OVER = ("seed", FOLD)  # trials that differ in these only are of one setting
 REPORTED = ("test_loss", "test_accuracy", "test_r2")  # measured once, when a trial ends; nothing is chosen by them
 
 

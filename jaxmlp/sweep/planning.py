@@ -58,7 +58,7 @@ class Group:
         The values that all trials share; with `has_clip` each has its own `clip`.
     n_lanes, n_chunks, is_shared
         How many networks run side by side, how many chunks a block has room for, and whether the lanes of a chunk
-        share a batch order; if so, a chunk has one seed.
+        share a batch order; if so, a chunk has one seed and one fold.
     blocks
         Each is a tuple of chunks of at most `n_lanes` trial numbers.
     memory, seconds
@@ -153,37 +153,41 @@ def make_plan(
     trials_a_block: int | None = None,
     room: int = 0,
     whole_settings: bool = False,
+    fold_sizes: Sequence[tuple[int, int]] | None = None,
 ) -> Plan:
     """Plan the trials, for `n_examples` training examples and `data_bytes` of data on each device.
 
     `devices`, `memory`, `lanes` and `trials_a_block` are those of `jaxmlp.sweep.run`. A block has at least one chunk on
     each device, even if that is more than `trials_a_block`. A group has room for `room` trials, though it may have
     fewer: plans with the same room share their programs. With `whole_settings` a block has all seeds of its settings,
-    even if that is more than `trials_a_block`. Raises a ValueError if no network of a group fits.
+    even if that is more than `trials_a_block`. `fold_sizes` are the numbers of rows that each fold trains on and
+    validates on. Raises a ValueError if no network of a group fits.
     """
     machine = _CPU if devices[0].platform == "cpu" else _ACCELERATOR
     memory = _free_memory(devices) if memory is None else memory
-    groups: dict[tuple[object, ...], list[Trial]] = {}
+    groups: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
         config = trial.config
-        key = (trial.mlp, config.batch_size, config.epochs, config.nesterov, config.clip is None)
+        n_train, n_held = (n_examples, 0) if fold_sizes is None else fold_sizes[trial.order[1]]
+        of_fold = n_train // config.batch_size, n_held
+        key = (trial.mlp, config.batch_size, config.epochs, config.nesterov, config.clip is None, *of_fold)
         groups.setdefault(key, []).append(trial)
     limits = memory - data_bytes * len(devices), len(devices), machine, lanes, trials_a_block, room, whole_settings
-    made = tuple(_group(members, n_examples, *limits) for members in groups.values())
+    made = tuple(_group(members, key[-2], key[-1], *limits) for key, members in groups.items())
     return Plan(made, len(devices), devices[0].platform)
 
 
 def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tuple[int, ...]]:
-    """Return chunks of at most `n_lanes` trial numbers, each with one seed if its lanes share a batch order.
+    """Return chunks of at most `n_lanes` trial numbers, each with one seed and fold if its lanes share a batch order.
 
     >>> from jaxmlp import TrainConfig
     >>> some = [Trial(i, {}, MLP((2, 2)), TrainConfig(), seed=i % 2) for i in range(5)]
     >>> chunked(some, 2, is_shared=True)
     [(0, 2), (4,), (1, 3)]
     """
-    rows: dict[int, list[int]] = {}
+    rows: dict[tuple[int, int], list[int]] = {}
     for trial in trials:
-        rows.setdefault(trial.seed if is_shared else 0, []).append(trial.number)
+        rows.setdefault(trial.order if is_shared else (0, 0), []).append(trial.number)
     return [tuple(row[i : i + n_lanes]) for row in rows.values() for i in range(0, len(row), n_lanes)]
 
 
@@ -198,7 +202,8 @@ def n_slots(n_chunks: int) -> int:
 
 def _group(
     trials: list[Trial],
-    n_examples: int,
+    n_steps: int,
+    n_held: int,
     memory: int,
     n_devices: int,
     machine: _Machine,
@@ -210,12 +215,11 @@ def _group(
     mlp, config = trials[0].mlp, trials[0].config
     full = list(islice(cycle(trials), max(room, len(trials))))
     n_lanes, is_shared = (lanes, _is_shared(full, lanes)) if lanes else _lanes(full, n_devices, machine)
-    n_steps = n_examples // config.batch_size
     # A lane between epochs: parameters and last step, before and after; all rates and losses.
     kept_bytes = 4 * (4 * mlp.n_parameters + 2 * n_steps)
     # In addition while it runs: parameters, step, gradient; a batch's x, z, y, delta; a block of an evaluation.
     of_batch = 4 * config.batch_size * sum(mlp.sizes)
-    working_bytes = 4 * (5 * mlp.n_parameters + of_batch + BLOCK * sum(mlp.sizes[1:]))
+    working_bytes = 4 * (5 * mlp.n_parameters + of_batch + BLOCK * sum(mlp.sizes[1:]) + n_held * mlp.sizes[0])
     bytes_a_lane = n_devices * (kept_bytes + working_bytes)
     if bytes_a_lane > memory:
         raise ValueError(
@@ -257,9 +261,9 @@ def _group(
 def _blocks_of_settings(trials: Sequence[Trial], n_lanes: int, is_shared: bool, n_chunks: int) -> tuple[Block, ...]:
     """Return blocks of at most `n_chunks` chunks that split no setting; one that is too large has its own block."""
     parts: list[list[Trial]] = []
-    counts: Counter[int] = Counter()  # of each seed
+    counts: Counter[tuple[int, int]] = Counter()  # of each batch order
     for setting in by_setting(trials):
-        of_setting = Counter(trial.seed if is_shared else 0 for trial in setting)
+        of_setting = Counter(trial.order if is_shared else (0, 0) for trial in setting)
         if not parts or sum(math.ceil(n / n_lanes) for n in (counts + of_setting).values()) > n_chunks:
             parts.append([])
             counts = Counter()

@@ -270,7 +270,8 @@ class Results:
             return True
         is_accuracy = any(row.validation_accuracy is not None for row in self.rows())
         suits = {"validation_accuracy": is_accuracy, "validation_r2": not is_accuracy}
-        return self._store.about("validation") is not None and suits.get(metric, True)
+        held_out = [self._store.about(name) for name in ("validation", "folds")]
+        return held_out != [None, None] and suits.get(metric, True)
 
     def curves(self, trial: int | None = None) -> "polars.DataFrame":
         """Return a data frame with a row for each epoch, of one trial or of all: trial, and `jaxmlp.Epoch`'s columns.

@@ -17,13 +17,14 @@ from jaxmlp._version import __version__
 from jaxmlp.data import Dataset, Encoding, Prepared, fingerprint
 from jaxmlp.network import MLP
 from jaxmlp.storage.files import to_json
+from jaxmlp.sweep.folds import Folds, Pairs, crossed, folds_of
 from jaxmlp.sweep.halving import Halving
 from jaxmlp.sweep.job import Data, Job, Parts, parts_of
 from jaxmlp.sweep.planning import Plan, make_plan
 from jaxmlp.sweep.progress import Progress, Reporter
 from jaxmlp.sweep.results import Results
 from jaxmlp.sweep.rungs import Sweep, run_rungs, tidy
-from jaxmlp.sweep.space import Space, Trial, described, plain, trials
+from jaxmlp.sweep.space import FOLD, Space, Trial, check_name, described, plain, trials
 from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.training.boundary import check_training
@@ -58,6 +59,7 @@ def plan(
     mlp: MLP | None = None,
     validation: Data | None = None,
     test: Data | None = None,
+    folds: int | Pairs | None = None,
     devices: Sequence[jax.Device] | None = None,
     memory: int | None = None,
     lanes: int | None = None,
@@ -73,9 +75,10 @@ def plan(
     (2, 8, 2)
     """
     parts, _ = parts_of(data, validation, test)
+    held, space = _folded(space, parts, mlp, folds)
     listed, _ = checked_trials(space, parts, config, mlp)
-    _check_distinct(listed)
-    return planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
+    _check_distinct(listed, held)
+    return planner(parts, devices, held, memory=memory, lanes=lanes, trials_a_block=trials_a_block)(listed)
 
 
 def run(
@@ -86,6 +89,7 @@ def run(
     mlp: MLP | None = None,
     validation: Data | None = None,
     test: Data | None = None,
+    folds: int | Pairs | None = None,
     out: str | PathLike[str] | None = None,
     keep: int | Literal["all"] = 10,
     halving: Halving | int | None = None,
@@ -117,6 +121,12 @@ def run(
         hidden layer of 128, and for classes cross-entropy with softmax, else the quadratic loss with identity.
     validation
         Evaluated after every epoch. It ranks the trials; without it the training loss does.
+    folds
+        In place of `validation`: a number of folds, or pairs (training rows, validation rows) of `data`, such as
+        scikit-learn's splitters give. Every trial is trained once for each fold, on the rows that the fold does not
+        hold out, and validated on the others; settings are ranked by their mean over seeds and folds. A number divides
+        the rows at random, in the same way in every call, and each class in the same proportion. What was learned of
+        all rows before, as a scaling is, has seen the rows that are held out. `fold` is a column of `Results.table`.
     test
         Evaluated once for each trial, when it ends, with the parameters that are kept. Nothing else depends on it.
     out
@@ -165,8 +175,9 @@ def run(
     {'learning_rate': 0.1}
     """
     parts, encoding = parts_of(data, validation, test, encoding)
+    held, space = _folded(space, parts, mlp, folds)
     listed, base = checked_trials(space, parts, config, mlp)
-    _check_distinct(listed)
+    _check_distinct(listed, held)
     config = config or TrainConfig()
     halving = halving if halving is None or isinstance(halving, Halving) else Halving(halving)
     keep = keep if keep == "all" else whole_number("keep, if it is not 'all',", keep, 0)
@@ -174,12 +185,12 @@ def run(
         raise ValueError("halving compares trials after the same epochs, but epochs varies in this space")
     if out is not None and not (isinstance(out, str | PathLike) and os.fspath(out)):
         raise TypeError(f"out must be the path of a folder, got {out!r}")
-    planned = planner(parts, devices, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
+    planned = planner(parts, devices, held, memory=memory, lanes=lanes, trials_a_block=trials_a_block)
     # Asynchronous halving decides block by block, and stops or continues a setting as a whole.
     planned = partial(planned, whole_settings=halving is not None and halving.asynchronous)
     made_plan = planned(listed)  # refuses too little memory before anything is written
     space = Space(space.names, tuple(tuple(trial.values.values()) for trial in listed))  # with nothing unset
-    identity = identity_of(space, parts, config, base, halving, encoding, about)
+    identity = identity_of(space, parts, config, base, halving, encoding, about, held)
     store = Store.create(None if out is None else Path(out), identity)
     now = Space(tuple(store.about("names")), plain(store.about("rows")))
     if now != space:  # the sweep was begun with fewer trials, or with more
@@ -188,7 +199,7 @@ def run(
     try:
         check_outcomes(store, listed)
         store.replace("keep", keep)
-        job = Job.of(listed, parts, planned.keywords["devices"])
+        job = Job.of(listed, parts, planned.keywords["devices"], held)
         sweep = Sweep(
             job,
             store,
@@ -218,6 +229,7 @@ def identity_of(
     halving: Halving | None,
     encoding: Encoding | None,
     about: Mapping[str, Any] | None,
+    folds: Folds | None = None,
 ) -> dict[str, Any]:
     """Return all that identifies a sweep, checked: a store continues only the same sweep."""
     try:
@@ -236,7 +248,8 @@ def identity_of(
         "config": asdict(config),
         "mlp": asdict(base),
         **{name: None if part is None else fingerprint(part) for name, part in parts._asdict().items()},
-        "metric": "train_loss" if parts.validation is None else by_score,
+        "folds": None if folds is None else folds.to_json(),
+        "metric": "train_loss" if parts.validation is None and folds is None else by_score,
         "dtype": str(jax.eval_shape(lambda: jax.numpy.zeros(())).dtype),
         "halving": None if halving is None else asdict(halving),
         "encoding": None if encoding is None else encoding.to_json(),
@@ -263,16 +276,36 @@ def checked_trials(space: Space, parts: Parts, config: TrainConfig | None, mlp: 
     return listed, base
 
 
-def _check_distinct(listed: Sequence[Trial]) -> None:
-    """Refuse to train a run twice: its copies would count as replicates."""
+def _folded(space: Space, parts: Parts, mlp: MLP | None, folds: int | Pairs | None) -> tuple[Folds | None, Space]:
+    """Return the folds, checked, and the space in which every trial is trained with each."""
+    if not isinstance(space, Space):
+        raise TypeError(f"space must be made by grid or random, got {type(space).__name__}")
+    if FOLD in space.names:
+        check_name(FOLD)
+    if folds is None:
+        return None, space
+    if parts.validation is not None:
+        raise ValueError("each of the folds holds out rows to validate on: leave out validation, or folds")
+    held = folds_of(folds, parts.data, is_classification(mlp or _network(parts), parts.data.t))
+    return held, crossed(space, held)
+
+
+def _check_distinct(listed: Sequence[Trial], folds: Folds | None) -> None:
+    """Refuse to train a run twice, whose copies would count as replicates; and folds that do not fill a batch."""
     first: dict[object, int] = {}
     for trial in listed:
-        number = first.setdefault((trial.mlp, trial.config, trial.seed), trial.number)
+        n_train = None if folds is None else len(folds.train[trial.order[1]])
+        if n_train is not None and n_train < trial.config.batch_size:
+            most = f"batch_size must be at most the {n_train} training examples of the fold"
+            raise ValueError(f"{described(trial.number, trial.values)}: {most}, got {trial.config.batch_size}")
+        number = first.setdefault((trial.mlp, trial.config, trial.order), trial.number)
         if number != trial.number:
             raise ValueError(f"{described(trial.number, trial.values)}: the same run as trial {number}; leave one out")
 
 
-def planner(parts: Parts, devices: Sequence[jax.Device] | None, **numbers: int | None) -> partial[Plan]:
+def planner(
+    parts: Parts, devices: Sequence[jax.Device] | None, folds: Folds | None = None, **numbers: int | None
+) -> partial[Plan]:
     """Return `make_plan` for these data and resources, checked."""
     devices = tuple(devices or jax.local_devices())
     if not all(isinstance(device, jax.Device) for device in devices):
@@ -280,7 +313,9 @@ def planner(parts: Parts, devices: Sequence[jax.Device] | None, **numbers: int |
     checked: Any = {name: None if value is None else whole_number(name, value, 1) for name, value in numbers.items()}
     # A block of an evaluation is expanded once for all networks of a device.
     data_bytes = sum(np.asarray(each.x).nbytes + _expanded_bytes(each) for each in parts if each is not None)
-    return partial(make_plan, n_examples=len(parts.data), data_bytes=data_bytes, devices=devices, **checked)
+    sizes = None if folds is None else folds.sizes()
+    of_data: Any = {"n_examples": len(parts.data), "data_bytes": data_bytes, "fold_sizes": sizes}
+    return partial(make_plan, **of_data, devices=devices, **checked)
 
 
 def _expanded_bytes(data: Dataset) -> int:

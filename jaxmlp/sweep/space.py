@@ -27,6 +27,7 @@ __all__ = ["Distribution", "Space", "Trial", "grid", "integers", "log_uniform", 
 _OF_NETWORK = ("hidden", "activation", "output", "loss")
 _OF_TRAINING = tuple(field.name for field in fields(TrainConfig) if field.name != "track")
 NAMES = (*_OF_TRAINING, *_OF_NETWORK, "seed")
+FOLD = "fold"  # the name of what `run` adds for its folds
 _MOST_TRIALS = 1_000_000
 
 
@@ -118,6 +119,12 @@ class Trial(NamedTuple):
     mlp: MLP
     config: TrainConfig
     seed: int
+    fold: int | None = None
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Return what the order of its examples depends on: the seed, and the fold (-1 if there are none)."""
+        return self.seed, -1 if self.fold is None else self.fold
 
 
 def uniform(low: float, high: float) -> Distribution:
@@ -354,7 +361,8 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     if not isinstance(space.names, tuple | list):  # a space may be made by hand
         raise ValueError(f"the names of a space must be a tuple of names, got {space.names!r}")
     for name in space.names:
-        check_name(name)
+        if name != FOLD:
+            check_name(name)
     if len(set(space.names)) < len(space.names):
         raise ValueError(f"the names of a space must be distinct, got {', '.join(space.names)}")
     if not space.rows:
@@ -371,7 +379,8 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
             seed = whole_number("seed", values.get("seed", 0), 0, 2**32 - 1)
             changed = replace(config, **of_training)
             whole = {**vars(changed), **vars(mlp), "hidden": mlp.sizes[1:-1], "seed": seed} | values
-            found.append(Trial(number, {name: whole[name] for name in space.names}, mlp, changed, seed))
+            values = {name: whole[name] for name in space.names}
+            found.append(Trial(number, values, mlp, changed, seed, values.get(FOLD)))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{described(number, values)}: {error}") from error
     return found

@@ -38,7 +38,7 @@ except ImportError:  # on Windows, where two processes may run the same block: s
 __all__ = ["FILE", "Row", "Store", "damaged", "difference", "is_cut_short", "outcome", "test_digest"]
 
 FILE = "sweep.sqlite"
-_FORMAT = 5
+_FORMAT = 6
 _PATIENCE = 60.0  # seconds to wait for another process's transaction, which takes a part of one
 # The sweeps that threads of this process run, each with its process: a fork inherits the set, but runs none of them.
 _RUNNING: set[tuple[int, str]] = set()
@@ -531,6 +531,11 @@ def difference(name: str, saved: Any, given: Any, what: str = "sweep") -> str:
             return f"the {what} was begun by version {saved} of jaxmlp, this is {given}"
         case "format":
             return f"the {what} has format {saved}, expected {given}; run it again into a new folder"
+        case "folds":
+            if saved is not None and given is not None and len(saved) == len(given):
+                return f"these are not the folds that the {what} was begun with"
+            counts = ["none" if folds is None else counted(len(folds), "fold") for folds in (saved, given)]
+            return f"the {what} was begun with {counts[0]}, got {counts[1]}"
         case "encoding" | "about":
             return f"the {what} was begun with another {name}"
         case "config" | "mlp" | "axes" if isinstance(saved, dict) and isinstance(given, dict):

@@ -14,7 +14,17 @@ from jaxmlp.data.expansion import BOUND
 from jaxmlp.losses import takes_values
 from jaxmlp.network import MLP
 
-__all__ = ["Examples", "arrays", "batch", "expand", "expanded", "holds_classes", "in_blocks", "is_classification"]
+__all__ = [
+    "Examples",
+    "arrays",
+    "batch",
+    "expand",
+    "expanded",
+    "holds_classes",
+    "in_blocks",
+    "is_classification",
+    "taken",
+]
 
 Answer = TypeVar("Answer")
 
@@ -48,6 +58,12 @@ def batch(examples: Examples, rows: Array) -> Examples:
     x, t, weights, expansion = examples
     drawn: Any = jax.tree.map(lambda array: array[rows], (x, t, weights))
     return Examples(jax.vmap(partial(expand, expansion))(drawn[0]), *drawn[1:])
+
+
+def taken(examples: Examples, rows: Any) -> Examples:
+    """Return some rows of the examples, with their compact columns as they are."""
+    x, t, weights, expansion = examples
+    return Examples(x[rows], t[rows], None if weights is None else weights[rows], expansion)
 
 
 def expand(expansion: Expansion | None, x: Array) -> Array:

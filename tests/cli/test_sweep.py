@@ -374,3 +374,21 @@ def test_the_report_is_written_to_the_place_that_is_asked_for(swept, jaxmlp, tmp
         refused = jaxmlp("sweep", "report", "swept", "--out", place)
         assert (refused.code, refused.err.count("\n")) == (2, 1)
         assert said in refused.err
+
+
+def test_folds_are_trained_side_by_side_and_averaged(jaxmlp, tmp_path):
+    command = ["sweep", "iris", "--grid", "learning_rate=0.01,0.1", "--folds", "3", *QUICK, "--out", "folded"]
+    shown = jaxmlp(*command)
+    assert shown.code == 0
+    assert "validation accuracy, mean over folds" in shown.out
+    results = sweep.load(tmp_path / "folded")
+    assert (len(results), results.best().n_asked) == (6, 3)
+    assert results.table()["test_accuracy"].null_count() == 0
+    best = json.loads(jaxmlp("sweep", "best", "folded", "--save", "best.safetensors", "--json").out)
+    assert (best["mean"], best["n_asked"]) == (results.best().mean, 3)
+    assert load(tmp_path / "best.safetensors").about["results"]["fold"] == results.trial(best["trial"]).fold
+    refused = jaxmlp(*command, "--validation-fraction", "0.2")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--folds holds out the rows to choose by: leave out --validation-fraction" in refused.err
+    assert "folds must be a whole number from 2 to 120, got 1" in jaxmlp(*command[:4], "--folds", "1").err
+    assert "the sweep was begun with 3 folds, got 4 folds" in jaxmlp(*command[:5], "4", *command[6:]).err

@@ -33,6 +33,7 @@ def make_results(
         "mlp": asdict(mlp),
         "metric": metric,
         "validation": "made up",
+        "folds": None,
         "halving": None,
         "encoding": None,
         "about": {},

@@ -167,7 +167,7 @@ def test_the_best_setting_has_the_best_mean_over_seeds_with_students_interval():
     space = sweep.grid(learning_rate=[0.001, 0.05], momentum=[0.0, 0.9], seed=range(4))
     results = sweep.run(space, DATA, CONFIG, validation=VALIDATION)
     table = results.table()
-    means = table.drop("status").group_by(["learning_rate", "momentum"]).mean().sort("validation_loss")
+    means = table.drop("status", "stopped_by").group_by(["learning_rate", "momentum"]).mean().sort("validation_loss")
     best = results.best("validation_loss")
     assert tuple(best.hyperparameters.values()) == means.select("learning_rate", "momentum").row(0)
     assert best.mean == pytest.approx(means["validation_loss"][0])

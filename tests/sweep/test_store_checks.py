@@ -170,7 +170,7 @@ def test_a_sweep_of_an_older_format_is_refused_with_the_next_step(whole, tmp_pat
     digest = hashlib.sha256(b"4").hexdigest()
     execute(folder, f"update sweep set value = '4', digest = '{digest}' where name = 'format'")
     for use in (sweep.load, run):
-        with pytest.raises(ValueError, match=r"the sweep has format 4, expected 5; run it again into a new folder$"):
+        with pytest.raises(ValueError, match=r"the sweep has format 4, expected 6; run it again into a new folder$"):
             use(folder)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmlp._extras import optional
-from jaxmlp.sweep.metrics import counted, is_better_high, numbered
+from jaxmlp.sweep.metrics import OVER, counted, is_better_high, numbered
 from jaxmlp.sweep.report._axes import hold
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Importance(NamedTuple):
 
 def varied(table: "pl.DataFrame", names: Sequence[str]) -> list[str]:
     """Return the hyperparameters that differ between trials, without the seed."""
-    return [name for name in names if name != "seed" and table[name].n_unique() > 1]
+    return [name for name in names if name not in OVER and table[name].n_unique() > 1]
 
 
 def importance(table: "pl.DataFrame", names: Sequence[str], metric: str) -> Importance:
