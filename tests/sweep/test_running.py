@@ -6,7 +6,7 @@ import subprocess
 import sys
 import warnings
 from functools import partial
-from itertools import chain, pairwise, repeat
+from itertools import chain, repeat
 from types import SimpleNamespace
 
 import jax
@@ -499,10 +499,15 @@ def test_progress_is_one_live_line_in_a_terminal_and_a_line_after_each_tenth_els
         assert shown[-1].startswith("20/20 trials  best train loss ")
         assert (text.count("\n") == 1) == is_live
         assert ("\r" in text) == is_live
-        if is_live:  # a shorter line covers the one before
-            assert all(len(after) >= len(before.rstrip()) for before, after in pairwise(text.strip("\r\n").split("\r")))
-        else:
+        if not is_live:
             assert [line.split("/")[0] for line in shown] == [str(n) for n in range(2, 21, 2)]
+    longer, terminal = Progress(0, 2, 0, "train_loss", None, 1e5), Terminal()
+    show = sweep.show_progress(terminal)
+    show(longer)
+    show(longer._replace(done=2, seconds_left=0))
+    first, last = terminal.getvalue().strip("\r\n").split("\r")
+    assert last.rstrip() == "2/2 trials  0:00:00 left"
+    assert len(last) == len(first)  # nothing of the longer line is left
 
 
 def test_only_memory_errors_halve_a_block(monkeypatch):
