@@ -18,7 +18,6 @@ from rich.console import Console
 from experiments._readme import NAMES, docstring, module, title, write_readme
 from experiments._report import print_table
 from experiments.claims._experiment import Options, conduct, options_of, parser, show
-from jaxmlp import sweep
 from jaxmlp._validation import unknown_name
 
 
@@ -42,7 +41,6 @@ def main() -> int:
 
 
 def _run(names: Sequence[str], options: Options) -> int:
-    sweep.use_all_cores()
     claims: list[tuple[str, ...]] = []
     failed: list[str] = []
     for number, name in enumerate(names, 1):

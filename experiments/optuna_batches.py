@@ -143,8 +143,6 @@ def houses() -> Prepared:
 
 
 def turn(name: str, n_trials: int, seed: int) -> Found:
-    if SEARCHES[name] is not one_at_a_time:
-        sweep.use_all_cores()  # a network at a time has them anyway
     return SEARCHES[name](houses(), n_trials, seed, CONFIG)
 
 

@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 
 from experiments._options import Parser, count, folder
 from experiments._report import RESULTS, environment, print_table, write_json
-from jaxmlp import sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,7 +166,6 @@ def main(run: Callable[[Options], Outcome]) -> None:
     module: Any = sys.modules["__main__"]
     name = Path(module.__file__).stem
     options = options_of(parser(f"experiments.claims.{name}", module.__doc__).parse_args())
-    sweep.use_all_cores()
     show(conduct(name, run, options))
 
 

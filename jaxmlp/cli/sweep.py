@@ -34,8 +34,6 @@ def run(arguments: Namespace) -> int:
     """Run a sweep, print its plan, or print results; everything is checked before the folder is made."""
     if arguments.command in FINISHED:
         return FINISHED[arguments.command](arguments)
-    with suppress(RuntimeError):  # if JAX runs already, as in a test, its devices stay
-        sweep.use_all_cores()
     keep_compiled_programs(arguments)
     halving, space = _halving(arguments), _space(arguments)
     options = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}

@@ -5,7 +5,7 @@ import shlex
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,6 @@ def tune(arguments: Namespace) -> int:
     folder = Path(arguments.out) if "out" in arguments else None
     if folder is not None:
         _check_folder(folder)
-    with suppress(RuntimeError):  # if JAX runs already, as in a test, its devices stay
-        sweep.use_all_cores()
     given = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
     material = read_material(arguments.source, TRAIN_DEFAULTS | given, given=given, chooses=True)
     show_data(arguments, material)

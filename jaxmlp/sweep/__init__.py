@@ -14,7 +14,7 @@ from jaxmlp.sweep.optimizing import optimize
 from jaxmlp.sweep.planning import Group, Plan
 from jaxmlp.sweep.progress import Progress, StopSweep, show_progress
 from jaxmlp.sweep.results import Results, load
-from jaxmlp.sweep.running import plan, run, use_all_cores
+from jaxmlp.sweep.running import plan, run
 from jaxmlp.sweep.space import Distribution, Space, Trial, grid, integers, log_uniform, random, uniform
 from jaxmlp.sweep.status import Status
 from jaxmlp.sweep.tuning import Tuned, tune
@@ -43,5 +43,4 @@ __all__ = [
     "show_progress",
     "tune",
     "uniform",
-    "use_all_cores",
 ]

@@ -7,6 +7,7 @@ early leaves its lane, and the others are packed together. `planning` defines bl
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from jaxmlp.sweep import lanes
 from jaxmlp.sweep.job import Job
 from jaxmlp.sweep.planning import Block, Group, chunked, n_slots
 from jaxmlp.sweep.space import Trial
+from jaxmlp.sweep.workers import in_same_mode
 from jaxmlp.training.config import TrainConfig, learning_rates
 from jaxmlp.training.epoch import Hyperparameters, epoch_numbers, start
 from jaxmlp.training.evaluation import evaluation_of
@@ -42,7 +44,7 @@ def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
 
 def prepare(job: Job, group: Group) -> None:
     """Compile the program of a group's blocks before they run."""
-    _program(job, group, _Shape.of(job, group))
+    _programs(job, group, _Shape.of(job, group))
 
 
 def run_block(
@@ -81,9 +83,9 @@ def _halves(block: Block) -> list[Block]:
 
 
 class _Shape(NamedTuple):
-    """The shape of a program's arrays: chunks on each device, lanes of each chunk, and batch orders."""
+    """The shape of a program's arrays: chunks of each worker, lanes of each chunk, and batch orders."""
 
-    n_devices: int
+    n_workers: int
     n_chunks: int
     n_lanes: int
     n_orders: int
@@ -91,45 +93,45 @@ class _Shape(NamedTuple):
     @classmethod
     def of(cls, job: Job, group: Group) -> "_Shape":
         """Return the shape of a group's program."""
-        n_chunks = n_slots(math.ceil(group.n_chunks / len(job.devices)))
+        n_chunks = n_slots(math.ceil(group.n_chunks / len(job.workers)))
         n_orders = len({job.trials[n].order for block in group.blocks for chunk in block for n in chunk})
         most = group.n_chunks * (1 if group.is_shared else group.n_lanes)
-        return cls(len(job.devices), n_chunks, group.n_lanes, min(n_orders, most))
+        return cls(len(job.workers), n_chunks, group.n_lanes, min(n_orders, most))
 
 
 class _Layout(NamedTuple):
     """Which trial is in which lane of which chunk."""
 
-    who: np.ndarray  # [D C, n] trial numbers, a device's chunks one after another; empty lanes repeat a trial
-    n_chunks: np.ndarray  # [D]: how many chunks of each device have trials
+    who: np.ndarray  # [D C, n] trial numbers, a worker's chunks one after another; empty lanes repeat a trial
+    n_chunks: np.ndarray  # [D]: how many chunks of each worker have trials, first those of which some have
     place: dict[int, int]  # the index of each trial into `who`, flattened
 
     @classmethod
     def of(cls, block: Block, shape: _Shape) -> "_Layout":
-        """Deal the chunks out to the devices."""
-        who = np.full((shape.n_devices * shape.n_chunks, shape.n_lanes), block[0][0])
+        """Deal the chunks out to the workers."""
+        who = np.full((shape.n_workers * shape.n_chunks, shape.n_lanes), block[0][0])
         place: dict[int, int] = {}
         for i, chunk in enumerate(block):
-            row = i % shape.n_devices * shape.n_chunks + i // shape.n_devices
+            row = i % shape.n_workers * shape.n_chunks + i // shape.n_workers
             who[row] = [*chunk, *[chunk[0]] * (shape.n_lanes - len(chunk))]
             place |= {number: row * shape.n_lanes + lane for lane, number in enumerate(chunk)}
-        counts = [len(range(device, len(block), shape.n_devices)) for device in range(shape.n_devices)]
+        counts = [len(range(worker, len(block), shape.n_workers)) for worker in range(shape.n_workers)]
         return cls(who, np.array(counts, np.int32), place)
 
 
 class _Lanes:
-    """Parameters and states of all lanes, [D C, n, ...], after an epoch; copied to the host when first asked for.
+    """Parameters and states of all lanes, [C, n, ...] of each worker; copied to the host when first asked for.
 
     `place` has each trial's index into the lanes, flattened.
     """
 
-    def __init__(self, tree: tuple[Params, sgd.State], place: Mapping[int, int]) -> None:
-        self._tree, self.place = tree, place
+    def __init__(self, trees: Sequence[tuple[Params, sgd.State]], place: Mapping[int, int]) -> None:
+        self._trees, self.place = trees, place
 
     @cached_property
     def on_host(self) -> Any:
         """Return the tree on the host, [D C n, ...]."""
-        return jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), self._tree)
+        return _gathered(self._trees)
 
     def copied(self, number: int, trained: Trained) -> Trained:
         """Return a trial with a copy of its lane's arrays: a view would hold the arrays of all lanes."""
@@ -153,39 +155,51 @@ def _run(
     if block not in group.blocks:  # a half of one
         group = group.fitted_to(block)
     shape = _Shape.of(job, group)
-    program = _program(job, group, shape)
+    programs = _programs(job, group, shape)
     layout = _Layout.of(_packed(job, group, running, shape), shape)
     numbers = sorted(running)
     trees = [(trained[number].last_params, trained[number].state) for number in numbers]
     where = np.searchsorted(numbers, layout.who)
-    params, state = lanes.split(job.devices, jax.tree.map(lambda *leaves: np.stack(leaves)[where], *trees))
+    states = lanes.split(job.workers, jax.tree.map(lambda *leaves: np.stack(leaves)[where], *trees))
     drawn: _Drawn | None = _draw(job, group, shape, layout, len(trained[running[0]].history))
     after: _Lanes | None = None
-    while drawn is not None and running:
-        began = time.perf_counter()
-        outputs = program(drawn.inputs._replace(params=params, state=state))
-        # Draw while the devices compute.
-        coming = _draw(job, group, shape, layout, drawn.epoch + 1) if drawn.epoch + 1 < until else None
-        rows = _rows(job, layout, outputs, running, drawn)
-        seconds = (time.perf_counter() - began) / len(running)
-        before, after = after, _Lanes((outputs.params, outputs.state), layout.place)
-        for number, (epoch, is_diverged) in zip(running, rows, strict=True):
-            row = epoch._replace(seconds=seconds), is_diverged
-            trained[number] = _after(number, trained[number], job.trials[number].config, row, before, after)
-        for number in callback(trained):
-            trained[number] = after.copied(number, trained[number])._replace(status="stopped")
-        running = _running({number: trained[number] for number in running}, until)
-        params, state = outputs.params, outputs.state
-        packed = _packed(job, group, running, shape)
-        if coming and running and math.ceil(len(packed) / shape.n_devices) < layout.n_chunks.max():
-            layout = _Layout.of(packed, shape)
-            where = np.vectorize(after.place.__getitem__)(layout.who)
-            params, state = lanes.split(job.devices, jax.tree.map(lambda leaf, at=where: leaf[at], after.on_host))
-            coming = _draw(job, group, shape, layout, drawn.epoch + 1)
-        drawn = coming
+    with ThreadPoolExecutor(shape.n_workers) as pool:
+        while drawn is not None and running:
+            began = time.perf_counter()
+            working = [
+                pool.submit(in_same_mode(_computed), program, inputs._replace(params=params, state=state))
+                for program, inputs, (params, state), n in zip(
+                    programs, drawn.inputs, states, layout.n_chunks, strict=False
+                )
+                if n
+            ]
+            # Draw while the workers compute.
+            coming = _draw(job, group, shape, layout, drawn.epoch + 1) if drawn.epoch + 1 < until else None
+            outputs = [each.result() for each in working]
+            states = [(each.params, each.state) for each in outputs]
+            before, after = after, _Lanes(states, layout.place)
+            rows = _rows(job, after, outputs, running, drawn)
+            seconds = (time.perf_counter() - began) / len(running)
+            for number, (epoch, is_diverged) in zip(running, rows, strict=True):
+                row = epoch._replace(seconds=seconds), is_diverged
+                trained[number] = _after(number, trained[number], job.trials[number].config, row, before, after)
+            for number in callback(trained):
+                trained[number] = after.copied(number, trained[number])._replace(status="stopped")
+            running = _running({number: trained[number] for number in running}, until)
+            packed = _packed(job, group, running, shape)
+            if coming and running and math.ceil(len(packed) / shape.n_workers) < layout.n_chunks.max():
+                layout = _Layout.of(packed, shape)
+                where = np.vectorize(after.place.__getitem__)(layout.who)
+                states = lanes.split(job.workers, jax.tree.map(lambda leaf, at=where: leaf[at], after.on_host))
+                coming = _draw(job, group, shape, layout, drawn.epoch + 1)
+            drawn = coming
     going_on = [number for number in layout.place if trained[number].status == "running"]
     trained |= {number: after.copied(number, trained[number]) for number in going_on if after}
     return tested(job, group, trained)
+
+
+def _computed(program: Callable[[lanes.Inputs], lanes.Outputs], inputs: lanes.Inputs) -> lanes.Outputs:
+    return jax.block_until_ready(program(inputs))
 
 
 def tested(job: Job, group: Group, trained: Mapping[int, Trained]) -> dict[int, Trained]:
@@ -233,7 +247,7 @@ class _Drawn(NamedTuple):
 
     epoch: int  # counted from 0
     rates: dict[int, np.ndarray]  # each trial's learning rates, [steps]
-    inputs: lanes.Inputs  # without parameters and states
+    inputs: list[lanes.Inputs]  # of each worker, without parameters and states
 
 
 def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) -> _Drawn:
@@ -254,53 +268,62 @@ def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) ->
 
     # By column: a tree map over one tree for each trial takes four times as long.
     numbers = Hyperparameters(*map(of_lanes, zip(*of_trials, strict=True)))
-    on_host = layout.n_chunks, numbers, which[:, 0] if group.is_shared else which
-    n_chunks, numbers, which = lanes.split(job.devices, on_host)
-    of_orders = np.stack([drawn[order] for order in orders]), held
-    shared = *lanes.replicate(job.devices, of_orders), job.examples, job.validation
-    return _Drawn(epoch, rates, lanes.Inputs(n_chunks, (), sgd.State(()), numbers, which, *shared))
+    of_workers = lanes.split(job.workers, (layout.n_chunks, numbers, which[:, 0] if group.is_shared else which))
+    of_orders = lanes.put(job.workers, (np.stack([drawn[order] for order in orders]), held))
+    shared = zip(of_orders, job.examples, job.validation, strict=True)
+    inputs = [
+        lanes.Inputs(n_chunks, (), sgd.State(()), numbers, which, rows, rows_held, examples, validation)
+        for (n_chunks, numbers, which), ((rows, rows_held), examples, validation) in zip(
+            of_workers, shared, strict=True
+        )
+    ]
+    return _Drawn(epoch, rates, inputs)
 
 
-def _program(job: Job, group: Group, shape: _Shape) -> Callable[[lanes.Inputs], lanes.Outputs]:
+def _programs(job: Job, group: Group, shape: _Shape) -> list[Callable[[lanes.Inputs], lanes.Outputs]]:
+    """Return the program of each worker, which those of the same device share."""
+    of_device = {worker: _program(job, group, shape, worker) for worker in dict.fromkeys(job.workers)}
+    return [of_device[worker] for worker in job.workers]
+
+
+def _program(job: Job, group: Group, shape: _Shape, device: jax.Device) -> Callable[[lanes.Inputs], lanes.Outputs]:
     first = job.trials[group.blocks[0][0][0]]
-    key = lanes.Program(group.mlp, group.nesterov, first.config.track, shape.n_lanes, group.is_shared, job.devices)
+    key = lanes.Program(group.mlp, group.nesterov, first.config.track, shape.n_lanes, group.is_shared, device)
     n_train, n_held = (len(job.data.x), 0) if job.folds is None else job.folds.sizes()[first.order[1]]
-    n_rows, n_steps = shape.n_devices * shape.n_chunks, n_train // group.batch_size
+    n_steps = n_train // group.batch_size
     start_of = jax.eval_shape(lambda: start(group.mlp, jax.random.key(0), 1.0))
     dtype = jax.tree.leaves(start_of)[0].dtype
 
     def of_lanes(*lengths: int) -> Any:
-        return jax.ShapeDtypeStruct((n_rows, shape.n_lanes, *lengths), dtype)
+        return jax.ShapeDtypeStruct((shape.n_chunks, shape.n_lanes, *lengths), dtype)
 
     params, state = jax.tree.map(lambda leaf: of_lanes(*leaf.shape), start_of)
+    which = shape.n_chunks, *[shape.n_lanes] * (not group.is_shared)
     inputs = lanes.Inputs(
-        jax.ShapeDtypeStruct((shape.n_devices,), np.int32),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((1,), np.int32),  # type: ignore[arg-type]
         params,
         state,
         Hyperparameters(of_lanes(n_steps), of_lanes(), of_lanes(), of_lanes() if group.has_clip else None),
-        jax.ShapeDtypeStruct((n_rows, *[shape.n_lanes] * (not group.is_shared)), np.int32),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct(which, np.int32),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((shape.n_orders, n_steps, group.batch_size), np.int32),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((shape.n_orders, n_held), np.int32) if n_held else None,  # type: ignore[arg-type]
-        job.examples,
-        job.validation,
+        job.examples[0],
+        job.validation[0],
     )
     leaves, tree = jax.tree.flatten(inputs)
     return lanes.program(key, (tuple((leaf.shape, leaf.dtype) for leaf in leaves), tree))
 
 
 def _rows(
-    job: Job, layout: _Layout, outputs: lanes.Outputs, running: Sequence[int], drawn: _Drawn
+    job: Job, after: _Lanes, outputs: Sequence[lanes.Outputs], running: Sequence[int], drawn: _Drawn
 ) -> list[tuple[Epoch, bool]]:
     """Return each running trial's row of history, as `train` makes it but without time, and if it diverged."""
-    losses = _flat(np.asarray(outputs.losses))
-    statistics, measures = jax.tree.map(lambda leaf: _flat(np.asarray(leaf)), (outputs.statistics, outputs.measures))
+    losses, statistics, measures = _gathered([(each.losses, each.statistics, each.measures) for each in outputs])
     means = losses.mean(axis=-1, dtype=np.float64)
-    finite = np.isfinite(losses).all(axis=-1)
-    for leaf in jax.tree.leaves(outputs.params):
-        finite &= _finite(leaf)
+    finite = np.isfinite(losses).all(axis=-1) & np.concatenate([_finite(each.params) for each in outputs])
     rows = []
     for number in running:
-        trial, place = job.trials[number], layout.place[number]
+        trial, place = job.trials[number], after.place[number]
         diverged = not finite[place]
         score: Any = (None, None, None)
         if measures is not None and not diverged:
@@ -308,7 +331,7 @@ def _rows(
             score = evaluation_of(trial.mlp, validation, jax.tree.map(lambda part, place=place: part[place], measures))
         tracked = epoch_statistics(trial.config, jax.tree.map(lambda leaf, place=place: leaf[place], statistics))
         if "curvature" in trial.config.track and not diverged:
-            params = jax.tree.map(lambda leaf, place=place: _flat(np.asarray(leaf))[place], outputs.params)
+            params = jax.tree.map(lambda leaf, place=place: leaf[place], after.on_host[0])
             data, key = job.data_of(trial), job.keys[trial.seed]
             tracked["top_eigenvalue"] = curvature_after_epoch(trial.mlp, params, data, key)
         rate, mean = float(drawn.rates[number][0]), float(means[place])
@@ -317,13 +340,16 @@ def _rows(
     return rows
 
 
+def _gathered(trees: Sequence[Any]) -> Any:
+    """Return the workers' arrays [C, n, ...] on the host, as [D C n, ...]."""
+    return jax.tree.map(lambda *leaves: np.concatenate([_flat(np.asarray(leaf)) for leaf in leaves]), *trees)
+
+
 def _flat(leaf: np.ndarray) -> np.ndarray:
     return leaf.reshape(-1, *leaf.shape[2:])
 
 
-def _finite(leaf: jax.Array) -> np.ndarray:
-    """Tell which lanes of [D C, n, ...] are finite: [D C n]."""
-    # Shard by shard, because NumPy would copy an array that lies on several devices.
-    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    parts = [_flat(np.asarray(shard.data)) for shard in shards]
-    return np.concatenate([np.isfinite(part).reshape(len(part), -1).all(axis=1) for part in parts])
+def _finite(params: Params) -> np.ndarray:
+    """Tell which lanes of a worker, [C, n, ...], are finite: [C n]."""
+    leaves = [_flat(np.asarray(leaf)) for leaf in jax.tree.leaves(params)]
+    return np.logical_and.reduce([np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1) for leaf in leaves])

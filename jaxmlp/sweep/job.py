@@ -1,4 +1,4 @@
-"""What all blocks of a sweep have in common: its trials, its data and its devices."""
+"""What all blocks of a sweep have in common: its trials, its data and its workers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxmlp.data import Dataset, Encoding, Prepared, Source
 from jaxmlp.sweep.folds import Folds
-from jaxmlp.sweep.lanes import replicate
+from jaxmlp.sweep.lanes import put
 from jaxmlp.sweep.space import Trial
 from jaxmlp.training.epoch import batch_order
 from jaxmlp.training.examples import Examples, arrays, taken
@@ -63,25 +63,24 @@ class Job(NamedTuple):
     trials: Mapping[int, Trial]  # by number
     keys: Mapping[int, Array]  # of each seed
     data: Examples  # for training, on the host
-    examples: Examples  # the same on all devices
-    validation: Examples | None  # on all devices
-    test: Examples | None  # on the first device
-    devices: tuple[jax.Device, ...]
+    examples: Sequence[Examples]  # the same for each worker, on its device
+    validation: Sequence[Examples | None]
+    test: Examples | None  # on the first worker's device
+    workers: tuple[jax.Device, ...]  # a device that is listed several times is called from as many threads
     folds: Folds | None = None
     held: tuple[Examples, ...] | None = None  # those that each fold is validated on, on the host
 
     @classmethod
     def of(
-        cls, listed: Sequence[Trial], parts: Parts, devices: tuple[jax.Device, ...], folds: Folds | None = None
+        cls, listed: Sequence[Trial], parts: Parts, workers: tuple[jax.Device, ...], folds: Folds | None = None
     ) -> "Job":
         """Return the trials with their data on the devices."""
         by_number, mlp = {trial.number: trial for trial in listed}, listed[0].mlp
         keys = {seed: jax.random.key(seed) for seed in {trial.seed for trial in listed}}
         on_host: Any = [None if part is None else jax.tree.map(np.asarray, arrays(mlp, part)) for part in parts]
-        examples, validation = replicate(devices, on_host[:2])
-        test = jax.device_put(on_host[2], devices[0], may_alias=True)
+        examples, validation, (test, *_) = (put(workers, part) for part in on_host)
         held = None if folds is None else tuple(taken(on_host[0], rows) for rows in folds.validation)
-        return cls(by_number, keys, on_host[0], examples, validation, test, devices, folds, held)
+        return cls(by_number, keys, on_host[0], examples, validation, test, workers, folds, held)
 
     def data_of(self, trial: Trial) -> Examples:
         """Return the examples that a trial trains on, on the host."""
@@ -89,7 +88,7 @@ class Job(NamedTuple):
 
     def validation_of(self, trial: Trial) -> Examples | None:
         """Return the examples that a trial is validated on; with folds on the host."""
-        return self.validation if self.held is None else self.held[trial.order[1]]
+        return self.validation[0] if self.held is None else self.held[trial.order[1]]
 
     def batches(self, order: tuple[int, int], epoch: int, batch_size: int) -> np.ndarray:
         """Return the batches of an epoch for a seed and a fold, [steps, B] rows of the data."""

@@ -1,10 +1,13 @@
-"""One epoch of many networks as one program: lanes side by side under `vmap`, chunks in turn, on every device.
+"""One epoch of many networks as one program of a device: lanes side by side under `vmap`, chunks in turn.
 
-`planning` defines chunk and lane. The lanes of a chunk share a batch order where possible: their first layers are then
-one matrix product. Each lane is `jaxmlp.training.epoch.run_epoch`; a single lane runs without `vmap`.
+`planning` defines worker, chunk and lane. Every worker calls the program of its device in a thread of its own. So a
+network's numbers depend on no other chunk, and not on how many workers there are.
+
+The lanes of a chunk share a batch order where possible: their first layers are then one matrix product. Each lane is
+`jaxmlp.training.epoch.run_epoch`; a single lane runs without `vmap`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -12,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import SingleDeviceSharding
 
 from jaxmlp import sgd
 from jaxmlp.network import MLP, Params
@@ -21,7 +24,7 @@ from jaxmlp.training.evaluation import Measures, measures
 from jaxmlp.training.examples import Examples, taken
 from jaxmlp.training.tracking import StepStatistics
 
-__all__ = ["Inputs", "Outputs", "Program", "measure", "program", "replicate", "split"]
+__all__ = ["Inputs", "Outputs", "Program", "measure", "program", "put", "split"]
 
 
 class Program(NamedTuple):
@@ -32,20 +35,20 @@ class Program(NamedTuple):
     track: tuple[str, ...]
     n_lanes: int  # of a chunk
     is_shared: bool  # whether a chunk has one batch order for all of its lanes
-    devices: tuple[jax.Device, ...]
+    device: jax.Device
 
 
 class Inputs(NamedTuple):
-    """The program's arguments, for D devices, C chunks on each, n lanes and S batch orders.
+    """The program's arguments, for C chunks of n lanes and S batch orders.
 
-    `params`, `state` and `numbers` are [D C, n, ...].
+    `params`, `state` and `numbers` are [C, n, ...].
     """
 
-    n_chunks: Array | np.ndarray  # [D]: how many chunks each device runs; the others are skipped
+    n_chunks: Array | np.ndarray  # [1]: how many chunks there are; the others of C are skipped
     params: Params
     state: sgd.State
     numbers: Hyperparameters
-    which: Array | np.ndarray  # [D C] or [D C, n]: the index of each chunk's or lane's batch order
+    which: Array | np.ndarray  # [C] or [C, n]: the index of each chunk's or lane's batch order
     orders: Array | np.ndarray  # [S, steps, B]
     held: Array | np.ndarray | None  # [S, N]: with folds, the rows of the examples that are held out to validate on
     examples: Examples
@@ -53,27 +56,32 @@ class Inputs(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """The program's results, all [D C, n, ...]: after the epoch, for every step, and on the validation data."""
+    """The program's results, all [C, n, ...]: after the epoch, for every step, and on the validation data."""
 
     params: Params
     state: sgd.State
-    losses: Array  # [D C, n, steps]: the mean loss of every batch
+    losses: Array  # [C, n, steps]: the mean loss of every batch
     statistics: StepStatistics | None
     measures: Measures | None
 
 
-_SPLIT, _WHOLE = PartitionSpec("devices"), PartitionSpec()
-_PLACES: Any = Inputs(*[_SPLIT] * 5, *[_WHOLE] * 4)  # type: ignore[arg-type]
+def put(workers: Sequence[jax.Device], tree: Any) -> list[Any]:
+    """Copy the host's arrays whole to every worker's device, once to each device."""
+    copies = {device: jax.device_put(tree, device, may_alias=True) for device in dict.fromkeys(workers)}
+    return [copies[device] for device in workers]
 
 
-def replicate(devices: tuple[jax.Device, ...], tree: Any) -> Any:
-    """Copy the host's arrays whole to every device."""
-    return jax.device_put(tree, _sharding(devices, _WHOLE), may_alias=True)
+def split(workers: Sequence[jax.Device], tree: Any) -> list[Any]:
+    """Copy the host's arrays [D C, ...] to the D workers' devices, C rows to each."""
 
+    def rows(leaf: np.ndarray, worker: int) -> np.ndarray:
+        n = len(leaf) // len(workers)
+        return leaf[worker * n : (worker + 1) * n]
 
-def split(devices: tuple[jax.Device, ...], tree: Any) -> Any:
-    """Copy the host's arrays [D C, ...] to the devices, C rows to each."""
-    return jax.device_put(tree, _sharding(devices, _SPLIT), may_alias=True)
+    return [
+        jax.device_put(jax.tree.map(lambda leaf, w=w: rows(leaf, w), tree), device, may_alias=True)
+        for w, device in enumerate(workers)
+    ]
 
 
 def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
@@ -83,7 +91,7 @@ def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
     """
     config: Any = jax.config
     if config.jax_disable_jit:
-        return _on_devices(key)
+        return partial(_block_epoch, key)
     return _compiled(key, shapes, config.jax_default_matmul_precision)
 
 
@@ -91,28 +99,9 @@ def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
 def _compiled(key: Program, shapes: Any, precision: str | None) -> Callable[[Inputs], Outputs]:
     """Compile a program; `precision`, which is JAX's setting, is only part of the cache's key."""
     leaves, tree = shapes
-    inputs = Inputs(*jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]))
-
-    def placed(part: Any, place: PartitionSpec) -> Any:
-        sharding = _sharding(key.devices, place)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), part)
-
-    structs = Inputs(*map(placed, inputs, _PLACES))
-    return jax.jit(_on_devices(key)).lower(structs).compile()
-
-
-@cache
-def _sharding(devices: tuple[jax.Device, ...], place: PartitionSpec) -> NamedSharding:
-    return NamedSharding(Mesh(np.array(devices), ("devices",)), place)
-
-
-def _on_devices(key: Program) -> Callable[[Inputs], Outputs]:
-    run = partial(_block_epoch, key)
-    if len(key.devices) == 1:
-        return run
-    mesh = _sharding(key.devices, _SPLIT).mesh
-    # Devices do not communicate here, so JAX need not check how values vary among them.
-    return jax.shard_map(run, mesh=mesh, in_specs=(_PLACES,), out_specs=_SPLIT, check_vma=False)
+    sharding = SingleDeviceSharding(key.device)
+    structs = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf, sharding=sharding) for leaf in leaves])
+    return jax.jit(partial(_block_epoch, key)).lower(structs).compile()
 
 
 @partial(jax.jit, static_argnames="mlp")
@@ -125,7 +114,7 @@ def measure(mlp: MLP, params: Params, examples: Examples) -> Measures:
 
 
 def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
-    """Run a device's chunks in turn."""
+    """Run the chunks in turn."""
 
     def lane(params: Params, state: sgd.State, numbers: Hyperparameters, order: Array, held: Array | None) -> Outputs:
         params, state, losses, statistics = run_epoch(

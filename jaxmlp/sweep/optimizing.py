@@ -157,7 +157,7 @@ def optimize(
     planned = planner(parts, devices, memory=memory, lanes=lanes, room=min(batch, n_trials) * axes.n_seeds)
     planned(ends)  # refuses too little memory
     _check_same(study, identity, axes)
-    job = Job.of(ends, parts, planned.keywords["devices"])
+    job = Job.of(ends, parts, planned.keywords["workers"])
     fits = cache(
         lambda mlp, batch_size: check_training(mlp, data, TrainConfig(batch_size=batch_size), validation, test)
     )

@@ -3,7 +3,8 @@
 - A group is the trials with the same compiled values (sizes, activation, loss, batch size, ...): one program is
   compiled for it. All other numbers are traced, so any networks of a group can run side by side.
 - A block is the trials of a group that are run and saved as a whole: a kill loses a block at most.
-- A chunk is the trials of a block that one device runs side by side. A device runs its chunks one after another.
+- A worker is a device, or a core of the CPU, on which a thread calls the program.
+- A chunk is the trials of a block that one worker runs side by side. A worker runs its chunks one after another.
 - A lane is a place in a chunk; its network is trained beside those of the other lanes.
 """
 
@@ -37,12 +38,15 @@ class _Machine(NamedTuple):
     most_lanes: int
     lane_bytes: int  # the bytes of parameters, over all lanes, that fit its fast memory
     alone_bytes: float  # a network with as many bytes of parameters keeps the device busy alone
+    n_workers: int | None  # that lanes are chosen for, None if for those that there are
 
 
 # Measured on two processors with ten networks: those with more than 8,000 parameters were up to a fifth faster alone
 # than eight side by side, smaller ones up to a third slower.
-_CPU = _Machine(flops=3e10, seconds_a_step=2e-5, most_lanes=8, lane_bytes=2**19, alone_bytes=2**15)
-_ACCELERATOR = _Machine(flops=3e12, seconds_a_step=1e-4, most_lanes=4096, lane_bytes=2**30, alone_bytes=math.inf)
+_CPU = _Machine(flops=3e10, seconds_a_step=2e-5, most_lanes=8, lane_bytes=2**19, alone_bytes=2**15, n_workers=4)
+_ACCELERATOR = _Machine(
+    flops=3e12, seconds_a_step=1e-4, most_lanes=4096, lane_bytes=2**30, alone_bytes=math.inf, n_workers=None
+)
 # Short, because a kill or a Ctrl-C loses a block, and to show progress.
 _BLOCK_SECONDS = 20.0
 _SHARE_OF_MEMORY = 0.5  # of the memory that is free
@@ -95,12 +99,12 @@ class Plan:
     ----------
     groups
         One for each program.
-    n_devices, platform
-        The number of devices, and their kind: "cpu", "gpu" or "tpu".
+    n_workers, platform
+        The number of workers (devices, or cores of the CPU), and the devices' kind: "cpu", "gpu" or "tpu".
     """
 
     groups: tuple[Group, ...]
-    n_devices: int
+    n_workers: int
     platform: str
 
     @property
@@ -126,12 +130,12 @@ class Plan:
     def from_json(cls, value: dict[str, Any]) -> "Plan":
         """Return the plan that `to_json` was called on."""
         groups = [Group(**plain(group) | {"mlp": MLP(**group["mlp"])}) for group in value["groups"]]
-        return cls(tuple(groups), value["n_devices"], value["platform"])
+        return cls(tuple(groups), value["n_workers"], value["platform"])
 
     def __str__(self) -> str:
         """Return a line for each group, and one for all."""
-        devices = counted(self.n_devices, f"{self.platform} device")
-        lines = [f"{counted(self.n_trials, 'trial')} in {counted(len(self.groups), 'program')} on {devices}"]
+        workers = counted(self.n_workers, "core" if self.platform == "cpu" else f"{self.platform} device")
+        lines = [f"{counted(self.n_trials, 'trial')} in {counted(len(self.groups), 'program')} on {workers}"]
         for group in self.groups:
             sizes, hidden = "-".join(map(str, group.mlp.sizes)), ", ".join(sorted(set(group.mlp.activations[:-1])))
             lines.append(
@@ -146,7 +150,7 @@ def make_plan(
     trials: Sequence[Trial],
     n_examples: int,
     data_bytes: int,
-    devices: Sequence[jax.Device],
+    workers: Sequence[jax.Device],
     *,
     memory: int | None = None,
     lanes: int | None = None,
@@ -157,14 +161,14 @@ def make_plan(
 ) -> Plan:
     """Plan the trials, for `n_examples` training examples and `data_bytes` of data on each device.
 
-    `devices`, `memory`, `lanes` and `trials_a_block` are those of `jaxmlp.sweep.run`. A block has at least one chunk on
-    each device, even if that is more than `trials_a_block`. A group has room for `room` trials, though it may have
-    fewer: plans with the same room share their programs. With `whole_settings` a block has all seeds of its settings,
-    even if that is more than `trials_a_block`. `fold_sizes` are the numbers of rows that each fold trains on and
-    validates on. Raises a ValueError if no network of a group fits.
+    `memory`, `lanes` and `trials_a_block` are those of `jaxmlp.sweep.run`; a device is listed in `workers` once for
+    each of its threads. A block has at least one chunk for each worker, even if that is more than `trials_a_block`. A
+    group has room for `room` trials, though it may have fewer: plans with the same room share their programs. With
+    `whole_settings` a block has all seeds of its settings, even if that is more than `trials_a_block`. `fold_sizes` are
+    the numbers of rows that each fold trains on and validates on. Raises a ValueError if no network of a group fits.
     """
-    machine = _CPU if devices[0].platform == "cpu" else _ACCELERATOR
-    memory = _free_memory(devices) if memory is None else memory
+    machine = _CPU if workers[0].platform == "cpu" else _ACCELERATOR
+    memory = _free_memory(workers) if memory is None else memory
     groups: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
         config = trial.config
@@ -172,9 +176,9 @@ def make_plan(
         of_fold = n_train // config.batch_size, n_held
         key = (trial.mlp, config.batch_size, config.epochs, config.nesterov, config.clip is None, *of_fold)
         groups.setdefault(key, []).append(trial)
-    limits = memory - data_bytes * len(devices), len(devices), machine, lanes, trials_a_block, room, whole_settings
+    limits = memory - data_bytes * len(set(workers)), len(workers), machine, lanes, trials_a_block, room, whole_settings
     made = tuple(_group(members, key[-2], key[-1], *limits) for key, members in groups.items())
-    return Plan(made, len(devices), devices[0].platform)
+    return Plan(made, len(workers), workers[0].platform)
 
 
 def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tuple[int, ...]]:
@@ -205,7 +209,7 @@ def _group(
     n_steps: int,
     n_held: int,
     memory: int,
-    n_devices: int,
+    n_workers: int,
     machine: _Machine,
     lanes: int | None,
     trials_a_block: int | None,
@@ -214,13 +218,13 @@ def _group(
 ) -> Group:
     mlp, config = trials[0].mlp, trials[0].config
     full = list(islice(cycle(trials), max(room, len(trials))))
-    n_lanes, is_shared = (lanes, _is_shared(full, lanes)) if lanes else _lanes(full, n_devices, machine)
+    n_lanes, is_shared = (lanes, _is_shared(full, lanes)) if lanes else _lanes(full, n_workers, machine)
     # A lane between epochs: parameters and last step, before and after; all rates and losses.
     kept_bytes = 4 * (4 * mlp.n_parameters + 2 * n_steps)
     # In addition while it runs: parameters, step, gradient; a batch's x, z, y, delta; a block of an evaluation.
     of_batch = 4 * config.batch_size * sum(mlp.sizes)
     working_bytes = 4 * (5 * mlp.n_parameters + of_batch + BLOCK * sum(mlp.sizes[1:]) + n_held * mlp.sizes[0])
-    bytes_a_lane = n_devices * (kept_bytes + working_bytes)
+    bytes_a_lane = n_workers * (kept_bytes + working_bytes)
     if bytes_a_lane > memory:
         raise ValueError(
             f"sizes {mlp.sizes} with batch_size {config.batch_size} need about {_bytes(bytes_a_lane)} "
@@ -234,26 +238,26 @@ def _group(
     products = [n_in * n_out for n_in, n_out in pairwise(mlp.sizes)]
     lane_seconds = 2 * config.batch_size * (3 * sum(products) - products[0]) / machine.flops
     chunk_seconds = config.epochs * n_steps * (n_lanes * lane_seconds + machine.seconds_a_step)
-    by_memory = (memory // n_devices - n_lanes * working_bytes) // (n_lanes * kept_bytes)
+    by_memory = (memory // n_workers - n_lanes * working_bytes) // (n_lanes * kept_bytes)
     by_time = max(1, int(_BLOCK_SECONDS / chunk_seconds))
-    wanted = len(of_full) if trials_a_block is None else trials_a_block // (n_lanes * n_devices)
+    wanted = len(of_full) if trials_a_block is None else trials_a_block // (n_lanes * n_workers)
     # A program has room for a power of 2 of chunks (see `n_slots`): take the largest one up to `by_memory`.
-    a_device = max(1, min(1 << (by_memory.bit_length() - 1), by_time, wanted))
+    a_worker = max(1, min(1 << (by_memory.bit_length() - 1), by_time, wanted))
     # Blocks of equal size, so that the last one is not nearly empty.
-    n_blocks = math.ceil(len(of_full) / (a_device * n_devices))
-    a_device = math.ceil(len(of_full) / n_blocks / n_devices)
-    n_chunks = a_device * n_devices
+    n_blocks = math.ceil(len(of_full) / (a_worker * n_workers))
+    a_worker = math.ceil(len(of_full) / n_blocks / n_workers)
+    n_chunks = a_worker * n_workers
     if whole_settings:
         blocks = _blocks_of_settings(trials, n_lanes, is_shared, n_chunks)
         n_chunks = max(n_chunks, *map(len, blocks))
-        a_device = math.ceil(n_chunks / n_devices)
+        a_worker = math.ceil(n_chunks / n_workers)
     else:
         # Setting by setting, so that the first blocks have all seeds of the first settings.
         place = {trial.number: i for i, setting in enumerate(by_setting(trials)) for trial in setting}
         chunks.sort(key=lambda chunk: place[chunk[0]])
         blocks = tuple(tuple(chunks[i : i + n_chunks]) for i in range(0, len(chunks), n_chunks))
-    memory_of_all = n_devices * n_lanes * (n_slots(a_device) * kept_bytes + working_bytes)
-    seconds = sum(math.ceil(len(block) / n_devices) for block in blocks) * chunk_seconds
+    memory_of_all = n_workers * n_lanes * (n_slots(a_worker) * kept_bytes + working_bytes)
+    seconds = sum(math.ceil(len(block) / n_workers) for block in blocks) * chunk_seconds
     of_all = mlp, config.batch_size, config.epochs, config.nesterov, config.clip is not None
     return Group(*of_all, n_lanes, n_chunks, is_shared, blocks, memory_of_all, seconds)
 
@@ -272,17 +276,19 @@ def _blocks_of_settings(trials: Sequence[Trial], n_lanes: int, is_shared: bool, 
     return tuple(tuple(chunked(part, n_lanes, is_shared)) for part in parts)
 
 
-def _lanes(trials: list[Trial], n_devices: int, machine: _Machine) -> tuple[int, bool]:
-    """Return how many networks to run side by side, as many as the fast memory holds but leaving no device idle."""
+def _lanes(trials: list[Trial], n_workers: int, machine: _Machine) -> tuple[int, bool]:
+    """Return how many networks to run side by side, as many as the fast memory holds but leaving no worker idle."""
+    # The same for any number of cores, because a network's rounding depends on how many are beside it.
+    n_workers = machine.n_workers or n_workers
     of_one = 4 * trials[0].mlp.n_parameters
     most = max(1, min(machine.most_lanes, machine.lane_bytes // of_one)) if of_one < machine.alone_bytes else 1
-    most = 2 ** int(math.log2(min(most, math.ceil(len(trials) / n_devices))))
+    most = 2 ** int(math.log2(min(most, math.ceil(len(trials) / n_workers))))
     is_shared = _is_shared(trials, most)
     if not is_shared:
         return most, False
-    # The fewest lanes for which the busiest device has the fewest chunks.
+    # The fewest lanes for which the busiest worker has the fewest chunks.
     candidates = range(1, most + 1)
-    rounds = {lanes: math.ceil(len(chunked(trials, lanes, True)) / n_devices) for lanes in candidates}
+    rounds = {lanes: math.ceil(len(chunked(trials, lanes, True)) / n_workers) for lanes in candidates}
     return min(lanes for lanes in candidates if rounds[lanes] == min(rounds.values())), True
 
 
@@ -291,12 +297,12 @@ def _is_shared(trials: list[Trial], n_lanes: int) -> bool:
     return len(chunked(trials, n_lanes, True)) <= 1.5 * math.ceil(len(trials) / n_lanes)
 
 
-def _free_memory(devices: Sequence[jax.Device]) -> int:
-    if devices[0].platform == "cpu":
+def _free_memory(workers: Sequence[jax.Device]) -> int:
+    if workers[0].platform == "cpu":
         return int(_SHARE_OF_MEMORY * free_main_memory())
-    stats = devices[0].memory_stats() or {}
+    stats = workers[0].memory_stats() or {}
     free = stats.get("bytes_limit", 2**33) - stats.get("bytes_in_use", 0)
-    return int(_SHARE_OF_MEMORY * free * len(devices))
+    return int(_SHARE_OF_MEMORY * free * len(set(workers)))
 
 
 def free_main_memory() -> int:

@@ -9,9 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Protocol
-
-import jax
+from typing import Literal, NamedTuple, Protocol
 
 from jaxmlp.sweep.block import begin, prepare, run_block, tested
 from jaxmlp.sweep.growing import keeps_its_epochs
@@ -23,6 +21,7 @@ from jaxmlp.sweep.planning import Block, Group, Plan
 from jaxmlp.sweep.progress import StopSweep
 from jaxmlp.sweep.space import Trial
 from jaxmlp.sweep.store import Row, Store, is_cut_short, outcome
+from jaxmlp.sweep.workers import in_same_mode
 from jaxmlp.training.history import Epoch, Evaluation, Trained
 
 __all__ = ["Sweep", "Watcher", "run_rungs", "tidy"]
@@ -130,7 +129,7 @@ def _run_rung(sweep: Sweep, alive: Sequence[int], until: int | None) -> None:
                 # This group's program is compiled while weights are drawn, the next one's while this block runs.
                 for g in (at[0], *sorted({g for g, _ in blocks} - {at[0]})[:1]):
                     if g not in compiled:
-                        compiled[g] = compiler.submit(_in_same_mode(prepare), sweep.job, plan.groups[g])
+                        compiled[g] = compiler.submit(in_same_mode(prepare), sweep.job, plan.groups[g])
                 trained = _begin(sweep, group, block)
                 # If compilation failed, perhaps for lack of memory, `run_block` fails too and halves the block.
                 wait([compiled[at[0]]])
@@ -157,18 +156,6 @@ def _plan(sweep: Sweep, alive: Sequence[int], until: int | None) -> Plan:
 
     trials = sweep.job.trials
     return sweep.store.plan(len(trials), max(trial.config.epochs for trial in trials.values()), until, make)
-
-
-def _in_same_mode(function: Callable[..., None]) -> Callable[..., None]:
-    """Let another thread compile as this one would: JAX's context managers hold for their own thread only."""
-    config: Any = jax.config
-    x64, precision = config.jax_enable_x64, config.jax_default_matmul_precision
-
-    def called(*args: Any) -> None:
-        with jax.enable_x64(x64), jax.default_matmul_precision(precision):
-            function(*args)
-
-    return called
 
 
 def _begin(sweep: Sweep, group: Group, block: Block) -> dict[int, Trained]:

@@ -1,6 +1,7 @@
 """`run` trains every trial of a space, many at a time; `plan` says how, and trains nothing."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -27,28 +28,13 @@ from jaxmlp.sweep.rungs import Sweep, run_rungs, tidy
 from jaxmlp.sweep.space import FOLD, Space, Trial, check_name, described, plain, trials
 from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.store_checks import check_outcomes
+from jaxmlp.sweep.workers import all_workers, machine_of
 from jaxmlp.training.boundary import check_training
 from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.evaluation import BLOCK
 from jaxmlp.training.examples import is_classification
 
-__all__ = ["checked_trials", "identity_of", "plan", "planner", "run", "use_all_cores"]
-
-
-def use_all_cores() -> None:
-    """Make every core of the CPU a device of JAX, so that a sweep runs on all of them.
-
-    Call it before JAX computes anything; later it raises a RuntimeError. The setting is JAX's own and holds for the
-    whole process, so the library never changes it by itself. It has no effect on accelerators.
-    """
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    config: Any = jax.config
-    if config.jax_num_cpu_devices == n_cores:
-        return
-    try:
-        config.update("jax_num_cpu_devices", n_cores)
-    except RuntimeError as error:
-        raise RuntimeError("use_all_cores must be called before JAX computes anything, and JAX already runs") from error
+__all__ = ["checked_trials", "identity_of", "plan", "planner", "run"]
 
 
 def plan(
@@ -109,6 +95,10 @@ def run(
     this like any rounding. The tests check that they lie at most twice as far from the same training in float64 as
     those of `train` do, plus one rounding of each parameter.
 
+    On one machine a trial is the same to the last bit whatever the number of workers, devices and processes, and
+    whether the sweep was interrupted. With another number of cores XLA may cut a large operation (a batch or an
+    evaluation of hundreds of thousands of values) into other parts, which changes the last digits.
+
     Parameters
     ----------
     space, data
@@ -147,7 +137,9 @@ def run(
     about
         Plain JSON values that are kept with the models, see `jaxmlp.Model`.
     devices, memory
-        The devices, all local ones if None (see `use_all_cores`); the bytes to use, half of the free ones if None.
+        The devices, of which one that is listed n times is called from n threads; the bytes to use, half of the free
+        ones if None. If devices is None: every local accelerator, or the CPU once for each core that this process may
+        use.
     lanes, trials_a_block
         How many networks run side by side; how many trials are run and saved as a whole, so that a kill loses these.
         Chosen for you if None.
@@ -199,7 +191,8 @@ def run(
     try:
         check_outcomes(store, listed)
         store.replace("keep", keep)
-        job = Job.of(listed, parts, planned.keywords["devices"], held)
+        _warn_of_another_machine(store, planned.keywords["workers"], len(listed))
+        job = Job.of(listed, parts, planned.keywords["workers"], held)
         sweep = Sweep(
             job,
             store,
@@ -219,6 +212,16 @@ def run(
     finally:
         store.release_all()
     return Results(store, listed, parts)
+
+
+def _warn_of_another_machine(store: Store, workers: Sequence[jax.Device], n_trials: int) -> None:
+    """Record JAX's version and the devices of a sweep; say if a sweep that goes on began with others."""
+    now = machine_of(workers)
+    began = store.kept("machine", lambda: now)
+    if began != now and sum(row.status != "paused" for row in store.rows()) < n_trials:
+        before, after = ("JAX {jax} on {number} x {kind}".format(**machine) for machine in (began, now))
+        changes = f"{store.folder}: the sweep began with {before}, and goes on with {after}"
+        warnings.warn(f"{changes}: the last digits of its trials may differ", UserWarning, stacklevel=3)
 
 
 def identity_of(
@@ -307,15 +310,15 @@ def planner(
     parts: Parts, devices: Sequence[jax.Device] | None, folds: Folds | None = None, **numbers: int | None
 ) -> partial[Plan]:
     """Return `make_plan` for these data and resources, checked."""
-    devices = tuple(devices or jax.local_devices())
-    if not all(isinstance(device, jax.Device) for device in devices):
+    workers = all_workers() if devices is None else tuple(devices)
+    if not (workers and all(isinstance(worker, jax.Device) for worker in workers)):
         raise ValueError(f"devices must be devices of JAX, as jax.local_devices() returns, got {devices!r}")
     checked: Any = {name: None if value is None else whole_number(name, value, 1) for name, value in numbers.items()}
     # A block of an evaluation is expanded once for all networks of a device.
     data_bytes = sum(np.asarray(each.x).nbytes + _expanded_bytes(each) for each in parts if each is not None)
     sizes = None if folds is None else folds.sizes()
     of_data: Any = {"n_examples": len(parts.data), "data_bytes": data_bytes, "fold_sizes": sizes}
-    return partial(make_plan, **of_data, devices=devices, **checked)
+    return partial(make_plan, **of_data, workers=workers, **checked)
 
 
 def _expanded_bytes(data: Dataset) -> int:

@@ -27,6 +27,7 @@ from jaxmlp.sweep.progress import Progress, StopSweep
 from jaxmlp.sweep.results import Results, load
 from jaxmlp.sweep.running import run
 from jaxmlp.sweep.space import Space, log_uniform, plain, random
+from jaxmlp.sweep.workers import all_workers
 from jaxmlp.training.config import TABLE_HIDDEN, TrainConfig
 from jaxmlp.training.evaluation import evaluate_networks
 from jaxmlp.training.history import Epoch, Evaluation
@@ -277,7 +278,7 @@ class _Tuning:
 
         if jax.default_backend() == "cpu":
             # All rungs share a program: on a small table compiling takes longer than all else.
-            options |= {"lanes": 1, "trials_a_block": len(jax.local_devices())}
+            options |= {"lanes": 1, "trials_a_block": len(all_workers())}
         space = Space((*rows[0][0], "seed"), tuple((*setting.values(), seed) for setting, seed in rows))
         options |= {"out": None if self.folder is None else self.folder / name, "about": self.about}
         options |= {"mlp": self.network(data), "encoding": data.encoding, "callback": told}

@@ -47,7 +47,7 @@ def test_a_setting_whose_other_seeds_still_run_is_kept(tmp_path):
     order = sweep.Space(
         ("learning_rate", "seed"), tuple((rate, seed) for seed in range(2) for rate in (0.1, 1e-6, 0.3))
     )
-    options = {"out": tmp_path, "keep": 1, "lanes": 1, "trials_a_block": 1, **PARTS}
+    options = {"out": tmp_path, "keep": 1, "lanes": 1, "trials_a_block": 1, "devices": jax.local_devices()[:1], **PARTS}
     with pytest.raises(KeyboardInterrupt):
         sweep.run(order, DATA, CONFIG, callback=interrupt, **options)
     before = sweep.load(tmp_path)

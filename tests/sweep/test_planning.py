@@ -17,10 +17,9 @@ from jaxmlp.sweep.planning import _ACCELERATOR, _CPU, Plan, _lanes, _seconds, ch
 from jaxmlp.sweep.space import trials
 
 
-def planned(space, base=MLP((8, 16, 3)), n_devices=1, config=TrainConfig(), **options):  # noqa: B008
+def planned(space, base=MLP((8, 16, 3)), n_workers=1, config=TrainConfig(), **options):  # noqa: B008
     listed = trials(space, base, config)
-    # A plan only counts devices, and asks the first what it is.
-    return listed, make_plan(listed, 320, 10_000, jax.local_devices()[:1] * n_devices, **options)
+    return listed, make_plan(listed, 320, 10_000, jax.local_devices()[:1] * n_workers, **options)
 
 
 def test_numbers_share_a_program_and_compiled_values_make_groups():
@@ -32,11 +31,11 @@ def test_numbers_share_a_program_and_compiled_values_make_groups():
     assert len(planned(static)[1].groups) == 16
 
 
-@pytest.mark.parametrize("n_devices", [1, 2, 3])
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
 @pytest.mark.parametrize("lanes", [None, 1, 3])
-def test_every_trial_is_in_one_chunk_of_one_block_and_chunks_share_their_seed(n_devices, lanes):
+def test_every_trial_is_in_one_chunk_of_one_block_and_chunks_share_their_seed(n_workers, lanes):
     space = sweep.grid(learning_rate=[0.1, 0.2, 0.3], hidden=[(4,), (5,)], seed=range(5))
-    listed, plan = planned(space, n_devices=n_devices, lanes=lanes)
+    listed, plan = planned(space, n_workers=n_workers, lanes=lanes)
     numbers = [number for group in plan.groups for block in group.blocks for chunk in block for number in chunk]
     assert sorted(numbers) == list(range(30))
     for group in plan.groups:
@@ -60,9 +59,18 @@ def test_trials_of_a_few_seeds_share_their_batch_orders():
     assert group.is_shared
 
 
-def test_no_device_is_left_idle_for_the_sake_of_wide_chunks():
-    _, plan = planned(sweep.grid(learning_rate=[0.1, 0.2, 0.3, 0.4]), n_devices=4)
+def test_no_worker_is_left_idle_for_the_sake_of_wide_chunks():
+    _, plan = planned(sweep.grid(learning_rate=[0.1, 0.2, 0.3, 0.4]), n_workers=4)
     assert [len(chunk) for chunk in plan.groups[0].blocks[0]] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3, 20])
+@pytest.mark.parametrize("n_settings", [1, 4, 7, 50])
+def test_as_many_networks_run_side_by_side_on_any_number_of_cores(n_settings, n_seeds):
+    rows = tuple((0.001 * (1 + i), seed) for i in range(n_settings) for seed in range(n_seeds))
+    space = sweep.Space(("learning_rate", "seed"), rows)
+    plans = [planned(space, n_workers=n, memory=10**9)[1].groups[0] for n in (1, 2, 3, 16)]
+    assert len({(group.n_lanes, group.is_shared) for group in plans}) == 1
 
 
 def test_less_memory_makes_smaller_blocks_then_fewer_lanes_and_then_an_error():
@@ -94,13 +102,13 @@ def test_chunks_keep_the_order_of_the_trials():
 
 
 def test_a_plan_is_plain_json_and_says_what_it_will_run():
-    _, plan = planned(sweep.grid(learning_rate=[0.1, 0.2], hidden=[(4,), (5, 6), ()], seed=range(3)), n_devices=2)
+    _, plan = planned(sweep.grid(learning_rate=[0.1, 0.2], hidden=[(4,), (5, 6), ()], seed=range(3)), n_workers=2)
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     first, *rest = str(plan).splitlines()
-    assert first == "18 trials in 3 programs on 2 cpu devices"
+    assert first == "18 trials in 3 programs on 2 cores"
     assert [line.split()[0] for line in rest] == ["8-4-3", "8-5-6-3", "8-3,"]
     assert str(planned(sweep.grid(learning_rate=[0.1, 0.2], seed=[0]))[1]).startswith("2 trials in 1 program on")
-    assert str(planned(sweep.grid(seed=[0]))[1]).startswith("1 trial in 1 program on 1 cpu device")
+    assert str(planned(sweep.grid(seed=[0]))[1]).startswith("1 trial in 1 program on 1 core")
     assert all("side by side, about" in line for line in rest)
 
 
@@ -115,9 +123,9 @@ def test_the_memory_of_a_plan_is_what_xla_takes_or_a_little_more(hidden, n):
     listed = trials(many(n), mlp, TrainConfig())
     (group,) = make_plan(listed, 640, 0, devices).groups
     job = Job.of(listed, Parts(data, data, None), tuple(devices))
-    memory = _program(job, group, _Shape.of(job, group)).memory_analysis()
+    memory = _program(job, group, _Shape.of(job, group), devices[0]).memory_analysis()
     taken = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    taken -= 2 * sum(np.asarray(part).nbytes for part in (job.examples.x, job.examples.t))
+    taken -= 2 * sum(np.asarray(part).nbytes for part in (job.examples[0].x, job.examples[0].t))
     assert taken <= group.memory <= 2.5 * taken
 
 
@@ -129,31 +137,31 @@ def test_the_memory_of_a_plan_is_what_xla_takes_or_a_little_more(hidden, n):
     st.sampled_from([None, 1, 3, 16]),
 )
 @settings(max_examples=60, deadline=None)
-def test_no_plan_takes_more_memory_than_it_may(n, n_devices, hidden, log_memory, lanes):
+def test_no_plan_takes_more_memory_than_it_may(n, n_workers, hidden, log_memory, lanes):
     space, memory = sweep.random(n, learning_rate=sweep.uniform(0.1, 0.2), hidden=[hidden]), 2**log_memory
     try:
-        _, plan = planned(space, MLP((8, *hidden, 3)), n_devices, memory=memory, lanes=lanes)
+        _, plan = planned(space, MLP((8, *hidden, 3)), n_workers, memory=memory, lanes=lanes)
     except ValueError:
         assume(False)  # not even one network fits
-    assert plan.memory + 10_000 * n_devices <= memory
+    assert plan.memory + 10_000 <= memory
     # The blocks' real shape is no larger than the one that was counted.
     (group,) = plan.groups
     trial = trials(space, MLP((8, *hidden, 3)), TrainConfig())[0]
-    n_chunks = max(-(-len(chunks) // n_devices) for chunks in group.blocks)
+    n_chunks = max(-(-len(chunks) // n_workers) for chunks in group.blocks)
     slots = 1
     while slots < n_chunks:
         slots *= 2
     state_and_params = 2 * 4 * trial.mlp.n_parameters  # read and written: twice
-    assert 2 * state_and_params * group.n_lanes * slots * n_devices <= plan.memory
+    assert 2 * state_and_params * group.n_lanes * slots * n_workers <= plan.memory
 
 
-@pytest.mark.parametrize("n_devices", [1, 3])
-def test_data_take_memory_on_every_device(n_devices):
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_data_take_memory_once_on_a_device(n_workers):
     listed, devices, data_bytes = trials(many(64), MLP((8, 16, 3)), TrainConfig()), jax.local_devices()[:1], 300_000
-    free = make_plan(listed, 320, 0, devices * n_devices, memory=10**9, lanes=4)
-    exact = free.memory + n_devices * data_bytes
-    assert make_plan(listed, 320, data_bytes, devices * n_devices, memory=exact, lanes=4) == free
-    less = make_plan(listed, 320, data_bytes, devices * n_devices, memory=exact - n_devices, lanes=4)
+    free = make_plan(listed, 320, 0, devices * n_workers, memory=10**9, lanes=4)
+    exact = free.memory + data_bytes
+    assert make_plan(listed, 320, data_bytes, devices * n_workers, memory=exact, lanes=4) == free
+    less = make_plan(listed, 320, data_bytes, devices * n_workers, memory=exact - n_workers, lanes=4)
     assert less.memory < free.memory
 
 
@@ -182,33 +190,34 @@ def test_the_time_of_large_products_is_that_of_the_operations_that_xla_counts(si
     assert in_products * _CPU.flops == pytest.approx(100 * counted, rel=0.05)
 
 
-@pytest.mark.parametrize("n_devices", [1, 2])
+@pytest.mark.parametrize("n_workers", [1, 2])
 @pytest.mark.parametrize("most", [4, 10, 25])
-def test_a_block_has_at_most_the_trials_asked_for_or_a_chunk_on_each_device(n_devices, most):
-    _, plan = planned(many(40), n_devices=n_devices, lanes=4, memory=10**9, trials_a_block=most)
+def test_a_block_has_at_most_the_trials_asked_for_or_a_chunk_for_each_worker(n_workers, most):
+    _, plan = planned(many(40), n_workers=n_workers, lanes=4, memory=10**9, trials_a_block=most)
     sizes = [sum(map(len, chunks)) for chunks in plan.groups[0].blocks]
-    assert max(sizes) <= max(most, 4 * n_devices)
+    assert max(sizes) <= max(most, 4 * n_workers)
     assert max(sizes) - min(sizes[:-1]) == 0
 
 
-@pytest.mark.parametrize("n_devices", [1, 2, 3])
-def test_a_block_is_filled_with_the_trials_asked_for(n_devices):
-    most = 8 * n_devices
-    (group,) = planned(many(4 * most), n_devices=n_devices, lanes=2, trials_a_block=most)[1].groups
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
+def test_a_block_is_filled_with_the_trials_asked_for(n_workers):
+    most = 8 * n_workers
+    (group,) = planned(many(4 * most), n_workers=n_workers, lanes=2, trials_a_block=most)[1].groups
     assert [sum(map(len, block)) for block in group.blocks] == [most] * 4
 
 
 @pytest.mark.parametrize("machine", [_CPU, _ACCELERATOR], ids=["CPU", "accelerator"])
 @pytest.mark.parametrize("width", [4, 2**9, 2**16, 2**21])
-@pytest.mark.parametrize("n_devices", [1, 3])
-def test_lanes_fill_the_fast_memory_and_every_device_with_a_power_of_2(machine, width, n_devices):
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_lanes_fill_the_fast_memory_and_every_device_with_a_power_of_2(machine, width, n_workers):
     n, network = 100, MLP((8, width, 3))
-    n_lanes, _ = _lanes(trials(sweep.grid(seed=range(n)), network, TrainConfig()), n_devices, machine)
+    n_lanes, _ = _lanes(trials(sweep.grid(seed=range(n)), network, TrainConfig()), n_workers, machine)
+    n_workers = 4 if machine is _CPU else n_workers
 
     def fits(lanes):
         a_lane = 4 * network.n_parameters
         is_small = a_lane < machine.alone_bytes and lanes * a_lane <= machine.lane_bytes
-        return lanes == 1 or (is_small and lanes <= min(machine.most_lanes, math.ceil(n / n_devices)))
+        return lanes == 1 or (is_small and lanes <= min(machine.most_lanes, math.ceil(n / n_workers)))
 
     assert n_lanes == max(lanes for lanes in 2 ** np.arange(8) if fits(lanes))
 
@@ -220,20 +229,20 @@ def test_times_have_the_unit_that_suits_them(seconds, text):
     assert _seconds(seconds) == text
 
 
-@pytest.mark.parametrize("n_devices", [1, 2, 3])
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
 @pytest.mark.parametrize("hidden", [(8,), (300, 200)])
 @pytest.mark.parametrize("n_seeds", [1, 3])
-def test_groups_with_the_same_room_have_the_same_program_whatever_they_hold(n_devices, hidden, n_seeds):
+def test_groups_with_the_same_room_have_the_same_program_whatever_they_hold(n_workers, hidden, n_seeds):
     room, mlp, shapes = 24 * n_seeds, MLP((8, *hidden, 3)), set()
     for n in (1, 2, 7, 23, 24):
         settings = [0.001 * i for i in range(1, n + 1)]
         space = sweep.Space(("learning_rate", "seed"), tuple((s, seed) for s in settings for seed in range(n_seeds)))
-        listed, plan = planned(space, mlp, n_devices=n_devices, room=room)
+        listed, plan = planned(space, mlp, n_workers=n_workers, room=room)
         (group,) = plan.groups
         shapes.add((group.n_lanes, group.n_chunks, group.is_shared))
         assert sorted(i for block in group.blocks for chunk in block for i in chunk) == list(range(len(listed)))
         assert all(len(block) <= group.n_chunks for block in group.blocks)
         assert all(len(chunk) <= group.n_lanes for block in group.blocks for chunk in block)
     assert len(shapes) == 1
-    (full,) = planned(space, mlp, n_devices=n_devices)[1].groups
+    (full,) = planned(space, mlp, n_workers=n_workers)[1].groups
     assert shapes == {(full.n_lanes, full.n_chunks, full.is_shared)}

@@ -2,8 +2,6 @@
 
 import io
 import re
-import subprocess
-import sys
 import warnings
 from functools import partial
 from itertools import chain, repeat
@@ -17,6 +15,7 @@ import pytest
 from jaxmlp import MLP, Dataset, TrainConfig, sweep, train
 from jaxmlp.data import prepare, read
 from jaxmlp.sweep import block, lanes, progress, running
+from jaxmlp.sweep.job import Parts
 from jaxmlp.sweep.progress import Progress
 from jaxmlp.sweep.store import Row, is_cut_short
 from jaxmlp.training.examples import expanded
@@ -125,10 +124,9 @@ def test_a_trial_beside_others_is_as_near_to_float64_as_train(axes):
 
 def test_a_poisoned_lane_disturbs_no_neighbour_and_is_recorded_with_its_epoch():
     rates = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08]
-    healthy = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, validation=VALUES, keep="all")
+    healthy = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, validation=VALUES, keep="all", lanes=8)
     rates[3] = 1e18
-    poisoned = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, validation=VALUES, keep="all")
-    assert sweep.plan(sweep.grid(learning_rate=rates), VALUES, CONFIG).groups[0].n_lanes == 8
+    poisoned = sweep.run(sweep.grid(learning_rate=rates), VALUES, CONFIG, validation=VALUES, keep="all", lanes=8)
     for number in set(range(8)) - {3}:
         assert_same_bits(poisoned.params(number), healthy.params(number))
         assert without_time(poisoned.history(number)) == without_time(healthy.history(number))
@@ -278,7 +276,7 @@ def test_asynchronous_halving_stops_trials_not_among_the_best_so_far():
 
 def test_a_block_that_runs_out_of_memory_is_halved_until_it_fits(monkeypatch):
     space = sweep.grid(hidden=[(4,), (5,)], learning_rate=np.linspace(0.01, 0.1, 24).tolist())
-    options = {"config": CONFIG, "test": VALIDATION, "keep": "all", "lanes": 4}
+    options = {"config": CONFIG, "test": VALIDATION, "keep": "all", "lanes": 4, "devices": jax.local_devices()[:1]}
     expected = sweep.run(space, DATA, **options)
     program, sizes = lanes.program, []
 
@@ -336,36 +334,6 @@ def test_progress_counts_up_to_all_trials_and_names_the_best():
     assert seen[-1].seconds_left == 0
     sweep.run(sweep.grid(learning_rate=[1e18, 1e19]), VALUES, CONFIG, callback=seen.append)
     assert seen[-1].best is None
-
-
-CODE = """
-import sys
-import numpy as np, jax
-from jaxmlp import Dataset, TrainConfig, sweep
-sweep.use_all_cores()
-sweep.use_all_cores()
-x = np.random.default_rng(0).standard_normal((150, 6)).astype(np.float32)
-data = Dataset(x, (x[:, 0] > 0).astype(int))
-space = sweep.grid(learning_rate=[0.01, 0.1, 0.3], momentum=[0.0, 0.9], hidden=[(5,)], seed=range(2))
-results = sweep.run(space, data, TrainConfig(epochs=3, batch_size=16), validation=data, keep="all")
-devices = jax.local_devices()[:1]
-one = sweep.run(space, data, TrainConfig(epochs=3, batch_size=16), validation=data, keep="all", devices=devices)
-print(len(jax.local_devices()), sweep.plan(space, data).n_devices)
-for number in range(12):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), results.params(number), one.params(number))
-"""
-
-
-def test_use_all_cores_makes_every_core_a_device_if_called_in_time():
-    answer = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CODE], check=True, capture_output=True, text=True
-    ).stdout
-    n_devices, planned = answer.split()
-    assert n_devices == planned
-    jax.devices()
-    if len(jax.local_devices()) < int(n_devices):
-        with pytest.raises(RuntimeError, match="use_all_cores must be called before JAX computes anything"):
-            sweep.use_all_cores()
 
 
 NUMBERS = [("halving", 3), ("keep", 3), ("lanes", 2), ("trials_a_block", 4), ("memory", 10**9)]
@@ -452,6 +420,7 @@ def without_time_of_rows(results):
             lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, mlp=MLP((5, 3))),
             "x has 6 features, but the network takes 5",
         ),
+        (lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, devices=[]), "devices must be devices of JAX"),
         (
             lambda: sweep.run(sweep.grid(seed=[0, 1]), DATA, CONFIG).trial(2),
             "trial must be a whole number from 0 to 1, got 2",
@@ -535,7 +504,7 @@ def test_a_sweep_on_compact_data_equals_one_on_the_expanded(x64, compact):
 
 def test_a_plan_counts_compact_data_and_one_expanded_block(compact):
     def memory(data):
-        return running.planner(running.Parts(data, None, None), None).keywords["data_bytes"]
+        return running.planner(Parts(data, None, None), None).keywords["data_bytes"]
 
     x = np.repeat(compact.x, 100, axis=0)
     many = Dataset(x, np.repeat(compact.t, 100), expansion=compact.expansion)

@@ -93,8 +93,6 @@ def mean_accuracy(problem: Problem, networks: list[Layers]) -> float:
 def start_jaxmlp(_threads: int) -> Run:
     from jaxmlp import MLP, Dataset, TrainConfig, sweep
 
-    sweep.use_all_cores()
-
     def run(problem: Problem) -> Callable[[], float]:
         data, mlp = Dataset(problem.x, problem.t), MLP(problem.sizes)
         config = TrainConfig(
