@@ -9,6 +9,7 @@ from . import losses as losses
 from . import network as network
 from . import per_example as per_example
 from . import plots as plots
+from . import private as private
 from . import sgd as sgd
 from . import storage as storage
 from . import sweep as sweep

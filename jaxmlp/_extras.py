@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_PACKAGES = {"sklearn": "scikit-learn"}  # where it differs from the module's name
+_PACKAGES = {"sklearn": "scikit-learn", "dp_accounting": "dp-accounting"}  # where it differs from the module's name
 
 
 def optional(module: str, extra: str = "cli") -> Any:

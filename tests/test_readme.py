@@ -27,6 +27,9 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom_and_what_it_says_is_tr
         printed.append(capsys.readouterr().out)
         assert output.partition("\n\n")[0] in printed[-1]  # the digits are those of one machine
     assert float(printed[0].split()[0]) > 0.9  # the accuracy
+    result = names["result"]
+    assert result.guarantee.epsilon <= 8.0
+    assert result.test.accuracy > 0.85
     # "every example's own gradient norm", against the gradient itself
     example = backprop(names["mlp"], names["trained"].params, names["x"][3], names["t"][3])
     gradient = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(outer(example.factors))])

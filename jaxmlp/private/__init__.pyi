@@ -1,0 +1,12 @@
+from .accounting import epsilons as epsilons
+from .accounting import noise_multiplier_for as noise_multiplier_for
+from .auditing import Audit as Audit
+from .auditing import audit as audit
+from .guarantee import Guarantee as Guarantee
+from .mechanism import Mechanism as Mechanism
+from .mechanism import Privacy as Privacy
+from .step import Numbers as Numbers
+from .step import gradient as gradient
+from .training import PrivateEpoch as PrivateEpoch
+from .training import Trained as Trained
+from .training import train as train

@@ -1,0 +1,55 @@
+"""What private training promises, as numbers that a model's file keeps and as sentences."""
+
+from typing import Any, NamedTuple
+
+from jaxmlp.private.accounting import ACCOUNTANT, RELATION, SAMPLING, version
+from jaxmlp.private.mechanism import Mechanism
+
+__all__ = ["Guarantee"]
+
+
+class Guarantee(NamedTuple):
+    """(epsilon, delta), and all that it rests on.
+
+    Attributes
+    ----------
+    epsilon, delta
+        What the steps so far have spent.
+    steps, n_examples, batch_size, noise_multiplier, clip
+        Of the mechanism, see `jaxmlp.private.Mechanism`.
+    relation, sampling, accountant
+        In words: which data sets are neighbours, how batches are drawn, and who accounts.
+    """
+
+    epsilon: float
+    delta: float
+    steps: int
+    n_examples: int
+    batch_size: int
+    noise_multiplier: float
+    clip: float
+    relation: str
+    sampling: str
+    accountant: str
+
+    @classmethod
+    def of(cls, mechanism: Mechanism, steps: int, epsilon: float, delta: float) -> "Guarantee":
+        """Return the guarantee of a mechanism after some steps."""
+        sampling = SAMPLING.format(largest_batch=mechanism.largest_batch)
+        words = (RELATION, sampling, ACCOUNTANT.format(version=version()))
+        return cls(epsilon, delta, steps, **vars(mechanism), relation=words[0], sampling=words[1], accountant=words[2])
+
+    def __str__(self) -> str:
+        """Say in plain words what is promised."""
+        return (
+            f"({self.epsilon:.3g}, {self.delta:.3g})-differentially private: with {self.relation} of the "
+            f"{self.n_examples:,} training examples, no outcome becomes more than e^{self.epsilon:.3g} times as "
+            f"probable, but for a probability of {self.delta:.3g}. {self.steps:,} steps of DP-SGD: gradients clipped "
+            f"to {self.clip:g}, noise {self.noise_multiplier:.4g} times that, batches of {self.batch_size:,} expected "
+            f"({self.sampling}). Account: {self.accountant}. It covers the parameters after every step; not what is "
+            "measured on validation or test examples, or how settings were chosen."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all values by name."""
+        return self._asdict()

@@ -1,0 +1,64 @@
+"""The audit finds what breaks privacy outright, and lets the right step stand."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxmlp import MLP
+from jaxmlp.private import audit, gradient, noise_multiplier_for
+from jaxmlp.private.auditing import _lower_bound, _probability
+
+MLP_ = MLP((200, 30, 10), "tanh")
+SIGMA = noise_multiplier_for(1.5, 1e-5, n_examples=1000, batch_size=1000, steps=1)
+
+
+def changed(**factors):
+    def faulty(mlp, params, drawn, is_drawn, numbers, key):
+        values = {name: getattr(numbers, name) * factor for name, factor in factors.items()}
+        return gradient(mlp, params, drawn, is_drawn, numbers._replace(**values), key)
+
+    return faulty
+
+
+def without_noise_on_biases(mlp, params, drawn, is_drawn, numbers, key):
+    noised, exact = (
+        gradient(mlp, params, drawn, is_drawn, each, key) for each in (numbers, numbers._replace(noise_multiplier=0.0))
+    )
+    return tuple(a._replace(b=b.b) for a, b in zip(noised, exact, strict=True))
+
+
+FAULTS = {
+    "no noise": changed(noise_multiplier=0.0),
+    "a quarter of the noise": changed(noise_multiplier=0.25),
+    "noise divided by B twice": changed(noise_multiplier=1e-3),
+    "clipped to 8 C": changed(clip=8.0, noise_multiplier=1 / 8),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found(name):
+    found = audit(MLP_, SIGMA, key=jax.random.key(0), gradient=FAULTS[name])
+    assert found.lower > found.claimed
+    assert "is broken" in str(found)
+
+
+def test_the_right_step_stands():
+    found = [audit(MLP_, SIGMA, key=jax.random.key(seed)) for seed in range(8)]
+    assert all(each.lower <= each.claimed for each in found)
+    assert max(each.lower for each in found) > 0  # canaries are seen, though not enough of them
+    assert "stands" in str(found[0])
+
+
+def test_the_bound_of_pure_epsilon_is_that_of_a_binomial_test():
+    # Without delta, guesses are right as independent coins with e^eps / (1 + e^eps) are, at the most.
+    for right in (60, 75, 95):
+        bound = _lower_bound(1000, 100, right, 0.0, 0.05)
+        interval = stats.binomtest(right, 100, alternative="greater").proportion_ci(0.95, method="exact")
+        exact = np.log(interval.low / (1 - interval.low))
+        assert bound == pytest.approx(max(exact, 0.0), abs=1e-5)
+
+
+def test_a_larger_delta_explains_more():
+    of_deltas = [_probability(1000, 100, 80, 0.5, delta) for delta in (0.0, 1e-5, 1e-3)]
+    assert of_deltas[0] < of_deltas[1] < of_deltas[2]
