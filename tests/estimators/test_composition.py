@@ -30,8 +30,8 @@ pytestmark = [
 FRAME, Y = load_breast_cancer(return_X_y=True, as_frame=True)
 FRAME = FRAME.iloc[:, :8]
 X = StandardScaler().fit_transform(FRAME)
-# One network in all tests: few programs.
-OURS = MLPClassifier((10,), learning_rate_init=0.1, max_iter=15, random_state=0)
+# One network in all tests, without a hidden layer: few programs, which compile fast.
+OURS = MLPClassifier((), learning_rate_init=0.1, max_iter=15, random_state=0)
 
 
 def test_in_a_pipeline_with_cross_validation():
@@ -45,7 +45,7 @@ def test_behind_a_column_transformer():
     columns += [("bin", KBinsDiscretizer(4, strategy="uniform"), ["mean area", "mean smoothness"])]
     for threshold in (0, 1):  # 1 makes the transformed columns sparse
         ours = make_pipeline(ColumnTransformer(columns, sparse_threshold=threshold), OURS).fit(FRAME, Y)
-        assert ours.score(FRAME, Y) > 0.9
+        assert ours.score(FRAME, Y) > 0.85
 
 
 def test_learning_curve_grows_with_the_rows():
