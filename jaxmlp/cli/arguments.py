@@ -147,6 +147,7 @@ def _add_train(parser: ArgumentParser) -> None:
         f"{TABLE_NETWORKS}, and 1 with --track)"
     )
     _add(run, "--networks N", networks, type=number(int))
+    _add_privacy(parser)
     tune = (
         "search learning rate, weight decay, widths and encoding, as far as they are not given, for so many seconds, "
         "like 60 or 10m, or trials, like 40trials; several networks with the best settings are the model"
@@ -157,13 +158,27 @@ def _add_train(parser: ArgumentParser) -> None:
     _add_common(run)
 
 
+def _add_privacy(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("privacy")
+    _add(group, "--private", "train with differential privacy (DP-SGD), with a secret seed of the operating system")
+    _add(group, "--epsilon X", "largest epsilon of the whole training; the noise is solved for", type=number(float))
+    _add(
+        group,
+        "--delta X",
+        "delta, below 1 / N for N training examples (default: 1 / N^1.1)",
+        type=number(float),
+    )
+    noise = "standard deviation of the noise in units of --clip (default with --private: 0.1), in place of --epsilon"
+    _add(group, "--noise-multiplier X", noise, type=number(float))
+
+
 def _add_base_run(parser: ArgumentParser, *, seed: str, validation: str) -> None:
     """Add the options of a run; in a sweep, all trials have them in common."""
     data = parser.add_argument_group("data")
     _add(data, "--target COLUMN", "column of a table to predict")
     task = "kind of the targets: classes or values (default: classes for text and few whole numbers)"
     _add(data, "--task KIND", task)
-    scaling = "piecewise, robust, standard, minmax or none (default: piecewise for tables, else standard)"
+    scaling = "piecewise, robust, standard, minmax, bytes or none (default: piecewise for tables, else standard)"
     _add(data, "--scaling KIND", scaling)
     _add(
         data, "--features COLUMNS", "columns of a table to learn from (default: all but the target)", type=column_names

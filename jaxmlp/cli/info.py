@@ -13,6 +13,7 @@ from jaxmlp.cli.output import columns_table, grid, show, table, why_lost
 from jaxmlp.cli.saved_model import find_model
 from jaxmlp.data import Columns
 from jaxmlp.network import MLP
+from jaxmlp.private import Guarantee
 from jaxmlp.storage.checkpoint import Model
 
 __all__ = ["run"]
@@ -31,7 +32,8 @@ def run(arguments: Namespace) -> int:
     layers = [_layers(mlp, f"{n} of the networks" if len(counts) > 1 else None) for mlp, n in counts.items()]
     encoding = model.encoding
     columns = [columns_table(encoding.inputs)] if encoding and isinstance(encoding.inputs, Columns) else []
-    show(arguments, values, *layers, table(_summary(model)), *columns, _training(model))
+    promised = ["", str(Guarantee(**model.about["private"]))] if "private" in model.about else []
+    show(arguments, values, *layers, table(_summary(model)), *columns, _training(model), *promised)
     return 0
 
 

@@ -15,9 +15,10 @@ from jaxmlp.cli.startup import say
 from jaxmlp.training.history import Epoch, Trained
 
 if TYPE_CHECKING:
+    from jaxmlp.private import Trained as PrivatelyTrained
     from jaxmlp.sweep import Progress as SweepProgress
 
-__all__ = ["named_progress", "sweep_progress", "training_progress"]
+__all__ = ["named_progress", "private_progress", "sweep_progress", "training_progress"]
 
 _WIDE, _NARROW = 90, 60  # columns; below the first there is no room for a bar, below the second none for times
 
@@ -66,6 +67,30 @@ def training_progress(
     left = [TimeRemainingColumn(compact=True)] if width >= _NARROW else []
     columns = [TextColumn("epoch {task.completed}/{task.total}  {task.fields[text]}"), *_bar(width), *left]
     return _progress(arguments, columns, live, printed, total=epochs, completed=done, text="compiling")
+
+
+def private_progress(arguments: Namespace, epochs: int) -> AbstractContextManager[Callable[["PrivatelyTrained"], None]]:
+    """Give a callback that shows each epoch of private training, with the epsilon that it has spent."""
+
+    def text(trained: "PrivatelyTrained") -> str:
+        row = trained.history[-1]
+        measured = scores("validation", row.validation) if row.validation else {}
+        shown = (f"  {name.replace('_', ' ')} {value:.4f}" for name, value in measured.items())
+        return f"epsilon {row.epsilon:.3f}{''.join(shown)}"
+
+    def live(trained: "PrivatelyTrained") -> dict[str, Any]:
+        return {"completed": trained.history[-1].epoch, "text": text(trained)}
+
+    def printed(trained: "PrivatelyTrained") -> str | None:
+        epoch = trained.history[-1].epoch
+        is_shown = epoch == epochs or epoch % math.ceil(epochs / 10) == 0
+        return f"epoch {epoch}/{epochs}  {text(trained)}" if is_shown else None
+
+    columns = [
+        TextColumn("epoch {task.completed}/{task.total}  {task.fields[text]}"),
+        *_bar(Console(stderr=True).width),
+    ]
+    return _progress(arguments, columns, live, printed, total=epochs, text="accounting and compiling")
 
 
 def _epoch_numbers(row: Epoch, n_examples: int, width: int = _WIDE) -> str:

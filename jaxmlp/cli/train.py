@@ -12,6 +12,7 @@ from jax import Array
 from jaxmlp._validation import whole_number
 from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.output import scores, show, table, why_lost
+from jaxmlp.cli.private import OPTIONS, train_privately
 from jaxmlp.cli.progress import training_progress
 from jaxmlp.cli.startup import keep_compiled_programs, note, say
 from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material, show_data
@@ -29,6 +30,11 @@ __all__ = ["run"]
 
 def run(arguments: Namespace) -> int:
     """Train and print the result; everything is checked before the run folder is made."""
+    if arguments.private:
+        return train_privately(arguments)
+    for name in OPTIONS:
+        if name in arguments:
+            raise ValueError(f"--{name.replace('_', '-')} is for private training: add --private")
     if "tune" in arguments:
         return tune(arguments)
     folder = Path(arguments.out) if "out" in arguments else None

@@ -14,6 +14,7 @@ from jaxmlp.cli.output import columns_table, rendered
 from jaxmlp.cli.startup import note, say
 from jaxmlp.data import Columns, Encoding, Prepared, Source, fingerprint, prepare, read
 from jaxmlp.network import MLP
+from jaxmlp.private import config_for
 from jaxmlp.training.config import TABLE_HIDDEN, TABLE_NETWORKS, TrainConfig
 
 __all__ = [
@@ -48,17 +49,28 @@ def read_source(source_name: str, options: Mapping[str, Any], **others: Any) -> 
     return read(source_name, **{"task": options.get("task"), **of_table, **others})
 
 
-def read_material(source_name: str, options: Mapping[str, Any], *, given: Collection[str], chooses: bool) -> Material:
-    """Read, split, scale and weight the data; options that were not `given` suit them.
+def read_material(
+    source_name: str,
+    options: Mapping[str, Any],
+    *,
+    given: Collection[str],
+    chooses: bool = False,
+    is_private: bool = False,
+) -> Material:
+    """Read, split, scale and weight the data; options that were not `given` suit them, and private training.
 
     With `chooses` there is a validation part in any case.
     """
     if chooses and options["validation_fraction"] is None:
         options = {**options, "validation_fraction": _VALIDATION_FRACTION}
     source = read_source(source_name, options, target=options["target"], drop=options["drop"])
+    if is_private and options["scaling"] is None and not source.is_table:
+        options = {**options, "scaling": "bytes"}  # which learns nothing from examples
     prepared = prepare(source, **{name: options[name] for name in _PREPARING})
     prepared = _weighted(prepared, options["class_weights"])
     suited = _suited_to_table(len(prepared.train)) if source.is_table else {}
+    if is_private:
+        suited = {"activation": ["tanh"]} | _fields(config_for(len(prepared.train)))
     suited |= {"batch_size": min(suited.get("batch_size", options["batch_size"]), len(prepared.train))}
     suited = {name: value for name, value in suited.items() if name not in given}
     notes = source.notes
@@ -131,9 +143,11 @@ def _as_typed(name: str, value: Any) -> str:
 
 def _suited_to_table(n_examples: int) -> dict[str, Any]:
     config = TrainConfig.for_table(n_examples)
-    names = ("epochs", "batch_size", "learning_rate", "weight_decay")
-    of_table = {"hidden": list(TABLE_HIDDEN), "networks": TABLE_NETWORKS}
-    return of_table | {name: getattr(config, name) for name in names}
+    return {"hidden": list(TABLE_HIDDEN), "networks": TABLE_NETWORKS} | _fields(config)
+
+
+def _fields(config: TrainConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in ("epochs", "batch_size", "learning_rate", "weight_decay")}
 
 
 def _about_classes_not_trained(prepared: Prepared) -> tuple[str, ...]:

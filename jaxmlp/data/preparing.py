@@ -65,9 +65,9 @@ def prepare(
     Parameters
     ----------
     scaling : str or None
-        For arrays "standard" (the default), "minmax" or "none", see `Scaling.fit`: column by column, or one factor for
-        all pixels of images. For tables also "robust" or "piecewise" (the default), see `Columns.fit`. Real-valued
-        targets are always standardised.
+        For arrays "standard" (the default), "minmax", "bytes" or "none", see `Scaling.fit`: column by column, or one
+        factor for all pixels of images. For tables not "bytes", but also "robust" or "piecewise" (the default), see
+        `Columns.fit`. Real-valued targets are always standardised.
     numbers, categories
         Columns of a table to take for numbers or for categories, whatever they look like.
     test_fraction, validation_fraction, seed

@@ -52,10 +52,11 @@ class Scaling:
     def fit(cls, x: ArrayLike, kind: str, *, shared: bool = False) -> Scaling:
         """Return the scaling fitted to the columns of `x`, [N, n] or [N] finite numbers.
 
-        The kind "standard" makes mean 0 and standard deviation 1, "minmax" makes minimum 0 and maximum 1, "none"
-        changes nothing; another kind is a `ValueError`. A constant column becomes 0, except with "none". With `shared`
-        all columns have one offset and one factor. Images need this: otherwise a border pixel that is nearly always 0
-        would outweigh all others in the few images where it is not.
+        The kind "standard" makes mean 0 and standard deviation 1, "minmax" makes minimum 0 and maximum 1. "bytes"
+        divides bytes by 255, and "none" changes nothing: these two learn nothing from x. Another kind is a
+        `ValueError`. A constant column becomes 0 with the first two. With `shared` all columns have one offset and one
+        factor. Images need this: otherwise a border pixel that is nearly always 0 would outweigh all others in the few
+        images where it is not.
         """
         if kind not in KINDS:
             raise ValueError(unknown_name("scaling", kind, KINDS))
@@ -116,9 +117,15 @@ def _none(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
     return zeros, zeros + 1
 
 
+def _bytes(x: NDArray[Any], axis: int | None) -> tuple[Float64s, Float64s]:
+    offset, spread = _none(x, axis)
+    return offset, spread * 255 if x.dtype == np.uint8 else spread
+
+
 KINDS: dict[str, Callable[[NDArray[Any], int | None], tuple[Float64s, Float64s]]] = {
     "standard": _standard,
     "minmax": _minmax,
+    "bytes": _bytes,
     "none": _none,
 }
 """The kinds of scaling: functions from x to (offset, spread)."""

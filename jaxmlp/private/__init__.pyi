@@ -9,4 +9,5 @@ from .step import Numbers as Numbers
 from .step import gradient as gradient
 from .training import PrivateEpoch as PrivateEpoch
 from .training import Trained as Trained
+from .training import config_for as config_for
 from .training import train as train
