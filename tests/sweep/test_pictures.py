@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxmlp import TrainConfig, sweep
+from jaxmlp.sweep.metrics import OVER
 from jaxmlp.sweep.report._axes import hold, scale
 from jaxmlp.sweep.report._importance import Importance, importance
 from jaxmlp.sweep.report._pictures import PICTURES, best_rows
@@ -51,19 +52,28 @@ def test_the_best_rows_are_the_best_trials_and_no_diverged_one_is_among_them(swe
 
 
 @METRICS
-def test_the_report_names_the_best_trial_and_says_that_its_score_is_too_good(swept, metric):
-    facts = _facts(*swept(metric))
-    best = better_first(metric)[0]
+def test_the_report_names_the_best_setting_and_says_that_its_score_is_too_good(swept, metric):
+    results, table = swept(metric)
+    found = results._settings(metric, OVER)
+    facts, best = _facts(results, table, found), results.best(metric)
     assert facts.startswith("18 trials: 15 finished, 3 diverged.")
-    assert f"Best {metric.replace('_', ' ')}: {VALUES[best]:.4g}, of trial {best} (" in facts
-    assert facts.endswith("(the best of 18 on the same data, so it is too optimistic).")
+    rate, hidden = best.hyperparameters.values()
+    words = (
+        f"Best setting by {metric.replace('_', ' ')}: learning_rate = {rate:.4g}, hidden = {':'.join(map(str, hidden))}"
+    )
+    assert (
+        f"{words}, with {best.mean:.4g} (95 %: {best.low:.4g} to {best.high:.4g}), the mean of 2 of 2 trials (" in facts
+    )
+    n = len(results.ranked(metric))
+    assert facts.endswith(f"(the best of {n} on the same data, so it is too optimistic).")
 
 
-def test_the_report_names_the_test_of_the_best_trial(results_of):
+def test_the_report_names_the_test_of_the_best_setting(results_of):
     outcomes = {n: {"validation_accuracy": value, "test_accuracy": value / 2} for n, value in VALUES.items()}
     results = results_of(SPACE, outcomes)
-    best = max(VALUES, key=VALUES.__getitem__)
-    assert _facts(results, results.table()).endswith(f"optimistic); its test accuracy: {VALUES[best] / 2:.4g}.")
+    test = results.best().test
+    words = f"optimistic); its test accuracy: {test.mean:.4g} (95 %: {test.low:.4g} to {test.high:.4g})."
+    assert _facts(results, results.table(), results._settings(results.metric, OVER)).endswith(words)
 
 
 @METRICS
@@ -160,14 +170,19 @@ def test_the_numbers_of_the_report_are_those_of_the_table(results_of):
     outcomes = {n: {"status": "diverged"} if n in DIVERGED else {"validation_accuracy": v} for n, v in VALUES.items()}
     results = results_of(SPACE, outcomes, config=TrainConfig(epochs=450))
     table = _checked(results)
-    data = _data(results, table)
+    data = _data(results, table, results._settings(results.metric, OVER))
     for name, column in data["columns"].items():
         assert column == table[name].to_list()
     assert data["columns"]["status"].count("diverged") == 3
     named = {"name": "validation_accuracy", "label": "validation accuracy"}
     assert data["metrics"][0] == named | {"isHigh": True, "low": 0, "high": 1}
     assert [each["isHigh"] for each in data["metrics"] if each["name"].endswith("loss")] == [False]
-    assert data["chosen"] == better_first("validation_accuracy")[:5]
+    assert data["chosen"] == [setting.trials[0] for setting in results.ranked()[:5]]
+    ranked = data["ranked"]
+    means = [setting.mean for setting in results.ranked()]
+    assert ranked["columns"]["validation_accuracy"][: len(means)] == means
+    for setting, rows in zip(results.ranked(), ranked["trials"], strict=False):
+        assert sorted(rows) == sorted(setting.trials)
     assert data["varied"] == ["learning_rate", "hidden"]
     assert data["hasSeeds"]
     assert set(Counter(data["settings"]).values()) == {2}

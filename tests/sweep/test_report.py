@@ -17,7 +17,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from jaxmlp.sweep.metrics import METRICS, REPORTED
+from jaxmlp import sweep as swept
+from jaxmlp._intervals import Interval, interval
+from jaxmlp.sweep.metrics import METRICS, REPORTED, Setting, bounds, is_better_high, numbered, on_test
 from jaxmlp.sweep.report import write_pictures, write_report
 from jaxmlp.sweep.report._importance import importance
 
@@ -62,8 +64,27 @@ def sweep(
             }
         return pl.DataFrame({name: pl.Series(column, strict=False) for name, column in columns.items()})
 
+    def settings(metric, over):
+        groups = table.with_columns(place=pl.Series(numbered(tuple(grid), table.select(*grid).rows(), over)))
+        found = []
+        for (_,), group in groups.group_by("place", maintain_order=True):
+            shared = {name: group[name][0] for name in grid if name not in over}
+            bad, values = group[metric].null_count(), group[metric].drop_nulls().to_list()
+            is_whole, test = values and not bad, on_test(metric)
+            mean = interval(values, *bounds(metric)) if is_whole else Interval(math.nan, math.nan, math.nan)
+            of_test = interval(group[test].to_list()) if is_whole and test in group.columns else None
+            found.append(Setting(shared, metric, *mean, tuple(group["trial"]), group.height, of_test, bad))
+        sign = -1 if is_better_high(metric) else 1
+        return sorted(found, key=lambda each: math.inf if math.isnan(each.mean) else sign * each.mean)
+
     return SimpleNamespace(
-        table=lambda: table, curves=curves, names=tuple(grid), metric=metric, title=title, unfinished=None
+        table=lambda: table,
+        curves=curves,
+        names=tuple(grid),
+        metric=metric,
+        title=title,
+        unfinished=None,
+        _settings=settings,
     )
 
 
@@ -117,6 +138,7 @@ class Page:
         self.wait(
             "[...document.querySelectorAll('.picture')].every(p => !p.offsetParent || p.querySelector('.main-svg'))"
         )
+        self.js("window.dispatchEvent(new Event('afterprint'))")
 
     def column(self, name):
         """Texts of a column on the table's page, from the top."""
@@ -158,16 +180,96 @@ def page(driver, report) -> Page:
 def test_best_trials_are_first_and_diverged_ones_last_whichever_way_one_sorts(page):
     accuracy = [float(v) for v in page.column("validation accuracy")]
     assert accuracy == sorted(accuracy, reverse=True)
-    page.sort_by("validation accuracy")  # from descending on: no order, ascending
     page.sort_by("validation accuracy")
     rising = [float(v) for v in page.column("validation accuracy")]
     assert rising == sorted(rising)
     assert rising[0] < accuracy[0]
     assert set(page.column("status")) == {"finished"}
     assert [float(v) for v in page.column("test accuracy")] == pytest.approx([v - 0.01 for v in rising], abs=1e-5)
-    assert "; its test accuracy: 0." in page.find("body").text
+    assert "; its test accuracy: 0." in page.find("header").text
     page.sort_by("trial")
     assert page.column("trial") == [str(n) for n in range(10)]
+
+
+def halved_results(results_of):
+    """Results of a halving that stopped a trial whose seed was lucky at that epoch."""
+    space = swept.grid(learning_rate=[0.1, 0.2, 0.3, 1e18, 1e20], seed=range(2))
+    flat = dict(enumerate([0.8, 0.9, 0.99, 0.5, 0.9, 0.8]))
+    outcomes = {n: {"validation_accuracy": v, "test_accuracy": v - 0.1} for n, v in flat.items()}
+    outcomes |= {n: outcomes[n] | {"status": "stopped", "epochs": 1} for n in (2, 3)}
+    outcomes |= {n: {"status": "diverged"} for n in range(6, 10)}
+    return results_of(space, outcomes)
+
+
+def test_the_report_names_the_setting_that_best_names_and_trials_stopped_by_halving_look_stopped(
+    driver, tmp_path, results_of
+):
+    results = halved_results(results_of)
+    write_report(results, tmp_path / "report.html")
+    page = Page(driver, tmp_path / "report.html", 1400)
+    best = results.best()
+    words = page.find("header").text
+    assert f"Best setting by validation accuracy: learning_rate = {best.hyperparameters['learning_rate']}, " in words
+    assert f"with {best.mean:.4g} (95 %: {best.low:.4g} to {best.high:.4g}), the mean of 2 of 2 trials" in words
+    assert "its test accuracy: 0.75 (95 %: " in words
+    assert "1 other setting has the same mean: the first is named." in words
+    assert "4 finished, 4 diverged, 2 stopped by halving" in words
+    rows = page.js(
+        "[...document.querySelectorAll('#settings tbody tr')].map(r => [...r.children].map(c => c.textContent))"
+    )
+    assert [row[0] for row in rows] == ["0.1", "0.3", "0.2", "1e18", "1e20"]
+    assert [row[1] for row in rows] == ["0.85", "0.85", "–", "–", "–"]
+    status = page.column("status")
+    assert status == ["finished"] * 4 + ["stopped (halving)"] * 2 + ["diverged"] * 4
+    assert page.column("trial")[:4] == ["1", "4", "0", "5"]  # of a tie the first
+    chosen = page.js("[...document.querySelectorAll('#chips button')].map(b => b.textContent)")
+    assert [text.split(" ")[1] for text in chosen] == ["1", "4"]
+    page.draw_all()
+    first = page.js("document.getElementById('each-0').data.map(t => [t.marker?.symbol, t.x])")[0]
+    assert first == ["circle-open", [pytest.approx(math.log10(0.2))]]  # the stopped ones are no mean
+    page.js("document.querySelectorAll('#settings tbody tr')[2].click()")
+    page.wait("document.querySelectorAll('#chips button').length === 4")
+    assert page.errors() == []
+
+
+def test_the_status_is_not_cut_off_on_a_screen(driver, tmp_path):
+    grid = {"learning_rate": [0.1, 1.0], "momentum": [0.0, 0.9], "weight_decay": [1e-5, 1e-4], "seed": [0, 1]}
+    write_report(sweep(**grid), tmp_path / "report.html")
+    page = Page(driver, tmp_path / "report.html", 1400)
+    cell = "[...document.querySelectorAll('#trials thead th')].find(e => e.textContent.startsWith('status'))"
+    right, edge = page.js(
+        f"[{cell}.getBoundingClientRect().right, {cell}.closest('section').getBoundingClientRect().right]"
+    )
+    assert right < edge
+
+
+def test_a_print_is_whole(driver, report):
+    page = Page(driver, report, 1400)
+    page.draw_all()
+    widths = page.js(
+        "(() => { window.dispatchEvent(new Event('beforeprint')); "
+        "return [...document.querySelectorAll('.picture .main-svg')].map(e => e.clientWidth); })()"
+    )
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        # The paper's width without its margins.
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 1160, "height": 1674, "deviceScaleFactor": 1, "mobile": False},
+        )
+        edges = page.js(
+            "[...document.querySelectorAll('.picture .main-svg, #settings, #trials')].map(e => "
+            "e.closest('section').getBoundingClientRect().right - e.getBoundingClientRect().right)"
+        )
+        assert len(edges) > 5
+        # They had this size when the event was over: the browser prints at once.
+        assert widths == page.js("[...document.querySelectorAll('.picture .main-svg')].map(e => e.clientWidth)")
+        assert min(edges) >= 0
+        assert page.js("document.documentElement.scrollWidth") <= 1160
+        assert page.js("getComputedStyle(document.querySelector('section')).breakInside") == "avoid"
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        page.js("window.dispatchEvent(new Event('afterprint'))")
 
 
 def test_searching_hides_rows_and_takes_them_out_of_the_pictures(page):
@@ -285,7 +387,13 @@ def test_a_thousand_trials_make_a_page_of_rows_and_a_small_file(driver, tmp_path
     assert page.js("document.querySelectorAll('#trials tbody tr').length") == 10
     assert not page.js("document.querySelector('#parallel .main-svg')")  # until it is scrolled to
     page.draw_all()
-    assert page.js("document.getElementById('parallel').data.length") < 30  # all lines of a colour are one trace
+    # Lines that run side by side are one, and no interval hides another.
+    assert page.js("document.getElementById('parallel').data.length") < 60
+    n_points = (
+        "document.getElementById('parallel').data.filter(t => t.mode === 'lines').reduce((n, t) => n + t.x.length, 0)"
+    )
+    assert page.js(n_points) < 1024
+    assert page.js("document.getElementById('each-0').data[0].error_y.visible") is False
     page.find("input[type=search]").send_keys("diverged")
     page.wait("document.getElementById('shown').textContent.startsWith('16 of 1,024')")
     assert page.errors() == []

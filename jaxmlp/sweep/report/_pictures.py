@@ -39,11 +39,31 @@ if TYPE_CHECKING:
 _BINS = 8  # of a heat map's axis with many values
 
 
+def ordered_rows(table: "pl.DataFrame", metric: str) -> list[int]:
+    """Return the rows, the best trial first, of a tie the first; then trials that halving stopped; the diverged last.
+
+    Those without a finite metric come last in each of these.
+    """
+    values, status = (table[name].to_list() for name in (metric, "status"))
+    sign = -1 if is_better_high(metric) else 1
+
+    def rank(row: int) -> tuple[bool, bool, bool, float]:
+        value = math.nan if values[row] is None else values[row]
+        is_number = math.isfinite(value)
+        return status[row] == "diverged", is_cut(table, row), not is_number, sign * value if is_number else 0.0
+
+    return sorted(range(table.height), key=rank)
+
+
+def is_cut(table: "pl.DataFrame", row: int) -> bool:
+    """Tell whether halving stopped a trial."""
+    return "stopped_by" in table.columns and table["stopped_by"][row] == "halving"
+
+
 def best_rows(table: "pl.DataFrame", metric: str, number: int) -> list[int]:
     """Return the rows of the best trials, best first; of the first trials if none has a finite metric."""
-    values = [math.nan if v is None else v for v in table[metric].to_list()]
-    rows = [row for row in range(table.height) if math.isfinite(values[row])]
-    rows.sort(key=lambda row: values[row], reverse=is_better_high(metric))
+    values = [math.nan if value is None else value for value in table[metric].to_list()]
+    rows = [row for row in ordered_rows(table, metric) if math.isfinite(values[row])]
     return (rows or list(range(table.height)))[:number]
 
 

@@ -17,14 +17,15 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from jaxmlp._extras import optional
-from jaxmlp._intervals import student_t
+from jaxmlp._intervals import Interval, student_t
 from jaxmlp.plots._figure import png
 from jaxmlp.storage.files import check_place, to_json, write_whole
-from jaxmlp.sweep.metrics import REPORTED, bounds, counted, is_better_high, label, numbered, on_test
-from jaxmlp.sweep.report._axes import scale
+from jaxmlp.sweep.metrics import OVER, REPORTED, Setting, bounds, counted, is_better_high, label, numbered, on_test
+from jaxmlp.sweep.report._axes import as_text, scale
 from jaxmlp.sweep.report._importance import importance, varied
-from jaxmlp.sweep.report._pictures import PICTURES, best_rows
+from jaxmlp.sweep.report._pictures import PICTURES, best_rows, is_cut, ordered_rows
 from jaxmlp.sweep.results import warn_if_unfinished
+from jaxmlp.sweep.tables import column
 from jaxmlp.training.history import STATUSES
 
 if TYPE_CHECKING:
@@ -35,12 +36,18 @@ if TYPE_CHECKING:
 __all__ = ["write_pictures", "write_report"]
 
 _METRICS = ("validation_accuracy", "validation_r2", "validation_loss", "train_loss")
-_CHOSEN = 5  # trials selected at first
+_CHOSEN = 5  # settings of which a trial is selected at first
 _MOST_EPOCHS = 200  # of a curve; a screen shows no more
 _DIGITS = 4
+_CUT = "stopped (halving)"
+_RANKING = (
+    "By the mean of the {}, the best first; settings of which some trials have not ended, or were stopped by halving, "
+    "come later, of a tie the first. Those without a mean are last."
+)
 # The parts of the page's script, in this order.
 _SCRIPTS = (
     "trials",
+    "settings",
     "numbers",
     "drawing",
     "curves",
@@ -55,22 +62,21 @@ _SCRIPTS = (
 def write_report(results: "Results", path: str | Path) -> None:
     """Write an interactive report of a sweep: one HTML file of some 2.5 MB that needs nothing else.
 
-    It has a table of all trials to sort and to filter, and filters apply to every picture; learning curves of selected
-    trials; the metric against every hyperparameter, as means over seeds with 95 % intervals (Student's t); a heat map
-    of two hyperparameters; parallel coordinates; and which hyperparameters matter (permutation importance of a random
-    forest, and how well that forest predicts). Diverged trials are drawn as crosses and counted. Curves of more than
-    200 epochs are thinned to 200; numbers in them have four digits.
+    It names the best setting as `Results.best` does, and has a table of all settings, the best first; a table of
+    all trials to sort and to filter, and filters apply to every picture; learning curves of selected trials; the
+    metric against every hyperparameter, as means over seeds with 95 % intervals (Student's t); a heat map of two
+    hyperparameters; parallel coordinates; and which hyperparameters matter (permutation importance of a random
+    forest, and how well that forest predicts). Diverged trials are drawn as crosses and counted. Curves of more
+    than 200 epochs are thinned to 200; numbers in them have four digits.
 
     It is a ValueError if there are no trials or `path` is no file, and an ImportError if a package is missing.
 
     Examples
     --------
-    >>> import polars as pl, tempfile
-    >>> from types import SimpleNamespace
-    >>> table = pl.DataFrame({"trial": [0], "learning_rate": [0.1], "validation_loss": [0.5], "status": ["finished"]})
-    >>> curve = pl.DataFrame({"epoch": [1, 2], "validation_loss": [0.9, 0.5]})
-    >>> results = SimpleNamespace(table=lambda: table, curves=lambda trial: curve, title="digits")
-    >>> results.names, results.metric, results.unfinished = ("learning_rate",), "validation_loss", None
+    >>> import tempfile
+    >>> from jaxmlp import Dataset, sweep
+    >>> data = Dataset([[0.0, 1.0], [1.0, 0.0]] * 16, [0, 1] * 16)
+    >>> results = sweep.run(sweep.grid(learning_rate=[0.01, 0.1]), data, validation=data)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_report(results, f"{folder}/report.html")
     ...     Path(folder, "report.html").read_text()[:15]
@@ -116,13 +122,15 @@ def _checked(results: "Results") -> "pl.DataFrame":
 
 def _page(results: "Results", table: "pl.DataFrame") -> str:
     ours = importlib.resources.files("jaxmlp.sweep.report") / "page"
+    found = results._settings(results.metric, OVER)
     itables = optional("itables", "sweep")
     tables = importlib.resources.files(itables) / "html"  # DataTables and its extensions, in one module
     return Template((ours / "page.html").read_text("utf-8")).substitute(
         title=html.escape(results.title),
-        facts=html.escape(_facts(results, table)),
+        facts=html.escape(_facts(results, table, found)),
+        ranking=html.escape(_RANKING.format(label(results.metric))),
         style=(tables / "dt_bundle.css").read_text("utf-8") + (ours / "style.css").read_text("utf-8"),
-        data=_packed(to_json(_data(results, table))),
+        data=_packed(to_json(_data(results, table, found))),
         tables=_packed((tables / "dt_bundle.js").read_text("utf-8")),
         plotly=_packed(optional("plotly.offline", "sweep").get_plotlyjs()),
         script="\n".join((ours / f"{name}.js").read_text("utf-8") for name in _SCRIPTS),
@@ -134,51 +142,98 @@ def _packed(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode()
 
 
-def _facts(results: "Results", table: "pl.DataFrame") -> str:
-    """Return the header in words: trials and how they ended, the best one, and what did not vary."""
-    status = table["status"].to_list()
-    ends = ", ".join(f"{status.count(end)} {end}" for end in STATUSES if end in status)
-    row = best_rows(table, results.metric, 1)[0]
-    value = table[results.metric][row]
-    facts = f"{results.unfinished or counted(table.height, 'trial')}: {ends}."
-    if value is None or not math.isfinite(value):
-        facts += f" None has a finite {label(results.metric)}."
-    else:
-        is_chosen = table.height > 1 and results.metric.startswith("validation")
-        caution = f" (the best of {table.height:,} on the same data, so it is too optimistic)" if is_chosen else ""
-        facts += f" Best {label(results.metric)}: {value:.4g}, of trial {table['trial'][row]}{caution}"
-        test = on_test(results.metric)
-        reported = table[test][row] if test in table.columns else None
-        facts += "." if reported is None else f"; its {label(test)}: {reported:.4g}."
+def _facts(results: "Results", table: "pl.DataFrame", found: Sequence[Setting]) -> str:
+    """Return the header in words: trials and how they ended, the best setting, and what did not vary."""
+    status = ["stopped by halving" if is_cut(table, row) else end for row, end in enumerate(table["status"].to_list())]
+    ends = ", ".join(f"{status.count(end)} {end}" for end in (*STATUSES, "stopped by halving") if end in status)
+    facts = f"{results.unfinished or counted(table.height, 'trial')}: {ends}. {_best(results, found)}"
     held = [name for name in results.names if table[name].n_unique() == 1]
     if table.height > 1 and held:
         facts += " The same in all trials: " + ", ".join(f"{name} = {table[name][0]}" for name in held) + "."
     return facts
 
 
-def _data(results: "Results", table: "pl.DataFrame") -> dict[str, Any]:
+def _best(results: "Results", found: Sequence[Setting]) -> str:
+    """Name the best setting as `Results.best` does, its mean over how many trials, and what else has this mean."""
+    ranked = [setting for setting in found if math.isfinite(setting.mean)]
+    if not ranked:
+        return f"None has a finite {label(results.metric)}."
+    best = ranked[0]
+    values = ", ".join(f"{name} = {as_text(*column([value]))}" for name, value in best.hyperparameters.items())
+    n = len(best.trials)
+    of = f"trial {best.trials[0]}" if n == best.n_asked == 1 else f"{n} of {counted(best.n_asked, 'trial')}"
+    words = f"Best setting by {label(results.metric)}: {values or 'the only one'}, with {_mean(best)}, "
+    words += f"of {of}" if n == best.n_asked == 1 else f"the mean of {of}"
+    if len(ranked) > 1 and results.metric.startswith("validation"):
+        words += f" (the best of {len(ranked):,} on the same data, so it is too optimistic)"
+    words += "." if best.test is None else f"; its {label(on_test(results.metric))}: {_mean(best.test)}."
+    ties = sum((other.mean, len(other.trials) < other.n_asked) == (best.mean, n < best.n_asked) for other in ranked[1:])
+    if ties:
+        words += (
+            f" {counted(ties, 'other setting')} {'has' if ties == 1 else 'have'} the same mean: the first is named."
+        )
+    return words
+
+
+def _mean(of: Setting | Interval) -> str:
+    return f"{of.mean:.4g}" + ("" if math.isnan(of.high) else f" (95 %: {of.low:.4g} to {of.high:.4g})")
+
+
+def _ranked(results: "Results", found: Sequence[Setting], table: "pl.DataFrame") -> dict[str, Any]:
+    """Return the table of settings by column, and the rows of each setting's trials in `table`."""
+    names = [*found[0].hyperparameters] if found else []
+    metric, test = results.metric, on_test(results.metric)
+    columns: dict[str, list[Any]] = {
+        name: column([each.hyperparameters[name] for each in found]).to_list() for name in names
+    }
+    columns |= {metric: [each.mean for each in found], "95 %": [[each.low, each.high] for each in found]}
+    if any(each.test is not None for each in found):
+        tests = [each.test or Interval(math.nan, math.nan, math.nan) for each in found]
+        columns |= {test: [each.mean for each in tests], "95 % of test": [[each.low, each.high] for each in tests]}
+    columns |= {"n": [len(each.trials) for each in found], "of": [each.n_asked for each in found]}
+    if any(each.diverged for each in found):
+        columns["diverged"] = [each.diverged for each in found]
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for row, values in enumerate(table.select(names).iter_rows() if names else [()] * table.height):
+        rows.setdefault(values, []).append(row)
+    of_settings = zip(*(columns[name] for name in names), strict=True) if names else [()] * len(found)
+    return {"columns": columns, "trials": [rows.get(tuple(values), []) for values in of_settings]}
+
+
+def _data(results: "Results", table: "pl.DataFrame", found: Sequence[Setting]) -> dict[str, Any]:
     metrics = [results.metric, *(name for name in _METRICS if name != results.metric)]
     metrics = [name for name in metrics if name in table.columns and (name == results.metric or table[name].count())]
     others = [name for name in (*REPORTED, "epochs", "seconds") if name in table.columns]
     numbers = numbered(results.names, table.select(results.names).rows())
     matter = importance(table, results.names, results.metric)
     most = max(Counter(numbers).values())
+    columns = {name: table[name].to_list() for name in ["trial", *results.names, *metrics, *others]}
+    columns["status"] = [_CUT if is_cut(table, row) else end for row, end in enumerate(table["status"].to_list())]
     return {
         "metric": results.metric,
         "metrics": [_described(name) for name in metrics],
         "names": results.names,
         "varied": varied(table, results.names),
         "others": others,
-        "columns": {name: table[name].to_list() for name in ["trial", *results.names, *metrics, *others, "status"]},
+        "columns": columns,
+        "cut": _CUT,
+        "order": ordered_rows(table, results.metric),
+        "ranked": _ranked(results, found, table),
         "scales": {name: scale(table[name].to_list())._asdict() for name in results.names},
         "settings": numbers,
         "hasSeeds": "seed" in results.names,
         "t": [None, None, *(student_t(n) for n in range(2, most + 1))],
-        "chosen": best_rows(table, results.metric, _CHOSEN),
+        "chosen": _chosen(found, table) or best_rows(table, results.metric, _CHOSEN),
         "importance": {**matter._asdict(), "bars": [bar._asdict() for bar in matter.bars]},
         "curves": [_thinned(results.curves(trial)) for trial in table["trial"].to_list()],
         "mostEpochs": _MOST_EPOCHS,
     }
+
+
+def _chosen(found: Sequence[Setting], table: "pl.DataFrame") -> list[int]:
+    """Return the rows of the best trials of the best settings."""
+    rows = {number: row for row, number in enumerate(table["trial"].to_list())}
+    return [rows[setting.trials[0]] for setting in found[:_CHOSEN] if math.isfinite(setting.mean)]
 
 
 def _described(metric: str) -> dict[str, Any]:

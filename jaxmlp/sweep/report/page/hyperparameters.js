@@ -24,6 +24,7 @@ function drawEach(name) {
       .forEach((g, k) => {
         g.at = g.x + (stack.length > 1 ? (k / (stack.length - 1) - 0.5) * gap * 0.6 : 0);
       });
+  const isMany = full.length > 150; // whose intervals would be a solid block
   const accent = css("--accent"),
     ends = full.map(g => g.ends ?? [g.mean, g.mean]);
   const y = full.map(g => axis.hold(g.mean)),
@@ -45,7 +46,7 @@ function drawEach(name) {
       ...hover,
       marker: {
         color: accent,
-        opacity: full.length > 100 ? 0.55 : 0.85,
+        opacity: isMany ? Math.max(0.12, 60 / full.length) : full.length > 100 ? 0.55 : 0.85,
         size: full.length > 100 ? 5 : 7,
         symbol: full.map((g, i) =>
           y[i] !== axis.at(g.mean)
@@ -58,6 +59,7 @@ function drawEach(name) {
         ),
       },
       error_y: {
+        visible: !isMany,
         type: "data",
         symmetric: false,
         array: ends.map((e, i) => Math.max(0, safe(e[1]) - y[i])),
@@ -68,6 +70,22 @@ function drawEach(name) {
       },
     },
   ];
+  const cut = groups.filter(g => g.rows.some(isCut)).map(g => ({ ...g, cut: g.rows.filter(r => isCut(r) && reached(r) !== null) }));
+  const halved = cut.filter(g => g.cut.length);
+  if (halved.length)
+    traces.unshift({
+      x: halved.map(g => g.x),
+      y: halved.map(g => (axis.hold ?? axis.at)(mean(g.cut.map(reached)))),
+      text: halved.map(
+        g =>
+          `${about(g.rows[0]).replace(/<br>seed = .*/, "")}<br>stopped by halving at epoch ` +
+          `${extent(g.cut.map(r => D.columns.epochs[r]))[1]}, mean ${short(mean(g.cut.map(reached)))}`,
+      ),
+      customdata: halved.map(g => g.rows),
+      mode: "markers",
+      ...hover,
+      marker: { color: css("--quiet"), opacity: 0.6, size: 5, symbol: "circle-open" },
+    });
   if (values && steps.length > 1 && full.length > steps.length) {
     const m = steps.map(x => mean(stacks.get(x).map(g => axis.hold(g.mean))));
     traces.push({
@@ -81,6 +99,30 @@ function drawEach(name) {
       ),
       ...hover,
     });
+  }
+  if (!values && isMany) {
+    const bins = groupBy(full, g => Math.min(11, Math.floor(((g.x - low) / (high - low)) * 12))),
+      places = [...bins.keys()].sort((a, b) => a - b),
+      x = places.map(k => low + ((k + 0.5) / 12) * (high - low)),
+      sorted = places.map(k => bins.get(k).map(g => axis.hold(g.mean)).sort((a, b) => a - b)),
+      q = p => sorted.map(s => s[Math.round(p * (s.length - 1))]),
+      color = css("--text");
+    const side = { x, mode: "lines", line: { color, width: 0.7, dash: "dot" }, hoverinfo: "skip" };
+    traces.push(
+      { ...side, y: q(0.25) },
+      { ...side, y: q(0.75) },
+      {
+        x,
+        y: q(0.5),
+        mode: "lines+markers",
+        line: { color, width: 2 },
+        marker: { size: 5, color },
+        text: places.map(
+          (k, i) => `median of ${plural(bins.get(k).length, "setting")}: ${short(axis.isLog ? 10 ** q(0.5)[i] : q(0.5)[i])}`,
+        ),
+        ...hover,
+      },
+    );
   }
   const lost = [
     ...groupBy(

@@ -1,7 +1,9 @@
+// A trial that halving stopped has no final value: what it had reached does not compare with the others.
 const value = row => {
   const v = D.columns[metric.name][row];
-  return v !== null && D.columns.status[row] !== "diverged" ? v : null;
+  return v !== null && !isDiverged(row) && !isCut(row) ? v : null;
 };
+const reached = row => (isDiverged(row) ? null : D.columns[metric.name][row]);
 const isDiverged = row => D.columns.status[row] === "diverged";
 const mean = v => v.reduce((a, b) => a + b, 0) / v.length;
 // The ends of the mean's interval, within the metric's bounds; null for one value.
@@ -65,7 +67,7 @@ const ticks = (name, most) => {
 const range = (from, to) => Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i);
 // The metric's axis: logarithmic for losses that differ much; far outliers on the bad side are drawn at its end.
 const metricAxis = rows => {
-  const values = rows.map(value).filter(v => v !== null),
+  const values = rows.map(reached).filter(v => v !== null),
     [low, high] = extent(values);
   if (!values.length) return { isLog: false, range: [0, 1], at: v => v };
   const isLog = !metric.isHigh && low > 0 && high > 20 * low,

@@ -35,9 +35,20 @@ const watcher = new IntersectionObserver(
   },
   { rootMargin: "300px" },
 );
+// Pictures have the width of the paper while they are printed, and that of the screen again afterwards.
+const resize = () => {
+  // Not `Plots.resize`, which waits for a moment: the print would come first.
+  for (const id of pictures.keys()) if ($(id).data && $(id).offsetParent) Plotly.relayout($(id), { autosize: true });
+};
 addEventListener("beforeprint", () => {
   for (const id of pictures.keys()) near.add(id);
   draw();
+  document.documentElement.classList.add("print");
+  resize();
+});
+addEventListener("afterprint", () => {
+  document.documentElement.classList.remove("print");
+  resize();
 });
 
 function chips() {
@@ -96,26 +107,32 @@ function setShown() {
     .sort((a, b) => a - b);
   const isSame = rows.length === shown.length && rows.every((row, i) => row === shown[i]);
   shown = rows;
-  const bad = shown.filter(isDiverged).length;
+  const bad = shown.filter(isDiverged).length,
+    cut = shown.filter(isCut).length;
   $("shown").textContent =
     (shown.length < all.length
       ? `${shown.length.toLocaleString("en")} of ${plural(all.length, "trial")} shown`
-      : `all ${plural(all.length, "trial")} shown`) + (bad ? `, ${bad} of them diverged` : "");
+      : `all ${plural(all.length, "trial")} shown`) +
+    (bad ? `, ${bad} of them diverged` : "") +
+    (cut ? `, ${cut} stopped by halving` : "");
   return !isSame;
 }
 function say() {
   const axis = metricAxis(shown),
     n = axis.nHeld ?? 0;
-  const empty = shown.filter(row => value(row) === null && !isDiverged(row)).length;
+  const empty = shown.filter(row => value(row) === null && !isDiverged(row) && !isCut(row)).length;
   const noPlace = shown.filter(row => D.varied.some(name => place(name, row) === null)).length;
+  const isMany = new Set(shown.filter(row => value(row) !== null).map(row => D.settings[row])).size > 150;
   $("each-note").textContent =
-    (D.hasSeeds
-      ? "A point is a setting's mean over its seeds, a bar its 95 % interval (Student t; none for one seed)."
-      : "A point is a trial; there are no seeds to average over.") +
-    " The line joins the means of the drawn points at each value." +
+    (D.hasSeeds ? "A point is a setting's mean over its seeds" : "A point is a trial; there are no seeds to average over") +
+    (isMany
+      ? ". Lines join the means at each value, or the medians in twelve bins (dotted: the quartiles)."
+      : (D.hasSeeds ? ", a bar its 95 % interval (Student t; none for one seed)." : ".") +
+        " The line joins the means of the drawn points at each value.") +
     (shown.some(isDiverged)
       ? ` Crosses count trials that diverged${D.hasSeeds ? "; a hollow point is a setting with some of them" : ""}.`
       : "") +
+    (shown.some(isCut) ? " Small grey circles: trials that halving stopped, at what they had reached." : "") +
     (n ? ` ${plural(n, "trial")} far on the worse side: drawn as triangles at the edge.` : "") +
     (empty ? ` ${plural(empty, "trial")} without a value: not drawn.` : "") +
     (noPlace ? ` ${plural(noPlace, "trial")} without a hyperparameter: not drawn against it.` : "");

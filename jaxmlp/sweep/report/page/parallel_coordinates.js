@@ -10,13 +10,15 @@ function drawParallel() {
     return u === null ? null : (u - a) / (b - a);
   };
   const score = row => {
-    const t = (axis.hold(value(row)) - low) / (high - low);
+    const t = (axis.hold(reached(row)) - low) / (high - low);
     return metric.isHigh ? t : 1 - t;
   };
+  const last = row => (reached(row) === null ? -0.13 : score(row));
   const lines = [],
     points = { x: [], y: [], text: [], customdata: [] },
     flip = (x, y) => (isUp ? { x: y, y: x.map(v => end - v) } : { x, y });
   const trace = (rows, line) => {
+    if (!rows.length) return;
     const x = [],
       y = [];
     for (const row of rows) {
@@ -25,25 +27,62 @@ function drawParallel() {
         y.push(at(name, row));
       });
       x.push(end, end);
-      y.push(value(row) === null ? -0.13 : score(row), null);
+      y.push(last(row), null);
     }
     lines.push({ ...flip(x, y), mode: "lines", line, hoverinfo: "skip" });
   };
-  const width = shown.length > 300 ? 0.7 : 1.3,
-    finished = shown.filter(row => value(row) !== null);
-  trace(
-    shown.filter(row => value(row) === null),
-    { color: css("--bad"), width, dash: "dot" },
-  );
-  const bins = groupBy(finished, row => Math.min(8, Math.floor(score(row) * 9))),
+  const finished = shown.filter(row => value(row) !== null),
+    lost = shown.filter(row => reached(row) === null),
+    cut = shown.filter(row => value(row) === null && reached(row) !== null),
+    shade = t => Math.max(0, Math.min(8, Math.floor(t * 9))),
     scale = rampNow();
-  for (const bin of [...bins.keys()].sort((a, b) => a - b)) trace(bins.get(bin), { color: scale[bin], width });
+  // Thousands of lines would be a solid block: those that run side by side are drawn as one, as wide as they are many.
+  const isMany = shown.length > 300,
+    steps = 12;
+  const bundle = (rows, colorOf, more) => {
+    const bundles = new Map(),
+      near = u => (u === null || u < 0 ? u : Math.round(u * steps) / steps);
+    for (const row of rows) {
+      const points = [...names.map(name => at(name, row)), last(row)].map(near);
+      range(0, end - 1).forEach(i => {
+        const [a, b] = [points[i], points[i + 1]];
+        if (a === null || b === null) return;
+        const key = `${i} ${a} ${b}`;
+        if (!bundles.has(key)) bundles.set(key, { i, a, b, n: 0, sum: 0 });
+        const found = bundles.get(key);
+        found.n += 1;
+        found.sum += Math.max(0, last(row));
+      });
+    }
+    const look = b => `${Math.min(6, Math.floor(Math.log2(b.n)))} ${colorOf(b.sum / b.n)}`;
+    const looks = groupBy([...bundles.values()], look);
+    for (const key of [...looks.keys()].sort()) {
+      const [size, color] = [+key.split(" ")[0], key.split(" ").slice(1).join(" ")],
+        these = looks.get(key),
+        x = these.flatMap(b => [b.i, b.i + 1, b.i + 1]),
+        y = these.flatMap(b => [b.a, b.b, null]);
+      const line = { color, width: 0.4 + size * 0.7, ...more };
+      lines.push({ ...flip(x, y), mode: "lines", opacity: 0.25 + size * 0.1, line, hoverinfo: "skip" });
+    }
+  };
+  if (isMany) {
+    bundle(cut, () => css("--line"), {});
+    bundle(lost, () => css("--bad"), { dash: "dot" });
+    bundle(finished, t => scale[shade(t)], {});
+  } else {
+    trace(cut, { color: css("--line"), width: 1 });
+    trace(lost, { color: css("--bad"), width: 1.3, dash: "dot" });
+    const bins = groupBy(finished, row => shade(score(row)));
+    for (const bin of [...bins.keys()].sort((a, b) => a - b)) trace(bins.get(bin), { color: scale[bin], width: 1.3 });
+  }
   for (const { row, slot } of chosen) if (shown.includes(row)) trace([row], { ...lineOf(slot), width: 3 });
   for (const row of shown) {
     points.x.push(names.length);
-    points.y.push(value(row) === null ? -0.13 : score(row));
+    points.y.push(last(row));
     points.customdata.push([row]);
-    const end = value(row) === null ? D.columns.status[row] : `${metric.label} ${short(value(row))}`;
+    const end =
+      (value(row) === null ? D.columns.status[row] : "") +
+      (reached(row) === null ? "" : ` ${metric.label} ${short(reached(row))}`);
     points.text.push(`trial ${D.columns.trial[row]}: ${escape(end)}<br>${about(row)}`);
   }
   lines.push({
@@ -52,8 +91,11 @@ function drawParallel() {
     customdata: points.customdata,
     mode: "markers",
     marker: {
-      size: 6,
-      color: shown.map(row => (value(row) === null ? css("--bad") : scale[Math.min(8, Math.floor(score(row) * 9))])),
+      size: isMany ? 4 : 6,
+      opacity: isMany ? 0.4 : 1,
+      color: shown.map(row =>
+        reached(row) === null ? css("--bad") : value(row) === null ? css("--quiet") : scale[shade(score(row))],
+      ),
     },
     ...hover,
   });
@@ -81,7 +123,7 @@ function drawParallel() {
     const t = (v - low) / (high - low);
     note(end, metric.isHigh ? t : 1 - t, bar.ticktext[k], isUp ? tickLook : { xanchor: "left", xshift: 6 });
   });
-  if (finished.length < shown.length)
+  if (lost.length)
     note(end, -0.13, "diverged", {
       font: { size: 11, color: css("--bad") },
       ...(isUp ? { yshift: 12 } : { xanchor: "left", xshift: 6 }),
@@ -109,6 +151,9 @@ function drawParallel() {
     annotations: notes,
   });
   $("parallel-note").textContent =
-    `A line is a trial; better trials are ${isDark() ? "brighter" : "darker"}, selected ones thick.` +
-    (finished.length < shown.length ? " Dotted lines: diverged, or without a value." : "");
+    (isMany
+      ? `A line stands for the trials that run there, the wider the more; ${isDark() ? "brighter" : "darker"} is better.`
+      : `A line is a trial; better trials are ${isDark() ? "brighter" : "darker"}, selected ones thick.`) +
+    (lost.length ? " Dotted lines: diverged, or without a value." : "") +
+    (cut.length ? " Grey lines: stopped by halving." : "");
 }

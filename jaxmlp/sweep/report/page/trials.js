@@ -8,11 +8,22 @@ const unpack = async id => {
 // Libraries read text as markup, so every text with a user's name in it is escaped.
 const escape = text => String(text).replace(/[&<>"']/g, c => `&#${c.charCodeAt(0)};`);
 const D = JSON.parse(await unpack("data")),
+  CUT = D.cut,
   all = D.settings.map((_, row) => row);
+// 1e18 and 1e20 shall differ at a glance, and in a label that is cut off.
 const short = (v, digits = 4) =>
-  v === null ? "–" : typeof v === "number" ? String(+v.toPrecision(digits)) : String(v);
+  v === null || v === undefined
+    ? "–"
+    : typeof v !== "number"
+      ? String(v)
+      : Math.abs(v) >= 1e6
+        ? String(+v.toPrecision(digits)).includes("e")
+          ? String(+v.toPrecision(digits)).replace("e+", "e")
+          : (+v.toPrecision(digits)).toExponential().replace("e+", "e")
+        : String(+v.toPrecision(digits));
 const plural = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 const words = name => name.replace("_r2", "_R²").replaceAll("_", " ");
+const isCut = row => D.columns.status[row] === CUT;
 let metric = D.metrics[0],
   shown = all,
   chosen = [];
@@ -49,7 +60,7 @@ const compare = (a, b) =>
 const nullsLast = sign => (a, b) => (a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b));
 DataTable.type("value", { order: { pre: v => v, asc: nullsLast(1), desc: nullsLast(-1) } });
 DataTable.type("value", "className", "");
-const tableColumns = ["trial", ...D.names, ...D.metrics.map(m => m.name), ...D.others, "status"];
+const tableColumns = ["trial", ...D.names, "status", ...D.metrics.map(m => m.name), ...D.others];
 const cell = name => (row, kind) => {
   const value = D.columns[name][row];
   if (kind === "sort" || kind === "type")
@@ -69,12 +80,12 @@ $("trials")
     ),
   );
 const table = new DataTable("#trials", {
-  data: all,
+  data: D.order, // the best first, of a tie the first trial; then those that halving stopped, and the diverged
   deferRender: true,
   autoWidth: false,
   pageLength: 10,
   lengthMenu: [10, 25, 100],
-  order: [[tableColumns.indexOf(metric.name) + 1, metric.isHigh ? "desc" : "asc"]],
+  order: [],
   select: { style: "multi", selector: "td", info: false, headerCheckbox: false },
   columns: [
     {
@@ -91,6 +102,7 @@ const table = new DataTable("#trials", {
       columnControl: [[isNumeric(name) ? "searchNumber" : "searchText"]],
       createdCell: (td, _, row) => {
         if (name === "status" && D.columns.status[row] === "diverged") td.className += " diverged";
+        if (isCut(row)) td.className += " cut";
       },
     })),
   ],
