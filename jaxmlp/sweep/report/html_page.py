@@ -41,8 +41,8 @@ _MOST_EPOCHS = 200  # of a curve; a screen shows no more
 _DIGITS = 4
 _CUT = "stopped (halving)"
 _RANKING = (
-    "By the mean of the {}, the best first; settings of which some trials have not ended, or were stopped by halving, "
-    "come later, of a tie the first. Those without a mean are last."
+    "The best by their mean {} come first; of equal means, the first of the space. Settings of which some trials have "
+    "not ended or were stopped by halving come after the others, and those without a mean are last."
 )
 # The parts of the page's script, in this order.
 _SCRIPTS = (
