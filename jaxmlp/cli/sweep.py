@@ -69,7 +69,8 @@ def _show_plan(arguments: Namespace, plan: sweep.Plan, halving: sweep.Halving | 
     text = str(plan)
     if halving is not None:
         epochs = plan.groups[0].epochs
-        n_trials = list(Counter(numbered(space.names, space.rows)).values())
+        n_folds = getattr(arguments, "folds", 1)
+        n_trials = [n * n_folds for n in Counter(numbered(space.names, space.rows)).values()]
         values["halving_share"] = halving.epochs(n_trials, epochs) / (plan.n_trials * epochs)
         text += f"\n  halving by {halving.factor} runs about {100 * values['halving_share']:.0f} % of these epochs"
     show(arguments, values | plan.to_json(), text)

@@ -112,7 +112,10 @@ class Distribution:
 
 
 class Trial(NamedTuple):
-    """One training run: `train(mlp, data, config, key=jax.random.key(seed))`; `values` has those that vary."""
+    """One training run: `train(mlp, data, config, key=jax.random.key(seed))`; `values` has those that vary.
+
+    With folds, `data` are the rows that fold number `fold` does not hold out.
+    """
 
     number: int
     values: dict[str, Any]

@@ -387,6 +387,9 @@ def test_folds_are_trained_side_by_side_and_averaged(jaxmlp, tmp_path):
     best = json.loads(jaxmlp("sweep", "best", "folded", "--save", "best.safetensors", "--json").out)
     assert (best["mean"], best["n_asked"]) == (results.best().mean, 3)
     assert load(tmp_path / "best.safetensors").about["results"]["fold"] == results.trial(best["trial"]).fold
+    plan = [*command[:4], "--seeds", "3", "--halving", "2", "--plan", "--json"]
+    shares = [json.loads(jaxmlp(*plan, *more).out)["halving_share"] for more in ((), ("--folds", "3"))]
+    assert shares[0] == shares[1] < 1
     refused = jaxmlp(*command, "--validation-fraction", "0.2")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--folds holds out the rows to choose by: leave out --validation-fraction" in refused.err

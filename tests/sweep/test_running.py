@@ -1,7 +1,9 @@
 """A trial is the training run that it stands for, whoever it runs beside, and however it ends."""
 
+import gc
 import io
 import re
+import signal
 import warnings
 from functools import partial
 from itertools import chain, repeat
@@ -477,6 +479,28 @@ def test_progress_is_one_live_line_in_a_terminal_and_a_line_after_each_tenth_els
     first, last = terminal.getvalue().strip("\r\n").split("\r")
     assert last.rstrip() == "2/2 trials  0:00:00 left"
     assert len(last) == len(first)  # nothing of the longer line is left
+
+
+def test_a_ctrl_c_that_a_callback_of_the_garbage_collector_drops_ends_a_sweep():
+    seen = []
+
+    def interrupt(phase, info):
+        gc.callbacks.remove(interrupt)
+        signal.raise_signal(signal.SIGINT)
+
+    def collect(progress):
+        if not seen:
+            seen.append(progress)
+            gc.callbacks.append(interrupt)
+            gc.collect()
+
+    # A shell lets its background jobs and their children ignore Ctrl-C; this test may run in one.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"^0 of 2 trials are done$"):
+            sweep.run(SEEDS, DATA, TrainConfig(epochs=5000, batch_size=16), callback=collect)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_only_memory_errors_halve_a_block(monkeypatch):
