@@ -25,7 +25,7 @@ from jaxmlp.sweep.planning import Plan, make_plan
 from jaxmlp.sweep.progress import Progress, Reporter
 from jaxmlp.sweep.results import Results
 from jaxmlp.sweep.rungs import Sweep, run_rungs, tidy
-from jaxmlp.sweep.space import FOLD, Space, Trial, check_name, described, plain, trials
+from jaxmlp.sweep.space import FOLD, Axes, Space, Trial, check_name, described, grid, plain, trials
 from jaxmlp.sweep.store import Store
 from jaxmlp.sweep.store_checks import check_outcomes
 from jaxmlp.sweep.workers import all_workers, machine_of
@@ -38,7 +38,7 @@ __all__ = ["checked_trials", "identity_of", "plan", "planner", "run"]
 
 
 def plan(
-    space: Space,
+    space: Space | Axes | Sequence[Axes],
     data: Data | Prepared,
     config: TrainConfig | None = None,
     *,
@@ -68,7 +68,7 @@ def plan(
 
 
 def run(
-    space: Space,
+    space: Space | Axes | Sequence[Axes],
     data: Data | Prepared,
     config: TrainConfig | None = None,
     *,
@@ -102,8 +102,9 @@ def run(
     Parameters
     ----------
     space, data
-        The space, made by `grid` or `random`, and the training data: a `Dataset` or a pair (x, t). What
-        `jaxmlp.data.prepare` returns is all three parts with their encoding, where these are not given.
+        The space, made by `grid` or `random` (a dict or several are those of a grid), and the training data: a
+        `Dataset` or a pair (x, t). What `jaxmlp.data.prepare` returns is all three parts with their encoding, where
+        these are not given.
     config
         The values that the space does not vary; `TrainConfig()` if None.
     mlp
@@ -279,8 +280,12 @@ def checked_trials(space: Space, parts: Parts, config: TrainConfig | None, mlp: 
     return listed, base
 
 
-def _folded(space: Space, parts: Parts, mlp: MLP | None, folds: int | Pairs | None) -> tuple[Folds | None, Space]:
+def _folded(
+    space: Space | Axes | Sequence[Axes], parts: Parts, mlp: MLP | None, folds: int | Pairs | None
+) -> tuple[Folds | None, Space]:
     """Return the folds, checked, and the space in which every trial is trained with each."""
+    if isinstance(space, Mapping | list):
+        space = grid(space)
     if not isinstance(space, Space):
         raise TypeError(f"space must be made by grid or random, got {type(space).__name__}")
     if FOLD in space.names:

@@ -21,7 +21,7 @@ from jaxmlp.losses import LOSSES
 from jaxmlp.network import MLP
 from jaxmlp.training.config import TrainConfig
 
-__all__ = ["Distribution", "Space", "Trial", "grid", "integers", "log_uniform", "random", "uniform"]
+__all__ = ["Axes", "Distribution", "Space", "Trial", "grid", "integers", "log_uniform", "random", "uniform"]
 
 # All that can vary: these values of the network, the fields of `TrainConfig`, and the seed.
 _OF_NETWORK = ("hidden", "activation", "output", "loss")

@@ -363,7 +363,8 @@ def without_time_of_rows(results):
             lambda: sweep.run(sweep.grid(batch_size=[16, 151]), DATA),
             "trial 1 (batch_size=151): batch_size must be at most the 150 training examples, got 151",
         ),
-        (lambda: sweep.run([{"seed": 1}], DATA), "space must be made by grid or random, got list"),
+        (lambda: sweep.run((SEEDS, SEEDS), DATA), "space must be made by grid or random, got tuple"),
+        (lambda: sweep.run([{"seed": 1}], DATA), "seed must be a list of values, got 1"),
         *(
             (partial(act, SEEDS, given), f"data must be a Dataset, as Dataset(x, t), or a pair (x, t), got {words}")
             for act in (sweep.run, sweep.plan)
@@ -453,6 +454,7 @@ def test_pairs_of_arrays_and_prepared_data_are_taken_as_data_sets():
     assert found.model(0).encoding.class_names == prepared.encoding.class_names
     pairs = [(np.asarray(part.x), jnp.asarray(part.t)) for part in prepared[:3]]
     assert without_time_of_rows(sweep.run(SEEDS, pairs[0], CONFIG, validation=pairs[1], test=pairs[2])) == expected
+    assert without_time_of_rows(sweep.run({"seed": [0, 1]}, prepared, CONFIG)) == expected
     other = sweep.run(SEEDS, prepared, CONFIG, validation=prepared.test)
     assert other.rows()[0].validation_loss == found.rows()[0].test_loss
 
