@@ -168,7 +168,7 @@ def _add_privacy(parser: ArgumentParser) -> None:
         "delta, below 1 / N for N training examples (default: 1 / N^1.1)",
         type=number(float),
     )
-    noise = "standard deviation of the noise in units of --clip (default with --private: 0.1), in place of --epsilon"
+    noise = "standard deviation of the noise in units of --clip (0.1 if that is not given), in place of --epsilon"
     _add(group, "--noise-multiplier X", noise, type=number(float))
 
 
@@ -299,7 +299,7 @@ def _add_space(parser: ArgumentParser) -> None:
 def _add_sweep_report(parser: ArgumentParser) -> None:
     _add_sweep_folder(parser)
     _add(parser, "--png", "also write the pictures as PNG files, beside it")
-    _add(parser, "--out FILE", "HTML file to write (default: report.html in DIR)")
+    _add(parser, "--out FILE", "page to write, .html (default: report.html in DIR)")
 
 
 def _add_sweep_best(parser: ArgumentParser) -> None:

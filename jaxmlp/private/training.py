@@ -81,7 +81,7 @@ def config_for(n_examples: int, **changes: Any) -> TrainConfig:
     >>> config_for(60_000, epochs=10).batch_size
     2000
     """
-    suited = {"epochs": 30, "batch_size": min(n_examples, max(256, n_examples // 30)), "learning_rate": 2.0}
+    suited = {"epochs": 30, "batch_size": min(n_examples, max(256, n_examples // 30)), "learning_rate": 4.0}
     return TrainConfig(**suited | {"weight_decay": 0.0} | changes)
 
 
