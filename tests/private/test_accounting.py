@@ -34,6 +34,17 @@ def test_truncation_is_accounted_and_costs_next_to_nothing():
     assert ours < RdpAccountant().compose(poisson, 14_062).get_epsilon(1e-5)
 
 
+def test_a_tight_truncation_costs_what_dp_accounting_says():
+    class Tight(Mechanism):
+        largest_batch = 105
+
+    event = dp.TruncatedSubsampledGaussianDpEvent(1000, 0.1, 105, 1.5)
+    theirs = PLDAccountant(RELATION).compose(event, 20).get_epsilon(1e-5)
+    loose, tight = (epsilons(kind(1000, 100, 1.5, clip=1.0), [20], 1e-5)[0] for kind in (Mechanism, Tight))
+    assert tight == pytest.approx(theirs, rel=1e-3)
+    assert tight > 1.01 * loose
+
+
 def test_agrees_with_published_numbers():
     # MNIST in section 4 of Abadi et al., arXiv 1607.00133: by moments, an upper bound, epsilon is 1.26.
     q, sigma, steps, delta = 0.01, 4.0, 10_000, 1e-5
