@@ -36,7 +36,8 @@ def test_the_guarantee_is_printed_and_kept_with_the_model(trained, capsys):
     assert " ".join(str(kept).split()) in " ".join(shown.split())
 
 
-def test_the_model_predicts(trained, capsys):
+def test_the_model_predicts(trained, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code, shown, _ = run(capsys, "evaluate", trained[0], "digits", "--json")
     assert code == 0
     assert json.loads(shown)["accuracy"] > 0.2
