@@ -4,12 +4,12 @@ Every entry of `PEERS` makes of a `Problem` a function that runs one step to its
 same work on the same batch from the same weights, each in the fastest way we know that still is that library's own.
 What a step returns is the same list of arrays for every peer, by its kind of work:
 
-    plain, clipped    the updated parameters w_1, b_1, w_2, b_2, ...
+    plain, clipped, private    the updated parameters w_1, b_1, w_2, b_2, ...
     norms             one array, [B]
     variance          the variances of all parameters' gradients, shaped and ordered like the parameters
     gradients         every example's gradient, in that order, [B, ...]; nothing is updated
 
-Gradients are of each example's own loss, means are over the batch, and no step adds noise.
+Gradients are of each example's own loss, means are over the batch, and only private steps add noise.
 """
 
 from collections.abc import Mapping

@@ -11,12 +11,14 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from experiments.benchmarks.peers.per_example_problem import LEARNING_RATE, Problem, Start, Step
-from jaxmlp import MLP, Layer
+from experiments.benchmarks.peers.per_example_problem import LEARNING_RATE, NOISE_MULTIPLIER, Problem, Start, Step
+from jaxmlp import MLP, Layer, private
 from jaxmlp.backpropagation import backprop, loss_and_gradient, mean_gradient
 from jaxmlp.network import loss
 from jaxmlp.per_example import clipped_mean, gradients, mean_and_variance, norms
+from jaxmlp.training.examples import Examples
 
 __all__ = ["JAX_PRIVACY_STEPS", "OUR_STEPS", "VMAP_STEPS"]
 
@@ -64,6 +66,14 @@ def jaxmlp_norms(problem: Problem, params: Any, x: Any, t: Any) -> tuple[Any, An
 
 def jaxmlp_clipped(problem: Problem, params: Any, x: Any, t: Any) -> tuple[Any, Any]:
     return clipped_mean(_factors(problem, params, x, t), problem.max_norm).gradient, None
+
+
+def jaxmlp_private(problem: Problem, params: Any, x: Any, t: Any) -> tuple[Any, Any]:
+    # Another key in every step: the compiler might compute the noise of a constant one beforehand.
+    key = jax.random.fold_in(jax.random.key(0), lax.bitcast_convert_type(params[0].b[0], jnp.uint32))
+    numbers = private.Numbers(problem.max_norm, NOISE_MULTIPLIER, len(problem.x))
+    is_drawn = jnp.ones(len(problem.x), bool)
+    return private.gradient(MLP(problem.sizes), params, Examples(x, t, None), is_drawn, numbers, key), None
 
 
 def jaxmlp_variance(problem: Problem, params: Any, x: Any, t: Any) -> tuple[Any, Any]:
@@ -142,6 +152,7 @@ OUR_STEPS: dict[str, Start] = {
     "plain": _in_jax(jaxmlp_plain),
     "norms": _in_jax(jaxmlp_norms),
     "clipped": _in_jax(jaxmlp_clipped),
+    "private": _in_jax(jaxmlp_private),
     "variance": _in_jax(jaxmlp_variance),
     "gradients": _in_jax(jaxmlp_gradients),
 }

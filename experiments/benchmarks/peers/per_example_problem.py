@@ -5,9 +5,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-__all__ = ["LEARNING_RATE", "Problem", "Start", "Step"]
+__all__ = ["LEARNING_RATE", "NOISE_MULTIPLIER", "Problem", "Start", "Step"]
 
 LEARNING_RATE = 0.01
+NOISE_MULTIPLIER = 1.0  # of private steps
 
 
 class Problem(NamedTuple):

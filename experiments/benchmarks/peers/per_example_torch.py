@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from experiments._timing import torch_device
-from experiments.benchmarks.peers.per_example_problem import LEARNING_RATE, Problem, Start, Step
+from experiments.benchmarks.peers.per_example_problem import LEARNING_RATE, NOISE_MULTIPLIER, Problem, Start, Step
 
 __all__ = ["BACKPACK_STEPS", "GHOST_STEPS", "OPACUS_STEPS", "TORCH_STEPS"]
 
@@ -88,14 +88,17 @@ def start_opacus_norms(problem: Problem) -> Step:
     return _torch_step(setup, GradSampleModule(setup.network), setup.optimizer, norms)
 
 
-def start_opacus_clipped(problem: Problem) -> Step:
+def start_opacus_clipped(problem: Problem, noise_multiplier: float = 0.0) -> Step:
     from opacus import GradSampleModule
     from opacus.optimizers import DPOptimizer
 
     setup = _setup(problem)
     network = GradSampleModule(setup.network)
     optimizer = DPOptimizer(
-        setup.optimizer, noise_multiplier=0.0, max_grad_norm=problem.max_norm, expected_batch_size=len(problem.x)
+        setup.optimizer,
+        noise_multiplier=noise_multiplier,
+        max_grad_norm=problem.max_norm,
+        expected_batch_size=len(problem.x),
     )
     return _torch_step(setup, network, optimizer, lambda: setup.params)
 
@@ -116,7 +119,7 @@ def start_ghost_norms(problem: Problem) -> Step:
     return _torch_step(setup, network, setup.optimizer, lambda: [network.get_norm_sample()])
 
 
-def start_ghost_clipped(problem: Problem) -> Step:
+def start_ghost_clipped(problem: Problem, noise_multiplier: float = 0.0) -> Step:
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
     from opacus.optimizers import DPOptimizerFastGradientClipping
     from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
@@ -125,7 +128,10 @@ def start_ghost_clipped(problem: Problem) -> Step:
     setup = _setup(problem)
     network = GradSampleModuleFastGradientClipping(setup.network, max_grad_norm=problem.max_norm)
     optimizer = DPOptimizerFastGradientClipping(
-        setup.optimizer, noise_multiplier=0.0, max_grad_norm=problem.max_norm, expected_batch_size=len(problem.x)
+        setup.optimizer,
+        noise_multiplier=noise_multiplier,
+        max_grad_norm=problem.max_norm,
+        expected_batch_size=len(problem.x),
     )
     loss = DPLossFastGradientClipping(network, optimizer, CrossEntropyLoss())
     return _torch_step(setup, network, optimizer, lambda: setup.params, loss)
@@ -191,9 +197,14 @@ TORCH_STEPS: dict[str, Start] = {"plain": start_torch}
 OPACUS_STEPS: dict[str, Start] = {
     "norms": start_opacus_norms,
     "clipped": start_opacus_clipped,
+    "private": partial(start_opacus_clipped, noise_multiplier=NOISE_MULTIPLIER),
     "gradients": start_opacus_gradients,
 }
-GHOST_STEPS: dict[str, Start] = {"norms": start_ghost_norms, "clipped": start_ghost_clipped}
+GHOST_STEPS: dict[str, Start] = {
+    "norms": start_ghost_norms,
+    "clipped": start_ghost_clipped,
+    "private": partial(start_ghost_clipped, noise_multiplier=NOISE_MULTIPLIER),
+}
 BACKPACK_STEPS: dict[str, Start] = {
     "norms": start_backpack_norms,
     "clipped": start_backpack_clipped,
