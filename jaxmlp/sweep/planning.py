@@ -198,10 +198,12 @@ def chunked(trials: Iterable[Trial], n_lanes: int, is_shared: bool) -> list[tupl
 def n_slots(n_chunks: int) -> int:
     """Return how many chunks a program has room for: a power of 2, so that sweeps of similar size share a program.
 
+    There are at least two: XLA compiles the loop over a single chunk away, and may then round a sum otherwise.
+
     >>> [n_slots(n) for n in (1, 2, 3, 4, 5)]
-    [1, 2, 4, 4, 8]
+    [2, 2, 4, 4, 8]
     """
-    return 1 << (n_chunks - 1).bit_length()
+    return max(2, 1 << (n_chunks - 1).bit_length())
 
 
 def _group(
@@ -224,7 +226,7 @@ def _group(
     # In addition while it runs: parameters, step, gradient; a batch's x, z, y, delta; a block of an evaluation.
     of_batch = 4 * config.batch_size * sum(mlp.sizes)
     working_bytes = 4 * (5 * mlp.n_parameters + of_batch + BLOCK * sum(mlp.sizes[1:]) + n_held * mlp.sizes[0])
-    bytes_a_lane = n_workers * (kept_bytes + working_bytes)
+    bytes_a_lane = n_workers * (n_slots(1) * kept_bytes + working_bytes)
     if bytes_a_lane > memory:
         raise ValueError(
             f"sizes {mlp.sizes} with batch_size {config.batch_size} need about {_bytes(bytes_a_lane)} "

@@ -58,6 +58,20 @@ def test_any_number_of_workers_finds_the_same_numbers(space, options):
     assert found(SPACES[space], devices=CPU, **options) == found(SPACES[space], devices=CPU * 3, **options)
 
 
+def test_a_worker_with_a_single_chunk_finds_the_same_numbers_as_one_with_several():
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((40, 342)).astype(np.float32), rng.integers(0, 10, 40)
+    data, validation = Dataset(x, t), Dataset(x[:20], t[:20])
+    config, mlp = TrainConfig(epochs=20, batch_size=8), MLP((342, 8, 10))
+    space = sweep.grid(learning_rate=[0.003, 0.01, 0.03, 0.05])
+    histories = []
+    for n in (1, 4):
+        options = {"mlp": mlp, "validation": validation, "lanes": 1, "devices": CPU * n}
+        results = sweep.run(space, data, config, **options)
+        histories.append([[epoch._replace(seconds=0.0) for epoch in results.history(k)] for k in range(4)])
+    assert histories[0] == histories[1]
+
+
 def test_a_lane_of_its_own_equals_train_beside_another_worker():
     space = sweep.grid(learning_rate=[0.03, 0.1, 0.3], hidden=[(64, 32)])
     results = sweep.run(space, DATA, CONFIG, lanes=1, devices=CPU * 2, keep="all", **PARTS)
