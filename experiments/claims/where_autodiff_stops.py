@@ -17,8 +17,9 @@ z_j - z_k), which takes no difference from 1 and is right at any margin.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import cycle, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -71,17 +72,16 @@ Ways = dict[tuple[str, str], tuple[Seen, np.ndarray]]  # by problem and gradient
 
 
 def run(options: Options) -> Outcome:
-    everywhere, begun = cycle(jax.devices()), {}
-    for what, problem in problems_of(options).items():
-        params, twins, batches = begin(problem, 200 if options.quick else 5000)
-        both = tuple(np.concatenate([each, each]) for each in problem.train)
-        for name in (AUTODIFF, OURS):  # neither waits for the other, if there are two cores
-            given = jax.device_put((twins, both, params, problem.train, batches), next(everywhere))
-            descent = descend(problem.mlp, name, given[0], problem.eta, problem.steps, *given[1])
-            begun[what, name] = problem, descent, train(problem.mlp, name, given[2], *given[3], given[4])
+    begun = {}
+    with ThreadPoolExecutor(2) as pool:  # neither gradient waits for the other, if there are two cores
+        for what, problem in problems_of(options).items():
+            started = begin(problem, 200 if options.quick else 5000)
+            for name in (AUTODIFF, OURS):
+                begun[what, name] = problem, pool.submit(descents, problem, name, *started)
     numbers: Numbers = {}
     passed = {}
-    for (what, name), (problem, descent, last) in begun.items():
+    for (what, name), (problem, descended) in begun.items():
+        descent, last = descended.result()
         along = jax.tree.map(lambda way, end: np.concatenate([way[: options.seeds], end], axis=1), descent.params, last)
         with jax.enable_x64(True):
             seen = jax.tree.map(np.asarray, see(problem.mlp, along, *problem.train))
@@ -97,6 +97,12 @@ def run(options: Options) -> Outcome:
         past = EVERY * (passed[what, OURS][0].loss < np.exp(-LIMIT)).argmax(1)
         numbers[what, name] = summary(seen, norms, past) | numbers[what, name]
     return outcome(numbers, passed)
+
+
+def descents(problem: Problem, name: str, params: Any, twins: Any, batches: Any) -> tuple[Any, Any]:
+    both = tuple(np.concatenate([each, each]) for each in problem.train)
+    descent = descend(problem.mlp, name, twins, problem.eta, problem.steps, *both)
+    return jax.block_until_ready((descent, train(problem.mlp, name, params, *problem.train, batches)))
 
 
 def problems_of(options: Options) -> dict[str, Problem]:
