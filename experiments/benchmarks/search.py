@@ -67,13 +67,14 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "digits-5": Case("digits, 64-100-10, 5 epochs", "digits", epochs=5),
+    "digits-5": Case("digits, 64-100-10, 5 epochs", "digits", epochs=5, without=("skorch",)),
     "digits-5-float32": Case("digits, 64-100-10, float32, 5 epochs", "digits", epochs=5, dtype="float32"),
     "digits": Case("digits, 64-100-10, 50 epochs", "digits", without=("skorch",)),
-    "digits-float32": Case("digits, 64-100-10, float32, 50 epochs", "digits", dtype="float32"),
+    "digits-float32": Case("digits, 64-100-10, float32, 50 epochs", "digits", dtype="float32", without=("skorch",)),
     "digits-small": Case("digits, 64-32-10, float32, 50 epochs", "digits", (32,), dtype="float32", without=("skorch",)),
     "digits-batch-32": Case(
-        "digits, 64-32-10, batch 32, float32, 50 epochs", "digits", (32,), 32, dtype="float32", without=("skorch",)
+        "digits, 64-32-10, batch 32, float32, 50 epochs", "digits", (32,), 32, shape=(8, 4, 2), dtype="float32",
+        without=("skorch",),
     ),
     "caravan": Case(
         "Caravan, StandardScaler and 85-100-1, 20 epochs", "caravan", epochs=20, shape=(8, 4, 1), without=("skorch",)
@@ -265,7 +266,7 @@ def verdicts(outcomes: dict[str, Outcome]) -> list[Verdict]:
 def main() -> None:
     others = [name for name in PEERS if name != OURS]
     quick = "a few candidates, one epoch"
-    made = parser("search", __doc__, quick=quick, rounds=3, data="random images", cases=CASES, peers=others)
+    made = parser("search", __doc__, quick=quick, rounds=2, data="random images", cases=CASES, peers=others)
     asked = options(made)
     if asked.quick:
         asked.rounds, asked.cases = 1, ["digits-5", "caravan", "halving"]
