@@ -9,15 +9,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from itertools import chain
-from typing import Any, TypeAlias, TypeVar
-
-import jax
+from typing import TypeAlias
 
 from jaxmlp.estimators._control import Control, Progress
 from jaxmlp.estimators._group import Callback, Copies, Group, Interrupt
 from jaxmlp.estimators._parts import n_threads, parts, sharing_x
 from jaxmlp.estimators._problem import Fitted, Problem, Settings, Validation, initial
 from jaxmlp.estimators._program import Affine
+from jaxmlp.sweep.workers import in_same_mode
 
 __all__ = [
     "TRAINER",
@@ -34,11 +33,7 @@ __all__ = [
     "fit_problems",
     "initial",
     "train",
-    "with_settings_of_jax",
 ]
-
-Result = TypeVar("Result")
-
 
 Trainer: TypeAlias = Callable[[Sequence[Problem], Callback | None], list[Fitted]]
 
@@ -86,7 +81,7 @@ def train(
 def _run_in_threads(groups: Sequence[Group], n_threads: int, interrupt: Interrupt) -> None:
     """Run groups in threads: one compiled program, called from several, runs on as many cores of one CPU device."""
     with ThreadPoolExecutor(n_threads) as pool:
-        runs = [pool.submit(with_settings_of_jax(group.run)) for group in groups]
+        runs = [pool.submit(in_same_mode(group.run)) for group in groups]
         try:
             wait(runs, return_when=FIRST_EXCEPTION)
         except KeyboardInterrupt:
@@ -96,18 +91,6 @@ def _run_in_threads(groups: Sequence[Group], n_threads: int, interrupt: Interrup
     for of_group in runs:
         if not of_group.cancelled():
             of_group.result()
-
-
-def with_settings_of_jax(function: Callable[[], Result]) -> Callable[[], Result]:
-    """Return a function for another thread, with the settings that only this thread may have."""
-    config: Any = jax.config
-    precision, device = config.jax_default_matmul_precision, config.jax_default_device
-
-    def run() -> Result:
-        with jax.default_matmul_precision(precision), jax.default_device(device):
-            return function()
-
-    return run
 
 
 def _renumbered(callback: Callback | None, numbers: list[int]) -> Callback | None:

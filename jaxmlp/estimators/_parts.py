@@ -1,7 +1,6 @@
 """Which problems train together: groups that see the same batches, cut into parts for the threads."""
 
 import math
-import os
 import pickle
 from collections.abc import Hashable, Sequence
 from hashlib import blake2b
@@ -10,9 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from joblib import cpu_count
 
 from jaxmlp.estimators._problem import Problem
+from jaxmlp.sweep.workers import n_cores
 
 __all__ = ["Part", "n_threads", "parts", "sharing_x"]
 
@@ -40,11 +39,8 @@ class Part(NamedTuple):
 
 
 def n_threads() -> int:
-    """Return how many threads train: one a core, or fewer if `OMP_NUM_THREADS` says so, as in joblib's workers."""
-    if jax.default_backend() != "cpu":
-        return 1
-    allowed = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cpu_count(), int(allowed)) if allowed.isdecimal() and int(allowed) else cpu_count()
+    """Return how many threads train: one a core of the CPU, or one that uses an accelerator."""
+    return n_cores() if jax.default_backend() == "cpu" else 1
 
 
 def sharing_x(problems: Sequence[Problem]) -> list[Problem]:

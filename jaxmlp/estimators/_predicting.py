@@ -16,7 +16,7 @@ from jaxmlp.training.evaluation import BLOCK, mean_output, output_z
 
 __all__ = ["log_outputs", "outputs"]
 
-_LENGTHS = (64, 256, 1024, BLOCK)  # a program is compiled for each
+_LENGTHS = (64, 128, 256, 384, 512, 768, 1024, BLOCK)  # a program is compiled for each
 _MOST_BYTES = 2**28  # of a block: sparse rows may be a million columns wide
 
 

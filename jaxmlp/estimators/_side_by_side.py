@@ -20,10 +20,11 @@ from joblib import cpu_count, parallel_config
 from joblib.parallel import ParallelBackendBase
 from sklearn.utils import check_random_state
 
-from jaxmlp.estimators._fitting import Callback, Fitted, Interrupt, train, with_settings_of_jax
+from jaxmlp.estimators._fitting import Callback, Fitted, Interrupt, train
 from jaxmlp.estimators._parts import n_threads
 from jaxmlp.estimators._tasks import Request, Task
 from jaxmlp.sweep.planning import free_main_memory
+from jaxmlp.sweep.workers import in_same_mode
 
 __all__ = ["SideBySide", "side_by_side"]
 
@@ -161,7 +162,7 @@ class SideBySide(ParallelBackendBase):
     def _batch(self, tasks: deque[Task], trainer: ThreadPoolExecutor) -> _Batch:
         """Train what some tasks wait for; in another thread, if neither callbacks nor random numbers depend on that."""
         requests = [task.request for task in tasks if task.request is not None]
-        answer = with_settings_of_jax(partial(self._answers, requests))
+        answer = in_same_mode(partial(self._answers, requests))
         everybodys = check_random_state(None)
         if all(
             request.callback is None and all(each.random_state is not everybodys for each in request.problems)

@@ -44,10 +44,16 @@ def machine_of(workers: Sequence[jax.Device]) -> dict[str, Any]:
 def in_same_mode(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let another thread call a function as this one would: JAX's context managers hold for their own thread only."""
     config: Any = jax.config
-    x64, precision, without_jit = (config.jax_enable_x64, config.jax_default_matmul_precision, config.jax_disable_jit)
+    x64, without_jit = config.jax_enable_x64, config.jax_disable_jit
+    precision, device = config.jax_default_matmul_precision, config.jax_default_device
 
     def called(*args: Any) -> Any:
-        with jax.enable_x64(x64), jax.default_matmul_precision(precision), jax.disable_jit(without_jit):
+        with (
+            jax.enable_x64(x64),
+            jax.disable_jit(without_jit),
+            jax.default_matmul_precision(precision),
+            jax.default_device(device),
+        ):
             return function(*args)
 
     return called
