@@ -89,7 +89,7 @@ def train(
     mlp: MLP,
     data: Dataset,
     privacy: Privacy,
-    config: TrainConfig,
+    config: TrainConfig | None = None,
     *,
     key: Array,
     secret: Array | None = None,
@@ -110,7 +110,7 @@ def train(
     privacy
         What to promise, or the noise.
     config
-        `batch_size` is the expected batch size. `clip`, `patience` and `track` must be None or empty: the norm to clip
+        `config_for(N)` if None. `batch_size` is the expected batch size. `clip`, `patience` and `track` must be None or empty: the norm to clip
         to is `privacy.clip`, and the others look at training examples.
     key
         Draws the initial weights.
@@ -135,6 +135,7 @@ def train(
     >>> trained.guarantee.epsilon <= 2.0, trained.test.accuracy > 0.8
     (True, True)
     """
+    config = config or config_for(len(data) if isinstance(data, Dataset) else 1)  # other data are refused
     _check(mlp, data, privacy, config, validation, test, key)
     n_steps = round(len(data) / config.batch_size)
     total, delta = config.epochs * n_steps, privacy.delta_for(len(data))
