@@ -110,8 +110,8 @@ def train(
     privacy
         What to promise, or the noise.
     config
-        `config_for(N)` if None. `batch_size` is the expected batch size. `clip`, `patience` and `track` must be None or empty: the norm to clip
-        to is `privacy.clip`, and the others look at training examples.
+        `config_for(N)` if None. `batch_size` is the expected batch size. `clip`, `patience` and `track` must be None or
+        empty: the norm to clip to is `privacy.clip`, and the others look at training examples.
     key
         Draws the initial weights.
     secret
