@@ -12,6 +12,7 @@ import re
 import sqlite3
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -98,6 +99,8 @@ class Store:
         # One thread after another may use it; a second process waits for the first one's transaction.
         with self._named_errors():
             self._file = sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        # Closed with the store, because Python warns of open ones; `__del__` might come too late in a cycle.
+        weakref.finalize(self, self._file.close)
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":
@@ -131,11 +134,6 @@ class Store:
         if (known := store.about("format")) != _FORMAT:
             raise ValueError(f"{folder}: {difference('format', known, _FORMAT)}")
         return store
-
-    def __del__(self) -> None:
-        """Close the file when the store is no longer used; Python warns of open ones."""
-        if hasattr(self, "_file"):  # false if it could not be opened
-            self._file.close()
 
     def about(self, name: str) -> Any:
         """Return one of the values that identify the sweep, or that `kept` added."""

@@ -1,6 +1,7 @@
 """A sweep's folder: whole blocks whatever happens, nothing done twice, and one line where something is wrong."""
 
 import errno
+import gc
 import re
 import signal
 import sqlite3
@@ -441,3 +442,12 @@ def test_a_space_of_parts_is_saved_with_every_value_that_it_was_trained_with(tmp
     assert loaded.table()["clip"].to_list() == [3.0] * 4 + [1.0, 1.0, None, None]
     assert [len(each.trials) for each in loaded.ranked()] == [2] * 4
     assert_same(outcome(run(tmp_path, space=space, config=config)), outcome(ran))
+
+
+def test_the_file_is_closed_with_its_store_also_in_a_cycle_of_references(tmp_path):
+    store = Store.create(tmp_path, {"names": []})
+    store.itself, file = store, store._file
+    del store
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        file.execute("select 1")
