@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 import jaxmlp
 from jaxmlp import MLP, Dataset, TrainConfig, curvature, influence, per_example, sgd, sweep
 from jaxmlp.estimators import MLPClassifier, MLPRegressor
-from jaxmlp.estimators._fitting import Affine, Control, Problem, Settings, fit_problems, initial
+from jaxmlp.estimators._fitting import Control, Problem, Settings, fit_problems, initial
 from jaxmlp.sweep import lanes
 from jaxmlp.training import Trained
 
@@ -143,7 +143,6 @@ def estimators() -> Any:
             start=initial(params, 0.1),
             random_state=np.random.RandomState(0),
             control=Control(max_iter=2),
-            affine=Affine(np.ones(3), np.full(3, 0.5)),
         )
     return found, fit_problems([problem])[0].params
 

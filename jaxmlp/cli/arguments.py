@@ -162,12 +162,8 @@ def _add_privacy(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("privacy")
     _add(group, "--private", "train with differential privacy (DP-SGD), with a secret seed of the operating system")
     _add(group, "--epsilon X", "largest epsilon of the whole training; the noise is solved for", type=number(float))
-    _add(
-        group,
-        "--delta X",
-        "delta, below 1 / N for N training examples (default: 1 / N^1.1)",
-        type=number(float),
-    )
+    delta = "delta, below 1 / N for N training examples (default: 1 / N^1.1)"
+    _add(group, "--delta X", delta, type=number(float))
     noise = "standard deviation of the noise in units of --clip (0.1 if that is not given), in place of --epsilon"
     _add(group, "--noise-multiplier X", noise, type=number(float))
 

@@ -32,9 +32,16 @@ def run(arguments: Namespace) -> int:
     layers = [_layers(mlp, f"{n} of the networks" if len(counts) > 1 else None) for mlp, n in counts.items()]
     encoding = model.encoding
     columns = [columns_table(encoding.inputs)] if encoding and isinstance(encoding.inputs, Columns) else []
-    promised = ["", str(Guarantee(**model.about["private"]))] if "private" in model.about else []
-    show(arguments, values, *layers, table(_summary(model)), *columns, _training(model), *promised)
+    show(arguments, values, *layers, table(_summary(model)), *columns, _training(model), *_promised(model))
     return 0
+
+
+def _promised(model: Model) -> list[str]:
+    """Return the guarantee of private training in words; what else a user keeps under this name is not one."""
+    kept = model.about.get("guarantee")
+    if not isinstance(kept, dict) or kept.keys() != set(Guarantee._fields):
+        return []
+    return ["", str(Guarantee(**kept))]
 
 
 def _n_parameters(model: Model) -> int:

@@ -16,7 +16,7 @@ from jaxmlp.data import Columns
 from jaxmlp.network import Network
 from jaxmlp.private import Privacy, Trained, train
 from jaxmlp.storage.checkpoint import save
-from jaxmlp.storage.run_folder import new_folder
+from jaxmlp.storage.run_folder import new_folder, read_config
 
 __all__ = ["OPTIONS", "train_privately"]
 
@@ -36,6 +36,9 @@ def train_privately(arguments: Namespace) -> int:
     for name, why in _REFUSED.items():
         if getattr(arguments, name, False) is not False:
             raise ValueError(f"--private: leave out --{name.replace('_', '-')}; {why}")
+    folder = Path(arguments.out) if "out" in arguments else None
+    if folder is not None:
+        read_config(folder, resume=False)  # refuses what is no new or empty folder, before epsilon is spent
     given = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
     asked = {name: getattr(arguments, name) for name in (*OPTIONS, "clip") if name in arguments}
     privacy = Privacy(**asked)
@@ -55,14 +58,14 @@ def train_privately(arguments: Namespace) -> int:
     except KeyboardInterrupt:
         say("interrupted: nothing is kept, and nothing was published but what this screen showed")
         return 130
-    folder = Path(arguments.out) if "out" in arguments else new_folder(Path("runs"), Path(arguments.source).stem)
+    folder = folder or new_folder(Path("runs"), Path(arguments.source).stem or "run")
     values = _results(trained) | {"parameters": mlp.n_parameters}
-    about = material.about | {"results": values, "private": trained.guarantee.to_json()}
+    about = material.about | {"results": values, "guarantee": trained.guarantee._asdict()}
     folder.mkdir(parents=True, exist_ok=True)
     save(folder / "model.safetensors", Network(mlp, trained.params), encoding=parts.encoding, about=about)
     values |= {"seconds": time.perf_counter() - began, "out": str(folder)}
     if arguments.json:
-        show(arguments, values | {"guarantee": trained.guarantee.to_json()})
+        show(arguments, values | {"guarantee": trained.guarantee._asdict()})
     else:
         show(arguments, values, table(values), "", str(trained.guarantee))
     return 0

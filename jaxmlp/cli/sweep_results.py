@@ -149,7 +149,7 @@ def _data_of(results: Results) -> dict[str, Any]:
     if not {"source", "options"} <= results.about.keys():
         return {}
     options = results.about["options"]
-    parts = read_material(results.about["source"], options, given=options, chooses=True).prepared
+    parts = read_material(results.about["source"], options, given=options).prepared
     return {"data": parts.train, "validation": parts.validation}
 
 

@@ -15,12 +15,10 @@ from jaxmlp.estimators._control import Control, Progress
 from jaxmlp.estimators._group import Callback, Copies, Group, Interrupt
 from jaxmlp.estimators._parts import n_threads, parts, sharing_x
 from jaxmlp.estimators._problem import Fitted, Problem, Settings, Validation, initial
-from jaxmlp.estimators._program import Affine
 from jaxmlp.sweep.workers import in_same_mode
 
 __all__ = [
     "TRAINER",
-    "Affine",
     "Callback",
     "Control",
     "Fitted",

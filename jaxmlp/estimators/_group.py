@@ -91,7 +91,7 @@ class Group:
             first = self.problems[0]
             targets = first.targets.astype(self.dtype) if first.targets.dtype.kind == "f" else first.targets
             x = self._copies.of(first.x, self.dtype)
-            self.data = Data(x, jax.device_put(padded_rows(targets)), first.affine, first.expansion)
+            self.data = Data(x, jax.device_put(padded_rows(targets)), first.expansion)
             blocks, states = self._dealt()
             while blocks and not self._interrupt.is_set:
                 before = list(self.fitted), states

@@ -88,8 +88,8 @@ def _batches(problem: Problem) -> Hashable:
     order = pickle.dumps(problem.random_state.get_state(legacy=False)) if problem.settings.shuffle else None
     rows = problem.validation and _digest(problem.validation.rows)
     seen = map(_digest, (problem.targets, problem.rows, problem.weights))
-    inputs = [tuple(map(_digest, part or ())) for part in (problem.affine, problem.expansion)]
-    return id(problem.x), order, rows, *seen, *inputs
+    expansion = tuple(map(_digest, problem.expansion or ()))
+    return id(problem.x), order, rows, *seen, *expansion
 
 
 def _n_lanes(problems: Sequence[Problem], groups: list[list[int]], n_threads: int) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxmlp.data import Expansion
 from jaxmlp.estimators._control import Control, Progress
-from jaxmlp.estimators._program import Affine
 from jaxmlp.network import MLP, Params
 
 __all__ = ["Fitted", "Problem", "Settings", "Validation", "initial"]
@@ -83,7 +82,7 @@ class Problem(NamedTuple):
         [n], of all rows of x; None for 1.
     validation
         What early stopping scores; None without early stopping.
-    affine, expansion
+    expansion
         How a row of x becomes the inputs of the network; None if it is these inputs.
     """
 
@@ -99,7 +98,6 @@ class Problem(NamedTuple):
     rows: np.ndarray | None = None
     weights: np.ndarray | None = None
     validation: Validation | None = None
-    affine: Affine | None = None
     expansion: Expansion | None = None
 
 

@@ -27,14 +27,7 @@ from jaxmlp.network import MLP, Params, forward
 from jaxmlp.per_example import clipping_weights, norms, weighted_sum
 from jaxmlp.training.examples import expand
 
-__all__ = ["Affine", "Batches", "Data", "Lanes", "Measured", "Numbers", "run_epoch"]
-
-
-class Affine(NamedTuple):
-    """A map of the columns of x, (x - shift) * scale, as a scaler learned from the training rows makes it: [d] each."""
-
-    shift: ArrayLike
-    scale: ArrayLike
+__all__ = ["Batches", "Data", "Lanes", "Measured", "Numbers", "run_epoch"]
 
 
 class Data(NamedTuple):
@@ -42,7 +35,6 @@ class Data(NamedTuple):
 
     x: ArrayLike
     targets: ArrayLike
-    affine: Affine | None = None
     expansion: Expansion | None = None
 
 
@@ -154,9 +146,6 @@ def _validate(mlp: MLP, params: Params, data: Data, rows: Array, weights: Array)
 def _drawn(data: Data, rows: Array, dtype: np.dtype) -> tuple[Array, Array]:
     """Return the inputs of the network, and the targets, of some rows."""
     x = jnp.asarray(data.x)[rows].astype(dtype)
-    if data.affine is not None:
-        shift, scale = (jnp.asarray(each, dtype)[None] for each in data.affine)
-        x = (x - shift) * scale
     return jax.vmap(partial(expand, data.expansion))(x), jnp.asarray(data.targets)[rows]
 
 

@@ -82,6 +82,11 @@ def audit(
     gradient
         The step: this library's, or another with the same arguments.
 
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
     Examples
     --------
     >>> result = audit(MLP((50, 20, 10)), 2.5, key=jax.random.key(0))
@@ -89,6 +94,9 @@ def audit(
     True
     """
     n = whole_number("n_canaries", n_canaries, 100, 10**6)
+    for name, value in (("delta", delta), ("confidence", confidence)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must be above 0 and below 1, got {value!r}")
     keys = jax.random.split(key, 5)
     params = init(mlp, keys[0])
     canaries = _canaries(mlp, n, keys[1])

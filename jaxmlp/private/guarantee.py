@@ -1,6 +1,6 @@
 """What private training promises, as numbers that a model's file keeps and as sentences."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxmlp.private.accounting import ACCOUNTANT, RELATION, SAMPLING, version
 from jaxmlp.private.mechanism import Mechanism
@@ -49,7 +49,3 @@ class Guarantee(NamedTuple):
             f"({self.sampling}). Account: {self.accountant}. It covers the parameters after every step; not what is "
             "measured on validation or test examples, or how settings were chosen."
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all values by name."""
-        return self._asdict()

@@ -1,9 +1,12 @@
 """`jaxmlp train --private`: what is promised is kept with the model, and what would break it is refused."""
 
 import json
+from pathlib import Path
 
+import jax
 import pytest
 
+from jaxmlp import MLP, Network, init, save
 from jaxmlp.cli import main
 from jaxmlp.private import Guarantee
 
@@ -30,7 +33,7 @@ def test_the_guarantee_is_printed_and_kept_with_the_model(trained, capsys):
     assert "epoch 2/2  epsilon " in progress
     code, shown, _ = run(capsys, "info", out, "--json")
     assert code == 0
-    kept = Guarantee(**json.loads(shown)["about"]["private"])
+    kept = Guarantee(**json.loads(shown)["about"]["guarantee"])
     assert (kept.delta, kept.noise_multiplier, kept.clip, kept.steps) == (1e-5, 4.0, 0.1, 12)
     _, shown, _ = run(capsys, "info", out)
     assert " ".join(str(kept).split()) in " ".join(shown.split())
@@ -60,6 +63,22 @@ def test_what_learned_from_examples_is_named(tmp_path, capsys):
         "outside of the guarantee: the scale of the targets, learned from the training examples",
         "outside of the guarantee: what is measured on validation examples",
     ]
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_epsilon_is_spent(trained, capsys):
+    before = (Path(trained[0]) / "model.safetensors").read_bytes()
+    code, _, error = run(capsys, "train", "digits", *PRIVATE, "--out", trained[0])
+    assert code == 2
+    assert error == f"jaxmlp train: error: {trained[0]}: holds files but no run, expected a new or an empty folder\n"
+    assert (Path(trained[0]) / "model.safetensors").read_bytes() == before
+
+
+def test_what_a_user_keeps_under_the_same_name_is_no_guarantee(tmp_path, capsys):
+    mlp = MLP((2, 2))
+    save(tmp_path / "model.safetensors", Network(mlp, init(mlp, jax.random.key(0))), about={"guarantee": True})
+    code, shown, error = run(capsys, "info", str(tmp_path / "model.safetensors"))
+    assert (code, error) == (0, "")
+    assert "differentially private" not in shown
 
 
 @pytest.mark.parametrize(

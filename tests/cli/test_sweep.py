@@ -107,6 +107,16 @@ def test_an_unfinished_sweep_is_named_as_such_by_every_command_that_reads_it(jax
     assert sorted(line.rstrip()[-6:].strip() for line in table.getvalue().splitlines()[2:]) == ["1 of 2", "2", "2"]
 
 
+def test_the_best_model_of_a_sweep_of_folds_is_trained_again_if_it_is_not_there(jaxmlp, tmp_path):
+    words = ("--grid", "learning_rate=0.01,0.1", "--epochs", "2", "--folds", "2", "--out", "folds")
+    assert jaxmlp("sweep", "iris", *words).code == 0
+    expected = sweep.load(tmp_path / "folds").params()
+    shutil.rmtree(tmp_path / "folds" / "models")
+    assert jaxmlp("sweep", "best", "folds", "--save", "best.safetensors").code == 0
+    for ours, theirs in zip(load(tmp_path / "best.safetensors").networks[0].params, expected, strict=True):
+        np.testing.assert_array_equal(ours.w, theirs.w)
+
+
 @pytest.mark.usefixtures("swept")
 def test_a_sweep_keeps_the_models_of_as_many_settings_as_are_asked_for(tmp_path):
     best = {number for setting in sweep.load(tmp_path / "swept").ranked()[:3] for number in setting.trials}

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from jaxmlp import MLP
 from jaxmlp.data import Expansion
 from jaxmlp.estimators import _fitting, _group, _parts
-from jaxmlp.estimators._fitting import Affine, Control, Problem, Settings, Validation, fit_problems, initial
+from jaxmlp.estimators._fitting import Control, Problem, Settings, Validation, fit_problems, initial
 from jaxmlp.estimators._program import run_epoch
 from jaxmlp.network import Layer
 
@@ -75,7 +75,6 @@ DIFFERENT = {
     ],
     "targets": lambda: [problem(targets=targets) for targets in (Y, (Y + 1) % 10)],
     "expansion": lambda: [problem(expansion=passing(np.arange(64)[::step])) for step in (1, -1)],
-    "affine": lambda: [problem(affine=Affine(shift, np.ones(64))) for shift in (np.zeros(64), np.full(64, 0.5))],
     "dtypes": lambda: [problem(settings=Settings(MLP(SIZES), 64, dtype=name)) for name in ("float32", "float64")],
 }
 
@@ -149,13 +148,6 @@ def test_folds_of_similar_length_and_problems_that_stop_share_one_program():
     n_programs = run_epoch._cache_size()
     fit_problems([problem(rows=np.arange(191), max_iter=n, clip=None) for n in (1, 3)])
     assert run_epoch._cache_size() == n_programs
-
-
-def test_an_affine_map_is_what_it_makes_of_x():
-    shift, scale = np.linspace(0, 1, 64), np.linspace(1, 2, 64)
-    (mapped,) = fit_problems([problem(affine=Affine(shift, scale))])
-    (given,) = fit_problems([problem(x=(X - shift) * scale)])
-    np.testing.assert_allclose(mapped.params[0].w, given.params[0].w, rtol=0, atol=1e-12)
 
 
 def test_a_row_that_is_not_in_a_batch_does_not_spoil_it():

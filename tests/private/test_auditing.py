@@ -62,3 +62,9 @@ def test_the_bound_of_pure_epsilon_is_that_of_a_binomial_test():
 def test_a_larger_delta_explains_more():
     of_deltas = [_probability(1000, 100, 80, 0.5, delta) for delta in (0.0, 1e-5, 1e-3)]
     assert of_deltas[0] < of_deltas[1] < of_deltas[2]
+
+
+@pytest.mark.parametrize(("name", "value"), [("delta", 0.0), ("confidence", 1.0), ("n_canaries", 10)])
+def test_a_number_out_of_range_is_one_line(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be .*, got {value}$"):
+        audit(MLP_, SIGMA, key=jax.random.key(0), **{name: value})
