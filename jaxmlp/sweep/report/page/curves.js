@@ -47,7 +47,7 @@ function drawCurves(id, names) {
           y: 0.5,
         },
       ];
-  const what = names.length > 1 ? "loss: validation (line), training (dotted)" : words(names[0]);
+  const what = names.length > 1 ? "loss (training dotted)" : words(names[0]);
   plot(id, traces, {
     xaxis: { title: title("epoch"), ...(extent(traces.flatMap(t => t.x))[1] < 9 ? { dtick: 1 } : {}) },
     yaxis: { title: title(what), type: isLog ? "log" : "linear", ...(isLog ? logTicks(low, high) : {}) },
