@@ -12,6 +12,7 @@ from jaxmlp._validation import whole_number
 
 __all__ = ["Mechanism", "Privacy"]
 
+_LEAST_NOISE = 0.1
 _DEVIATIONS = 6  # a batch is larger than that with a probability of 1e-9, which the account counts
 
 
@@ -57,6 +58,11 @@ class Privacy:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _positive(name, value))
+        if self.noise_multiplier is not None and self.noise_multiplier < _LEAST_NOISE:
+            raise ValueError(
+                f"noise_multiplier must be {_LEAST_NOISE} or larger, got {self.noise_multiplier:g}: with less, a single "
+                "step may spend an epsilon of a hundred, which protects nobody"
+            )
         if self.delta is not None and not 0 < _positive("delta", self.delta) < 1:
             raise ValueError(f"delta must be above 0 and below 1, got {self.delta!r}")
 

@@ -63,6 +63,10 @@ def test_the_default_delta_is_below_one_over_n(n):
         ({"epsilon": float("nan")}, "epsilon must be positive and finite, got nan"),
         ({"epsilon": "3"}, "epsilon must be positive and finite, got '3'"),
         ({"noise_multiplier": float("inf")}, "noise_multiplier must be positive and finite, got inf"),
+        (
+            {"noise_multiplier": 0.01},
+            "noise_multiplier must be 0.1 or larger, got 0.01: with less, a single step may spend",
+        ),
         ({"epsilon": 1.0, "delta": 1.0}, "delta must be above 0 and below 1, got 1.0"),
         ({"epsilon": 1.0, "delta": 0}, "delta must be positive and finite, got 0"),
         ({"epsilon": 1.0, "clip": -1}, "clip must be positive and finite, got -1"),
