@@ -60,8 +60,8 @@ class Privacy:
                 object.__setattr__(self, name, _positive(name, value))
         if self.noise_multiplier is not None and self.noise_multiplier < _LEAST_NOISE:
             raise ValueError(
-                f"noise_multiplier must be {_LEAST_NOISE} or larger, got {self.noise_multiplier:g}: with less, a single "
-                "step may spend an epsilon of a hundred, which protects nobody"
+                f"noise_multiplier must be {_LEAST_NOISE} or larger, got {self.noise_multiplier:g}: with less, a "
+                "single step may spend an epsilon of a hundred, which protects nobody"
             )
         if self.delta is not None and not 0 < _positive("delta", self.delta) < 1:
             raise ValueError(f"delta must be above 0 and below 1, got {self.delta!r}")
