@@ -154,7 +154,7 @@ def _add_train(parser: ArgumentParser) -> None:
     )
     _add(run, "--tune BUDGET", tune, type=budget)
     _add(run, "--out DIR", "folder for the results (default: a new one under runs/)")
-    _add(run, "--resume", "continue the run in --out; a larger --epochs makes it longer")
+    _add(run, "--resume", "continue the run in --out; a larger --epochs makes it longer, but no private run")
     _add_common(run)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxmlp.cli.startup import note
-from jaxmlp.cli.training_setup import read_source
+from jaxmlp.cli.training_setup import SPLITTING, read_source
 from jaxmlp.data import Columns, Encoding, Part, Source, Split, fingerprint, is_table, split, whole
 from jaxmlp.storage.checkpoint import Model, load
 
@@ -21,8 +21,6 @@ __all__ = [
     "read_labelled",
     "split_of_training",
 ]
-
-_SPLITTING = ("test_fraction", "validation_fraction", "seed")
 
 
 def find_model(given: str) -> Model:
@@ -71,11 +69,14 @@ def read_labelled(arguments: Namespace, model: Model, given: str) -> tuple[Sourc
 def split_of_training(model: Model, source: Source) -> Split | None:
     """Return the split of the model's training; None for other data."""
     options = model.about.get("options", {})
-    if source.t is None or not set(_SPLITTING) <= set(options):
+    if source.t is None or not set(SPLITTING) <= set(options):
         return None
+    if "held_out" in model.about:  # of private training, which must not publish a digest of training examples
+        drawn = split(source, **{name: options[name] for name in SPLITTING})
+        return drawn if fingerprint(drawn.test) == model.about["held_out"] else None
     if fingerprint(source) != model.about.get("data"):
         return None
-    return split(source, **{name: options[name] for name in _SPLITTING})
+    return split(source, **{name: options[name] for name in SPLITTING})
 
 
 def part_to_score(model: Model, source: Source) -> tuple[Part, str]:

@@ -15,11 +15,21 @@ from jaxmlp.cli.output import scores, show, table, why_lost
 from jaxmlp.cli.private import OPTIONS, train_privately
 from jaxmlp.cli.progress import training_progress
 from jaxmlp.cli.startup import keep_compiled_programs, note, say
-from jaxmlp.cli.training_setup import Material, check_same_options, config_of, network_of, read_material, show_data
+from jaxmlp.cli.training_setup import (
+    Material,
+    check_same_data,
+    check_same_options,
+    config_of,
+    network_of,
+    open_folder,
+    options_of_run,
+    read_material,
+    show_data,
+)
 from jaxmlp.cli.tuning import tune
 from jaxmlp.network import MLP
 from jaxmlp.plots.training import curves
-from jaxmlp.storage.run_folder import Run, new_folder, read_config, start_run
+from jaxmlp.storage.run_folder import Run, new_folder, start_run
 from jaxmlp.training.boundary import check_key, check_training
 from jaxmlp.training.config import TRACKED, TrainConfig
 from jaxmlp.training.history import Trained, divergence
@@ -37,12 +47,9 @@ def run(arguments: Namespace) -> int:
             raise ValueError(f"--{name.replace('_', '-')} is for private training: add --private")
     if "tune" in arguments:
         return tune(arguments)
-    folder = Path(arguments.out) if "out" in arguments else None
-    if arguments.resume and folder is None:
-        raise ValueError("--resume requires --out DIR, the folder of the run")
-    saved = None if folder is None else read_config(folder, arguments.resume)
-    if arguments.resume and saved is None:
-        note(arguments, f"{folder} holds no run to resume: a new one begins")
+    folder, saved = open_folder(arguments)
+    if saved is not None and "privacy" in saved:
+        raise ValueError(f"{folder}: the run began with --private; continue it with --private, or choose another --out")
     whole_number("--networks", getattr(arguments, "networks", 1), 1)
     options = _options(arguments, saved, folder)
     given = vars(arguments) if saved is None else options
@@ -50,8 +57,8 @@ def run(arguments: Namespace) -> int:
     prepared, about = material.prepared, material.about
     mlp, config = network_of(material, about["options"]), config_of(about["options"])
     check_training(mlp, prepared.train, config, prepared.validation, prepared.test)
-    if saved is not None and saved["data"] != about["data"]:
-        raise ValueError(f"{folder}: the run began with other data; use those, or choose another --out")
+    if saved is not None:
+        check_same_data(folder, saved, about)
     keep_compiled_programs(arguments)
     key = _key(about["options"])  # before the folder is made: fails without a device
     check_key(key, config)
@@ -66,10 +73,7 @@ def _options(arguments: Namespace, saved: dict[str, Any] | None, folder: Path | 
     given = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}
     if saved is None:
         return TRAIN_DEFAULTS | given
-    options = TRAIN_DEFAULTS | saved["options"]
-    for name, default in TRAIN_DEFAULTS.items():
-        if not _has_type_of(options[name], default):
-            raise ValueError(f"{folder}/config.json: {name} cannot be {options[name]!r}; the file was changed")
+    options = options_of_run(folder, saved)
     epochs = given.get("epochs", 0)
     if epochs > options["epochs"]:
         if options["schedule"] == "cosine":
@@ -84,19 +88,6 @@ def _key(options: dict[str, Any]) -> Array:
     """Return the key of the seed; of several networks those of the seeds that follow it, as of trials of a sweep."""
     keys = [jax.random.key(options["seed"] + number) for number in range(options["networks"])]
     return keys[0] if len(keys) == 1 else jnp.stack(keys)
-
-
-def _has_type_of(value: Any, default: Any) -> bool:
-    """Tell whether a saved option has the type of its default; without a default it is a name or a number."""
-    match default:
-        case list():
-            kind = type(default[0]) if default else str
-            return isinstance(value, list) and all(isinstance(entry, kind) for entry in value)
-        case None:
-            return value is None or isinstance(value, str | int | float)
-        case float():
-            return isinstance(value, float | int)
-    return isinstance(value, type(default))
 
 
 def _train(arguments: Namespace, opened: Run, mlp: MLP, config: TrainConfig, material: Material, key: Array) -> int:

@@ -4,31 +4,40 @@ import sys
 from argparse import Namespace
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxmlp._validation import unknown_name
 from jaxmlp.cli.argument_types import as_typed
+from jaxmlp.cli.arguments import TRAIN_DEFAULTS
 from jaxmlp.cli.output import columns_table, rendered
 from jaxmlp.cli.startup import note, say
-from jaxmlp.data import Columns, Encoding, Prepared, Source, fingerprint, prepare, read
+from jaxmlp.data import Columns, Encoding, Prepared, Source, fingerprint, prepare, read, split
 from jaxmlp.network import MLP
 from jaxmlp.private import config_for
+from jaxmlp.storage.run_folder import read_config
 from jaxmlp.training.config import TABLE_HIDDEN, TABLE_NETWORKS, TrainConfig
 
 __all__ = [
+    "SPLITTING",
     "Material",
+    "check_same_data",
     "check_same_options",
     "config_of",
     "fingerprint_of",
+    "held_out_fingerprint",
     "network_of",
+    "open_folder",
+    "options_of_run",
     "read_material",
     "read_source",
     "show_data",
 ]
 
-_PREPARING = ("scaling", "numbers", "categories", "test_fraction", "validation_fraction", "seed")
+SPLITTING = ("test_fraction", "validation_fraction", "seed")
+_PREPARING = ("scaling", "numbers", "categories", *SPLITTING)
 _LISTS = ("track", "numbers", "categories", "drop", "features", "missing")  # typed with commas
 _VALIDATION_FRACTION = 0.2
 _MOST_COLUMNS = 20  # in the table that is shown when training begins
@@ -87,7 +96,18 @@ def read_material(
 
 def fingerprint_of(source: Source, encoding: Encoding) -> str:
     """Return the fingerprint of what a model with this encoding reads of a source."""
-    return fingerprint(replace(source, x=source.x[list(encoding.feature_names)]) if source.is_table else source)
+    return fingerprint(_as_read(source, encoding))
+
+
+def held_out_fingerprint(material: Material) -> str:
+    """Return the fingerprint of the test part, in which no training example has a trace."""
+    options = material.about["options"]
+    source = _as_read(material.source, material.prepared.encoding)
+    return fingerprint(split(source, **{name: options[name] for name in SPLITTING}).test)
+
+
+def _as_read(source: Source, encoding: Encoding) -> Source:
+    return replace(source, x=source.x[list(encoding.feature_names)]) if source.is_table else source
 
 
 def show_data(arguments: Namespace, material: Material) -> None:
@@ -135,6 +155,45 @@ def check_same_options(began: str, before: Mapping[str, Any], now: Mapping[str, 
             option = f"--{name.replace('_', '-')}"
             had = f"without {option}" if old in (None, [], False) else f"with {option} {_as_typed(name, old)}"
             raise ValueError(f"{began} {had}, got {_as_typed(name, value)}; keep the first, or choose another --out")
+
+
+def open_folder(arguments: Namespace) -> tuple[Path | None, dict[str, Any] | None]:
+    """Return the folder of --out, if any, and the configuration of the run in it that goes on, if any."""
+    folder = Path(arguments.out) if "out" in arguments else None
+    if arguments.resume and folder is None:
+        raise ValueError("--resume requires --out DIR, the folder of the run")
+    saved = None if folder is None else read_config(folder, arguments.resume)
+    if arguments.resume and saved is None:
+        note(arguments, f"{folder} holds no run to resume: a new one begins")
+    return folder, saved
+
+
+def options_of_run(folder: Path | None, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that a run began with; `saved` is its config.json."""
+    options = TRAIN_DEFAULTS | saved["options"]
+    for name, default in TRAIN_DEFAULTS.items():
+        if not _has_type_of(options[name], default):
+            raise ValueError(f"{folder}/config.json: {name} cannot be {options[name]!r}; the file was changed")
+    return options
+
+
+def check_same_data(folder: Path | None, saved: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Raise `ValueError` if a run began with other data."""
+    if saved["data"] != about["data"]:
+        raise ValueError(f"{folder}: the run began with other data; use those, or choose another --out")
+
+
+def _has_type_of(value: Any, default: Any) -> bool:
+    """Tell whether a saved option has the type of its default; without a default it is a name or a number."""
+    match default:
+        case list():
+            kind = type(default[0]) if default else str
+            return isinstance(value, list) and all(isinstance(entry, kind) for entry in value)
+        case None:
+            return value is None or isinstance(value, str | int | float)
+        case float():
+            return isinstance(value, float | int)
+    return isinstance(value, type(default))
 
 
 def _as_typed(name: str, value: Any) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jaxmlp.data.arrays import Array
+    from jaxmlp.data.preparing import Part
     from jaxmlp.data.source import Source
 
 
@@ -76,7 +77,7 @@ class Dataset:
         return self.x.shape[1] if self.expansion is None else self.expansion.n_inputs
 
 
-def fingerprint(data: Dataset | Source) -> str:
+def fingerprint(data: Dataset | Source | Part) -> str:
     """Return 16 hexadecimal digits that change with any type, shape or number of `data`.
 
     A resumed run compares fingerprints to check that it has the data that it began with.

@@ -12,7 +12,7 @@ from typing import Any
 from jaxmlp._extras import optional
 from jaxmlp.private.mechanism import Mechanism
 
-__all__ = ["ACCOUNTANT", "RELATION", "SAMPLING", "epsilons", "noise_multiplier_for"]
+__all__ = ["ACCOUNTANT", "RELATION", "SAMPLING", "epsilons", "noise_multiplier_for", "renyi_epsilon"]
 
 ACCOUNTANT = "dp-accounting {version}, privacy loss distributions"
 RELATION = "one example replaced by none"
@@ -25,11 +25,11 @@ _TRUNCATION = 1e-4  # relative; the truncation of batches costs less of epsilon
 
 
 def epsilons(mechanism: Mechanism, steps: Sequence[int], delta: float) -> list[float]:
-    """Return the epsilon that is spent after each of these numbers of steps, ascending.
+    """Return the epsilon that is spent after each of these numbers of steps, ascending: the curve of a run.
 
     >>> mechanism = Mechanism(1_000, 100, noise_multiplier=4.0, clip=1.0)
-    >>> [round(epsilon, 3) for epsilon in epsilons(mechanism, [1, 100], delta=1e-5)]
-    [0.11, 0.983]
+    >>> [round(epsilon, 3) for epsilon in epsilons(mechanism, range(0, 101, 50), delta=1e-5)]
+    [0.0, 0.684, 0.983]
     """
     distributions, relation = _of_dp_accounting()
     one = distributions.from_truncated_subsampled_gaussian_mechanism(
@@ -63,15 +63,15 @@ def noise_multiplier_for(epsilon: float, delta: float, *, n_examples: int, batch
     def excess(noise_multiplier: float) -> float:
         one = distributions.from_gaussian_mechanism(
             noise_multiplier,
-            sampling_prob=probability,
+            sampling_prob=mechanism.probability,
             value_discretization_interval=_interval(steps),
             neighboring_relation=relation,
         )
         return float(one.self_compose(steps).get_epsilon_for_delta(delta)) - epsilon * (1 - _TRUNCATION)
 
-    probability = batch_size / n_examples
+    mechanism = Mechanism(n_examples, batch_size, _MOST_NOISE, clip=1.0)
     distributions, relation = _of_dp_accounting()
-    high = _by_renyi(epsilon, delta, probability, steps)
+    high = _by_renyi(epsilon, delta, mechanism, steps)
     if excess(high) > 0:
         raise ValueError(
             f"no noise multiplier up to {_MOST_NOISE:g} spends epsilon {epsilon:g} or less at delta {delta:g} in "
@@ -82,21 +82,29 @@ def noise_multiplier_for(epsilon: float, delta: float, *, n_examples: int, batch
         low = max(low / 1.5, _LEAST_NOISE)
     if excess(low) > 0:
         high = brentq(excess, low, high, rtol=_TOLERANCE / 2) * (1 + _TOLERANCE / 2)
-    mechanism = Mechanism(n_examples, batch_size, high, clip=1.0)
+    mechanism = replace(mechanism, noise_multiplier=high)
     while epsilons(mechanism, [steps], delta)[0] > epsilon:
         mechanism = replace(mechanism, noise_multiplier=mechanism.noise_multiplier * (1 + _TOLERANCE))
     return mechanism.noise_multiplier
 
 
-def _by_renyi(epsilon: float, delta: float, probability: float, steps: int) -> float:
+def renyi_epsilon(mechanism: Mechanism, steps: int, delta: float) -> float:
+    """Return epsilon by Renyi divergences, an older and looser account, in which batches have no largest size.
+
+    >>> round(renyi_epsilon(Mechanism(1_000, 100, noise_multiplier=4.0, clip=1.0), 100, delta=1e-5), 3)
+    1.082
+    """
+    dp, renyi = optional("dp_accounting", "private"), optional("dp_accounting.rdp", "private")
+    event = dp.PoissonSampledDpEvent(mechanism.probability, dp.GaussianDpEvent(mechanism.noise_multiplier))
+    return float(renyi.RdpAccountant(_ORDERS).compose(event, steps).get_epsilon(delta))
+
+
+def _by_renyi(epsilon: float, delta: float, mechanism: Mechanism, steps: int) -> float:
     """Return a noise multiplier that is enough by the account of Renyi divergences: a quick start, and too much."""
     from scipy.optimize import brentq
 
-    dp, renyi = optional("dp_accounting", "private"), optional("dp_accounting.rdp", "private")
-
     def excess(logarithm: float) -> float:
-        event = dp.PoissonSampledDpEvent(probability, dp.GaussianDpEvent(math.exp(logarithm)))
-        return float(renyi.RdpAccountant(_ORDERS).compose(event, steps).get_epsilon(delta)) - epsilon
+        return renyi_epsilon(replace(mechanism, noise_multiplier=math.exp(logarithm)), steps, delta) - epsilon
 
     low, high = math.log(_LEAST_NOISE), math.log(_MOST_NOISE)
     if excess(high) > 0:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxmlp.private.accounting import ACCOUNTANT, RELATION, SAMPLING, version
+from jaxmlp.private.accounting import ACCOUNTANT, RELATION, SAMPLING, renyi_epsilon, version
 from jaxmlp.private.mechanism import Mechanism
 
 __all__ = ["Guarantee"]
@@ -19,6 +19,8 @@ class Guarantee(NamedTuple):
         Of the mechanism, see `jaxmlp.private.Mechanism`.
     relation, sampling, accountant
         In words: which data sets are neighbours, how batches are drawn, and who accounts.
+    renyi_epsilon
+        The epsilon by Renyi divergences, to compare: a looser account of the same steps. None before the end.
     """
 
     epsilon: float
@@ -31,6 +33,7 @@ class Guarantee(NamedTuple):
     relation: str
     sampling: str
     accountant: str
+    renyi_epsilon: float | None = None
 
     @classmethod
     def of(cls, mechanism: Mechanism, steps: int, epsilon: float, delta: float) -> "Guarantee":
@@ -39,13 +42,20 @@ class Guarantee(NamedTuple):
         words = (RELATION, sampling, ACCOUNTANT.format(version=version()))
         return cls(epsilon, delta, steps, **vars(mechanism), relation=words[0], sampling=words[1], accountant=words[2])
 
+    def compared(self) -> "Guarantee":
+        """Return this guarantee with `renyi_epsilon`."""
+        mechanism = Mechanism(self.n_examples, self.batch_size, self.noise_multiplier, self.clip)
+        return self._replace(renyi_epsilon=renyi_epsilon(mechanism, self.steps, self.delta))
+
     def __str__(self) -> str:
         """Say in plain words what is promised."""
+        renyi = "" if self.renyi_epsilon is None else f" (by Renyi divergences epsilon is {self.renyi_epsilon:.3g})"
         return (
             f"({self.epsilon:.3g}, {self.delta:.3g})-differentially private: with {self.relation} of the "
             f"{self.n_examples:,} training examples, no outcome becomes more than e^{self.epsilon:.3g} times as "
             f"probable, but for a probability of {self.delta:.3g}. {self.steps:,} steps of DP-SGD: gradients clipped "
             f"to {self.clip:g}, noise {self.noise_multiplier:.4g} times that, batches of {self.batch_size:,} expected "
-            f"({self.sampling}). Account: {self.accountant}. It covers the parameters after every step; not what is "
-            "measured on validation or test examples, or how settings were chosen."
+            f"({self.sampling}). Account: {self.accountant}{renyi}. It covers the parameters after every step. It does "
+            "not cover what is measured on validation or test examples, or how settings were chosen. It takes the "
+            "number of training examples and the names of classes and columns as public."
         )

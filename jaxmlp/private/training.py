@@ -4,7 +4,8 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from os import PathLike
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,61 +16,18 @@ from jaxmlp import sgd
 from jaxmlp.data import Dataset
 from jaxmlp.network import MLP, Params
 from jaxmlp.private.accounting import epsilons, noise_multiplier_for
+from jaxmlp.private.checkpoint import Checkpoint, Kept
 from jaxmlp.private.guarantee import Guarantee
+from jaxmlp.private.history import PrivateEpoch, Trained
 from jaxmlp.private.mechanism import Mechanism, Privacy
 from jaxmlp.private.step import Numbers, run_epoch
 from jaxmlp.training.boundary import check_key, check_training, is_several
 from jaxmlp.training.config import TrainConfig, learning_rates
 from jaxmlp.training.epoch import start
 from jaxmlp.training.evaluation import evaluate
-from jaxmlp.training.examples import arrays
-from jaxmlp.training.history import Evaluation
+from jaxmlp.training.examples import Examples, arrays
 
-__all__ = ["PrivateEpoch", "Trained", "config_for", "train"]
-
-
-class PrivateEpoch(NamedTuple):
-    """One row of history; nothing in it is computed from training examples but through the noised parameters.
-
-    Attributes
-    ----------
-    epoch, learning_rate
-        The epoch's number, from 1, and the learning rate of its first step.
-    epsilon
-        What all steps so far have spent, at the delta of the guarantee.
-    validation
-        Evaluation on the validation data, which the guarantee does not cover; None without any.
-    seconds
-        Wall time of the epoch.
-    """
-
-    epoch: int
-    learning_rate: float
-    epsilon: float
-    validation: Evaluation | None
-    seconds: float
-
-
-class Trained(NamedTuple):
-    """The result of private training, so far (as a callback receives it) or at the end.
-
-    Attributes
-    ----------
-    params, state
-        Parameters, and state of momentum SGD.
-    history
-        One `PrivateEpoch` for each epoch.
-    guarantee
-        What has been promised, with all that the promise rests on.
-    test
-        Evaluation on the test data, which the guarantee does not cover; None before the end, or without any.
-    """
-
-    params: Params
-    state: sgd.State
-    history: tuple[PrivateEpoch, ...]
-    guarantee: Guarantee
-    test: Evaluation | None = None
+__all__ = ["check_private", "config_for", "mechanism_for", "train"]
 
 
 def config_for(n_examples: int, **changes: Any) -> TrainConfig:
@@ -96,6 +54,7 @@ def train(
     validation: Dataset | None = None,
     test: Dataset | None = None,
     callback: Callable[[Trained], object] | None = None,
+    checkpoint: str | PathLike[str] | None = None,
 ) -> Trained:
     """Train a network with differential privacy for the training examples; see `Mechanism` for one step.
 
@@ -119,12 +78,17 @@ def train(
         tests only.
     validation, test, callback
         As in `jaxmlp.train`.
+    checkpoint
+        A file to keep the run in, after every epoch and before anyone sees it. If it is there, the run continues from
+        it, bit for bit as if it had never ended, and no step counts twice; all but `validation`, `test` and `callback`
+        must be as they were. It holds the secret until the last step is done, and only its owner may read it: see
+        `jaxmlp.private.checkpoint`.
 
     Raises
     ------
     TypeError, ValueError
         As `jaxmlp.train` does; if the configuration or weights ask for what would look at examples; if delta is not
-        below 1 / N, or no noise is enough.
+        below 1 / N, or no noise is enough; if the run in the checkpoint began otherwise.
 
     Examples
     --------
@@ -136,53 +100,91 @@ def train(
     (True, True)
     """
     config = config or config_for(len(data) if isinstance(data, Dataset) else 1)  # other data are refused
-    _check(mlp, data, privacy, config, validation, test, key)
-    n_steps = round(len(data) / config.batch_size)
-    total, delta = config.epochs * n_steps, privacy.delta_for(len(data))
-    of_batches = {"n_examples": len(data), "batch_size": config.batch_size}
-    sigma = privacy.noise_multiplier
-    if privacy.epsilon is not None:
-        sigma = noise_multiplier_for(privacy.epsilon, delta, **of_batches, steps=total)
-    assert sigma is not None
-    mechanism = Mechanism(**of_batches, noise_multiplier=sigma, clip=privacy.clip)
-    ends = range(n_steps, total + 1, n_steps)
-    spent = epsilons(mechanism, ends, delta)
+    check_private(mlp, data, privacy, config, validation, test, key)
+    file = None if checkpoint is None else Checkpoint.of(checkpoint, mlp, data, privacy, config, key)
+    kept = file.load(mlp) if file and file.path.exists() else _begin(mlp, data, privacy, config, key, secret)
+    if file:
+        file.save(kept)  # the secret, before the first step
+    mechanism = Mechanism(len(data), config.batch_size, kept.noise_multiplier, privacy.clip)
+    n_steps, delta = _steps_of_epoch(len(data), config), privacy.delta_for(len(data))
+    ends = range(n_steps, config.epochs * n_steps + 1, n_steps)
+    spent = epsilons(mechanism, [0, *ends], delta)
     guarantee = partial(Guarantee.of, mechanism, delta=delta)
-    secret = _from_system() if secret is None else secret
-    batch_key, noise_key = jax.random.split(secret)
-    examples = arrays(mlp, data)
-    params, state = start(mlp, key, config.init_scale)
-    trained = Trained(params, state, (), guarantee(steps=0, epsilon=0.0))
-    for epoch, (end, epsilon) in enumerate(zip(ends, spent, strict=True)):
-        began, numbers = time.perf_counter(), range(end - n_steps, end)
-        dtype = trained.params[0].w.dtype
-        rates = learning_rates(config, epoch, n_steps).astype(dtype)
+    done, examples = len(kept.history), arrays(mlp, data)
+    trained = Trained(kept.params, kept.state, kept.history, guarantee(steps=done * n_steps, epsilon=spent[done]))
+    for epoch in range(done, config.epochs):
+        began, numbers = time.perf_counter(), range(epoch * n_steps, (epoch + 1) * n_steps)
         # What is about to be seen is counted before it is there.
-        trained = trained._replace(guarantee=guarantee(steps=end, epsilon=epsilon))
-        params, state = run_epoch(
-            mlp,
-            trained.params,
-            trained.state,
-            examples,
-            mechanism.draw(batch_key, numbers),
-            np.asarray(numbers, np.uint32),
-            rates,
-            Numbers(*np.asarray(Numbers.of(mechanism), dtype)),
-            *np.asarray((config.momentum, config.weight_decay), dtype),
-            noise_key,
-            nesterov=config.nesterov,
-        )
+        trained = trained._replace(guarantee=guarantee(steps=numbers.stop, epsilon=spent[epoch + 1]))
+        assert kept.secret is not None
+        params, state = _run_epoch(mlp, trained, examples, mechanism, config, kept.secret, numbers)
         if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(params)):
             raise ValueError(f"the weights are infinite in epoch {epoch + 1}: try a lower learning rate")
         measured = None if validation is None else evaluate(mlp, params, validation)
-        row = PrivateEpoch(epoch + 1, float(rates[0]), epsilon, measured, time.perf_counter() - began)
+        rate = float(learning_rates(config, epoch, n_steps)[0])
+        row = PrivateEpoch(epoch + 1, rate, spent[epoch + 1], measured, time.perf_counter() - began)
         trained = trained._replace(params=params, state=state, history=(*trained.history, row))
+        if file:
+            file.save(kept._replace(params=params, state=state, history=trained.history))
         if callback:
             callback(trained)
+    trained = trained._replace(guarantee=trained.guarantee.compared())
     return trained if test is None else trained._replace(test=evaluate(mlp, trained.params, test))
 
 
-def _check(
+def mechanism_for(n_examples: int, privacy: Privacy, config: TrainConfig) -> Mechanism:
+    """Return the mechanism of a training; for a target epsilon, the noise is solved for, within seconds.
+
+    >>> config = TrainConfig(epochs=2, batch_size=100)
+    >>> mechanism_for(1_000, Privacy(noise_multiplier=3.0), config).probability
+    0.1
+    """
+    sigma, of_batches = privacy.noise_multiplier, {"n_examples": n_examples, "batch_size": config.batch_size}
+    if privacy.epsilon is not None:
+        steps = config.epochs * _steps_of_epoch(n_examples, config)
+        sigma = noise_multiplier_for(privacy.epsilon, privacy.delta_for(n_examples), **of_batches, steps=steps)
+    assert sigma is not None
+    return Mechanism(**of_batches, noise_multiplier=sigma, clip=privacy.clip)
+
+
+def _steps_of_epoch(n_examples: int, config: TrainConfig) -> int:
+    return round(n_examples / config.batch_size)
+
+
+def _begin(mlp: MLP, data: Dataset, privacy: Privacy, config: TrainConfig, key: Array, secret: Array | None) -> Kept:
+    noise_multiplier = mechanism_for(len(data), privacy, config).noise_multiplier
+    params, state = start(mlp, key, config.init_scale)
+    return Kept(noise_multiplier, _from_system() if secret is None else secret, params, state, ())
+
+
+def _run_epoch(
+    mlp: MLP,
+    trained: Trained,
+    examples: Examples,
+    mechanism: Mechanism,
+    config: TrainConfig,
+    secret: Array,
+    steps: range,
+) -> tuple[Params, sgd.State]:
+    dtype = trained.params[0].w.dtype
+    batch_key, noise_key = jax.random.split(secret)
+    rates = learning_rates(config, steps.start // len(steps), len(steps))
+    return run_epoch(
+        mlp,
+        trained.params,
+        trained.state,
+        examples,
+        mechanism.draw(batch_key, steps),
+        np.asarray(steps, np.uint32),
+        rates.astype(dtype),
+        Numbers(*np.asarray(Numbers.of(mechanism), dtype)),
+        *np.asarray((config.momentum, config.weight_decay), dtype),
+        noise_key,
+        nesterov=config.nesterov,
+    )
+
+
+def check_private(
     mlp: MLP,
     data: Dataset,
     privacy: Privacy,
@@ -191,6 +193,7 @@ def _check(
     test: Dataset | None,
     key: Array,
 ) -> None:
+    """Raise the error that `train` would raise for these arguments; later code relies on them."""
     check_training(mlp, data, config, validation, test)
     check_key(key, config)
     if is_several(key):
@@ -204,6 +207,7 @@ def _check(
     for name, words in (("patience", "stops by the loss on them"), ("track", "shows statistics of them")):
         if getattr(config, name):
             raise ValueError(f"{name} looks at training examples ({words}), without noise: leave {name} out")
+    privacy.delta_for(len(data))
 
 
 def _from_system() -> Array:

@@ -5,32 +5,25 @@ The arrays of layer l are `layers.<l>.w` and `layers.<l>.b`, l from 0; of severa
 metadata key `jaxmlp`. Any language can read such a file without JAX; nothing in it is pickled.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from jaxmlp import sgd
 from jaxmlp.data import Encoding
 from jaxmlp.data.arrays import as_inputs, check_finite, check_range, column_names
-from jaxmlp.network import MLP, Layer, Network, Params, check_params
+from jaxmlp.network import MLP, Network, check_params
 from jaxmlp.network import networks as networks_of
-from jaxmlp.storage.files import to_json, write_whole
+from jaxmlp.storage.tensors import Tensors, layers, name_layers, read, reason, write
 from jaxmlp.training.evaluation import outputs
 from jaxmlp.training.history import STATUSES, Epoch, Trained
 
 __all__ = ["Model", "load", "load_training", "save", "save_training"]
-
-Tensors: TypeAlias = dict[str, np.ndarray]
-_KEY, _VERSION = "jaxmlp", 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +93,8 @@ def save(
     }
     tensors: Tensors = {}
     for prefix, network in zip(_prefixes(len(listed)), listed, strict=True):
-        tensors |= _name_layers(prefix, network.params)
-    _write(Path(path), tensors, header)
+        tensors |= name_layers(prefix, network.params)
+    write(Path(path), tensors, header)
 
 
 def load(path: str | PathLike[str]) -> Model:
@@ -110,17 +103,17 @@ def load(path: str | PathLike[str]) -> Model:
     Raise a `FileNotFoundError` if there is no such file, a `ValueError` if it is no safetensors file, was not written
     by `save`, or its parts do not fit together.
     """
-    tensors, header = _read(Path(path))
+    tensors, header = read(Path(path))
     try:
         mlps = [MLP(**each) for each in header["networks"]]
         _check_alike(mlps)
         encoding = None if header["encoding"] is None else Encoding.from_json(header["encoding"])
         prefixes = _prefixes(len(mlps))
-        networks = [Network(mlp, _layers(tensors, prefix, mlp)) for prefix, mlp in zip(prefixes, mlps, strict=True)]
+        networks = [Network(mlp, layers(tensors, prefix, mlp)) for prefix, mlp in zip(prefixes, mlps, strict=True)]
         _check_notes(mlps[0], encoding, header["about"])
         return Model(tuple(networks), encoding, header["about"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: a damaged jaxmlp model: {_reason(error)}") from error
+        raise ValueError(f"{path}: a damaged jaxmlp model: {reason(error)}") from error
 
 
 def _checked_networks(given: Any) -> list[Network]:
@@ -178,27 +171,27 @@ def _check_notes(mlp: MLP, encoding: Any, about: Any) -> None:
 
 def save_training(path: Path, trained: Trained) -> None:
     """Write a training run to a file from which `load_training` and `train(resume=...)` continue it."""
-    tensors = _name_layers("last", trained.last_params) | _name_layers("dw", trained.state.dw)
+    tensors = name_layers("last", trained.last_params) | name_layers("dw", trained.state.dw)
     if trained.best_epoch != len(trained.history):
-        tensors |= _name_layers("best", trained.params)
+        tensors |= name_layers("best", trained.params)
     header = {"history": trained.history, "best_epoch": trained.best_epoch, "status": trained.status}
-    _write(path, tensors, header)
+    write(path, tensors, header)
 
 
 def load_training(path: Path, mlp: MLP) -> Trained:
     """Return the training run in a file that `save_training` wrote; raises the errors of `load`."""
-    tensors, header = _read(path)
+    tensors, header = read(path)
     try:
         history = tuple(_epoch(row) for row in header["history"])
         n_networks = tensors["last.0.w"].shape[:-2][:1]  # of a run with several keys
-        last, dw = (_layers(tensors, name, mlp, n_networks) for name in ("last", "dw"))
+        last, dw = (layers(tensors, name, mlp, n_networks) for name in ("last", "dw"))
         best_epoch, status = int(header["best_epoch"]), str(header["status"])
         if status not in STATUSES or not 0 <= best_epoch <= len(history):
             raise ValueError(f"status {status!r} and best epoch {best_epoch} after {len(history)} epochs")
-        params = last if best_epoch == len(history) else _layers(tensors, "best", mlp, n_networks)
+        params = last if best_epoch == len(history) else layers(tensors, "best", mlp, n_networks)
         return Trained(params, sgd.State(dw), history, last, best_epoch, status)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: a damaged checkpoint: {_reason(error)}") from error
+        raise ValueError(f"{path}: a damaged checkpoint: {reason(error)}") from error
 
 
 def _epoch(row: list[Any]) -> Epoch:
@@ -206,55 +199,3 @@ def _epoch(row: list[Any]) -> Epoch:
         raise TypeError(f"an epoch must be numbers, got {row!r}")
     epoch = Epoch(*row)
     return epoch if epoch.train_loss is not None else epoch._replace(train_loss=float("nan"))
-
-
-def _name_layers(prefix: str, layers: Params) -> Tensors:
-    return {
-        f"{prefix}.{number}.{name}": np.ascontiguousarray(array)
-        for number, layer in enumerate(layers)
-        for name, array in layer._asdict().items()
-    }
-
-
-def _layers(tensors: Tensors, prefix: str, mlp: MLP, n_networks: tuple[int, ...] = ()) -> Params:
-    layers = []
-    for number, (n_in, n_out) in enumerate(pairwise(mlp.sizes)):
-        w, b = (tensors[f"{prefix}.{number}.{name}"] for name in ("w", "b"))
-        if (w.shape, b.shape) != ((*n_networks, n_out, n_in), (*n_networks, n_out)):
-            raise ValueError(f"{prefix}.{number} has shapes {w.shape} and {b.shape}, expected sizes {mlp.sizes}")
-        layers.append(Layer(jnp.asarray(w), jnp.asarray(b)))
-    return tuple(layers)
-
-
-def _write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
-    try:
-        metadata = {_KEY: to_json({"version": _VERSION, **header})}
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be written as JSON: {_reason(error)}") from error
-    write_whole(path, safetensors.numpy.save(tensors, metadata))
-
-
-def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file, expected a model saved by jaxmlp")
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder, expected a file such as {path / 'model.safetensors'}")
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, TypeError) as error:
-        raise ValueError(f"{path}: not a safetensors file: {_reason(error)}") from error
-    try:
-        header = json.loads(metadata[_KEY])
-        version = header["version"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: a safetensors file, but not a model saved by jaxmlp") from error
-    if version != _VERSION:
-        raise ValueError(f"{path}: a jaxmlp model of format {version!r}, expected {_VERSION}; upgrade jaxmlp")
-    return tensors, header
-
-
-def _reason(error: Exception) -> str:
-    missing = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-    return " ".join(missing.split())

@@ -7,6 +7,7 @@ import platform
 import secrets
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,27 @@ _ASIDE = ".unfinished"
 _LONGEST_WRITE = 3600.0  # seconds
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, is_secret: bool = False) -> None:
     """Write a file aside, flush it to the disk, and rename it into place.
 
     A reader sees the old content or the new, never a part. Any number of processes may write the same file: the last
     one wins. Files that killed processes left aside are removed. If `path` is a link, the file that it points to
-    is replaced. Raises the errors of `check_place`.
+    is replaced. Only the owner may read a secret file, also while it is written. Raises the errors of `check_place`.
     """
     path = Path(os.path.realpath(path))
     while True:
         check_place(path)
         with suppress(FileNotFoundError):  # another process removed the empty folder, or thought this one dead
-            return _write_aside(path, content)
+            return _write_aside(path, content, 0o600 if is_secret else 0o666)
 
 
-def _write_aside(path: Path, content: bytes) -> None:
+def _write_aside(path: Path, content: bytes, mode: int) -> None:
     folder = path.parent / _ASIDE
     with suppress(FileExistsError):  # `exist_ok=True` fails if another process removes it meanwhile
         folder.mkdir()
     aside = folder / f"{platform.node()}-{os.getpid()}-{secrets.token_hex(8)}"
     try:
-        with open(aside, "xb") as file:
+        with open(aside, "xb", opener=partial(os.open, mode=mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -23,7 +23,7 @@ from jaxmlp.storage.checkpoint import load_training, save, save_training
 from jaxmlp.storage.files import is_leftover, write_whole
 from jaxmlp.training.history import Epoch, Trained
 
-__all__ = ["RUN_FILES", "Run", "new_folder", "read_config", "start_run"]
+__all__ = ["RUN_FILES", "Run", "new_folder", "read_config", "start_run", "write_config"]
 
 RUN_FILES = ("config.json", "checkpoint.safetensors", "model.safetensors", "history.csv", "curves.png")
 
@@ -95,10 +95,15 @@ class Run:
         save(self.folder / "model.safetensors", Network(mlp, self.latest.params), encoding=encoding, about=dict(about))
 
 
-def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
-    """Open the folder of a new or a resumed run (see `read_config`), with its checkpoint in `latest`."""
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the configuration of a run into its folder, which is made if it is new."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+
+def start_run(folder: Path, config: Mapping[str, Any], mlp: MLP) -> Run:
+    """Open the folder of a new or a resumed run (see `read_config`), with its checkpoint in `latest`."""
+    write_config(folder, config)
     checkpoint = folder / "checkpoint.safetensors"
     return Run(folder, load_training(checkpoint, mlp) if checkpoint.exists() else None)
 
