@@ -28,7 +28,7 @@ from jaxmlp.training.history import Epoch, Trained
 from jaxmlp.training.loop import after_epoch, curvature_after_epoch
 from jaxmlp.training.tracking import epoch_statistics
 
-__all__ = ["begin", "prepare", "run_block", "tested"]
+__all__ = ["Shape", "begin", "key_and_inputs", "prepare", "run_block", "tested"]
 
 
 def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
@@ -44,7 +44,7 @@ def begin(trials: Sequence[Trial]) -> dict[int, Trained]:
 
 def prepare(job: Job, group: Group) -> None:
     """Compile the program of a group's blocks before they run."""
-    _programs(job, group, _Shape.of(job, group))
+    _programs(job, group, Shape.of(job, group))
 
 
 def run_block(
@@ -82,7 +82,7 @@ def _halves(block: Block) -> list[Block]:
     return [(block[0][:half],), (block[0][half:],)] if half else []
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """The shape of a program's arrays: chunks of each worker, lanes of each chunk, and batch orders."""
 
     n_workers: int
@@ -91,7 +91,7 @@ class _Shape(NamedTuple):
     n_orders: int
 
     @classmethod
-    def of(cls, job: Job, group: Group) -> "_Shape":
+    def of(cls, job: Job, group: Group) -> "Shape":
         """Return the shape of a group's program."""
         n_chunks = n_slots(math.ceil(group.n_chunks / len(job.workers)))
         n_orders = len({job.trials[n].order for block in group.blocks for chunk in block for n in chunk})
@@ -107,7 +107,7 @@ class _Layout(NamedTuple):
     place: dict[int, int]  # the index of each trial into `who`, flattened
 
     @classmethod
-    def of(cls, block: Block, shape: _Shape) -> "_Layout":
+    def of(cls, block: Block, shape: Shape) -> "_Layout":
         """Deal the chunks out to the workers."""
         who = np.full((shape.n_workers * shape.n_chunks, shape.n_lanes), block[0][0])
         place: dict[int, int] = {}
@@ -154,7 +154,7 @@ def _run(
         return tested(job, group, trained)
     if block not in group.blocks:  # a half of one
         group = group.fitted_to(block)
-    shape = _Shape.of(job, group)
+    shape = Shape.of(job, group)
     programs = _programs(job, group, shape)
     layout = _Layout.of(_packed(job, group, running, shape), shape)
     numbers = sorted(running)
@@ -238,7 +238,7 @@ def _running(trained: Mapping[int, Trained], until: int) -> list[int]:
     return [n for n, each in trained.items() if each.status == "running" and len(each.history) < until]
 
 
-def _packed(job: Job, group: Group, running: Sequence[int], shape: _Shape) -> Block:
+def _packed(job: Job, group: Group, running: Sequence[int], shape: Shape) -> Block:
     return tuple(chunked([job.trials[number] for number in running], shape.n_lanes, group.is_shared))
 
 
@@ -250,7 +250,7 @@ class _Drawn(NamedTuple):
     inputs: list[lanes.Inputs]  # of each worker, without parameters and states
 
 
-def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) -> _Drawn:
+def _draw(job: Job, group: Group, shape: Shape, layout: _Layout, epoch: int) -> _Drawn:
     trials = {number: job.trials[number] for number in sorted(layout.place)}
     of_all = sorted({trial.order for trial in trials.values()})
     drawn = {order: job.batches(order, epoch, group.batch_size) for order in of_all}
@@ -280,13 +280,20 @@ def _draw(job: Job, group: Group, shape: _Shape, layout: _Layout, epoch: int) ->
     return _Drawn(epoch, rates, inputs)
 
 
-def _programs(job: Job, group: Group, shape: _Shape) -> list[Callable[[lanes.Inputs], lanes.Outputs]]:
+def _programs(job: Job, group: Group, shape: Shape) -> list[Callable[[lanes.Inputs], lanes.Outputs]]:
     """Return the program of each worker, which those of the same device share."""
     of_device = {worker: _program(job, group, shape, worker) for worker in dict.fromkeys(job.workers)}
     return [of_device[worker] for worker in job.workers]
 
 
-def _program(job: Job, group: Group, shape: _Shape, device: jax.Device) -> Callable[[lanes.Inputs], lanes.Outputs]:
+def _program(job: Job, group: Group, shape: Shape, device: jax.Device) -> Callable[[lanes.Inputs], lanes.Outputs]:
+    key, inputs = key_and_inputs(job, group, shape, device)
+    leaves, tree = jax.tree.flatten(inputs)
+    return lanes.program(key, (tuple((leaf.shape, leaf.dtype) for leaf in leaves), tree))
+
+
+def key_and_inputs(job: Job, group: Group, shape: Shape, device: jax.Device) -> tuple[lanes.Program, lanes.Inputs]:
+    """Return what is compiled into a group's program, and the shapes and dtypes of its arguments."""
     first = job.trials[group.blocks[0][0][0]]
     key = lanes.Program(group.mlp, group.nesterov, first.config.track, shape.n_lanes, group.is_shared, device)
     n_train, n_held = (len(job.data.x), 0) if job.folds is None else job.folds.sizes()[first.order[1]]
@@ -310,8 +317,7 @@ def _program(job: Job, group: Group, shape: _Shape, device: jax.Device) -> Calla
         job.examples[0],
         job.validation[0],
     )
-    leaves, tree = jax.tree.flatten(inputs)
-    return lanes.program(key, (tuple((leaf.shape, leaf.dtype) for leaf in leaves), tree))
+    return key, inputs
 
 
 def _rows(

@@ -24,7 +24,7 @@ from jaxmlp.training.evaluation import Measures, measures
 from jaxmlp.training.examples import Examples, taken
 from jaxmlp.training.tracking import StepStatistics
 
-__all__ = ["Inputs", "Outputs", "Program", "measure", "program", "put", "split"]
+__all__ = ["Inputs", "Outputs", "Program", "block_epoch", "measure", "program", "put", "split"]
 
 
 class Program(NamedTuple):
@@ -91,7 +91,7 @@ def program(key: Program, shapes: Any) -> Callable[[Inputs], Outputs]:
     """
     config: Any = jax.config
     if config.jax_disable_jit:
-        return partial(_block_epoch, key)
+        return partial(block_epoch, key)
     return _compiled(key, shapes, config.jax_default_matmul_precision)
 
 
@@ -101,7 +101,7 @@ def _compiled(key: Program, shapes: Any, precision: str | None) -> Callable[[Inp
     leaves, tree = shapes
     sharding = SingleDeviceSharding(key.device)
     structs = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf, sharding=sharding) for leaf in leaves])
-    return jax.jit(partial(_block_epoch, key)).lower(structs).compile()
+    return jax.jit(partial(block_epoch, key)).lower(structs).compile()
 
 
 @partial(jax.jit, static_argnames="mlp")
@@ -113,7 +113,7 @@ def measure(mlp: MLP, params: Params, examples: Examples) -> Measures:
     return jax.tree.map(lambda leaf: leaf[None], one)
 
 
-def _block_epoch(key: Program, inputs: Inputs) -> Outputs:
+def block_epoch(key: Program, inputs: Inputs) -> Outputs:
     """Run the chunks in turn."""
 
     def lane(params: Params, state: sgd.State, numbers: Hyperparameters, order: Array, held: Array | None) -> Outputs:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxmlp import MLP, Dataset, TrainConfig, loss_and_gradient, sweep
 from jaxmlp.network import init
-from jaxmlp.sweep.block import _program, _Shape
+from jaxmlp.sweep.block import Shape, _program
 from jaxmlp.sweep.job import Job, Parts
 from jaxmlp.sweep.planning import _ACCELERATOR, _CPU, Plan, _lanes, _seconds, chunked, make_plan
 from jaxmlp.sweep.space import trials
@@ -123,7 +123,7 @@ def test_the_memory_of_a_plan_is_what_xla_takes_or_a_little_more(hidden, n):
     listed = trials(many(n), mlp, TrainConfig())
     (group,) = make_plan(listed, 640, 0, devices).groups
     job = Job.of(listed, Parts(data, data, None), tuple(devices))
-    memory = _program(job, group, _Shape.of(job, group), devices[0]).memory_analysis()
+    memory = _program(job, group, Shape.of(job, group), devices[0]).memory_analysis()
     taken = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     taken -= 2 * sum(np.asarray(part).nbytes for part in (job.examples[0].x, job.examples[0].t))
     assert taken <= group.memory <= 2.5 * taken
