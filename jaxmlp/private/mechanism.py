@@ -133,7 +133,7 @@ class Mechanism:
 
     @property
     def largest_batch(self) -> int:
-        """The most examples of a batch: six standard deviations above B, or all."""
+        """The most examples of a batch, six standard deviations above B, or all."""
         deviation = math.sqrt(self.batch_size * (1 - self.probability))
         return min(self.n_examples, math.ceil(self.batch_size + _DEVIATIONS * deviation))
 

@@ -126,7 +126,7 @@ class Trial(NamedTuple):
 
     @property
     def order(self) -> tuple[int, int]:
-        """Return what the order of its examples depends on: the seed, and the fold (-1 if there are none)."""
+        """Return what the order of its examples depends on, the seed and the fold (-1 if there are none)."""
         return self.seed, -1 if self.fold is None else self.fold
 
 

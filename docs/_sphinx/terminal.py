@@ -1,0 +1,79 @@
+"""The directive `terminal`: runs a command of a page and shows it with what it prints.
+
+All commands of a page run in one empty folder, which has a link to the data of the experiments. A command that fails
+ends the build.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).parents[2]
+
+
+class Terminal(SphinxDirective):
+    """Run each line of the content; `picture` is a file that they write, `alt` says what it shows."""
+
+    has_content = True
+    option_spec: ClassVar = {
+        "picture": directives.unchanged,
+        "alt": directives.unchanged,
+        "lines": directives.positive_int,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Return the block of text, and the picture."""
+        self.env.note_reread()
+        folder = _folder(self.env)
+        shown = "\n".join(f"$ {line}\n{self._cut(self._output(line, folder))}".rstrip() for line in self.content)
+        block = nodes.literal_block(shown, shown, language="console")
+        return [block, *self._picture(folder)]
+
+    def _output(self, line: str, folder: Path) -> str:
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        settings = {"PATH": programs, "COLUMNS": "100", "NO_COLOR": "1", "MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu"}
+        ended = subprocess.run(
+            line, shell=True, cwd=folder, env=os.environ | settings, capture_output=True, text=True, timeout=120
+        )
+        if ended.returncode:
+            raise self.error(f"{line}: exit code {ended.returncode}: {ended.stderr}")
+        return ended.stdout + ended.stderr
+
+    def _cut(self, output: str) -> str:
+        lines, most = output.splitlines(), self.options.get("lines")
+        return "\n".join(lines if most is None or len(lines) <= most else [*lines[:most], "..."])
+
+    def _picture(self, folder: Path) -> list[nodes.Node]:
+        if "picture" not in self.options:
+            return []
+        made = folder / self.options["picture"]
+        name = f"{self.env.docname.replace('/', '-')}-{self.lineno}{made.suffix}"
+        kept = Path(self.env.app.outdir) / "_images" / name
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copy(made, kept)
+        up = "../" * self.env.docname.count("/")
+        image = f'<img src="{up}_images/{name}" alt="{self.options["alt"]}">'
+        return [nodes.raw("", image, format="html")]
+
+
+def _folder(env: Any) -> Path:
+    """Return the folder of the page that is read."""
+    if "terminal_folder" not in env.temp_data:
+        folder = Path(mkdtemp(prefix="docs-"))
+        (folder / "data").symlink_to(ROOT / "experiments" / "data")
+        env.temp_data["terminal_folder"] = folder
+    return env.temp_data["terminal_folder"]
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("terminal", Terminal)
+    return {"parallel_read_safe": True}
