@@ -3,6 +3,7 @@ from .accounting import noise_multiplier_for as noise_multiplier_for
 from .accounting import renyi_epsilon as renyi_epsilon
 from .auditing import Audit as Audit
 from .auditing import audit as audit
+from .auditing_by_runs import audit_runs as audit_runs
 from .guarantee import Guarantee as Guarantee
 from .history import PrivateEpoch as PrivateEpoch
 from .history import Trained as Trained

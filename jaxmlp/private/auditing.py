@@ -18,7 +18,7 @@ from jaxmlp.private.mechanism import Mechanism
 from jaxmlp.private.step import Numbers, gradient
 from jaxmlp.training.examples import Examples
 
-__all__ = ["Audit", "audit"]
+__all__ = ["Audit", "audit", "check_fractions"]
 
 _GUESSES = (0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the canaries; the best one is paid for, see `audit`
 _LARGEST = 20.0  # no epsilon is proved beyond this
@@ -30,11 +30,11 @@ class Audit(NamedTuple):
     Attributes
     ----------
     lower
-        The step's epsilon is at least this, with the confidence; 0 if nothing was found.
+        Epsilon is at least this, with the confidence; 0 if nothing was found.
     claimed
         What the account says, at most.
     guesses, right
-        How many canaries were guessed to be in or out for this bound, and how many of the guesses are right.
+        For how many canaries, or runs, this bound guesses whether they were in, and how many of the guesses are right.
     confidence
         With this probability `lower` is below the true epsilon.
     """
@@ -47,9 +47,9 @@ class Audit(NamedTuple):
 
     def __str__(self) -> str:
         """Say what was found."""
-        found = "is broken: it" if self.lower > self.claimed else "stands: the step"
+        found = "is broken" if self.lower > self.claimed else "stands"
         return (
-            f"the claim of epsilon {self.claimed:.2f} {found} has at least {self.lower:.2f}, with confidence "
+            f"the claim of epsilon {self.claimed:.2f} {found}: it is at least {self.lower:.2f}, with confidence "
             f"{self.confidence:.0%} ({self.right} of {self.guesses} guesses are right)"
         )
 
@@ -94,9 +94,7 @@ def audit(
     True
     """
     n = whole_number("n_canaries", n_canaries, 100, 10**6)
-    for name, value in (("delta", delta), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} must be above 0 and below 1, got {value!r}")
+    check_fractions(delta=delta, confidence=confidence)
     keys = jax.random.split(key, 5)
     params = init(mlp, keys[0])
     canaries = _canaries(mlp, n, keys[1])
@@ -112,6 +110,13 @@ def audit(
         lower = _lower_bound(n, 2 * k, right, delta, (1 - confidence) / len(_GUESSES))
         found.append(Audit(lower, epsilons(mechanism, [1], delta)[0], 2 * k, right, confidence))
     return max(found, key=lambda one: one.lower)
+
+
+def check_fractions(**values: float) -> None:
+    """Raise a `ValueError` that names a number that is not between 0 and 1."""
+    for name, value in values.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must be above 0 and below 1, got {value!r}")
 
 
 def _canaries(mlp: MLP, n: int, key: Array) -> Examples:

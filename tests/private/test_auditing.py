@@ -1,9 +1,13 @@
 """The audit finds what breaks privacy outright, and lets the right step stand."""
 
+import math
+from fractions import Fraction
+
 import jax
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import linprog
 
 from jaxmlp import MLP
 from jaxmlp.private import audit, gradient, noise_multiplier_for
@@ -57,6 +61,30 @@ def test_the_bound_of_pure_epsilon_is_that_of_a_binomial_test():
         interval = stats.binomtest(right, 100, alternative="greater").proportion_ci(0.95, method="exact")
         exact = np.log(interval.low / (1 - interval.low))
         assert bound == pytest.approx(max(exact, 0.0), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("m", "guesses", "right", "epsilon", "delta"),
+    [(1000, 100, 80, 0.5, 1e-5), (1000, 100, 80, 0.5, 1e-3), (500, 20, 20, 1.0, 1e-4), (200, 200, 130, 0.3, 1e-3)],
+)
+def test_the_probability_is_the_worst_that_epsilon_and_delta_allow(m, guesses, right, epsilon, delta):
+    # Theorem 3.1 of Steinke et al. 2023: so many guesses are right with the probability of W + F >= right at the most,
+    # W binomial, F from 0 to m, of mean 2 m delta or less. The worst F is the solution of a linear program.
+    p = Fraction(1 / (1 + np.exp(-epsilon)))
+    of_w = [math.comb(guesses, k) * p**k * (1 - p) ** (guesses - k) for k in range(guesses + 1)]
+    reached = [float(sum(of_w[max(right - more, 0) :])) for more in range(right + 1)]
+    more = np.arange(right + 1)
+    worst = linprog(
+        -np.array(reached),
+        A_ub=more[None],
+        b_ub=[2 * m * delta],
+        A_eq=np.ones((1, right + 1)),
+        b_eq=[1],
+        method="highs",
+    )
+    found = _probability(m, guesses, right, epsilon, delta)
+    assert found == pytest.approx(-worst.fun, rel=1e-6)
+    assert found > reached[0]
 
 
 def test_a_larger_delta_explains_more():
