@@ -4,6 +4,9 @@ from .accounting import renyi_epsilon as renyi_epsilon
 from .auditing import Audit as Audit
 from .auditing import audit as audit
 from .auditing_by_runs import audit_runs as audit_runs
+from .choosing import RandomNumber as RandomNumber
+from .choosing import Selected as Selected
+from .choosing import select as select
 from .guarantee import Guarantee as Guarantee
 from .history import PrivateEpoch as PrivateEpoch
 from .history import Trained as Trained
@@ -15,3 +18,6 @@ from .training import check_private as check_private
 from .training import config_for as config_for
 from .training import mechanism_for as mechanism_for
 from .training import train as train
+from .trials import PrivateTrial as PrivateTrial
+from .trials import PrivateTrials as PrivateTrials
+from .trials import sweep as sweep

@@ -12,15 +12,15 @@ from typing import Any
 from jaxmlp._extras import optional
 from jaxmlp.private.mechanism import Mechanism
 
-__all__ = ["ACCOUNTANT", "RELATION", "SAMPLING", "epsilons", "noise_multiplier_for", "renyi_epsilon"]
+__all__ = ["ACCOUNTANT", "ORDERS", "RELATION", "SAMPLING", "epsilons", "noise_multiplier_for", "renyi_epsilon"]
 
 ACCOUNTANT = "dp-accounting {version}, privacy loss distributions"
 RELATION = "one example replaced by none"
+ORDERS = (*range(2, 64), 128, 256, 512)  # of Renyi divergences; where an order is no whole number, a sum may not end
 SAMPLING = "Poisson, batches of at most {largest_batch:,}"
 
 _LEAST_NOISE, _MOST_NOISE = 0.1, 1e5
 _TOLERANCE = 1e-3  # relative, of a noise multiplier that is solved for
-_ORDERS = (*range(2, 64), 128, 256, 512)  # of Renyi divergences; where an order is no whole number, a sum may not end
 _TRUNCATION = 1e-4  # relative; the truncation of batches costs less of epsilon
 
 
@@ -96,7 +96,7 @@ def renyi_epsilon(mechanism: Mechanism, steps: int, delta: float) -> float:
     """
     dp, renyi = optional("dp_accounting", "private"), optional("dp_accounting.rdp", "private")
     event = dp.PoissonSampledDpEvent(mechanism.probability, dp.GaussianDpEvent(mechanism.noise_multiplier))
-    return float(renyi.RdpAccountant(_ORDERS).compose(event, steps).get_epsilon(delta))
+    return float(renyi.RdpAccountant(ORDERS).compose(event, steps).get_epsilon(delta))
 
 
 def _by_renyi(epsilon: float, delta: float, mechanism: Mechanism, steps: int) -> float:

@@ -21,6 +21,8 @@ class Guarantee(NamedTuple):
         In words: which data sets are neighbours, how batches are drawn, and who accounts.
     renyi_epsilon
         The epsilon by Renyi divergences, to compare: a looser account of the same steps. None before the end.
+    choice
+        In words: how this run was chosen, if epsilon counts that; empty if it does not.
     """
 
     epsilon: float
@@ -34,6 +36,7 @@ class Guarantee(NamedTuple):
     sampling: str
     accountant: str
     renyi_epsilon: float | None = None
+    choice: str = ""
 
     @classmethod
     def of(cls, mechanism: Mechanism, steps: int, epsilon: float, delta: float) -> "Guarantee":
@@ -50,12 +53,17 @@ class Guarantee(NamedTuple):
     def __str__(self) -> str:
         """Say in plain words what is promised."""
         renyi = "" if self.renyi_epsilon is None else f" (by Renyi divergences epsilon is {self.renyi_epsilon:.3g})"
+        chosen, covered, not_covered = "", "the parameters after every step", "how settings were chosen"
+        if self.choice:
+            chosen = f" It is {self.choice}."
+            covered = "the network, its hyperparameters and its score, if nothing of other trials is seen"
+            not_covered = "how the space of trials was chosen"
         return (
             f"({self.epsilon:.3g}, {self.delta:.3g})-differentially private: with {self.relation} of the "
             f"{self.n_examples:,} training examples, no outcome becomes more than e^{self.epsilon:.3g} times as "
             f"probable, but for a probability of {self.delta:.3g}. {self.steps:,} steps of DP-SGD: gradients clipped "
             f"to {self.clip:g}, noise {self.noise_multiplier:.4g} times that, batches of {self.batch_size:,} expected "
-            f"({self.sampling}). Account: {self.accountant}{renyi}. It covers the parameters after every step. It does "
-            "not cover what is measured on validation or test examples, or how settings were chosen. It takes the "
-            "number of training examples and the names of classes and columns as public."
+            f"({self.sampling}).{chosen} Account: {self.accountant}{renyi}. It covers {covered}. It does not cover "
+            f"what is measured on validation or test examples, or {not_covered}. It takes the number of training "
+            "examples and the names of classes and columns as public."
         )

@@ -27,7 +27,15 @@ from jaxmlp.training.epoch import start
 from jaxmlp.training.evaluation import evaluate
 from jaxmlp.training.examples import Examples, arrays
 
-__all__ = ["check_private", "config_for", "mechanism_for", "train"]
+__all__ = [
+    "check_accounted",
+    "check_private",
+    "config_for",
+    "mechanism_for",
+    "secret_from_system",
+    "steps_of_epoch",
+    "train",
+]
 
 
 def config_for(n_examples: int, **changes: Any) -> TrainConfig:
@@ -106,7 +114,7 @@ def train(
     if file:
         file.save(kept)  # the secret, before the first step
     mechanism = Mechanism(len(data), config.batch_size, kept.noise_multiplier, privacy.clip)
-    n_steps, delta = _steps_of_epoch(len(data), config), privacy.delta_for(len(data))
+    n_steps, delta = steps_of_epoch(len(data), config), privacy.delta_for(len(data))
     ends = range(n_steps, config.epochs * n_steps + 1, n_steps)
     spent = epsilons(mechanism, [0, *ends], delta)
     guarantee = partial(Guarantee.of, mechanism, delta=delta)
@@ -141,20 +149,21 @@ def mechanism_for(n_examples: int, privacy: Privacy, config: TrainConfig) -> Mec
     """
     sigma, of_batches = privacy.noise_multiplier, {"n_examples": n_examples, "batch_size": config.batch_size}
     if privacy.epsilon is not None:
-        steps = config.epochs * _steps_of_epoch(n_examples, config)
+        steps = config.epochs * steps_of_epoch(n_examples, config)
         sigma = noise_multiplier_for(privacy.epsilon, privacy.delta_for(n_examples), **of_batches, steps=steps)
     assert sigma is not None
     return Mechanism(**of_batches, noise_multiplier=sigma, clip=privacy.clip)
 
 
-def _steps_of_epoch(n_examples: int, config: TrainConfig) -> int:
+def steps_of_epoch(n_examples: int, config: TrainConfig) -> int:
+    """Return N / B, rounded."""
     return round(n_examples / config.batch_size)
 
 
 def _begin(mlp: MLP, data: Dataset, privacy: Privacy, config: TrainConfig, key: Array, secret: Array | None) -> Kept:
     noise_multiplier = mechanism_for(len(data), privacy, config).noise_multiplier
     params, state = start(mlp, key, config.init_scale)
-    return Kept(noise_multiplier, _from_system() if secret is None else secret, params, state, ())
+    return Kept(noise_multiplier, secret_from_system() if secret is None else secret, params, state, ())
 
 
 def _run_epoch(
@@ -198,6 +207,11 @@ def check_private(
     check_key(key, config)
     if is_several(key):
         raise ValueError(f"key must be one key: each of {len(key)} networks would spend epsilon anew")
+    check_accounted(data, privacy, config)
+
+
+def check_accounted(data: Dataset, privacy: Privacy, config: TrainConfig) -> None:
+    """Raise an error if something would look at the examples, or be done with them, that the account does not cover."""
     if not isinstance(privacy, Privacy):
         raise TypeError(f"privacy must be a Privacy, as Privacy(epsilon=3.0), got {type(privacy).__name__}")
     if data.weights is not None:
@@ -210,5 +224,6 @@ def check_private(
     privacy.delta_for(len(data))
 
 
-def _from_system() -> Array:
+def secret_from_system() -> Array:
+    """Return a key that the operating system's generator draws."""
     return jax.random.wrap_key_data(jnp.asarray(np.frombuffer(secrets.token_bytes(8), np.uint32)), impl="threefry2x32")

@@ -27,6 +27,7 @@ __all__ = ["Axes", "Distribution", "Space", "Trial", "grid", "integers", "log_un
 _OF_NETWORK = ("hidden", "activation", "output", "loss")
 _OF_TRAINING = tuple(field.name for field in fields(TrainConfig) if field.name != "track")
 NAMES = (*_OF_TRAINING, *_OF_NETWORK, "seed")
+OF_PRIVACY = ("epsilon", "noise_multiplier")  # of `jaxmlp.private.sweep` alone
 FOLD = "fold"  # the name of what `run` adds for its folds
 _MOST_TRIALS = 1_000_000
 
@@ -170,6 +171,7 @@ def grid(parts: Axes | Sequence[Axes] | None = None, /, **axes: Iterable[Any]) -
         Axes of every part.
         The values of each hyperparameter: any field of `jaxmlp.TrainConfig` except `track`; `hidden` (tuples of
         widths), `activation`, `output` and `loss` of the network; and `seed`, for initial weights and batch order.
+        `epsilon` and `noise_multiplier` are for `jaxmlp.private.sweep` alone.
 
     Raises
     ------
@@ -300,7 +302,7 @@ def _at(axis: Distribution | tuple[Any, ...], share: float) -> Any:
 
 
 def check_name(name: str) -> None:
-    if name not in NAMES:
+    if name not in (*NAMES, *OF_PRIVACY):
         raise ValueError(unknown_name("hyperparameter", name, NAMES))
 
 
@@ -364,6 +366,8 @@ def trials(space: Space, base: MLP, config: TrainConfig) -> list[Trial]:
     if not isinstance(space.names, tuple | list):  # a space may be made by hand
         raise ValueError(f"the names of a space must be a tuple of names, got {space.names!r}")
     for name in space.names:
+        if name in OF_PRIVACY:
+            raise ValueError(f"{name} varies in private training alone: use jaxmlp.private.sweep")
         if name != FOLD:
             check_name(name)
     if len(set(space.names)) < len(space.names):
