@@ -264,6 +264,8 @@ def _add_sweep(parser: ArgumentParser) -> None:
         "number of networks to train side by side (default: chosen for the device)",
         type=number(int),
     )
+    for usage in ("--private", "--epsilon X", "--delta X", "--noise-multiplier X"):
+        _add(sweep, usage, SUPPRESS)  # refused, with the next step
     _add_common(sweep)
     _add_base_run(
         parser,

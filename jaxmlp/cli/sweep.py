@@ -28,12 +28,18 @@ from jaxmlp.training.config import TrainConfig
 __all__ = ["run"]
 
 _TOP = 10  # settings in the table
+_PRIVATE = ("private", "epsilon", "delta", "noise_multiplier")
 
 
 def run(arguments: Namespace) -> int:
     """Run a sweep, print its plan, or print results; everything is checked before the folder is made."""
     if arguments.command in FINISHED:
         return FINISHED[arguments.command](arguments)
+    if any(getattr(arguments, name, False) for name in _PRIVATE):
+        raise ValueError(
+            "private trials are run in Python: jaxmlp.private.select counts the choice of the best, and "
+            "jaxmlp.private.sweep says what all of them spend"
+        )
     keep_compiled_programs(arguments)
     halving, space = _halving(arguments), _space(arguments)
     options = {name: value for name, value in vars(arguments).items() if name in TRAIN_DEFAULTS}

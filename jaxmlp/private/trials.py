@@ -28,7 +28,7 @@ from jaxmlp.private.training import secret_from_system, steps_of_epoch
 from jaxmlp.sweep.block import begin
 from jaxmlp.sweep.job import Data, Job, Parts, parts_of
 from jaxmlp.sweep.running import planner
-from jaxmlp.sweep.space import Axes, Space
+from jaxmlp.sweep.space import OF_PRIVACY, Axes, Space
 from jaxmlp.sweep.tables import column
 from jaxmlp.sweep.workers import all_workers, in_same_mode
 from jaxmlp.training.config import TrainConfig, learning_rates
@@ -104,6 +104,22 @@ class PrivateTrials(NamedTuple):
                     columns[f"{part}_{name}"] = pl.Series(scores, dtype=pl.Float64)
         columns["status"] = ["diverged" if trial.network is None else "finished" for trial in self.trials]
         return pl.DataFrame(columns)
+
+    def picture(self, title: str = "") -> bytes:
+        """Return a PNG picture of validation (else test) accuracy or R2 against the epsilon of each trial alone.
+
+        A line goes through the means of the trials that differ in noise and seed only. Needs the extra `cli`.
+        """
+        from jaxmlp.plots.privacy import score_against_epsilon
+
+        part = "validation" if any(trial.validation is not None for trial in self.trials) else "test"
+        measured = [getattr(trial, part) for trial in self.trials]
+        scores = [None if each is None else _score(each) for each in measured]
+        is_r2 = any(each is not None and each.accuracy is None for each in measured)
+        names = [name for name in self.trials[0].values if name not in (*OF_PRIVACY, "seed")]
+        settings = [", ".join(f"{name} {trial.values[name]}" for name in names) for trial in self.trials]
+        epsilon = [trial.guarantee.epsilon for trial in self.trials]
+        return score_against_epsilon(epsilon, scores, settings, f"{part} {'$R^2$' if is_r2 else 'accuracy'}", title)
 
     def __str__(self) -> str:
         """Say what one trial spends, what all spend, and that a choice is not counted."""

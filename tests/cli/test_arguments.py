@@ -1,7 +1,7 @@
 """The command line: defaults, forms of values, and the space of a sweep."""
 
 import re
-from argparse import ArgumentTypeError
+from argparse import SUPPRESS, ArgumentTypeError
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from jaxmlp.cli.sweep_space import as_options, typed_space
 def help_of(command):
     """Return the help of each option, by its long name."""
     actions = [action for action in build_parsers()[1][command]._actions if action.option_strings]
-    return {action.option_strings[-1]: action.help for action in actions}
+    return {action.option_strings[-1]: action.help for action in actions if action.help != SUPPRESS}
 
 
 def test_the_help_of_each_option_shows_its_default():

@@ -200,3 +200,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(words, line, tmp_path, capsys)
     assert line in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("words", [["--private", "--epsilon", "3"], ["--private"], ["--noise-multiplier", "2"]])
+def test_a_sweep_of_private_trials_is_for_python(words, tmp_path, capsys):
+    out = tmp_path / "sweep"
+    code, printed, error = run(capsys, "sweep", "digits", "--grid", "epochs=1,2", *words, "--out", str(out))
+    assert (code, printed, error.count("\n")) == (2, "", 1)
+    assert "private trials are run in Python: jaxmlp.private.select counts the choice of the best" in error
+    assert not out.exists()

@@ -113,6 +113,7 @@ def test_the_table_has_values_epsilon_and_scores(data):
     assert table["noise_multiplier"].to_list() == [2.0, 2.0, 4.0, 8.0]
     assert table["spent_epsilon"].to_list() == [trial.guarantee.epsilon for trial in found.trials]
     assert len(set(table["spent_epsilon"])) == 3
+    assert found.picture()[1:4] == b"PNG"
 
 
 def test_a_diverging_lane_leaves_the_others_as_they_are(data):
