@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxmlp._validation import pair_shapes
@@ -22,7 +22,17 @@ from jaxmlp.activations import ACTIVATIONS
 from jaxmlp.losses import LOSSES, target_row
 from jaxmlp.network import MLP, Layer, Params, forward
 
-__all__ = ["Backprop", "Factors", "backprop", "check_batch", "loss_and_gradient", "mean_gradient", "outer", "pull_back"]
+__all__ = [
+    "Backprop",
+    "Factors",
+    "backprop",
+    "check_batch",
+    "loss_and_gradient",
+    "mean_gradient",
+    "outer",
+    "product",
+    "pull_back",
+]
 
 
 class Factors(NamedTuple):
@@ -118,7 +128,19 @@ def mean_gradient(factors: tuple[Factors, ...]) -> Params:
     [[0.5 1.5]] [2.]
     """
     n_examples = check_batch(factors)
-    return tuple(Layer(delta.T @ y_in / n_examples, delta.mean(0)) for delta, y_in in factors)
+    return tuple(Layer(product(delta, y_in) / n_examples, delta.mean(0)) for delta, y_in in factors)
+
+
+def product(delta: Array, y_in: Array) -> Array:
+    """Return delta^T y: [n_l, n_{l-1}], summed over a batch.
+
+    `delta.T @ y_in` has the same numbers. But compiled for a GPU with many networks side by side, each step would
+    transpose the last layer's parameters and its last step there and back.
+
+    >>> print(product(jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])))
+    [[1. 3.]]
+    """
+    return lax.dot_general(delta, y_in, (((0,), (0,)), ((), ())))
 
 
 def check_batch(factors: tuple[Factors, ...]) -> int:

@@ -23,7 +23,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmlp._validation import pair_shapes
-from jaxmlp.backpropagation import Factors, check_batch, outer
+from jaxmlp.backpropagation import Factors, check_batch, outer, product
 from jaxmlp.network import Layer, Params
 
 __all__ = [
@@ -340,7 +340,7 @@ def diversity(factors: BatchFactors) -> Array:
 
 def _weighted(layer: Factors, weights: Array) -> Layer:
     weighted = weights[:, None].astype(layer.delta.dtype) * layer.delta
-    return Layer(weighted.T @ layer.y_in, weighted.sum(0))
+    return Layer(product(weighted, layer.y_in), weighted.sum(0))
 
 
 def _as_floats(numbers: ArrayLike) -> Array:

@@ -81,7 +81,7 @@ def block(
     rows = tuple((0.1 * (1 + i) / n_lanes, 0 if shared else i) for i in range(n_lanes))
     space = sweep.Space(("learning_rate", "seed"), rows)
     listed = trials(space, mlp, TrainConfig(batch_size=batch_size, epochs=1))
-    (group,) = make_plan(listed, n_examples, 0, (device,), memory=2**50, lanes=n_lanes).groups
+    (group,) = make_plan(listed, n_examples, 0, (device,), memory=2**50, lanes=n_lanes, n_evaluated=n_validation).groups
     examples, held = _examples(mlp, n_examples), _examples(mlp, n_validation) if n_validation else None
     job = Job({trial.number: trial for trial in listed}, {}, examples, [examples], [held], None, (device,))
     key, inputs = key_and_inputs(job, group, Shape.of(job, group), device)

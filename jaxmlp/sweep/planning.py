@@ -22,6 +22,7 @@ import jax
 from jaxmlp.network import MLP
 from jaxmlp.sweep.metrics import by_setting, counted
 from jaxmlp.sweep.space import Trial, plain
+from jaxmlp.training.config import TrainConfig
 from jaxmlp.training.evaluation import BLOCK
 
 __all__ = ["Block", "Group", "Plan", "chunked", "free_main_memory", "make_plan", "n_slots"]
@@ -158,6 +159,7 @@ def make_plan(
     room: int = 0,
     whole_settings: bool = False,
     fold_sizes: Sequence[tuple[int, int]] | None = None,
+    n_evaluated: int = 0,
 ) -> Plan:
     """Plan the trials, for `n_examples` training examples and `data_bytes` of data on each device.
 
@@ -165,7 +167,8 @@ def make_plan(
     each of its threads. A block has at least one chunk for each worker, even if that is more than `trials_a_block`. A
     group has room for `room` trials, though it may have fewer: plans with the same room share their programs. With
     `whole_settings` a block has all seeds of its settings, even if that is more than `trials_a_block`. `fold_sizes` are
-    the numbers of rows that each fold trains on and validates on. Raises a ValueError if no network of a group fits.
+    the numbers of rows that each fold trains on and validates on. `n_evaluated` is the number of validation or test
+    examples, whichever are more. Raises a ValueError if no network of a group fits.
     """
     machine = _CPU if workers[0].platform == "cpu" else _ACCELERATOR
     memory = _free_memory(workers) if memory is None else memory
@@ -177,7 +180,9 @@ def make_plan(
         key = (trial.mlp, config.batch_size, config.epochs, config.nesterov, config.clip is None, *of_fold)
         groups.setdefault(key, []).append(trial)
     limits = memory - data_bytes * len(set(workers)), len(workers), machine, lanes, trials_a_block, room, whole_settings
-    made = tuple(_group(members, key[-2], key[-1], *limits) for key, members in groups.items())
+    made = tuple(
+        _group(members, key[-2], key[-1], max(key[-1], n_evaluated), *limits) for key, members in groups.items()
+    )
     return Plan(made, len(workers), workers[0].platform)
 
 
@@ -210,6 +215,7 @@ def _group(
     trials: list[Trial],
     n_steps: int,
     n_held: int,
+    n_evaluated: int,
     memory: int,
     n_workers: int,
     machine: _Machine,
@@ -221,18 +227,19 @@ def _group(
     mlp, config = trials[0].mlp, trials[0].config
     full = list(islice(cycle(trials), max(room, len(trials))))
     n_lanes, is_shared = (lanes, _is_shared(full, lanes)) if lanes else _lanes(full, n_workers, machine)
-    # A lane between epochs: parameters and last step, before and after; all rates and losses.
-    kept_bytes = 4 * (4 * mlp.n_parameters + 2 * n_steps)
-    # In addition while it runs: parameters, step, gradient; a batch's x, z, y, delta; a block of an evaluation.
-    of_batch = 4 * config.batch_size * sum(mlp.sizes)
-    working_bytes = 4 * (5 * mlp.n_parameters + of_batch + BLOCK * sum(mlp.sizes[1:]) + n_held * mlp.sizes[0])
-    bytes_a_lane = n_workers * (n_slots(1) * kept_bytes + working_bytes)
-    if bytes_a_lane > memory:
+    kept_bytes, working_bytes = _bytes_of_lane(mlp, config, n_steps, n_evaluated, n_held, machine)
+    order_bytes = 4 * n_steps * config.batch_size
+
+    def bytes_of(n_lanes: int, n_chunks: int) -> int:
+        n_orders = n_chunks * (1 if is_shared else n_lanes)
+        return n_lanes * (n_chunks * kept_bytes + working_bytes) + n_orders * order_bytes
+
+    if (of_one := n_workers * bytes_of(1, n_slots(1))) > memory:
         raise ValueError(
-            f"sizes {mlp.sizes} with batch_size {config.batch_size} need about {_bytes(bytes_a_lane)} "
+            f"sizes {mlp.sizes} with batch_size {config.batch_size} need about {_bytes(of_one)} "
             f"beside the data, and {_bytes(max(memory, 0))} may be used; try fewer devices or a smaller network"
         )
-    while n_lanes * bytes_a_lane > memory:
+    while n_workers * bytes_of(n_lanes, n_slots(1)) > memory:
         n_lanes //= 2
     chunks, of_full = (chunked(each, n_lanes, is_shared) for each in (trials, full))
     n_lanes = max(map(len, of_full))
@@ -240,7 +247,7 @@ def _group(
     products = [n_in * n_out for n_in, n_out in pairwise(mlp.sizes)]
     lane_seconds = 2 * config.batch_size * (3 * sum(products) - products[0]) / machine.flops
     chunk_seconds = config.epochs * n_steps * (n_lanes * lane_seconds + machine.seconds_a_step)
-    by_memory = (memory // n_workers - n_lanes * working_bytes) // (n_lanes * kept_bytes)
+    by_memory = (memory // n_workers - bytes_of(n_lanes, 0)) // (bytes_of(n_lanes, 1) - bytes_of(n_lanes, 0))
     by_time = max(1, int(_BLOCK_SECONDS / chunk_seconds))
     wanted = len(of_full) if trials_a_block is None else trials_a_block // (n_lanes * n_workers)
     # A program has room for a power of 2 of chunks (see `n_slots`): take the largest one up to `by_memory`.
@@ -258,10 +265,28 @@ def _group(
         place = {trial.number: i for i, setting in enumerate(by_setting(trials)) for trial in setting}
         chunks.sort(key=lambda chunk: place[chunk[0]])
         blocks = tuple(tuple(chunks[i : i + n_chunks]) for i in range(0, len(chunks), n_chunks))
-    memory_of_all = n_workers * n_lanes * (n_slots(a_worker) * kept_bytes + working_bytes)
+    memory_of_all = n_workers * bytes_of(n_lanes, n_slots(a_worker))
     seconds = sum(math.ceil(len(block) / n_workers) for block in blocks) * chunk_seconds
     of_all = mlp, config.batch_size, config.epochs, config.nesterov, config.clip is not None
     return Group(*of_all, n_lanes, n_chunks, is_shared, blocks, memory_of_all, seconds)
+
+
+def _bytes_of_lane(
+    mlp: MLP, config: TrainConfig, n_steps: int, n_evaluated: int, n_held: int, machine: _Machine
+) -> tuple[int, int]:
+    """Return the bytes of a lane between epochs, and those that it needs in addition while it runs."""
+    outputs, of_float = mlp.sizes[1:], jax.dtypes.canonicalize_dtype(float).itemsize
+    # Parameters and last step, before and after; rates and losses; which examples were right; norms of all gradients.
+    kept = 4 * mlp.n_parameters + 2 * n_steps + bool(config.track) * n_steps * (config.batch_size + 2)
+    n_right = n_evaluated * (outputs[-1] if mlp.loss == "binary_cross_entropy" else 1)
+    training = 4 * mlp.n_parameters + 2 * config.batch_size * sum(mlp.sizes)
+    # Of a block, two layers, or on a CPU one before and after its activation. Then z and y of all examples: several
+    # blocks are first stacked, and then joined.
+    width = 2 * max(outputs) if machine is _CPU else max(map(sum, pairwise(outputs)), default=outputs[0])
+    n_blocks = math.ceil(n_evaluated / BLOCK)
+    n_rows = 3 * n_evaluated if n_blocks <= 1 else 2 * (n_blocks * BLOCK + n_evaluated)
+    evaluating = 2 * mlp.n_parameters + width * min(BLOCK, n_evaluated) + outputs[-1] * n_rows
+    return of_float * kept + n_right, of_float * max(training, evaluating + n_held * mlp.sizes[0])
 
 
 def _blocks_of_settings(trials: Sequence[Trial], n_lanes: int, is_shared: bool, n_chunks: int) -> tuple[Block, ...]:

@@ -322,7 +322,13 @@ def planner(
     # A block of an evaluation is expanded once for all networks of a device.
     data_bytes = sum(np.asarray(each.x).nbytes + _expanded_bytes(each) for each in parts if each is not None)
     sizes = None if folds is None else folds.sizes()
-    of_data: Any = {"n_examples": len(parts.data), "data_bytes": data_bytes, "fold_sizes": sizes}
+    n_evaluated = max(0 if part is None else len(part) for part in parts[1:])
+    of_data: Any = {
+        "n_examples": len(parts.data),
+        "data_bytes": data_bytes,
+        "fold_sizes": sizes,
+        "n_evaluated": n_evaluated,
+    }
     return partial(make_plan, **of_data, workers=workers, **checked)
 
 
