@@ -15,7 +15,7 @@ from jaxmlp import sgd
 from jaxmlp._validation import unknown_name, whole_number
 from jaxmlp.backpropagation import backprop
 from jaxmlp.data import Dataset
-from jaxmlp.network import MLP, Params, init, loss
+from jaxmlp.network import MLP, Layer, Params, init, loss
 from jaxmlp.per_example import clipping_weights, dots, norms
 from jaxmlp.private.accounting import epsilons
 from jaxmlp.private.auditing import Audit, check_fractions
@@ -49,9 +49,9 @@ def audit_runs(
     """Audit trainings with one example and without it (Jagielski et al. 2020, Nasr et al. 2021).
 
     All runs have the same data and initial weights, and batches and noise of their own. An adversary gives each run a
-    score, and guesses from a threshold whether the example was there. One half of the runs chooses the threshold, and
-    which side of it to trust. The other half gives intervals of how often the guess is right with the example and wrong
-    without it (Clopper and Pearson 1934), and so a lower bound of epsilon.
+    score, and guesses from a threshold whether the example was there. One half of the runs chooses the score, the
+    threshold, and which side of it to trust. The other half gives intervals of how often the guess is right with the
+    example and wrong without it (Clopper and Pearson 1934), and so a lower bound of epsilon.
 
     With n runs of each kind the bound is at most log(n / 7.4), so audit a small claim. A high bound proves a fault; a
     low one proves nothing. (arXiv 2006.07709, 2101.04535)
@@ -63,8 +63,9 @@ def audit_runs(
     mechanism
         Draws the batches and makes the claim, of `steps` steps at `delta`.
     score
-        `"direction"`: the clipped gradient of the example, along the noised gradient of every step: what an adversary
-        sees against whom the account holds. `"loss"`: the example's loss after the last step, lower if it was there.
+        `"direction"`: the clipped gradient of the example, along the noised gradient of every step, in all parameters
+        or in some layer's weights or biases: what an adversary sees against whom the account holds. `"loss"`: the
+        example's loss after the last step, lower if it was there.
     n_runs
         How many runs have the example; as many do not.
     gradient
@@ -124,14 +125,18 @@ def _scores(
     is_drawn: Array,
     keys: Array,
 ) -> Array:
-    """Return the score of each lane: the higher, the more the example seems to have been there."""
+    """Return the scores of each lane, [lanes, K]: the higher, the more the example seems to have been there."""
     mlp, (of_step, learning_rate, momentum) = run.mlp, numbers
     one = batch(examples, jnp.asarray([canary]))
     update = partial(sgd.update, learning_rate=learning_rate, momentum=momentum)
 
-    def pull(params: Params, noised: Params) -> Array:
+    def pulls(params: Params, noised: Params) -> Array:
+        """Return the product of the two gradients in each layer's weights, in each layer's biases, and in all."""
         _, _, factors = jax.vmap(partial(backprop, mlp, params))(one.x, one.t)
-        return (dots(factors, noised) * clipping_weights(norms(factors), of_step.clip))[0]
+        parts = [
+            dots((pair,), (only,))[0] for pair, layer in zip(factors, noised, strict=True) for only in _parts(layer)
+        ]
+        return jnp.stack([*parts, sum(parts)]) * clipping_weights(norms(factors), of_step.clip)
 
     def lane(drawn: tuple[Array, Array, Array]) -> Array:
         rows, is_drawn, key = drawn
@@ -139,33 +144,38 @@ def _scores(
         def step(carry: tuple[Params, sgd.State], of_one: tuple[Array, ...]) -> tuple[tuple[Params, sgd.State], Array]:
             rows, is_drawn, key = of_one
             noised = run.gradient(mlp, carry[0], batch(examples, rows), is_drawn, of_step, key)
-            return update(*carry, noised), pull(carry[0], noised)
+            return update(*carry, noised), pulls(carry[0], noised)
 
-        (after, _), pulls = lax.scan(
+        (after, _), of_steps = lax.scan(
             step, (params, sgd.init(params)), (rows, is_drawn, jax.random.split(key, run.steps))
         )
-        return pulls.sum() if run.score == "direction" else -loss(mlp, after, one.x[0], one.t[0])
+        return of_steps.sum(0) if run.score == "direction" else -loss(mlp, after, one.x[0], one.t[0])[None]
 
     return lax.map(lane, (rows, is_drawn, keys), batch_size=_LANES)
+
+
+def _parts(layer: Layer) -> tuple[Layer, Layer]:
+    return layer._replace(b=jnp.zeros_like(layer.b)), layer._replace(w=jnp.zeros_like(layer.w))
 
 
 def _lower_bound(
     present: NDArray[np.floating], absent: NDArray[np.floating], delta: float, p: float
 ) -> tuple[float, int]:
-    """Return a lower bound of epsilon from the scores of runs with the example and without it, and the right guesses.
+    """Return a lower bound of epsilon from scores [n, K] with the example and without it, and the right guesses.
 
     If P[S | present] <= e^epsilon P[S | absent] + delta for every event S, and the other way round, then epsilon is at
     least log((P[S | present] - delta) / P[S | absent]).
     """
-    half = len(present) // 2
-    thresholds = np.concatenate([present[:half], absent[:half]])
-    above = _bounds(*_above(present[:half], absent[:half], thresholds), half, delta, p)
-    best = int(np.argmax(np.max(above, axis=0)))
-    which = int(np.argmax(above[:, best]))
+    half, chosen = len(present) // 2, []
+    for column, (with_it, without_it) in enumerate(zip(present[:half].T, absent[:half].T, strict=True)):
+        thresholds = np.concatenate([with_it, without_it])
+        bounds = _bounds(*_above(with_it, without_it, thresholds), half, delta, p)
+        side, place = np.unravel_index(np.argmax(bounds), bounds.shape)
+        chosen.append((bounds[side, place], side, column, thresholds[place]))
+    _, side, column, threshold = max(chosen)
+    hits, misses = _above(present[half:, column], absent[half:, column], np.array([threshold]))
     n = len(present) - half
-    hits, misses = _above(present[half:], absent[half:], thresholds[best : best + 1])
-    (bound,) = _bounds(hits, misses, n, delta, p)[which]
-    return max(float(bound), 0.0), int(hits[0] + n - misses[0])
+    return max(float(_bounds(hits, misses, n, delta, p)[side, 0]), 0.0), int(hits[0] + n - misses[0])
 
 
 def _above(

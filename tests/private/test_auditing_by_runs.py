@@ -9,7 +9,7 @@ from jaxmlp import MLP, Dataset
 from jaxmlp.private import Mechanism, audit_runs, gradient, noise_multiplier_for
 from jaxmlp.private.auditing_by_runs import _bounds, _lower_bound
 
-from .test_auditing import changed
+from .test_auditing import changed, without_noise_on_biases
 
 N, STEPS, MLP_ = 40, 5, MLP((8, 5, 3), "tanh")
 RNG = np.random.default_rng(0)
@@ -32,8 +32,12 @@ def test_the_right_mechanism_stands():
 
 @pytest.mark.parametrize(
     "fault",
-    [changed(noise_multiplier=0.0), changed(noise_multiplier=0.25), changed(clip=8.0, noise_multiplier=1 / 8)],
-    ids=["no noise", "a quarter of the noise", "clipped to 8 C"],
+    [
+        changed(noise_multiplier=0.25),
+        changed(clip=8.0, noise_multiplier=1 / 8),
+        without_noise_on_biases,
+    ],
+    ids=["a quarter of the noise", "clipped to 8 C", "biases without noise"],
 )
 def test_a_fault_is_found(fault):
     found = audited(gradient=fault)
@@ -94,7 +98,7 @@ def test_the_bound_is_above_epsilon_no_more_often_than_it_may(epsilon):
         present, absent = rng.random((2, 400)) < np.array([[truth], [1 - truth]])
         # Random digits say nothing more, but give many thresholds to choose from.
         scores = np.stack([present, absent]) + 0.9 * rng.random((2, 400))
-        above += _lower_bound(*scores, 0.0, 0.5)[0] > epsilon
+        above += _lower_bound(*scores[..., None], 0.0, 0.5)[0] > epsilon
     assert stats.binom(300, 0.5).sf(above - 1) > 1e-3
 
 
@@ -102,7 +106,7 @@ def test_bounds_come_close_to_epsilon_with_many_runs():
     rng, epsilon = np.random.default_rng(0), 1.0
     truth = 1 / (1 + np.exp(-epsilon))
     present, absent = rng.random((2, 20_000)) < np.array([[truth], [1 - truth]])
-    lower, right = _lower_bound(present.astype(float), absent.astype(float), 0.0, 0.05)
+    lower, right = _lower_bound(present[:, None].astype(float), absent[:, None].astype(float), 0.0, 0.05)
     assert 0.9 < lower < epsilon
     assert right / 20_000 == pytest.approx(truth, abs=0.01)
 
