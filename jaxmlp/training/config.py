@@ -49,6 +49,13 @@ class TrainConfig:
         gradient norms, before clipping), `"noise_scale"`, `"variance"` (tr Sigma), `"diversity"`, `"clipped"` (the
         fraction of examples), `"curvature"` (the Hessian's largest eigenvalue on a sample of 1,024 examples).
 
+    Notes
+    -----
+    Parameters, sums and updates are in the parameters' dtype. The precision of matrix products is JAX's setting. On a
+    GPU float32 products are in TF32 by default, which keeps 10 bits of 23, and on a TPU in bfloat16, which keeps 7.
+    `with jax.default_matmul_precision("float32"):` around `train`, `sweep.run` or a fit makes them as exact as on a
+    CPU, and slower; it holds in the threads of a sweep too.
+
     Raises
     ------
     ValueError
