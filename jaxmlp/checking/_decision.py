@@ -1,13 +1,4 @@
-"""Is a gradient right at a point? Four tests, the cheap ones first; only the last can find it wrong.
-
-1. It equals autodiff in float64, up to a few roundings of each element or of the slice that it lies in: right.
-2. Else, it equals autodiff up to the rounding error of both programs (`_excuses`, `_rounding.spread`): right.
-3. Else, it lies between the gradients on the sides of a kink (`_excuses`): a subgradient, and right.
-4. Else, differences of the function, along the direction in which the two differ most, confirm one of the two.
-
-Before that, differences along random directions confirm autodiff, which is then called the truth. Where autodiff fails
-or is wrong, differences alone decide (`_without_autodiff`).
-"""
+"""What a check calls, what it compares, and the slope of f along a direction by differences."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -20,12 +11,12 @@ import numpy as np
 
 from jaxmlp.checking import _differences, _functions, _points, _rounding, _survey
 from jaxmlp.checking._differences import Line, Slope
-from jaxmlp.checking._functions import Wide, moved_numbers, to_numpy
+from jaxmlp.checking._functions import Wide, to_numpy
 from jaxmlp.checking._program import equations, is_rule, trace, without_rules
-from jaxmlp.checking._survey import Survey
+from jaxmlp.checking._survey import Look
 from jaxmlp.checking.report import LeafError
 
-# A dozen operations in another order differ by this many units in the last place; a larger difference needs test 2.
+# A dozen operations in another order differ by this many units in the last place; a larger difference needs a reason.
 ROUNDINGS = 64
 # The chance that all directions of a check miss a fault as large as the resolution of the report.
 MISS = 1e-6
@@ -38,7 +29,7 @@ FEW = 128
 OTHER = 0.59
 
 Leaves = _survey.Leaves
-Surveyor = Callable[[list[Any], list[Any]], Survey | None]  # of (points, directions)
+Surveyor = Callable[[list[Any], list[Any]], list[Look] | None]  # of (points, directions)
 
 
 class Functions(NamedTuple):
@@ -111,7 +102,7 @@ def _truth(label: str, gradient: Callable[[Any], Any], steps: Callable[[Any], An
 
 
 def surveyor(functions: Functions) -> Surveyor:
-    """Return a function that computes the `Survey` of a check, with the first truth."""
+    """Return a function that looks at the points of a check, with the first truth."""
     if not functions.truths or not functions.given.traceable:
         return lambda points, directions: None
     return _survey.surveyor(functions.f, functions.truths[0].steps, functions.given)
@@ -127,7 +118,7 @@ def evaluated(call: Callable[[Any], Any], params: Any) -> Leaves | None:
 
 
 def compare(given: Leaves, expected: Leaves, epsilons: list[float]) -> Judged:
-    """Apply test 1: allow a few roundings, or one of the user's own dtype if that is more."""
+    """Allow a few roundings, or one of the user's own dtype if that is more."""
     allowed = [
         r * _rounding.scale(leaf) + np.finfo(np.float64).tiny
         for r, leaf in zip(_relative(epsilons), expected, strict=True)
@@ -188,7 +179,9 @@ def evidence(
         other = _differences.slope(again, noise)
         apart = 2 * abs(other.value / OTHER - slope.value)
         jump = slope.jump if slope.jump and other.jump else 0.0
-        slope = Slope(slope.value, max(slope.error, apart), jump)
+        slope = slope._replace(error=max(slope.error, apart), jump=jump)
+    if line.is_whole:
+        slope = _differences.stairs(lambda steps: functions.along(params, direction, steps), line, noise) or slope
     return Evidence(slope, line, direction)
 
 
@@ -208,11 +201,11 @@ def confirms(found: Evidence, leaves: Leaves) -> bool:
     terms = [leaf * v for leaf, v in zip(leaves, to_numpy(found.direction), strict=True)]
     promised = float(sum(np.sum(term) for term in terms))
     rounding = ROUNDINGS * np.finfo(np.float64).eps * float(sum(np.sum(np.abs(term)) for term in terms))
-    return bool(abs(found.slope.value - promised) <= found.slope.error + rounding)
+    return found.slope.allows(promised, rounding)
 
 
 def towards(judged: Judged, params: Any) -> Any:
-    """Return the direction along which the two gradients differ most, with the length of a random direction."""
+    """Return the direction along which the two gradients differ most, one unit long."""
     sizes = [_points.size(leaf) for leaf in to_numpy(params)]
     gaps = [
         np.where(w, g - e, 0.0) * s * s
@@ -225,90 +218,6 @@ def towards(judged: Judged, params: Any) -> Any:
 def _has_rules(f: Wide, params: Any) -> bool:
     program = trace(f.call, params).closed
     return any(is_rule(eqn) or eqn.primitive.name == "stop_gradient" for eqn in equations(program))
-
-
-class Basis(NamedTuple):
-    """The basis of a check: a gradient by autodiff that differences confirm, or None, and the differences."""
-
-    truth: Truth | None
-    expected: Leaves
-    found: list[Evidence]
-    noise: np.ndarray | None
-    kink: bool
-    refuted: list[str]
-
-
-def basis(
-    functions: Functions,
-    params: Any,
-    centre: float,
-    directions: list[Any],
-    goal: float,
-    survey: Survey | None,
-    seed: int,
-) -> Basis:
-    """Find a gradient by autodiff that differences along random directions confirm, up to an error of `goal`."""
-    lines = survey.lines if survey else [None] * len(directions)
-    found = [
-        evidence(functions, params, v, centre, goal=goal, known=line) for v, line in zip(directions, lines, strict=True)
-    ]
-    refuted: list[str] = []
-    noise = None
-    for truth in functions.truths:
-        is_seen = survey is not None and truth is functions.truths[0]
-        expected = survey.looks[0].expected if survey and is_seen else evaluated(truth.call, params)
-        if expected is None or not all(np.isfinite(leaf).all() for leaf in expected):
-            continue
-        confirmed = all(confirms(e, expected) for e in found)
-        if not confirmed and noise is None:  # with all steps
-            found = [evidence(functions, params, e.direction, centre, known=e.line) for e in found]
-            confirmed = all(confirms(e, expected) for e in found)
-        if not confirmed and noise is None:  # before autodiff is rejected, measure the noise of f too
-            noise = functions.noise(seed, params, directions[0])
-            found = [evidence(functions, params, e.direction, centre, noise=noise, known=e.line) for e in found]
-            confirmed = all(confirms(e, expected) for e in found)
-        if confirmed:
-            return Basis(truth, expected, found, noise, False, refuted)
-        if noise is not None and all(_follows(e, truth, expected, params, noise) for e in found):
-            return Basis(truth, expected, found, noise, True, refuted)
-        refuted.append(truth.label)
-    noise = functions.noise(seed, params, directions[0]) if noise is None else noise
-    return Basis(None, [], found, noise, False, refuted)
-
-
-def _follows(found: Evidence, truth: Truth, expected: Leaves, params: Any, noise: np.ndarray) -> bool:
-    """Return whether the mean slope of f over each step lies between autodiff's slopes within the step.
-
-    By the mean value theorem (Lebourg's, with kinks) it must, for any number of kinks.
-    """
-    low = high = dot(expected, found.direction)
-    line = found.line
-    for h, ahead, behind, floor in reversed(list(zip(line.h, line.ahead, line.behind, noise[line.which], strict=True))):
-        for step in (h, -h, h / 2, -h / 2, h / 4, -h / 4):
-            there = evaluated(truth.call, moved_numbers(params, found.direction, step))
-            if there is None:
-                return False
-            promised = dot(there, found.direction)
-            low, high = min(low, promised), max(high, promised)
-        room = _differences.SAFETY * floor / h + (high - low) / 8
-        if not low - room <= (ahead - behind) / (2 * h) <= high + room:
-            return False
-    return True
-
-
-class Trial(NamedTuple):
-    """The result of test 4: differences of f towards the disagreement, and the gradients that they confirm."""
-
-    found: Evidence
-    given: bool
-    expected: bool
-
-
-def trial(functions: Functions, params: Any, centre: float, judged: Judged, seed: int) -> Trial:
-    """Apply test 4: let the values of the function decide between the two gradients."""
-    direction = towards(judged, params)
-    found = evidence(functions, params, direction, centre, noise=functions.noise(seed, params, direction))
-    return Trial(found, confirms(found, judged.given), confirms(found, judged.expected))
 
 
 def leaf_errors(names: list[str], dtypes: list[str], judged: Judged) -> tuple[LeafError, ...]:

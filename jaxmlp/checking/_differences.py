@@ -42,13 +42,30 @@ class Line(NamedTuple):
         """Return whether it has all steps."""
         return len(self.which) == len(STEPS)
 
+    @property
+    def moves(self) -> float:
+        """Return how much the function changes for each unit: at a minimum its slope is 0, but it is not constant."""
+        change = np.nan_to_num(np.maximum(np.abs(self.ahead - self.centre), np.abs(self.behind - self.centre)))
+        # A constant has no changes; then a share of its value is the measure.
+        return float(np.max(change / self.h)) if change.any() else 1e-6 * abs(self.centre)
+
 
 class Slope(NamedTuple):
-    """A derivative along a direction, its error, and the jump between its sides at a kink (else 0)."""
+    """A derivative along a direction, its error, and what is not smooth there.
+
+    `jump` is the slope ahead minus the slope behind at a kink, `leap` is how far the function itself jumps; `stairs`
+    tells that tiny steps do not move it, so that the slope is that of large ones.
+    """
 
     value: float
     error: float
     jump: float
+    leap: float = 0.0
+    stairs: bool = False
+
+    def allows(self, promised: float, rounding: float = 0.0) -> bool:
+        """Return whether a gradient may promise this slope: f's own, or one between those of its two sides."""
+        return bool(abs(self.value - promised) <= self.error + abs(self.jump) / 2 + rounding)
 
 
 def line(along: Along, centre: float, known: Line | None = None) -> Line:
@@ -68,10 +85,8 @@ def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
 
     `noise` is the rounding of the values at each of STEPS; a few units in their last place if None.
     """
-    size = np.maximum.reduce(
-        [np.abs(values.ahead), np.abs(values.behind), np.full(len(values.which), abs(values.centre))]
-    )
-    noises = (4 * np.finfo(np.float64).eps * size if noise is None else noise[values.which]) / values.h
+    floor = _floor(values) if noise is None else noise[values.which]
+    noises = floor / values.h
     quotients = column = (values.ahead - values.behind) / (2 * values.h)
     # Extrapolate only if the differences fall as they should; else the error is their spread.
     falls = np.abs(np.diff(column))
@@ -87,7 +102,13 @@ def slope(values: Line, noise: np.ndarray | None = None) -> Slope:
         if errors[j] < error:
             best, error = float(following[j]), float(errors[j])
         column = following
-    return Slope(best, SAFETY * error, _jump(values, noises))
+    return Slope(best, SAFETY * error, _jump(values, noises), _leap(values, floor))
+
+
+def _floor(values: Line) -> np.ndarray:
+    """Return a few units in the last place of the values: the least noise that they can have."""
+    size = np.maximum(np.maximum(np.abs(values.ahead), np.abs(values.behind)), abs(values.centre))
+    return 4 * np.finfo(np.float64).eps * size
 
 
 def _contradicted(entries: np.ndarray, quotients: np.ndarray, noises: np.ndarray, k: int) -> np.ndarray:
@@ -105,7 +126,43 @@ def _jump(values: Line, noises: np.ndarray) -> float:
     if len(clear) < 2:
         return 0.0
     before, last = jumps[clear[-2]], jumps[clear[-1]]
-    return float(last) if abs(last) > abs(before) / 2 else 0.0
+    return float(last) if abs(before) / 2 < abs(last) < abs(before) * 2 else 0.0
+
+
+def _leap(values: Line, noise: np.ndarray) -> float:
+    """Return how far the function jumps at the point: what the three shortest steps agree on, or 0."""
+    if not values.is_whole:
+        return 0.0
+    for side in (values.ahead, values.behind):
+        change = np.abs(side - values.centre)[-3:]
+        if change.min() > 100 * noise.max() and change.max() < 1.5 * change.min():
+            return float(change[-1])
+    return 0.0
+
+
+def stairs(along: Along, values: Line, noise: np.ndarray | None = None) -> Slope | None:
+    """Return the slope by large steps of a function that tiny steps move nowhere, as of a solver with a tolerance.
+
+    None if tiny steps move it somewhere on the line, or if large steps agree on no slope. The slope is that of a
+    polynomial through 64 points; three degrees and the distance of the points bound its error.
+    """
+    floor = _floor(values) if noise is None else noise[values.which]
+    change = np.maximum(np.abs(values.ahead - values.centre), np.abs(values.behind - values.centre))
+    moving = np.flatnonzero(change)
+    if not len(moving) or moving[-1] == len(change) - 1 or change[moving[-1]] <= 1000 * floor[moving[-1]]:
+        return None
+    tiny = values.h[moving[-1] + 1] / 4
+    starts = np.concatenate([values.h[moving], -values.h[moving]])
+    before, after = np.split(np.asarray(along(np.concatenate([starts, starts + tiny])), np.float64), 2)
+    if np.mean(before == after) < 0.75:
+        return None
+    x = np.linspace(-1, 1, 64)
+    y = np.asarray(along(STEPS[0] * x), np.float64)
+    fits = [np.polynomial.Polynomial.fit(x, y, degree) for degree in (3, 5, 7)]
+    low, value, high = (float(fit.deriv()(0.0)) / STEPS[0] for fit in fits)
+    rounding = float(np.sqrt(np.mean(np.square(fits[1](x) - y)) / len(x))) / STEPS[0]
+    error = SAFETY * (abs(value - low) + abs(value - high) + rounding)
+    return Slope(value, error, 0.0, stairs=True) if error < abs(value) / 4 else None
 
 
 def noise(along: Along, step: float = 2.0**-38) -> float:

@@ -20,7 +20,8 @@ def draws(params: Any, n_directions: int, seed: int) -> Draws:
     return Draws(
         [jax.tree.map(lambda w: _normal(w, rng), params) for _ in range(n_directions)],
         jax.tree.map(lambda w: _normal(w, rng), params),
-        jax.tree.map(lambda w: rng.integers(-1, 2, np.shape(w), np.int8), params),
+        # As many of each as fit: no draw leaves the zeros out of a small leaf.
+        jax.tree.map(lambda w: rng.permutation(np.resize([0, 1, -1], np.size(w))).reshape(np.shape(w)), params),
     )
 
 

@@ -1,4 +1,4 @@
-"""Is a right formula precise enough in the user's dtypes?"""
+"""What can rounding explain: of a right formula in float64, and of what it returns in the user's dtypes?"""
 
 import math
 from collections.abc import Callable
@@ -10,34 +10,87 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.checking import _rounding
-from jaxmlp.checking._decision import ROUNDINGS, Judged, Leaves
-from jaxmlp.checking._functions import to_numpy
+from jaxmlp.checking._decision import ROUNDINGS, Judged, Leaves, Truth
+from jaxmlp.checking._functions import Scope, Wide, to_float64, to_numpy
 from jaxmlp.checking._program import source, trace
 from jaxmlp.checking.report import Explanation
 
 
-def precision_checker(f: Callable[[Any], Any], dtypes: list[Any]) -> Callable[[Any, Judged, int], Judged]:
-    """Return a function of (params, judged, seed) that judges the rounding of a right formula in the user's own dtypes.
+def excuse(given: Wide, truth: Truth, params: Any, judged: Judged, seed: int) -> Judged:
+    """Allow the rounding error of both programs in float64, estimated from more samples until it suffices."""
+    factor = _rounding.threshold(sum(leaf.size for leaf in judged.given))
 
-    It allows a multiple of autodiff's own error in these dtypes, and what rounding can do to autodiff.
+    def allow(*spreads: Leaves) -> Judged:
+        return judged._replace(
+            allowed=[a + factor * sum(off) for a, *off in zip(judged.allowed, *spreads, strict=True)]
+        )
+
+    spreads: Leaves = []
+    try:
+        for found in truth.spreads(seed, params):
+            spreads = to_numpy(found)
+            if (excused := allow(spreads)).is_right:
+                return excused
+    except Exception:  # its rounding cannot be imitated: assume that only the last digit of autodiff is off
+        spreads = [np.finfo(np.float64).eps * _rounding.scale(leaf) for leaf in judged.expected]
+    try:
+        if not given.traceable:
+            raise TypeError
+        for found in given.spreads(seed, params):
+            excused = allow(spreads, to_numpy(found))
+            if excused.is_right:
+                return excused
+    except Exception:  # not traceable: assume that the gradient loses a few digits more
+        excused = allow(spreads, [8 * leaf for leaf in spreads])
+    return excused
+
+
+def precision_checker(f: Callable[[Any], Any], given: Wide, dtypes: list[Any]) -> Callable[..., Judged]:
+    """Return a function of (params, judged, seed, x64) that judges a right formula's rounding in the user's dtypes.
+
+    It allows a multiple of autodiff's own error in these dtypes, and what rounding can do to autodiff. Without autodiff
+    it allows a multiple of what the last digit of the parameters does to the gradient.
     """
     autodiff, spread = jax.jit(jax.grad(f)), _rounding.spread(jax.grad(f))
 
-    def judge(params: Any, judged: Judged, seed: int) -> Judged:
+    def moved(params: Any, seed: int, x64: Scope) -> Leaves:
+        """Return how far the gradient moves in float64 if each parameter moves by a rounding of its dtype."""
+        rng = np.random.default_rng(seed)
+        here, tree = to_numpy(params), jax.tree.structure(params)
+
+        def called(amount: float) -> Leaves:
+            pairs = zip(here, dtypes, strict=True)
+            off = [w * (1 + amount * _rounding.epsilon(dtype) * rng.uniform(-1, 1, w.shape)) for w, dtype in pairs]
+            with x64(True):
+                return to_numpy(given.call(to_float64(jax.tree.unflatten(tree, off))))
+
+        centre, offs = called(0.0), [called(1.0) for _ in range(_rounding.SAMPLES)]
+        pairs = zip(centre, zip(*offs, strict=True), strict=True)
+        return [np.max([np.abs(leaf - c) for leaf in leaves], axis=0) for c, leaves in pairs]
+
+    def judge(params: Any, judged: Judged, seed: int, x64: Scope) -> Judged:
         return judge_precision(
-            judged, dtypes, lambda: to_numpy(autodiff(params)), lambda: to_numpy(spread(seed, params))
+            judged,
+            dtypes,
+            lambda: to_numpy(autodiff(params)),
+            lambda: to_numpy(spread(seed, params)),
+            lambda: moved(params, seed, x64),
         )
 
     return judge
 
 
 def judge_precision(
-    judged: Judged, dtypes: list[Any], own: Callable[[], Leaves], spread: Callable[[], Leaves]
+    judged: Judged,
+    dtypes: list[Any],
+    own: Callable[[], Leaves],
+    spread: Callable[[], Leaves],
+    moved: Callable[[], Leaves] | None = None,
 ) -> Judged:
     """Judge results in the user's dtypes.
 
     Beyond a few roundings, allow a multiple of the error of `own`, the results of the truth in these dtypes, and a
-    multiple of its `spread` by rounding.
+    multiple of its `spread` by rounding. If JAX cannot tell these, allow one of what is `moved` by the parameters' own.
     """
     limits = [jnp.finfo(dtype) for dtype in dtypes]
     allowed = [
@@ -55,8 +108,9 @@ def judge_precision(
             return excused
         factor = _rounding.threshold(sum(leaf.size for leaf in errors))
         return judged._replace(allowed=[a + _finite(factor * s) for a, s in zip(wider, spread(), strict=True)])
-    except Exception:  # not traceable: allow a multiple of the rounding
-        return judged._replace(allowed=[16 * leaf for leaf in allowed])
+    except Exception:  # not traceable
+        conditioned = moved() if moved else [np.zeros_like(a) for a in allowed]
+        return judged._replace(allowed=[16 * a + ROUNDINGS * m for a, m in zip(allowed, conditioned, strict=True)])
 
 
 def _finite(leaf: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 Apply = Callable[[Sequence[Any]], list[Any]]
 # A visitor gets an operation, its inputs, how to apply it, and the iteration of a loop; it returns the outputs.
@@ -44,6 +45,28 @@ def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
         return inputs if eqn.primitive.name == "stop_gradient" else apply(inputs)
 
     return lambda *args: trace(function, *args).run(visit, *args)
+
+
+def continued(function: Callable[..., Any], rounds: int = 64) -> Callable[..., Any]:
+    """Return the function with more rounds of each loop that stops at a tolerance: one that compares floats."""
+
+    def visit(eqn: JaxprEqn, inputs: list[Any], apply: Apply, _: Any) -> list[Any]:
+        outputs = inputs if eqn.primitive.name == "stop_gradient" else apply(inputs)
+        if not stops_at_tolerance(eqn):
+            return outputs
+        body, first = eqn.params["body_jaxpr"], eqn.params["cond_nconsts"]
+        consts = inputs[first : first + eqn.params["body_nconsts"]]
+        return jax.lax.fori_loop(0, rounds, lambda _, carry: jaxpr_as_fun(body)(*consts, *carry), outputs)
+
+    return lambda *args: trace(function, *args).run(visit, *args)
+
+
+def stops_at_tolerance(eqn: JaxprEqn) -> bool:
+    """Return whether an operation is a loop whose end depends on floating numbers."""
+    if eqn.primitive.name != "while":
+        return False
+    read: list[Any] = [atom for inside in equations(eqn.params["cond_jaxpr"]) for atom in inside.invars]
+    return any(jnp.issubdtype(atom.aval.dtype, jnp.floating) for atom in read)
 
 
 def inner(eqn: JaxprEqn) -> ClosedJaxpr | Jaxpr | None:
@@ -154,13 +177,24 @@ def _while(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -
     test, body = params["cond_jaxpr"], params["body_jaxpr"]
     test_consts, body_consts, carry = inputs[:n_test], inputs[n_test : n_test + n_body], inputs[n_test + n_body :]
 
-    def go_on(state: tuple[Any, ...]) -> Any:
+    def goes_on(state: tuple[Any, ...]) -> Any:
         return _walk(test.jaxpr, test.consts, [*test_consts, *state[1:]], visit, state[0])[0]
 
+    def go_on(state: tuple[Any, ...]) -> Any:
+        return jnp.any(goes_on(state))
+
     def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (state[0] + 1, *_walk(body.jaxpr, body.consts, [*body_consts, *state[1:]], visit, state[0]))
+        after = _walk(body.jaxpr, body.consts, [*body_consts, *state[1:]], visit, state[0])
+        if shape_of(test.jaxpr.outvars[0]):  # batched: some examples have come to their end
+            on = goes_on(state)
+            after = [_where(on, new, old) for new, old in zip(after, state[1:], strict=True)]
+        return (state[0] + 1, *after)
 
     return list(jax.lax.while_loop(go_on, step, (_first(iteration), *carry))[1:])
+
+
+def _where(on: Any, new: Any, old: Any) -> Any:
+    return jnp.where(on.reshape(*on.shape, *[1] * (jnp.ndim(new) - on.ndim)), new, old)
 
 
 def _cond(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -> list[Any]:

@@ -22,25 +22,19 @@ Leaves = list[np.ndarray]
 
 
 class Look(NamedTuple):
-    """The values at one point: f, the gradient given, and the gradient by autodiff."""
+    """The values at a point: f, the gradient given, that by autodiff, and the first stage of f along lines."""
 
     params: Any
     value: float
     given: Leaves
     expected: Leaves
-
-
-class Survey(NamedTuple):
-    """The values at each point, and the first stage of f along each direction through the first point."""
-
-    looks: list[Look]
     lines: list[_differences.Line]
 
 
-def surveyor(f: Wide, steps: Callable[[Any], Any], given: Wide) -> Callable[[list[Any], list[Any]], Survey | None]:
-    """Return a function of (points, directions), float64 trees, that returns their `Survey`, or None if JAX cannot.
+def surveyor(f: Wide, steps: Callable[[Any], Any], given: Wide) -> Callable[[list[Any], list[Any]], list[Look] | None]:
+    """Return a function of (points, directions), float64 trees, that returns a `Look` at each, or None if JAX cannot.
 
-    `steps` is f as autodiff differentiates it.
+    `steps` is f as autodiff differentiates it. All directions go through the first point, one through each other.
     """
     first = _differences.STAGES[0]
     h = np.concatenate([_differences.STEPS[first], -_differences.STEPS[first]])
@@ -48,27 +42,30 @@ def surveyor(f: Wide, steps: Callable[[Any], Any], given: Wide) -> Callable[[lis
     def look(params: Any) -> Any:
         return *jax.value_and_grad(steps)(params), given.call(params)
 
+    def along(ray: tuple[Any, Any]) -> Any:
+        return _all(lambda step: f.call(moved(*ray, step)), jnp.asarray(h))
+
     @jax.jit
-    def survey(points: Any, directions: Any) -> Any:
-        here = jax.tree.map(lambda leaf: leaf[0], points)
+    def survey(points: Any, rays: Any) -> Any:
+        return _all(look, points), _all(along, rays)
 
-        def along(direction: Any) -> Any:
-            return _all(lambda step: f.call(moved(here, direction, step)), jnp.asarray(h))
-
-        return _all(look, points), _all(along, directions)
-
-    def surveyed(points: list[Any], directions: list[Any]) -> Survey | None:
+    def surveyed(points: list[Any], directions: list[Any]) -> list[Look] | None:
+        rays = [(points[0], v) for v in directions] + [(point, directions[0]) for point in points[1:]]
         try:
-            (values, expected, own), lines = survey(_stacked(points), _stacked(directions))
+            (values, expected, own), lines = survey(_stacked(points), _stacked(rays))
             values, lines = to_numpy((values, lines))
             expected, own = to_numpy(expected), to_numpy(own)
         except Exception:  # JAX raises many kinds for functions that it cannot trace, differentiate or batch
             return None
-        looks = [
-            Look(at, float(values[i]), [leaf[i] for leaf in own], [leaf[i] for leaf in expected])
-            for i, at in enumerate(points)
-        ]
-        return Survey(looks, [_differences.Line(float(values[0]), first, *np.split(line, 2)) for line in lines])
+        through = [0] * len(directions) + list(range(1, len(points)))
+
+        def look_at(i: int) -> Look:
+            here = [np.split(line, 2) for line, n in zip(lines, through, strict=True) if n == i]
+            value = float(values[i])
+            measured = [_differences.Line(value, first, *sides) for sides in here]
+            return Look(points[i], value, [leaf[i] for leaf in own], [leaf[i] for leaf in expected], measured)
+
+        return [look_at(i) for i in range(len(points))]
 
     return surveyed
 

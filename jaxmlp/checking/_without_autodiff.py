@@ -4,7 +4,6 @@ Differences are taken along every coordinate of a small problem, and along rando
 one; there a wrong leaf is halved until one wrong element is left.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmlp.checking import _differences, _points
-from jaxmlp.checking._decision import ALONE, FEW, MISS, Evidence, Functions, Judged, Leaves, dot, evidence
+from jaxmlp.checking._decision import (
+    ALONE,
+    FEW,
+    MISS,
+    Evidence,
+    Functions,
+    Judged,
+    Leaves,
+    confirms,
+    dot,
+    evidence,
+)
 from jaxmlp.checking._functions import to_numpy
+
+# Directions in which kinks that each coordinate allows are tried together.
+JOINT = 8
 
 
 class _Point(NamedTuple):
@@ -64,28 +77,51 @@ def judge_without_autodiff(
 ) -> tuple[Judged, float, list[Evidence]]:
     """Judge a gradient; also return the smallest fault that is seen, relative to the gradient, and the differences."""
     point = _Point(functions, params, centre, given, noise)
-    return _every_coordinate(point) if sum(leaf.size for leaf in given) <= FEW else _every_leaf(point, rng)
+    return _every_coordinate(point, rng) if sum(leaf.size for leaf in given) <= FEW else _every_leaf(point, rng)
 
 
-def _every_coordinate(point: _Point) -> tuple[Judged, float, list[Evidence]]:
+def _every_coordinate(point: _Point, rng: np.random.Generator) -> tuple[Judged, float, list[Evidence]]:
     given = point.given
-    expected, allowed = [np.zeros_like(leaf) for leaf in given], [np.zeros_like(leaf) for leaf in given]
-    lines, kinks = [], 0
+    expected, errors, jumps = ([np.zeros_like(leaf) for leaf in given] for _ in range(3))
+    lines = []
     for i, leaf in enumerate(given):
         size = point.size(i)
         for index in np.ndindex(leaf.shape):
             found = point.coordinate(i, index)
             expected[i][index] = found.slope.value / size
-            kinks += _jump(found) > 0
-            allowed[i][index] = (found.slope.error + _jump(found) / 2) / size
-            allowed[i][index] += point.functions.epsilons[i] * abs(leaf[index])
+            errors[i][index] = found.slope.error / size + point.functions.epsilons[i] * abs(leaf[index])
+            jumps[i][index] = _jump(found) * np.sign(found.slope.jump) / size
             lines.append(found)
-    largest = max(float(np.abs(leaf).max()) for leaf in given if leaf.size)
-    resolution = max(float(leaf.max()) for leaf in allowed if leaf.size) / max(largest, 1e-300)
-    judged = Judged(given, expected, allowed)
+    largest = max(max(abs(dot(given, e.direction)), e.line.moves) for e in lines)
+    resolution = max(e.slope.error + _jump(e) / 2 for e in lines) / max(largest, np.finfo(np.float64).tiny)
+    judged = Judged(given, expected, [e + np.abs(j) / 2 for e, j in zip(errors, jumps, strict=True)])
+    kinks = sum(int((j != 0).sum()) for j in jumps)
     if kinks and judged.is_right:
+        if not _is_mixture(point, jumps, rng):
+            return judged._replace(allowed=errors), resolution, lines
         judged = judged._replace(kink=f"f has a kink here (along {kinks} coordinates), and this is a subgradient")
     return judged, resolution, lines
+
+
+def _is_mixture(point: _Point, jumps: Leaves, rng: np.random.Generator) -> bool:
+    """Return whether a gradient that each coordinate allows is one together: (1, 1) at a tie of two is not.
+
+    Its slope must lie between those of both sides of f along any direction, if all kinks bend the same way.
+    """
+    signs = {float(sign) for leaf in jumps for sign in np.unique(np.sign(leaf)) if sign}
+    if len(signs) != 1:
+        return True
+    for _ in range(JOINT):
+        common = rng.choice([-1.0, 1.0])  # near the direction in which all of them move together
+        v = [
+            np.where(j != 0, point.size(i) * (common + 0.2 * rng.standard_normal(j.shape)), 0.0)
+            for i, j in enumerate(jumps)
+        ]
+        direction = jax.tree.unflatten(jax.tree.structure(point.params), [jnp.asarray(leaf) for leaf in v])
+        found = evidence(point.functions, point.params, direction, point.centre, noise=point.noise)
+        if not confirms(found, point.given):
+            return False
+    return True
 
 
 def _every_leaf(point: _Point, rng: np.random.Generator) -> tuple[Judged, float, list[Evidence]]:
@@ -96,8 +132,8 @@ def _every_leaf(point: _Point, rng: np.random.Generator) -> tuple[Judged, float,
         for _ in range(_differences.n_directions(MISS, ALONE)):
             found, gap, error = point.probe(i, np.ones(leaf.shape, bool), rng)
             lines.append(found)
-            norm = point.size(i) * float(np.linalg.norm(leaf))
-            resolution = max(resolution, error / (ALONE * norm) if norm else (0.0 if error == 0 else math.inf))
+            norm = max(point.size(i) * float(np.linalg.norm(leaf)), found.line.moves)
+            resolution = max(resolution, error / (ALONE * norm) if norm else 0.0)
             if abs(gap) > error:
                 index = point.locate(i, rng)
                 slope = point.coordinate(i, index).slope

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmlp.checking import _decision, _excuses, _points, _rounding
+from jaxmlp.checking import _decision, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, split
 from jaxmlp.checking._boundary import check_floats, check_like, check_outputs, element, first_index, leaf_names, name_of
 from jaxmlp.checking._decision import Judged, Leaves, Truth, leaf_errors
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, to_float64, to_numpy, widened, x64_scope
-from jaxmlp.checking._precision import judge_precision
+from jaxmlp.checking._precision import excuse, judge_precision
 from jaxmlp.checking._why_wrong_batched import Form, Trial, combined, explain
 from jaxmlp.checking.report import Explanation, PointCheck, Report
 
@@ -129,7 +129,7 @@ def _check(
 
     def judged(fixed: Leaves, floats: list[Any], seed: int) -> Judged:
         result = _decision.compare(fixed, combined(to_numpy(alone.call(floats)), form), epsilons)
-        return result if result.is_right else _excuses.excuse(given, truth, floats, result, seed)
+        return result if result.is_right else excuse(given, truth, floats, result, seed)
 
     trials = [Trial("the given examples", None, judged(at_hand, wide, seed))]
     points = [_point(trials[0])]

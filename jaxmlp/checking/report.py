@@ -49,10 +49,10 @@ class PointCheck(NamedTuple):
 class Report:
     """A verdict with its evidence and explanation; true if and only if the verdict is "right".
 
-    The verdict is "undecided" if the function is too noisy to check. For a wrong gradient, `explanations` has the
-    simplest explanation that fits the evidence; its kind is "none" if none fits. `resolution` is the smallest fault,
-    relative to the norm of the gradient, that differences alone find; comparisons element by element find far smaller
-    ones.
+    The verdict is "undecided" where the function jumps, or is too noisy to check; `explanations` says which. For a
+    wrong gradient, `explanations` has the simplest explanation that fits the evidence; its kind is "none" if none fits.
+    `resolution` is the smallest fault that differences alone find, relative to the gradient or, at a minimum, to the
+    changes of f; comparisons element by element find far smaller ones.
     """
 
     subject: str  # what was checked, such as "gradient of loss"

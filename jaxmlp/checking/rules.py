@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmlp.checking import _decision, _excuses, _points, _rounding
+from jaxmlp.checking import _decision, _points, _rounding
 from jaxmlp.checking._arguments import Arguments, Named, cast, inner_product, split, two_short_normals
 from jaxmlp.checking._boundary import check_floats, check_like, check_outputs, element, first_index, leaf_names, name_of
 from jaxmlp.checking._functions import NOT_TRACEABLE, called, first_line, to_float64, to_numpy, widened, x64_scope
+from jaxmlp.checking._precision import excuse
 from jaxmlp.checking._program import equations, is_rule, without_rules
 from jaxmlp.checking.gradient import check_gradient
 from jaxmlp.checking.report import Explanation, Report
@@ -215,7 +216,7 @@ def _nonlinear(rule: _Rule, gradient: Callable[[Named], Named], at: list[Named],
         truth = _decision.Truth("", pull.call, pull.spreads, pull.plain)
         for each in (first, second, both):
             if not judged.is_right and pull.traceable:
-                judged = _excuses.excuse(pull, truth, each, judged, seed)
+                judged = excuse(pull, truth, each, judged, seed)
     for name, leaf in zip(names, zero, strict=True):
         if leaf.any():
             index = first_index(leaf)

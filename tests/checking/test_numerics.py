@@ -148,6 +148,44 @@ def test_a_kink_at_the_point_gives_a_jump_of_its_size_and_a_smooth_function_none
     assert all(_differences.slope(all_steps(f)).jump == 0 for name, (f, _) in SMOOTH.items() if "width" not in name)
 
 
+def test_a_leap_has_its_size_and_smooth_functions_kinks_and_roots_have_none():
+    for f, leap in (
+        (lambda h: np.exp(h) + 2.5 * (h > 0), 2.5),
+        (lambda h: np.exp(h) - 1e-6 * (h >= 0), 1e-6),
+        (lambda h: np.exp(h) + (h == 0), 1),
+    ):
+        assert _differences.slope(all_steps(f)).leap == pytest.approx(leap, rel=1e-3)
+    for f, _ in (SMOOTH | KINKED).values():
+        assert _differences.slope(all_steps(f)).leap == 0
+    assert _differences.slope(all_steps(lambda h: np.sqrt(np.abs(h)))).leap == 0
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e-5, 1e-8])
+def test_the_slope_of_stairs_is_that_of_large_steps(width):
+    def stairs(h):
+        return np.floor(np.sin(1 + 2 * h) / width) * width
+
+    found = _differences.stairs(stairs, all_steps(stairs))
+    truth = 2 * math.cos(1)
+    assert abs(found.value - truth) <= found.error
+    # Stairs of this height, averaged over 64 points of a line 2^-3 long, on which sine is a polynomial to five digits.
+    assert found.error < 8 * width / 2.0**-4 + 1e-5
+    assert found.stairs
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        *[along for along, _ in (SMOOTH | KINKED).values()],
+        lambda h: np.sign(h) * np.maximum(np.abs(h) - 1e-3, 0),
+        lambda h: np.maximum(h - 1e-5, 0),
+        lambda h: np.round(0.3 + h),
+    ],
+)
+def test_what_tiny_steps_move_or_large_steps_do_not_agree_on_are_no_stairs(f):
+    assert _differences.stairs(f, all_steps(f)) is None
+
+
 @pytest.mark.parametrize("planted", [1e-2, 1e-7, 1e-12])
 def test_noise_is_estimated_within_a_factor_of_4(planted):
     rng = np.random.default_rng(0)
@@ -256,6 +294,34 @@ def test_an_exact_program_has_no_spread():
     assert not _rounding.spread(lambda x: jnp.maximum(-x[::-1], 0.5).reshape(8, 8).T)(0, jnp.asarray(X)).any()
 
 
+@pytest.mark.parametrize(
+    "decides",
+    [
+        lambda x: jnp.floor(x / 3 * 3),
+        lambda x: jnp.round(x / 7 * 7 + 0.5),
+        lambda x: (x / 3 * 3 == x).astype(x.dtype),
+        lambda x: (x / 3 * 3 >= x).astype(x.dtype),
+        lambda x: (x / 3 * 3).astype(bool).astype(x.dtype),
+        lambda x: jnp.sign(x / 3 * 3 - x),
+        lambda x: jnp.arange(4.0)[(x[:4] / 3 * 3).astype(int) % 4],
+        lambda x: jnp.eye(4, dtype=int).astype(x.dtype),
+        lambda x: (1 - jnp.eye(4) == 1).astype(x.dtype),
+    ],
+    ids=["floor", "round", "==", ">=", "bool", "sign", "index", "an int as a float", "a mask"],
+)
+def test_assumed_rounding_flips_no_decision(decides):
+    assert not np.any(_rounding.spread(decides)(0, jnp.arange(1.0, 9.0)))
+
+
+def test_a_rounding_error_that_is_not_finite_allows_nothing():
+    assert _rounding.spread(lambda x: jnp.sqrt(x - x / 3 * 3))(0, jnp.float32(1)) == 0
+
+
+def test_reduced_precision_rounds_as_its_mantissa_does():
+    spread = _rounding.spread(lambda x: jax.lax.reduce_precision(x, 8, 7))(0, jnp.asarray(X))
+    np.testing.assert_allclose(spread / X, 2.0**-7, rtol=0.7)
+
+
 def test_a_growing_spread_never_shrinks_and_ends_as_the_full_one():
     x = jnp.asarray(X)
     grown = list(_rounding.spreads(logistic_map)(0, x))
@@ -285,7 +351,7 @@ def test_integers_are_summed_exactly(count):
 def test_the_threshold_has_the_chance_of_a_false_alarm():
     # Student's t of 8 samples, two-sided, shared among n results.
     for n in (1, 1000):
-        assert 2 * n * stats.t.sf(_rounding.threshold(n), _rounding.SAMPLES) == pytest.approx(_rounding.FALSE_ALARM)
+        assert 2 * n * stats.t.sf(_rounding.threshold(n), _rounding.SAMPLES) == pytest.approx(1e-12)
 
 
 def test_small_rows_of_a_leaf_are_measured_by_themselves():

@@ -32,16 +32,19 @@ def surveyed(f, directions=2):
 def test_a_survey_returns_what_the_functions_return_one_by_one(f, at_most, x64, monkeypatch):
     monkeypatch.setattr(_survey, "SIDE_BY_SIDE", at_most)
     wide, points, directions, found = surveyed(f)
-    for look, point in zip(found.looks, points, strict=True):
+    for look, point in zip(found, points, strict=True):
         np.testing.assert_allclose(look.value, wide.plain(point), rtol=1e-13)
         for given, expected, truth in zip(look.given, look.expected, jax.tree.leaves(jax.grad(f)(point)), strict=True):
             np.testing.assert_allclose(given, truth, rtol=1e-10, atol=1e-13)
             np.testing.assert_allclose(expected, truth, rtol=1e-10, atol=1e-13)
-    for line, direction in zip(found.lines, directions, strict=True):
+    # All directions go through the first point, the first one through each other.
+    rays = [(0, direction) for direction in directions] + [(i, directions[0]) for i in range(1, len(points))]
+    lines = [line for look in found for line in look.lines]
+    for (i, direction), line in zip(rays, lines, strict=True):
         np.testing.assert_array_equal(line.which, _differences.STAGES[0])
         for h, ahead, behind in zip(line.h, line.ahead, line.behind, strict=True):
-            np.testing.assert_allclose(ahead, f(_functions.moved(points[0], direction, h)), rtol=1e-13)
-            np.testing.assert_allclose(behind, f(_functions.moved(points[0], direction, -h)), rtol=1e-13)
+            np.testing.assert_allclose(ahead, f(_functions.moved(points[i], direction, h)), rtol=1e-13)
+            np.testing.assert_allclose(behind, f(_functions.moved(points[i], direction, -h)), rtol=1e-13)
 
 
 def test_functions_that_cannot_be_batched_are_checked_one_by_one():
@@ -65,7 +68,7 @@ def test_gradients_that_agree_are_found_right_by_compare(x64):
     agreed = 0
     for _ in range(200):
         size = 10.0 ** rng.uniform(-17, -11)
-        expected = [leaf * 10.0 ** rng.integers(-3, 3, leaf.shape) for leaf in found.looks[0].expected]
+        expected = [leaf * 10.0 ** rng.integers(-3, 3, leaf.shape) for leaf in found[0].expected]
         given = [leaf + size * rng.normal(size=leaf.shape) for leaf in expected]
         if _decision.agree(given, expected, epsilons):
             agreed += 1
@@ -73,5 +76,5 @@ def test_gradients_that_agree_are_found_right_by_compare(x64):
     assert 20 < agreed < 180
     nothing = [np.zeros((0, 3)), np.zeros(0)]
     assert _decision.agree(nothing, nothing, epsilons)
-    bad = [np.full_like(leaf, np.nan) for leaf in found.looks[0].expected]
-    assert not _decision.agree(bad, found.looks[0].expected, epsilons)
+    bad = [np.full_like(leaf, np.nan) for leaf in found[0].expected]
+    assert not _decision.agree(bad, found[0].expected, epsilons)
