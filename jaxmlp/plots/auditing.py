@@ -42,7 +42,7 @@ def draw_audit_bounds(bounds: Mapping[str, Mapping[str, Sequence[float]]], claim
     axes.set_xlim(0, None)
     axes.set_xlabel("epsilon is at least")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)
     axes.grid(axis="y", color="0.93")
     axes.set_axisbelow(True)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
