@@ -1,11 +1,13 @@
 """The site: `python -m sphinx -W -n docs build`. Nothing is fetched, neither by the build nor by a reader's browser."""
 
+import os
 import sys
 from pathlib import Path
 
 import jaxmlp
 
 sys.path.insert(0, str(Path(__file__).parent / "_sphinx"))
+os.environ |= {"JAX_PLATFORMS": "cpu", "DATA": str(Path(__file__).parents[1] / "experiments/data")}
 
 project = "jaxmlp"
 author = copyright = "The jaxmlp authors"
@@ -17,6 +19,7 @@ extensions = [
     "myst_nb",
     "docstrings",
     "mathml",
+    "measured",
     "terminal",
 ]
 exclude_patterns = ["_sphinx"]
@@ -31,6 +34,7 @@ html_copy_source = False
 
 # Pages with code are executed anew by each build: what they print is what this version prints.
 nb_execution_mode = "force"
+nb_execution_in_temp = True
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True

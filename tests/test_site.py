@@ -14,6 +14,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 TEXT = "\n".join(page.read_text() for page in sorted(DOCS.glob("reference/*.md")))
 NAMES = re.findall(r"^\.\. auto(?!module)\w+:: (\S+)", TEXT, re.MULTILINE)
 
+# Pages that `measured/index` lists.
+MEASURED = ("benchmarks", "experiments", "records", "tables")
+
 # Public modules that the stub does not show: one is named like a function, one needs an extra.
 OTHERS = ("jaxmlp.backpropagation", "jaxmlp.estimators")
 
@@ -55,6 +58,14 @@ def test_the_reference_has_each_thing_once_under_its_shortest_name():
     # Numbers and texts may be one object under two names.
     kept = [name for name in NAMES if name in public() and callable(found(name))]
     assert [name for name in kept if shortest[id(found(name))] != name] == []
+
+
+def test_the_map_for_machines_has_every_page_and_no_other():
+    mapped = re.findall(r"\]\(([\w./]+)\.html\)", (DOCS / "llms.txt").read_text())
+    pages = [page.relative_to(DOCS).with_suffix("").as_posix() for page in DOCS.rglob("*.md")]
+    missing = [page for page in pages if page not in mapped]
+    assert sorted(missing) == ["index", *(f"measured/{name}" for name in MEASURED)]
+    assert sorted(set(mapped) - set(pages)) == []
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))

@@ -19,6 +19,6 @@ def _inline(self: Any, node: Element) -> None:
 
 
 def _block(self: Any, node: Element) -> None:
-    formula = tex2mathml(node.astext(), as_block=True)
-    self.body.append(f'<div class="math" id="{"".join(node["ids"])}">{formula}</div>' if node["ids"] else formula)
+    name = f' id="{node["ids"][0]}"' if node["ids"] else ""
+    self.body.append(f'<div class="math"{name}>{tex2mathml(node.astext(), as_block=True)}</div>')
     raise SkipNode

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Terminal(SphinxDirective):
-    """Run each line of the content; `picture` is a file that they write, `alt` says what it shows."""
+    """Run each line; `picture` is a file that they write, `alt` says what it shows, `code` is their exit code."""
 
     has_content = True
     option_spec: ClassVar = {
@@ -31,25 +31,19 @@ class Terminal(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the block of text, and the picture."""
-        self.env.note_reread()
         folder = _folder(self.env)
-        shown = "\n".join(f"$ {line}\n{self._cut(self._output(line, folder))}".rstrip() for line in self.content)
+        shown = "\n".join(f"$ {line}\n{self._output(line, folder)}".rstrip() for line in self.content)
         block = nodes.literal_block(shown, shown, language="console")
         return [block, *self._picture(folder)]
 
     def _output(self, line: str, folder: Path) -> str:
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        settings = {"PATH": programs, "COLUMNS": "100", "NO_COLOR": "1", "MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu"}
-        ended = subprocess.run(
-            line, shell=True, cwd=folder, env=os.environ | settings, capture_output=True, text=True, timeout=120
-        )
-        if ended.returncode:
-            raise self.error(f"{line}: exit code {ended.returncode}: {ended.stderr}")
-        return ended.stdout + ended.stderr
-
-    def _cut(self, output: str) -> str:
-        lines, most = output.splitlines(), self.options.get("lines")
-        return "\n".join(lines if most is None or len(lines) <= most else [*lines[:most], "..."])
+        settings = {"PATH": programs, "COLUMNS": "100", "NO_COLOR": "1", "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        ended = subprocess.run(line, shell=True, cwd=folder, env=os.environ | settings, timeout=180, **both)
+        if ended.returncode != self.options.get("code", 0):
+            raise self.error(f"{line}: exit code {ended.returncode}: {ended.stdout}")
+        return ended.stdout
 
     def _picture(self, folder: Path) -> list[nodes.Node]:
         if "picture" not in self.options:
@@ -60,7 +54,7 @@ class Terminal(SphinxDirective):
         kept.parent.mkdir(exist_ok=True)
         shutil.copy(made, kept)
         up = "../" * self.env.docname.count("/")
-        image = f'<img src="{up}_images/{name}" alt="{self.options["alt"]}">'
+        image = f'<img src="{up}_images/{name}" alt="{self.options["alt"]}" width="560">'
         return [nodes.raw("", image, format="html")]
 
 
