@@ -95,7 +95,7 @@ def test_an_empty_batch_is_a_step_of_noise():
     (empty, *_) = np.flatnonzero(~is_drawn.any(axis=1))
     states = []
     with pytest.MonkeyPatch.context() as patched:  # one step an epoch, to see each
-        patched.setattr("jaxmlp.private.training._steps_of_epoch", lambda n, config: 1)
+        patched.setattr("jaxmlp.private.training.steps_of_epoch", lambda n, config: 1)
         trained(X[:8], T[:8], config=replace(config, epochs=8), callback=lambda each: states.append(flat(each.params)))
     noise_key = jax.random.fold_in(jax.random.split(SECRET)[1], empty)
     moved = states[empty] - (states[empty - 1] if empty else flat(init(MLP_, jax.random.key(0))))
