@@ -6,7 +6,8 @@ NOTHING HERE IS MEASURED ON A DEVICE. The compilers are real (`pip install jaxml
 programs, but none of them runs. Operations, bytes and memory are counted in the compiled programs. With the rates in
 the devices' datasheets they give a roofline: the seconds that a step takes if nothing but these rates holds it up.
 
-- Operations a step: what the body of the loop over steps holds after fusion. A GPU launches a kernel for each.
+- Operations a step: what the body of the loop over steps holds after fusion. A GPU launches a kernel for each. A loop
+  within a step counts as one.
 - Bytes a step: what these operations read and write in main memory. The least is each parameter and each last step read
   and written once, and each row of the batch read once. A TPU keeps small programs in its on-chip memory, whose bytes
   do not count. Those in the 50 MB cache of an H100 do, so that it may be faster than this.

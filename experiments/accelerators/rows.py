@@ -19,6 +19,8 @@ SMALL, MIDDLE, WIDE = MLP((64, 32, 10)), MLP((64, 128, 10)), MLP((784, 512, 512,
 LANES = (1, 64, 1024, 4096)
 IMAGES = {64: 1437, 784: 60_000}
 N_BATCH = 1024  # of programs without steps
+# A thousand gradients are 2.7 GB; the others do all of their work in loops, whose passes are not counted.
+LEFT_OUT = {"gradients", "influences", "importance"}
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
@@ -45,7 +47,7 @@ def rows_of(name: str) -> list[dict[str, Any]]:
         about = {"program": label, "sizes": mlp.sizes, "batch_size": batch_size, "lanes": 1}
         rows.append(about | _row(target, program, device, mlp, batch_size, 1))
     for label, program in (data_programs(WIDE, N_BATCH) | batch_programs(WIDE, N_BATCH)).items():
-        if label != "gradients":  # a thousand gradients are 2.7 GB
+        if label not in LEFT_OUT:
             about = {"program": label, "sizes": WIDE.sizes, "batch_size": N_BATCH, "lanes": 1}
             rows.append(about | _row(target, program, device))
     return [{"target": name} | row for row in rows]

@@ -86,6 +86,8 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 and list(row["sizes"]) == sizes
                 and "bytes" in row
             ]
+            if not points:
+                continue
             lanes, style = [row["lanes"] for row in points], {"color": COLORS[number], "marker": MARKERS[number]}
             axes.plot(
                 lanes, [networks_a_second(row) for row in points], **style, label=name, linewidth=1.4, markersize=4
