@@ -70,7 +70,7 @@ def _download(words: str, here: Path, path: Path) -> str:
 
 
 def _claims(path: Path, words: str | None) -> str:
-    rows = ["| claim | measured | |", "| --- | --- | --- |"]
+    rows = [f"| {words or 'claim'} | measured | |", "| --- | --- | --- |"]
     for one in json.loads(path.read_text())["claims"]:
         if one["claim"].startswith(words or ""):
             verdict = "reached" if one["reached"] else "not reached"
