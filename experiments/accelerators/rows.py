@@ -58,13 +58,13 @@ def _row(
 ) -> dict[str, Any]:
     """Compile a program; return its counts, of a step if it trains a network, and the roofline that follows."""
     start = time.perf_counter()
+    n_steps = None if mlp is None else IMAGES[mlp.sizes[0]] // batch_size
     try:
         made = compiled(program, device)
-    except Exception as error:  # such as too little memory: a result, too
+        seconds = time.perf_counter() - start
+        counts, memory = step_counts(made.as_text(), n_steps), made.memory_analysis()
+    except jax.errors.JaxRuntimeError as error:  # such as too little memory, or a fault of the compiler: a result, too
         return {"error": str(error).splitlines()[0][:200]}
-    seconds = time.perf_counter() - start
-    n_steps = None if mlp is None else IMAGES[mlp.sizes[0]] // batch_size
-    counts, memory = step_counts(made.as_text(), n_steps), made.memory_analysis()
     row: dict[str, Any] = {
         "operations": counts.operations,
         "bytes": counts.bytes,
