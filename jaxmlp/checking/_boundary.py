@@ -22,6 +22,10 @@ def check_floats(params: Any, root: str) -> None:
     if not leaves:
         raise ValueError(f"{root} must have at least one array, got {params!r}")
     for name, leaf in zip(leaf_names(params, root), leaves, strict=True):
+        if isinstance(leaf, jax.core.Tracer):
+            raise ValueError(
+                f"{name} must be an array of numbers, got a tracer: call the check outside of jit and grad"
+            )
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"{name} must have a real floating dtype, got {dtype}")
@@ -115,6 +119,7 @@ def first_calls(
     return value, first
 
 
+@np.errstate(invalid="ignore")  # inf - inf
 def unsteady_sentence(
     f: Callable[[Any], Any], gradient: Callable[[Any], Any], params: Any, first: tuple[float, Any], root: str
 ) -> str:

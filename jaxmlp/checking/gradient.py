@@ -104,7 +104,13 @@ def gradient_checker(
     >>> assert check(jax.numpy.arange(3.0)) and check(jax.numpy.ones(3), seed=1)
     """
     f_name, gradient_name = name_of(f, "f"), name_of(gradient, "gradient")
-    first_calls(f, gradient, params, f_name, gradient_name, root)
+    first = first_calls(f, gradient, params, f_name, gradient_name, root)
+    unsteady = unsteady_sentence(f, gradient, params, first, root)
+    if unsteady:  # such a function may not survive being traced, as one that splits a random key of its own
+        found = Explanation("non_deterministic", unsteady)
+        return lambda params, *, seed=0: Report(
+            name or f"gradient of {f_name}", "wrong", "two calls with the same parameters", (), (found,)
+        )
     dtypes = [jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(params)]
     x64 = x64_scope((f, params), (gradient, params))
     with x64(True):
@@ -115,9 +121,9 @@ def gradient_checker(
     n_directions = _differences.n_directions(_decision.MISS, _decision.BESIDE_AUTODIFF)
     draws = lru_cache(1)(partial(_points.draws, params, n_directions))  # keeps the last seed's
 
+    @np.errstate(all="ignore")  # a number that is not finite is a result here
     def check(params: Any, *, seed: int = 0) -> Report:
         first = first_calls(f, gradient, params, f_name, gradient_name, root)
-        unsteady = unsteady_sentence(f, gradient, params, first, root)
         names = leaf_names(params, root)
         with x64(True):
             found = _in_float64(functions, surveyor, to_float64(params), draws(seed), seed)
@@ -126,12 +132,12 @@ def gradient_checker(
             imprecise = precise(params, Judged(to_numpy(first[1]), found.reference, []), seed, x64)
             imprecise = None if imprecise.is_right else imprecise
         shown = imprecise or _worst(found).judged
-        verdict: Verdict = "wrong" if unsteady or imprecise else found.verdict
+        verdict: Verdict = "wrong" if imprecise else found.verdict
         explanations: tuple[Explanation, ...] = ()
         if verdict == "undecided":
             explanations = (Explanation("undecided", found.opinion.why),)
         elif verdict == "wrong" and explain:
-            explanations = _explained(found, imprecise, unsteady, functions, gradient, params, names, x64)
+            explanations = _explained(found, imprecise, functions, gradient, params, names, x64)
         shown_dtypes = [str(dtype) for dtype in dtypes] if shown is imprecise else ["float64"] * len(names)
         notes = *(function.note for function in (f64, given64) if function.note), *found.notes
         return Report(
@@ -260,7 +266,6 @@ def _look(functions: Functions, truth: Truth | None, params: Any) -> Look:
 def _explained(
     found: _Found,
     imprecise: Judged | None,
-    unsteady: str,
     functions: Functions,
     gradient: Callable[[Any], Any],
     params: Any,
@@ -268,8 +273,6 @@ def _explained(
     x64: Scope,
 ) -> tuple[Explanation, ...]:
     """Return the explanations of a gradient that is wrong."""
-    if unsteady:
-        return (Explanation("non_deterministic", unsteady),)
     if imprecise is not None:
         return explain_precision(gradient, params, imprecise, names)
     at, judged = _worst(found)

@@ -80,6 +80,8 @@ def test_a_leak_from_the_last_example_alone_is_found():
         (lambda x: (x @ W.T).mean(0), "sum", "factor", "1/6: the mean over the batch in place of the sum"),
         (lambda x: (x[:-1] @ W.T).mean(0), "mean", "other_example", "example 5 is left out"),
         (lambda x: (x @ W.T).sum(0) + W @ x[2], "sum", "other_example", "example 2 is counted twice"),
+        # Nearly a factor, but off by a hundred times what fits.
+        (lambda x: 2 * (x @ W.T) * (1 + 1e-4 * jnp.arange(6)[:, None]), None, "none", "none of the usual faults"),
         (lambda x: jnp.cos(x @ W.T), None, "none", "none of the usual faults"),
     ],
 )

@@ -395,6 +395,47 @@ def test_a_right_formula_that_loses_digits_is_called_imprecise(imprecise):
     assert imprecise.leaves[0].dtype == "float32"
 
 
+def test_a_formula_in_numpy_that_loses_digits_is_called_imprecise():
+    def gradient(w):
+        return ((1 + w) ** 2 - 1 - w**2) / 2 * w
+
+    report = check_gradient(lambda w: (np.asarray(w) ** 3).sum() / 3, gradient, np.asarray(X[:6]) * np.float32(1e-5))
+    assert report.verdict == "wrong"
+    assert report.explanations[0].kind == "precision"
+
+
+def test_numpy_is_silent_where_numbers_are_not_finite():
+    w = jnp.asarray([0.0, 2.0])
+    assert check_gradient(cubes, lambda w: w**2 * jnp.inf, w, explain=False).verdict == "wrong"
+    assert check_gradient(lambda w: jnp.sqrt(w).sum(), lambda w: 0.5 / jnp.sqrt(w), w, explain=False).verdict == "wrong"
+
+
+def test_a_function_that_splits_a_key_of_its_own_is_called_non_deterministic():
+    keys = [jax.random.key(0)]
+
+    def noisy(w):
+        keys[0], key = jax.random.split(keys[0])
+        return cubes(w) + jax.random.normal(key)
+
+    report = check_gradient(noisy, lambda w: w**2, jnp.asarray(X[:4]))
+    assert (report.verdict, report.explanations[0].kind) == ("wrong", "non_deterministic")
+
+
+def test_a_check_inside_of_jit_is_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"^params must be an array of numbers, got a tracer: call the check outside"):
+        jax.jit(lambda w: check_gradient(cubes, lambda w: w**2, w))(jnp.ones(2))
+
+
+def test_a_leaf_without_elements_changes_nothing():
+    params = {"a": jnp.asarray(X[:3]), "b": jnp.zeros((0, 3))}
+    for fault, verdict in ((1, "right"), (1.01, "wrong")):
+        report = check_gradient(
+            lambda p: cubes(p["a"]) + p["b"].sum(), lambda p, c=fault: {"a": c * p["a"] ** 2, "b": p["b"] + 1}, params,
+            explain=False,
+        )  # fmt: skip
+        assert report.verdict == verdict
+
+
 # Reports.
 
 

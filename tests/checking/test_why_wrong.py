@@ -150,6 +150,9 @@ FAULTS = {
     "an example left out": (
         lambda p: backprop(p, weights=np.array([[1], [1], [0], [1]])), "other_example", ALL, "example 2 is missing"
     ),
+    "the examples before": (
+        lambda p: backprop(p, x=np.roll(X, 1, 0)), "other_example", ALL, "it belongs to other examples"
+    ),
     "noise": (noisy, "noise", ALL, "noise in proportion to each element"),
     "negative elements halved": (
         of_leaf("w2", lambda g: np.where(g < 0, g / 2, g)), "none", ("w2",), "none of the known faults"
@@ -193,6 +196,15 @@ def test_a_fault_is_explained(fault, explained):
     (found,) = explained(fault)
     assert (found.kind, words in found.text) == (kind, True), found
     assert set(found.leaves) <= {f"p.{name}" for name in leaves}
+
+
+def test_leaves_that_hold_the_gradients_of_each_other_are_named():
+    w = {"a": jnp.asarray([0.5, -2.0, 3.0]), "b": jnp.asarray([1.0, 0.25, -1.5])}
+    report = check_gradient(
+        lambda p: (p["a"] ** 3).sum() + jnp.sin(p["b"]).sum(), lambda p: {"a": jnp.cos(p["b"]), "b": 3 * p["a"] ** 2}, w
+    )
+    assert report.explanations[0].kind == "permuted"
+    assert "params['a'] holds the gradient of params['b']" in report.explanations[0].text
 
 
 def test_check_gradient_explains_a_constant_gradient_by_the_other_points():
