@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.extend.source_info_util import user_context
 
 Apply = Callable[[Sequence[Any]], list[Any]]
 # A visitor gets an operation, its inputs, how to apply it, and the iteration of a loop; it returns the outputs.
@@ -144,7 +145,8 @@ def _apply(eqn: JaxprEqn, inputs: Sequence[Any], visit: Visit, iteration: Any) -
         return _walk(jaxpr, consts, inputs, visit, iteration)
     if eqn.primitive.name in _LOOPS:
         return {"scan": _scan, "while": _while, "cond": _cond}[eqn.primitive.name](eqn, inputs, visit, iteration)
-    outputs = eqn.primitive.bind(*inputs, **eqn.params)
+    with user_context(eqn.source_info.traceback):  # the line of the user's code, not this one
+        outputs = eqn.primitive.bind(*inputs, **eqn.params)
     return list(outputs) if eqn.primitive.multiple_results else [outputs]
 
 

@@ -460,6 +460,16 @@ def test_the_source_of_an_operation_is_its_line():
     assert _program.source(eqn).startswith(f"{Path(__file__).name}:")
 
 
+def test_a_program_that_is_walked_keeps_the_lines_of_the_users_code():
+    def deep(f, n):
+        return f if n == 0 else lambda x: deep(f, n - 1)(x)
+
+    walked = _program.trace(_program.without_rules(deep(doubled_sine, 20)), jnp.float32(1)).closed
+    (eqn,) = [eqn for eqn in _program.equations(walked) if eqn.primitive.name == "sin"]
+    line = doubled_sine.__wrapped__.__code__.co_firstlineno + 2
+    assert _program.source(eqn) == f"{Path(__file__).name}:{line}"
+
+
 # Points and directions.
 
 TREE = {"w": np.linspace(1e-6, 2e-6, 40).reshape(8, 5), "b": np.zeros(30), "s": np.float64(-3000)}
