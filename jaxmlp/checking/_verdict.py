@@ -71,14 +71,15 @@ def judge(
     basis = basis._replace(found=[found])
     if unclear := leaps([found]):
         return _opinion(basis, "undecided", judged, unclear)
-    if not confirms(found, basis.expected):
-        return _alone(functions, basis, params, centre, given, seed)
-    if not confirms(found, given):
-        further = None if whole else _continued(functions, params, centre, given, seed)
-        return further or _opinion(basis, "wrong", judged)
-    if hull.jumping > SAMPLED:
+    believed, refuted = confirms(found, basis.expected), not confirms(found, given)
+    if hull.jumping > SAMPLED and hull.spans and not (believed and refuted):
         why = f"f has a kink in {hull.jumping} elements of the gradient: too many to tell whether this is a subgradient"
         return _opinion(basis, "undecided", judged, why)
+    if not believed:
+        return _alone(functions, basis, params, centre, given, seed)
+    if refuted:
+        further = None if whole else _continued(functions, params, centre, given, seed)
+        return further or _opinion(basis, "wrong", judged)
     judged = excuse(functions.given, truth, params, judged, seed)
     return _opinion(basis, "right" if judged.is_right else "wrong", judged)
 

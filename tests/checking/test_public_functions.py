@@ -172,6 +172,10 @@ SPECIAL = {
         jnp.max, [2, 2, 1], [share_of_ties(0.3, 0.7, 0), share_of_ties(1, 0, 0)],
         [share_of_ties(0.3, 0.9, 0), share_of_ties(1, 1, 0), share_of_ties(0.4, 0.4, 0)],
     ),
+    "a tie of twelve": Case(
+        jnp.max, np.ones(12), [lambda w: (w == w.max()) / (w == w.max()).sum(), lambda w: np.arange(12) == w.argmax()],
+        times(0, 1.2)(lambda w: (w == w.max()) / (w == w.max()).sum()),
+    ),
     "a tie of max in NumPy": Case(
         np.max, [2, 2, 1], [share_of_ties(0.3, 0.7, 0), share_of_ties(1, 0, 0)],
         [share_of_ties(0.3, 0.9, 0), share_of_ties(1, 1, 0), share_of_ties(0.4, 0.4, 0)],
