@@ -153,33 +153,28 @@ def _shared(one: str, other: str) -> int:
 
 
 def _lines(lines: list[str], links: Links) -> Iterator[str]:
-    section, kind, after_blank, ended = "", "text", True, True
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        depth = len(line) - len(line.lstrip())
-        if not line.strip():
-            after_blank = True
-            yield line
-            continue
-        if re.fullmatch(r"\s*-{3,}", following):
-            section, kind = line.strip(), "text"
-            yield line
-            after_blank = False
-            continue
+    section = before = ""
+    for block in re.split(r"\n(?: *\n)+", "\n".join(lines).strip("\n")):
+        rows = block.split("\n")
+        if re.fullmatch(r"-{3,}", rows[1] if rows[1:] else ""):
+            section = before = rows[0]
+            yield from rows[:2]
+            rows = rows[2:] or [""]
         deepest = 4 if section in _FIELDS else 0
-        if after_blank or kind == "text":
-            was, kind = kind, _kind(line, depth, deepest if after_blank else 99, kind if not after_blank else "")
-            if kind == "formula" and (was != "formula" or ended):
-                yield from (" " * deepest + ".. code-block:: text", "")
-            ended = kind != "formula"
-        after_blank = False
-        is_name = section in _FIELDS and depth == 0
-        yield line if kind != "text" or is_name or set(line.strip()) == {"-"} else _text(line, links)
+        kind = _kind(rows[0], deepest)
+        if kind == "formula" != before:
+            yield from (" " * deepest + ".. code-block:: text", "")
+        before = kind
+        for row in rows:
+            is_field = section in _FIELDS and not row.startswith(" ")
+            yield row if kind != "text" or is_field else _text(row, links)
+        yield ""
 
 
-def _kind(line: str, depth: int, deepest: int, before: str) -> str:
-    if line.lstrip().startswith(">>>"):
+def _kind(row: str, deepest: int) -> str:
+    if row.lstrip().startswith(">>>"):
         return "doctest"
-    return "formula" if depth > deepest else before or "text"
+    return "formula" if len(row) - len(row.lstrip()) > deepest else "text"
 
 
 def _text(line: str, links: Links) -> str:
