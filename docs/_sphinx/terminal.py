@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -20,14 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 
 class Terminal(SphinxDirective):
-    """Run each line; `picture` is a file that they write, `alt` says what it shows, `code` is their exit code."""
+    """Run each line; `picture` is a file that they write, `alt` says what it shows."""
 
     has_content = True
-    option_spec: ClassVar = {
-        "picture": directives.unchanged,
-        "alt": directives.unchanged,
-        "lines": directives.positive_int,
-    }
+    option_spec: ClassVar = {"picture": directives.unchanged, "alt": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         """Return the block of text, and the picture."""
@@ -41,7 +36,7 @@ class Terminal(SphinxDirective):
         settings = {"PATH": programs, "COLUMNS": "100", "NO_COLOR": "1", "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         ended = subprocess.run(line, shell=True, cwd=folder, env=os.environ | settings, timeout=180, **both)
-        if ended.returncode != self.options.get("code", 0):
+        if ended.returncode:
             raise self.error(f"{line}: exit code {ended.returncode}: {ended.stdout}")
         return ended.stdout
 
@@ -61,7 +56,9 @@ class Terminal(SphinxDirective):
 def _folder(env: Any) -> Path:
     """Return the folder of the page that is read."""
     if "terminal_folder" not in env.temp_data:
-        folder = Path(mkdtemp(prefix="docs-"))
+        folder = Path(env.doctreedir, "terminal", env.docname)
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier build
+        folder.mkdir(parents=True)
         (folder / "data").symlink_to(ROOT / "experiments" / "data")
         env.temp_data["terminal_folder"] = folder
     return env.temp_data["terminal_folder"]
