@@ -15,8 +15,8 @@ operations carried to first order, and by a second table with other steps. Autod
 custom rules, is believed where these slopes confirm it within their error, along random directions at every point that
 is checked. The gradient is then compared with it, element by element. Where they disagree by more than 64 roundings, f
 is measured along the disagreement, and what it says is final: it may refute the gradient (wrong) or autodiff (then
-differences alone decide). Only a disagreement that f cannot resolve can be explained by anything else: by rounding, or
-by a kink, where a gradient is right if it is a mixture of those beside the point, whatever autodiff returns at it.
+differences alone decide). Only a disagreement that f cannot resolve can be explained by rounding. A kink is the one
+exception: there a gradient is right if it is a mixture of those beside the point, whatever autodiff returns at it.
 
 No evidence is excused away, because f bounds each excuse: the rounding that is assumed of a program flips no decision
 in it, an error that is not finite allows nothing, and a slope whose error exceeds a tenth of the gradient and of f's

@@ -12,9 +12,8 @@ import re
 import sqlite3
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +80,15 @@ class Row(NamedTuple):
         return self.test_loss, self.test_accuracy, self.test_r2
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that is closed when nobody holds it any more, whatever interrupted its owner."""
+
+    def __del__(self) -> None:
+        """Close it: Python warns of open ones."""
+        with suppress(sqlite3.ProgrammingError):  # it was never opened
+            self.close()
+
+
 class Store:
     """A sweep's results, in a folder or, without one, in memory."""
 
@@ -98,9 +106,8 @@ class Store:
         name = str(self.path) if folder is not None else ":memory:"
         # One thread after another may use it; a second process waits for the first one's transaction.
         with self._named_errors():
-            self._file = sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        # Closed with the store, because Python warns of open ones; `__del__` might come too late in a cycle.
-        weakref.finalize(self, self._file.close)
+            options: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "factory": _Connection}
+            self._file = sqlite3.connect(name, timeout=_PATIENCE, **options)
 
     @classmethod
     def create(cls, folder: Path | None, about: Mapping[str, Any]) -> "Store":

@@ -60,18 +60,17 @@ def process(folder, *command, start=subprocess.run, **environment):
     )
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp932"])
-def test_every_command_replaces_characters_that_the_encoding_lacks(tmp_path, encoding):
+def test_every_command_replaces_characters_that_the_encoding_lacks(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 2))
     rows = [f"{a},{b},{CLASSES[int(a > 0) + int(b > 0)]}" for a, b in x]
     (tmp_path / "data.csv").write_text("\n".join(["höhe,幅,klasse", *rows]), "utf-8")
-    done = process(tmp_path, "-c", RUN_ALL, json.dumps(COMMANDS), PYTHONIOENCODING=encoding)
+    done = process(tmp_path, "-c", RUN_ALL, json.dumps(COMMANDS), PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
-    out, err = (text.decode(encoding) for text in (done.stdout, done.stderr))
+    out, err = (text.decode("ascii") for text in (done.stdout, done.stderr))
     codes = [int(line) for line in err.splitlines() if line.isdigit()]
     assert codes == [0] * (len(COMMANDS) - 4) + [2] * 4
     for name in CLASSES:
-        assert name.encode(encoding, "replace").decode(encoding) in out
+        assert name.encode("ascii", "replace").decode() in out
     (evaluation,) = [line for line in out.splitlines() if line.startswith("{")]
     assert set(json.loads(evaluation)["classes"]) == set(CLASSES)
 

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -446,8 +448,16 @@ def test_a_space_of_parts_is_saved_with_every_value_that_it_was_trained_with(tmp
 
 def test_the_file_is_closed_with_its_store_also_in_a_cycle_of_references(tmp_path):
     store = Store.create(tmp_path, {"names": []})
-    store.itself, file = store, store._file
+    store.itself, file = store, weakref.ref(store._file)
     del store
-    gc.collect()
-    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
-        file.execute("select 1")
+    with warnings.catch_warnings(record=True) as warned:  # Python warns of a file that is left open
+        warnings.simplefilter("always")
+        gc.collect()
+    assert file() is None
+    assert not warned
+
+
+def test_a_file_that_cannot_be_opened_is_refused_without_a_warning(tmp_path):
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(OSError, match=f"cannot write {FILE}: unable to open database file"):
+        Store.create(tmp_path, {"names": []})
