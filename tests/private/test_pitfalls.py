@@ -97,9 +97,12 @@ def test_an_empty_batch_is_a_step_of_noise():
     with pytest.MonkeyPatch.context() as patched:  # one step an epoch, to see each
         patched.setattr("jaxmlp.private.training.steps_of_epoch", lambda n, config: 1)
         trained(X[:8], T[:8], config=replace(config, epochs=8), callback=lambda each: states.append(flat(each.params)))
-    noise_key = jax.random.fold_in(jax.random.split(SECRET)[1], empty)
-    moved = states[empty] - (states[empty - 1] if empty else flat(init(MLP_, jax.random.key(0))))
-    np.testing.assert_allclose(moved, -2.0 * 0.1 * np.asarray(jax.random.normal(noise_key, moved.shape)), atol=1e-6)
+    start = init(MLP_, jax.random.key(0))
+    leaves = jax.tree.leaves(start)
+    keys = jax.random.split(jax.random.fold_in(jax.random.split(SECRET)[1], empty), len(leaves))
+    noise = flat([jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)])
+    moved = states[empty] - (states[empty - 1] if empty else flat(start))
+    np.testing.assert_allclose(moved, -2.0 * 0.1 * noise, atol=1e-6)
 
 
 def test_an_example_without_a_finite_gradient_has_no_influence():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from jaxmlp import MLP, Dataset, TrainConfig, init
 from jaxmlp.private import Mechanism, Privacy, epsilons, train
@@ -29,7 +30,7 @@ def test_equals_a_loop_over_examples(data):
         mechanism = Mechanism(N, 20, 2.0, 0.2)
         batch_key, noise_key = jax.random.split(secret)
         params = init(MLP_, jax.random.key(0), scale=CONFIG.init_scale)
-        w, shaped = jax.flatten_util.ravel_pytree(params)
+        w, shaped = ravel_pytree(params)
         w = np.asarray(w)
         is_weight = flat([(jnp.ones_like(layer.w), jnp.zeros_like(layer.b)) for layer in params])
         dw = np.zeros_like(w)
@@ -39,8 +40,10 @@ def test_equals_a_loop_over_examples(data):
             for row in rows[0][is_drawn[0]]:
                 of_one = flat(jax.grad(loss)(shaped(w), data.x[row], data.t[row]))
                 total += of_one * min(1.0, 0.2 * (1 - 1e-4) / np.linalg.norm(of_one))
-            noise = jax.random.normal(jax.random.fold_in(noise_key, step), w.shape)
-            mean = (total + 2.0 * 0.2 * np.asarray(noise)) / 20
+            leaves = jax.tree.leaves(params)
+            keys = jax.random.split(jax.random.fold_in(noise_key, step), len(leaves))
+            noise = flat([jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)])
+            mean = (total + 2.0 * 0.2 * noise) / 20
             # Momentum and decay come after the noise, and see nothing else of the examples.
             dw = 0.8 * dw - 0.3 * (mean + 0.01 * w * is_weight)
             w = w + dw
