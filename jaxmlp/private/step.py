@@ -60,7 +60,7 @@ def gradient(mlp: MLP, params: Params, drawn: Examples, is_drawn: Array, numbers
         noise = jax.random.normal(key, total.shape, total.dtype)
         return (total + numbers.noise_multiplier * clip * noise) / numbers.batch_size
 
-    return structure.unflatten(map(noised, sums, jax.random.split(key, len(sums))))
+    return jax.tree.unflatten(structure, map(noised, sums, jax.random.split(key, len(sums))))
 
 
 @partial(jax.jit, static_argnames=("mlp", "nesterov"))
