@@ -11,9 +11,9 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
 from jaxmlp import sgd
 from jaxmlp._interrupts import interrupts_kept
@@ -230,7 +230,7 @@ def run_planned(
     found: dict[int, PrivateTrial] = {}
 
     def run(chunk: tuple[int, ...], worker: int) -> list[PrivateTrial]:
-        members, keys = [listed[n] for n in chunk], jax.numpy.stack([secrets[n] for n in chunk])
+        members, keys = [listed[n] for n in chunk], jnp.stack([secrets[n] for n in chunk])
         start = [(starts[n].last_params, starts[n].state) for n in chunk]
         params = _run_chunk(members, start, job.examples[worker], keys, is_over)
         return [_ended(each, of_each, job, worker) for each, of_each in zip(members, params, strict=True)]
@@ -287,27 +287,10 @@ def _run_chunk(
 
 
 @partial(jax.jit, static_argnames=("mlp", "nesterov"))
-def _run_lanes(
-    mlp: MLP,
-    params: Params,
-    state: sgd.State,
-    examples: Examples,
-    batches: tuple[np.ndarray, np.ndarray],
-    steps: np.ndarray,
-    rates: np.ndarray,
-    numbers: Numbers,
-    momentum: ArrayLike,
-    weight_decay: ArrayLike,
-    keys: Array,
-    *,
-    nesterov: bool,
-) -> tuple[Params, sgd.State]:
-    """Run an epoch of every lane; all but the examples and the numbers of the steps have an axis of lanes."""
-    lane = partial(run_epoch, mlp, nesterov=nesterov)
+def _run_lanes(mlp: MLP, *arguments: Any, nesterov: bool) -> tuple[Params, sgd.State]:
+    """Run `run_epoch` in every lane; its arguments have an axis of lanes, but for the examples and numbers of steps."""
     axes = (0, 0, None, 0, None, 0, 0, 0, 0, 0)
-    return jax.vmap(lane, in_axes=axes)(
-        params, state, examples, batches, steps, rates, numbers, momentum, weight_decay, keys
-    )
+    return jax.vmap(partial(run_epoch, mlp, nesterov=nesterov), in_axes=axes)(*arguments)
 
 
 def _ended(planned: Planned, params: Params, job: Job, worker: int) -> PrivateTrial:
